@@ -1,0 +1,355 @@
+"""A Mail: what a producer asks to have sent. One that exists can be sent, as far as its form goes.
+
+The rules come from Graph's message resource and Exchange Online's limits:
+https://learn.microsoft.com/graph/api/resources/message and
+https://learn.microsoft.com/office365/servicedescriptions/exchange-online-service-description/exchange-online-limits
+"""
+
+import base64
+import binascii
+import difflib
+import json
+import mimetypes
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from postroom.errors import InvalidMail
+
+MAX_RECIPIENTS = 500
+# Graph takes requests of up to 4 MB in all (https://learn.microsoft.com/graph/outlook-large-attachments);
+# what is left here is room for the bodies, recipients and headers.
+MAX_ATTACHMENTS_BASE64 = 3_700_000
+OUR_HEADER = "x-postroom-job"
+
+# Set by a field of the mail, by Postroom or by Exchange; a second one would be refused or mislead.
+_MANAGED_HEADERS = {
+    "from", "sender", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version",
+    "received", "return-path", "dkim-signature", "importance", "disposition-notification-to",
+    "return-receipt-to", OUR_HEADER,
+}  # fmt: skip
+_HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 section 3.6.8 (ftext)
+_CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
+_NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Importance(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class Address(str):
+    """An address with an optional display name, as one string: `ann@contoso.com` or `Ann Lee <ann@contoso.com>`."""
+
+    __slots__ = ("address", "name")
+    name: str
+    address: str
+
+    def __new__(cls, name: str, address: str) -> Self:
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        self = super().__new__(cls, f'"{quoted}" <{address}>' if name else address)
+        self.name, self.address = name, address
+        return self
+
+    def __getnewargs__(self) -> tuple[str, str]:
+        return self.name, self.address
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """The address in `text`; ValueError says what is wrong with it.
+
+        The domain may be one that is not public (`ann@corp.local`): Exchange knows such domains.
+        """
+        if isinstance(text, cls):
+            return text
+        if not isinstance(text, str):
+            raise ValueError(f"an address is a string, not {type(text).__name__}")
+        if _CONTROL.search(text):
+            raise ValueError("line breaks and control characters have no place in an address")
+        try:
+            found = validate_email(
+                text.strip(),
+                allow_display_name=True,
+                check_deliverability=False,
+                globally_deliverable=False,
+            )
+        except EmailNotValidError as error:
+            raise ValueError(f"not an address: {error}") from None
+        return cls((found.display_name or "").strip(), found.normalized)
+
+    @property
+    def lane(self) -> str:
+        """The address in the form that lanes and indexes compare."""
+        return self.address.casefold()
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _one_line(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("line breaks and control characters are not allowed here")
+    return text
+
+
+def _readable(text: str) -> str:
+    # XML cannot carry them, and Exchange refuses what it cannot store.
+    if _NOT_IN_TEXT.search(text):
+        raise ValueError("control characters are not allowed here")
+    return text
+
+
+def _content(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("a str here is read as base64 and this is none; pass bytes") from None
+
+
+def _header(item: tuple[str, str]) -> tuple[str, str]:
+    name, value = item
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no header name")
+    if name.lower() in _MANAGED_HEADERS or name.lower().startswith("content-"):
+        raise ValueError(f"{name} is set by Postroom or by a field of the mail")
+    try:
+        return name, _one_line(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    for item in headers.items():
+        _header(item)
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ValueError("the same header twice (names do not differ by case)")
+    return headers
+
+
+def _a_content_type(value: str) -> str:
+    if not _CONTENT_TYPE.fullmatch(value):
+        raise ValueError(f"{value!r} is no content type (type/subtype)")
+    return value
+
+
+AnAddress = Annotated[Address, BeforeValidator(Address.parse), PlainSerializer(str, return_type=str)]
+Addresses = Annotated[tuple[AnAddress, ...], BeforeValidator(_one_or_many)]
+Line = Annotated[str, AfterValidator(_one_line)]
+Text = Annotated[str, AfterValidator(_readable)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+Content = Annotated[
+    bytes,
+    BeforeValidator(_content),
+    PlainSerializer(lambda data: base64.b64encode(data).decode(), return_type=str, when_used="json"),
+]
+
+
+class Attachment(BaseModel):
+    """A file that travels with the mail. With a `content_id` it is an inline image: `<img src="cid:…">`.
+
+    `content` is bytes; a str is read as base64, as in JSON. `content_type` is guessed from the name if missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    filename: Name
+    content: Content
+    content_type: Annotated[str, AfterValidator(_a_content_type)] | None = None
+    content_id: Annotated[str, Field(pattern=r"^[^\s<>]+$", max_length=200)] | None = None
+
+    def __init__(
+        self,
+        filename: str,
+        content: bytes | str,
+        content_type: str | None = None,
+        content_id: str | None = None,
+        **unknown: object,
+    ) -> None:
+        given = {"content_type": content_type, "content_id": content_id}
+        super().__init__(
+            filename=filename, content=content, **{k: v for k, v in given.items() if v is not None}, **unknown
+        )
+
+    @property
+    def mime_type(self) -> str:
+        return self.content_type or mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
+
+
+class Mail(BaseModel):
+    """What a producer asks to have sent. Raises InvalidMail, which names every fault at once.
+
+    Bodies are either `template` + `variables` or `html`/`text`. A `subject` beside a template wins over the template's.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+    )
+
+    sender: AnAddress | None = Field(
+        default=None, validation_alias=AliasChoices("from", "sender"), serialization_alias="from"
+    )
+    to: Addresses = ()
+    cc: Addresses = ()
+    bcc: Addresses = ()
+    reply_to: Addresses = ()
+    subject: Line | None = None
+    text: Text | None = None
+    html: Text | None = None
+    template: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] | None = None
+    variables: dict[str, JsonValue] = {}
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")] | None = None
+    attachments: tuple[Attachment, ...] = ()
+    headers: Annotated[dict[str, str], AfterValidator(_headers)] = {}
+    importance: Importance = Importance.NORMAL
+    priority: Priority = Priority.NORMAL
+    scheduled_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    save_to_sent_items: bool = True
+    read_receipt: bool = False
+    delivery_receipt: bool = False
+    tags: Annotated[tuple[Name, ...], BeforeValidator(_one_or_many), Field(max_length=20)] = ()
+    metadata: Annotated[dict[Name, Annotated[Line, Field(max_length=500)]], Field(max_length=20)] = {}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_every_fault(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(values, cls):
+            return values
+        if not isinstance(values, Mapping):
+            raise InvalidMail(f"a mail is an object with fields, not {type(values).__name__}")
+        faults = list(_contradictions(values))
+        try:
+            mail = build(dict(values))
+        except ValidationError as error:
+            raise InvalidMail([*_field_faults(error), *faults]) from None
+        if faults := [*faults, *_too_much(mail)]:
+            raise InvalidMail(faults)
+        return mail
+
+    @property
+    def recipients(self) -> tuple[Address, ...]:
+        return (*self.to, *self.cc, *self.bcc)
+
+    def with_sender(self, default: Address | None) -> "Mail":
+        """This mail with its sender filled in; InvalidMail if there is none to fill in."""
+        if self.sender is not None:
+            return self
+        if default is None:
+            raise InvalidMail("sender: missing, and no default sender is set (POSTROOM_SENDER)")
+        return self.model_copy(update={"sender": default})
+
+    def to_json(self) -> str:
+        """The fields that were set, in an order that equal mails share; `from_json` reads it."""
+        set_fields = self.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        return json.dumps(set_fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Mail":
+        """The mail that `to_json` wrote, perhaps in a newer version: fields that this one does not know are left out."""
+        values = json.loads(text)
+        known = {*cls.model_fields, "from"}
+        return cls.model_validate({name: value for name, value in values.items() if name in known})
+
+
+def needs_mime(headers: Mapping[str, str]) -> list[str]:
+    """The headers that Graph's JSON cannot carry (only four `x-` of the sender's own fit beside ours, in ASCII)."""
+    foreign = [
+        name for name, value in headers.items() if not name.lower().startswith("x-") or not value.isascii()
+    ]
+    return foreign or (sorted(headers) if len(headers) > 4 else [])
+
+
+def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Faults between fields, told from the values as they were given, so that they show beside faults in fields."""
+    recipients = sum(len(_listed(values.get(field))) for field in ("to", "cc", "bcc"))
+    if not recipients:
+        yield "to: no recipient (give at least one in to, cc or bcc)"
+    if recipients > MAX_RECIPIENTS:
+        yield f"to: {recipients} recipients; Exchange takes at most {MAX_RECIPIENTS} in one mail"
+    template, bodies = values.get("template"), [b for b in ("html", "text") if values.get(b)]
+    if template and bodies:
+        yield f"template: given together with {' and '.join(bodies)}; give either a template or ready bodies"
+    if not template and not bodies:
+        yield "template: no content (give a template, html or text)"
+    if not template and values.get("variables"):
+        yield "variables: given without a template to use them"
+    scheduled, expires = (_as_datetime(values.get(field)) for field in ("scheduled_at", "expires_at"))
+    if scheduled and expires and expires <= scheduled:
+        yield "expires_at: not after scheduled_at, so this mail could never be sent"
+    if "from" in values and "sender" in values:
+        yield "sender: given twice, as from and as sender"
+
+
+def _listed(value: object) -> Sequence[object]:
+    if isinstance(value, str):
+        return [value] if value else []
+    return value if isinstance(value, Sequence) else []
+
+
+def _as_datetime(value: object) -> datetime | None:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, datetime) and value.tzinfo else None
+
+
+def _too_much(mail: Mail) -> Iterator[str]:
+    inline = [a.content_id for a in mail.attachments if a.content_id]
+    if len(set(inline)) < len(inline):
+        yield "attachments: the same content_id twice"
+    size = sum(-(-len(a.content) // 3) * 4 for a in mail.attachments)
+    if size > MAX_ATTACHMENTS_BASE64:
+        most = MAX_ATTACHMENTS_BASE64 * 3 / 4 / 1e6
+        yield f"attachments: {size * 3 / 4 / 1e6:.1f} MB together; at most {most:.1f} MB fit into a request to Graph"
+    if not mail.save_to_sent_items and (headers := needs_mime(mail.headers)):
+        yield (
+            f"save_to_sent_items: cannot be false together with the headers {', '.join(headers)}: "
+            "they need MIME, and Exchange always saves mail that is sent as MIME"
+        )
+
+
+def _field_faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(fault["loc"][-1]), [*Mail.model_fields, "from"], n=1)
+            yield f"{where}: no such field" + (f"; did you mean {near[0]}?" if near else "")
+        elif fault["type"] == "timezone_aware":
+            yield f"{where}: a time without its zone; give an aware datetime (or ISO 8601 with an offset)"
+        else:
+            yield f"{where}: {fault['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,68 @@
+"""A Message: the rendered, transmittable form of a Mail, ready to be put into a request."""
+
+from dataclasses import dataclass
+
+from postroom.mail import Address, Attachment, Importance, Mail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bodies:
+    """What a template renders to. At least one of html and text is there."""
+
+    subject: str
+    html: str | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    job_id: str
+    sender: Address
+    to: tuple[Address, ...]
+    cc: tuple[Address, ...]
+    bcc: tuple[Address, ...]
+    reply_to: tuple[Address, ...]
+    subject: str
+    html: str | None
+    text: str | None
+    headers: dict[str, str]
+    attachments: tuple[Attachment, ...]
+    importance: Importance
+    save_to_sent_items: bool
+    read_receipt: bool
+    delivery_receipt: bool
+
+    @property
+    def message_id(self) -> str:
+        """The Message-ID header, derived from the job id so that a look-up needs no saved state."""
+        return f"<{self.job_id}@{self.sender.address.rpartition('@')[2]}>"
+
+
+def compose(
+    mail: Mail, sender: Address, job_id: str, bodies: Bodies | None, redirect_all_to: Address | None
+) -> Message:
+    """The message that `mail` asks for; `bodies` is what its template gave, None for ready bodies.
+
+    `redirect_all_to` (staging) stands in for every recipient of every kind.
+    """
+
+    def instead_of(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+        return (redirect_all_to,) if redirect_all_to and addresses else addresses
+
+    return Message(
+        job_id=job_id,
+        sender=sender,
+        to=instead_of(mail.to),
+        cc=instead_of(mail.cc),
+        bcc=instead_of(mail.bcc),
+        reply_to=mail.reply_to,
+        subject=mail.subject if mail.subject is not None else (bodies.subject if bodies else ""),
+        html=bodies.html if bodies else mail.html,
+        text=bodies.text if bodies else mail.text,
+        headers=mail.headers,
+        attachments=mail.attachments,
+        importance=mail.importance,
+        save_to_sent_items=mail.save_to_sent_items,
+        read_receipt=mail.read_receipt,
+        delivery_receipt=mail.delivery_receipt,
+    )

@@ -1,0 +1,84 @@
+"""What became of one try to hand a message to Graph: six possible outcomes, as values.
+
+Accepted    202: Exchange has taken the message (not: it was delivered).
+Throttled   Graph asked for a pause. Nothing was sent; it costs the mail nothing.
+Deferred    A fault that will pass. Nothing was sent; it costs one attempt, unless `free`.
+Held        The configuration of the mailbox or the app is at fault, not the mail. Nothing was sent.
+Refused     This mail will never be taken. Nothing was sent.
+Unknown     The request was written and nobody can know what became of it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """Whom an outcome concerns beyond the mail itself."""
+
+    MAIL = "mail"
+    LANE = "lane"
+    APP = "app"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back, as far as anything did: kept with the attempt for the operator and Microsoft's support.
+
+    `http_status` is None where no answer came. `detail` is a short text without addresses, bodies or secrets.
+    """
+
+    http_status: int | None = None
+    graph_code: str | None = None
+    request_id: str | None = None
+    date: str | None = None
+    detail: str | None = None
+
+
+NO_ANSWER = Answer()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    answer: Answer = NO_ANSWER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttled:
+    """`wait_s` is what Retry-After asked for (seconds, not yet clamped), None where Graph named no time."""
+
+    answer: Answer = NO_ANSWER
+    wait_s: float | None = None
+    scope: Scope = Scope.LANE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """`free`: the fault is not the mail's (no connection, Entra away), so its attempts stay unspent."""
+
+    reason: str
+    answer: Answer = NO_ANSWER
+    wait_s: float | None = None
+    scope: Scope = Scope.MAIL
+    free: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    reason: str
+    scope: Scope
+    answer: Answer = NO_ANSWER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    reason: str
+    answer: Answer = NO_ANSWER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    reason: str
+    answer: Answer = NO_ANSWER
+
+
+Outcome = Accepted | Throttled | Deferred | Held | Refused | Unknown
