@@ -1,0 +1,260 @@
+"""Templates: a name and variables in, subject and bodies out."""
+
+import difflib
+import json
+import re
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from css_inline import CSSInliner, InlineError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2.exceptions import (
+    SecurityError,
+    TemplateError,
+    TemplateNotFound,
+    TemplateRuntimeError,
+    TemplateSyntaxError,
+    UndefinedError,
+)
+from jinja2.runtime import Context
+from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
+
+from postroom.errors import TemplateFault
+from postroom.message import Bodies
+
+MAX_CHARACTERS = 2_000_000
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_LOCALE_FILE = re.compile(r"(?:subject|body)\.(.+)\.(?:txt|html)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_MISSING = re.compile(r"'([^']*)'(?: is undefined)?$")
+
+
+class _File(NamedTuple):
+    path: str
+    locale: str
+
+
+class Templates:
+    """The templates in `folder`, each a folder of its own.
+
+        templates/welcome/subject.txt   one line
+                          body.html     its <style> becomes inline styles, media queries stay
+                          body.txt      at least one of the two bodies
+                          sample.json   variables to try it with
+        templates/_layout/…             what templates extend or include: names with _ are none themselves
+
+    A file may exist once more for a locale: for de-AT, `body.de-at.html` goes before `body.de.html` before
+    `body.html`, each file by itself. A template sees the variables it was given, and `locale`: the one its file
+    is written for, empty for the plain file.
+
+    The language is Jinja2. A missing or null variable is a fault, variables are escaped in .html, and the filter
+    `date` formats ISO 8601 times: `{{ ends_at|date("%d %B %Y") }}`. A changed file counts from the next mail on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._jinja = _Sandbox(
+            loader=_Inside(folder),
+            autoescape=select_autoescape(["html"]),
+            undefined=StrictUndefined,
+            finalize=_not_null,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._jinja.filters["date"] = _date
+        self._inliner = CSSInliner(keep_at_rules=True, load_remote_stylesheets=False)
+
+    def names(self) -> list[str]:
+        return sorted(d.name for d in self._folder.iterdir() if _NAME.fullmatch(d.name) and d.is_dir())
+
+    def render(self, name: str, variables: Mapping[str, Any], locale: str | None = None) -> Bodies:
+        """Subject and bodies of the template `name`.
+
+        Raises TemplateFault, which names file and line, and OSError where the disk fails, which another try may mend.
+        """
+        files = self._files(name)
+        subject, html, text = (_pick(files, part, locale) for part in ("subject.txt", "body.html", "body.txt"))
+        if subject is None:
+            raise TemplateFault(f"{name}: no subject; write it into {name}/subject.txt")
+        if html is None and text is None:
+            raise TemplateFault(f"{name}: no body; write {name}/body.html, {name}/body.txt or both")
+        return Bodies(
+            subject=_one_line(self._text(subject, variables), subject.path),
+            html=self._inlined(self._text(html, variables), html.path) if html else None,
+            text=self._text(text, variables).strip() + "\n" if text else None,
+        )
+
+    def sample(self, name: str) -> dict[str, Any]:
+        """The variables in the template's sample.json; TemplateFault if there are none."""
+        path = self._files(name).get("sample.json")
+        if path is None:
+            raise TemplateFault(f"{name}: no sample.json; write one with a value for each variable")
+        try:
+            sample = json.loads((self._folder / path).read_bytes())
+        except ValueError as error:
+            raise TemplateFault(f"{name}/sample.json is not JSON: {error}") from None
+        if not isinstance(sample, dict):
+            raise TemplateFault(f'{name}/sample.json is no object; write {{"variable": value, …}}')
+        return sample
+
+    def check(self, name: str) -> list[str]:
+        """The faults of the template `name`, tried with its sample in each locale it is written for."""
+        try:
+            sample = self.sample(name)
+        except TemplateFault as fault:
+            return [str(fault)]
+        found = (_LOCALE_FILE.fullmatch(file) for file in self._files(name))
+        faults: dict[str, None] = {}
+        for locale in sorted({"", *(match[1] for match in found if match)}):
+            try:
+                self.render(name, sample, locale)
+            except TemplateFault as fault:
+                faults[str(fault)] = None
+        return list(faults)
+
+    def _files(self, name: str) -> dict[str, str]:
+        """The paths of the template's files, by their names in the one spelling that is looked for."""
+        folder = self._folder / name
+        if not _NAME.fullmatch(name) or not folder.is_dir():
+            near = _did_you_mean(name, self.names())
+            raise TemplateFault(f'no template "{name}"{near} (looked in {self._folder}/)')
+        return {file.name.lower().replace("_", "-"): f"{name}/{file.name}" for file in folder.iterdir()}
+
+    def _text(self, file: _File, variables: Mapping[str, Any]) -> str:
+        try:
+            template = self._jinja.get_template(file.path)
+            return _bounded(template.generate({"locale": file.locale, **variables}), file.path)
+        except TemplateFault:
+            raise
+        except Exception as error:
+            # A template is code, and what it raises is its fault; but a failing disk is not.
+            if isinstance(error, OSError) and not isinstance(error, TemplateNotFound):
+                raise
+            fault = f"{self._where(error, file.path)}: {self._what(error, variables)}"
+        # Outside the handler: the error's frames hold the variables, which no log may show.
+        raise TemplateFault(fault)
+
+    def _where(self, error: Exception, path: str) -> str:
+        found, line = path, 0
+        if isinstance(error, TemplateSyntaxError):
+            found, line = error.name or path, error.lineno
+        else:
+            for frame, number in traceback.walk_tb(error.__traceback__):
+                file = Path(frame.f_code.co_filename)
+                if file.is_relative_to(self._folder):
+                    found, line = file.relative_to(self._folder).as_posix(), number
+        return (path if found == path else f"{path}: {found}") + (f" line {line}" if line else "")
+
+    def _what(self, error: Exception, variables: Mapping[str, Any]) -> str:
+        match error:
+            case UndefinedError():
+                return _undefined(error.message or "", variables)
+            case TemplateNotFound():
+                return f'no file "{error.name}" (looked in {self._folder}/)'
+            case RecursionError():
+                return "it includes or calls itself without end"
+            case TemplateError() | TypeError() | ArithmeticError():
+                return str(error.message if isinstance(error, TemplateError) else error)
+            case _:
+                # Its text may quote a variable.
+                return f"{type(error).__name__} in an expression"
+
+    def _inlined(self, html: str, path: str) -> str:
+        try:
+            return self._inliner.inline(html)
+        except InlineError as error:
+            raise TemplateFault(f"{path}: its styles cannot be inlined: {error}") from None
+
+
+class _Inside(FileSystemLoader):
+    """Reads no file outside its folder, not even where a link leads there."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        try:
+            source = super().get_source(environment, template)
+        except UnicodeDecodeError:
+            raise TemplateRuntimeError(f"{template} is not UTF-8; save it as UTF-8") from None
+        if not Path(source[1]).resolve().is_relative_to(Path(self.searchpath[0]).resolve()):
+            raise SecurityError(f"{template} is a link that leaves the folder; put the file itself there")
+        return source
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    # A slip, or a number among the variables, must not fill the worker's memory before the output can be measured.
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**":
+            raise SecurityError("** is not available in templates")
+        for sequence, times in ((left, right), (right, left)):
+            repeats = isinstance(sequence, (str, list, tuple)) and isinstance(times, int)
+            if repeats and len(sequence) * times > MAX_RANGE:
+                raise SecurityError(f"a repetition to more than {MAX_RANGE} elements")
+        return super().call_binop(context, operator, left, right)
+
+
+def _not_null(value: object) -> object:
+    if value is None:
+        raise TemplateRuntimeError("a null would be written; guard it with `if`, or give it a |default(…, true)")
+    return value
+
+
+def _date(value: object, pattern: str = "%d %B %Y") -> str:
+    try:
+        return datetime.fromisoformat(str(value)).strftime(pattern)
+    except ValueError:
+        raise TemplateRuntimeError("date: not an ISO 8601 time such as 2026-11-22T09:30:00Z") from None
+
+
+def _pick(files: Mapping[str, str], part: str, locale: str | None) -> _File | None:
+    stem, suffix = part.split(".")
+    tag = (locale or "").lower().replace("_", "-")
+    while tag:
+        if path := files.get(f"{stem}.{tag}.{suffix}"):
+            return _File(path, tag)
+        tag = tag.rpartition("-")[0]
+    return _File(files[part], "") if part in files else None
+
+
+def _bounded(pieces: Iterable[str], path: str) -> str:
+    written, size = [], 0
+    for piece in pieces:
+        size += len(piece)
+        if size > MAX_CHARACTERS:
+            raise TemplateFault(f"{path}: more than {MAX_CHARACTERS} characters; no mailbox takes such a mail")
+        written.append(piece)
+    return "".join(written)
+
+
+def _undefined(message: str, variables: Mapping[str, Any]) -> str:
+    given = [name for name in variables if name != "locale"]
+    missing = _MISSING.search(message)
+    near = _did_you_mean(missing[1], _keys(variables)) if missing else ""
+    return f"{message}{near} (variables given: {', '.join(given) or 'none'})"
+
+
+def _keys(value: object) -> Iterator[str]:
+    """The names in a JSON value, at any depth."""
+    if isinstance(value, Mapping):
+        yield from value
+    if isinstance(value, (Mapping, list)):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _keys(inner)
+
+
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _one_line(subject: str, path: str) -> str:
+    subject = subject.strip()
+    if not subject:
+        raise TemplateFault(f"{path}: the subject is empty")
+    if _CONTROL.search(subject):
+        raise TemplateFault(f"{path}: a line break or control character in the subject")
+    return subject
