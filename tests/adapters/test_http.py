@@ -1,0 +1,448 @@
+"""The total deadline, and the difference between "nothing was written" and "nobody knows"."""
+
+import contextlib
+import gc
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tls import OK, Peer, Servers, all_servers, answering, json_answer, serve
+
+from postroom.http import MAX_ANSWER, Http, Lost, NotSent, Response
+
+__all__ = ["all_servers", "serve"]
+ENDLESS = b"x" * 10_000
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.endswith("_CA_BUNDLE"):
+            monkeypatch.delenv(name)
+    yield
+    gc.collect()  # so that a socket left open shows in the test that left it
+
+
+@pytest.fixture
+def http(serve: Servers) -> Http:
+    return Http(serve.ca)
+
+
+def post(http: Http, url: str, *, body: bytes = b"mail", deadline_s: float = 10, **more: object) -> Response:
+    return http.exchange("POST", url, headers={}, body=body, deadline_s=deadline_s, **more)  # type: ignore[arg-type]
+
+
+# --- an answer
+
+
+def test_an_answer_comes_with_status_headers_and_body(serve: Servers, http: Http) -> None:
+    server = serve(answering(json_answer(b'{"a": 1}', "429 Too Many", b"Retry-After: 2.5")))
+
+    answer = http.exchange("PUT", server.url + "/v1.0/x?y=z", headers={"X-Mine": "1"}, body=b"mail", deadline_s=10)
+
+    assert (answer.status, answer.body) == (429, b'{"a": 1}')
+    assert answer.headers["retry-after"] == "2.5"
+    assert server.requests[0].startswith(b"PUT /v1.0/x?y=z HTTP/1.1\r\n")
+    assert b"X-Mine: 1\r\n" in server.requests[0]
+    assert server.requests[0].endswith(b"\r\n\r\nmail")
+
+
+def test_a_connection_is_used_again(serve: Servers, http: Http) -> None:
+    server = serve(answering(OK, json_answer(b"{}"), OK))
+
+    assert [post(http, server.url).status for _ in range(3)] == [202, 200, 202]
+    assert server.connections == 1
+
+
+def test_a_connection_that_was_idle_too_long_is_not_used_again(serve: Servers) -> None:
+    server = serve(answering(OK, OK))
+    http = Http(serve.ca, idle_s=0)
+
+    assert [post(http, server.url).status for _ in range(2)] == [202, 202]
+    assert server.connections == 2
+
+
+def test_a_connection_that_the_server_closed_is_not_used_again(serve: Servers, http: Http) -> None:
+    closed = threading.Event()
+
+    def one_answer(peer: Peer) -> None:
+        peer.request()
+        peer.send(OK)
+        peer.sock.close()
+        closed.set()
+
+    server = serve(one_answer)
+
+    for _ in range(2):
+        assert post(http, server.url).status == 202
+        assert closed.wait(10)
+    assert server.connections == 2
+
+
+def test_each_thread_has_its_own_connection(serve: Servers, http: Http) -> None:
+    server = serve(answering(OK, OK))
+    post(http, server.url)
+
+    thread = threading.Thread(target=post, args=(http, server.url))
+    thread.start()
+    thread.join(10)
+
+    assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def test_a_forked_child_does_not_speak_on_its_parents_connection(
+    serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(answering(OK, OK))
+    post(http, server.url)
+
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    post(http, server.url)
+
+    assert server.connections == 2
+
+
+def test_a_redirect_is_an_answer_however_large_its_body(serve: Servers, http: Http) -> None:
+    def endless(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            peer.send(b"2710\r\n" + ENDLESS + b"\r\n")
+
+    server = serve(answering(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"))
+    assert post(http, server.url).status == 302
+    assert len(server.requests) == 1
+
+    with pytest.raises(Lost, match="more than") as lost:
+        post(http, serve(endless).url)
+    assert lost.value.status == 302
+
+
+def test_nothing_is_tried_twice(serve: Servers, http: Http) -> None:
+    server = serve(answering(json_answer(b"", "503 Unavailable", b"Retry-After: 0"), OK))
+
+    assert post(http, server.url).status == 503
+    assert len(server.requests) == 1
+
+
+def test_cookies_are_dropped(serve: Servers, http: Http) -> None:
+    server = serve(answering(json_answer(b"{}", "200 OK", b"Set-Cookie: a=b; Path=/"), OK))
+
+    post(http, server.url)
+    post(http, server.url)
+
+    assert b"Cookie" not in server.requests[1]
+
+
+def test_a_netrc_does_not_replace_our_authorization(
+    serve: Servers, http: Http, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server = serve(answering(OK))
+
+    http.exchange("GET", server.url, headers={"Authorization": "Bearer t"}, body=None, deadline_s=10)
+
+    assert b"Authorization: Bearer t\r\n" in server.requests[0]
+
+
+# --- nothing was written
+
+
+def test_a_refused_connection_is_not_sent(http: Http) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(NotSent, match=r"^127\.0\.0\.1: Connection refused$"):
+        post(http, f"https://127.0.0.1:{port}/users/ann@contoso.com?token=secret", body=b"private")
+
+
+def test_an_unknown_host_is_not_sent(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(NotSent, match="Name or service not known"):
+        post(http, "https://graph.nowhere.example/")
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "x..y", "[::1", "ex ample"])
+def test_a_host_that_cannot_be_is_not_sent(http: Http, host: str) -> None:
+    with pytest.raises((NotSent, ValueError)):
+        post(http, f"https://{host}/")
+
+
+def test_a_look_up_that_hangs_is_not_sent_at_the_deadline(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(60) and [])
+    with pytest.raises(NotSent, match="look-up"):
+        post(http, "https://graph.slow.example/", deadline_s=0.2)
+    over.set()
+
+
+def test_an_address_that_swallows_packets_is_not_sent_at_the_deadline(http: Http) -> None:
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):  # until its queue is full, and further ones get no answer
+            filler = sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        with pytest.raises(NotSent, match="timed out"):
+            post(http, f"https://127.0.0.1:{listener.getsockname()[1]}/", deadline_s=0.3)
+
+
+def test_one_dead_address_leaves_the_next_its_turn(serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(answering(OK))
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        dead = unused.getsockname()
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", at) for at in (dead, ("127.0.0.1", server.port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+    assert post(http, server.url).status == 202
+
+
+@pytest.mark.parametrize("first_bytes", [b"", b"\x16\x03\x03\x40\x00" + bytes(16000), b"HTTP/1.1 400\r\n\r\n"])
+def test_a_handshake_that_drips_is_not_sent_at_the_deadline(serve: Servers, http: Http, first_bytes: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.drip(first_bytes)
+        peer.server.over.wait(30)
+
+    server = serve(script, encrypted=False)
+    with pytest.raises(NotSent):
+        post(http, server.url.replace("http:", "https:"), deadline_s=0.4)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_sent(serve: Servers) -> None:
+    server = serve(answering(OK))
+    with pytest.raises(NotSent, match="certificate verify failed"):
+        post(Http(), server.url)
+    assert server.requests == []
+
+
+def test_a_certificate_of_another_name_is_not_sent(serve: Servers, http: Http) -> None:
+    with pytest.raises(NotSent, match="certificate verify failed"):
+        post(http, serve(answering(OK), another_name=True).url)
+
+
+def test_no_time_left_is_not_sent(serve: Servers, http: Http) -> None:
+    server = serve(answering(OK, OK))
+    post(http, server.url)
+    with pytest.raises(NotSent, match="deadline"):
+        post(http, server.url, deadline_s=0)
+    assert len(server.requests) == 1
+
+
+def test_a_ca_bundle_that_is_not_there_is_not_sent_and_named(tmp_path: Path) -> None:
+    with pytest.raises(NotSent, match=r"nothing\.pem cannot be used: No such file"):
+        post(Http(str(tmp_path / "nothing.pem")), "https://127.0.0.1:1/")
+
+
+def test_our_ca_bundle_wins_over_the_environments(
+    serve: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+    assert post(Http(serve.ca), serve(answering(OK)).url).status == 202
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_the_environments_ca_bundle_counts_without_ours(
+    serve: Servers, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, serve.ca)
+    assert post(Http(), serve(answering(OK)).url).status == 202
+
+
+# --- the last check before the first byte
+
+
+def test_the_last_check_runs_after_the_connection_stands_and_before_the_first_byte(serve: Servers, http: Http) -> None:
+    server = serve(answering(OK, OK))
+    seen = []
+    for _ in range(2):
+        post(
+            http,
+            server.url,
+            before_write=lambda: seen.append((server.connections, len(server.requests))),
+        )
+    assert seen == [(1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, LookupError, KeyboardInterrupt, ConnectionResetError])
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_what_the_last_check_raises_comes_out_unchanged_and_nothing_is_written(
+    serve: Servers, http: Http, kind: type[BaseException], encrypted: bool
+) -> None:
+    server = serve(answering(OK), encrypted=encrypted)
+    veto = kind("the lease is over")
+
+    def check() -> None:
+        raise veto
+
+    with pytest.raises(kind) as raised:
+        post(http, server.url, before_write=check)
+    assert raised.value is veto
+    server.close()
+    assert server.requests == []
+
+
+# --- written, and no answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 202 " + ENDLESS,
+        b"HTTP/1.1 202 Accepted\r\nDate: " + ENDLESS,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + ENDLESS,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1000,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+        b"HTTP/1.1 200 OK\r\n\r\n" + ENDLESS,
+    ],
+    ids=["status line", "headers", "body", "chunks", "continues", "body without length"],
+)
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_an_answer_that_drips_is_lost_at_the_deadline(
+    serve: Servers, http: Http, answer: bytes, encrypted: bool
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.drip(answer)
+
+    with pytest.raises(Lost):
+        post(http, serve(script, encrypted=encrypted).url, deadline_s=0.4)
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_a_server_that_stops_reading_is_lost_at_the_deadline(serve: Servers, http: Http, encrypted: bool) -> None:
+    def deaf(peer: Peer) -> None:
+        peer.server.over.wait(30)
+
+    server = serve(deaf, encrypted=encrypted)
+    with pytest.raises(Lost):
+        post(http, server.url, body=bytes(16_000_000), deadline_s=0.5)
+
+
+def test_a_server_that_reads_a_little_at_a_time_is_lost_at_the_deadline(serve: Servers, http: Http) -> None:
+    def slow_reader(peer: Peer) -> None:
+        while not peer.server.over.wait(0.02):
+            peer.sock.recv(16_384)
+
+    with pytest.raises(Lost):
+        post(http, serve(slow_reader).url, body=bytes(16_000_000), deadline_s=0.5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b"", None),
+        (b"HTTP/1.1 20", None),
+        (b"nonsense of ann@contoso.com\r\n\r\n", None),
+        (b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nab", 202),
+        (b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", 202),
+        (b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab", 202),
+        (b"HTTP/1.1 202 Accepted\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nab", 202),
+    ],
+)
+def test_an_answer_that_breaks_off_is_lost_and_keeps_its_status(
+    serve: Servers, http: Http, answer: bytes, status: int | None
+) -> None:
+    with pytest.raises(Lost) as lost:
+        post(http, serve(answering(answer)).url)
+    assert lost.value.status == status
+    assert "ann@" not in str(lost.value)
+
+
+def test_a_reset_after_the_request_is_lost(serve: Servers, http: Http) -> None:
+    def reset(peer: Peer) -> None:
+        peer.request()
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    with pytest.raises(Lost):
+        post(http, serve(reset).url)
+
+
+def test_an_answer_beyond_all_measure_is_lost(serve: Servers, http: Http) -> None:
+    server = serve(answering(json_answer(bytes(MAX_ANSWER + 1)), OK))
+    with pytest.raises(Lost, match="more than 1000000 bytes"):
+        post(http, server.url)
+
+    assert len(post(http, serve(answering(json_answer(bytes(MAX_ANSWER)))).url).body) == MAX_ANSWER
+
+
+# --- proxies
+
+
+def proxy(peer: Peer) -> None:
+    """Lets through whatever is asked for, then answers itself in the other's place."""
+    if not peer.request().startswith(b"CONNECT "):
+        return
+    peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+    peer.start_tls()
+    answering(OK, OK)(peer)
+
+
+def test_the_environments_proxy_is_used(serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    way = serve(proxy, encrypted=False)
+    monkeypatch.setenv("HTTPS_PROXY", way.url.replace("//", "//user:pass@"))
+
+    for _ in range(2):
+        assert post(http, "https://127.0.0.1:9/v1.0/x").status == 202
+
+    assert [request.split(b"\r\n")[0] for request in way.requests] == [
+        b"CONNECT 127.0.0.1:9 HTTP/1.0",
+        b"POST /v1.0/x HTTP/1.1",
+        b"POST /v1.0/x HTTP/1.1",
+    ]
+    assert b"Proxy-Authorization: Basic" in way.requests[0]
+
+
+def test_a_proxy_that_itself_speaks_tls_is_used(serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = serve(answering(OK))
+
+    def forward(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", inner.port)) as onward:
+            back = threading.Thread(target=pump, args=(onward, peer.sock))
+            back.start()
+            pump(peer.sock, onward)
+            back.join(10)
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    monkeypatch.setenv("HTTPS_PROXY", serve(forward).url)
+
+    assert post(http, inner.url).status == 202
+
+
+def test_no_proxy_goes_past_it(serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert post(http, serve(answering(OK)).url).status == 202
+
+
+def test_a_proxy_that_refuses_is_not_sent(serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = serve(answering(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"), encrypted=False)
+    monkeypatch.setenv("HTTPS_PROXY", refusing.url)
+    with pytest.raises(NotSent, match="407 Proxy Authentication Required"):
+        post(http, "https://127.0.0.1:9/")
+
+
+def test_a_proxy_that_drips_is_not_sent_at_the_deadline(
+    serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.drip(b"HTTP/1.1 200 " + ENDLESS)
+
+    monkeypatch.setenv("HTTPS_PROXY", serve(script, encrypted=False).url)
+    with pytest.raises(NotSent):
+        post(http, "https://127.0.0.1:9/", deadline_s=0.4)
