@@ -1,0 +1,39 @@
+"""The sandbox as one ASGI application: Graph and Entra by hand, the pages and the control interface by Starlette."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from starlette.applications import Starlette
+
+from postroom.sandbox.connection import Call, Receive, Scope, Send
+from postroom.sandbox.control_api import control_routes
+from postroom.sandbox.entra import Entra
+from postroom.sandbox.graph import Graph
+from postroom.sandbox.options import SandboxAddress, SandboxOptions
+from postroom.sandbox.pages import page_routes
+from postroom.sandbox.world import World
+
+
+class App:
+    """Leads each call to the service whose path it is."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._graph = Graph(world)
+        self._entra = Entra(world)
+        self._pages = Starlette(routes=[*control_routes(world), *page_routes(world)])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one call."""
+        path: str = scope["path"]
+        if path.startswith("/v1.0/"):
+            await self._graph(Call(scope, receive, send))
+        elif Entra.serves(path):
+            await self._entra(Call(scope, receive, send))
+        else:
+            await self._pages(scope, receive, send)
+
+
+def build_app(options: SandboxOptions, address: SandboxAddress, signing_key: rsa.RSAPrivateKey) -> App:
+    """A sandbox at this address, with nothing in it yet."""
+    return App(World(options, address, signing_key))

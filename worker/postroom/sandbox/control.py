@@ -1,0 +1,220 @@
+"""A client for a running sandbox: what arrived there, and the switches that make it misbehave."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import requests
+
+from postroom.sandbox.options import SandboxAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxAttachment:
+    """One file of a mail, without its content."""
+
+    filename: str
+    content_type: str
+    size: int
+    content_id: str
+    inline: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxMessage:
+    """A mail that the sandbox accepted. `bcc` is the envelope's: the recipients' copies do not show it."""
+
+    id: str
+    mailbox: str
+    sender: str
+    to: tuple[str, ...]
+    cc: tuple[str, ...]
+    bcc: tuple[str, ...]
+    reply_to: tuple[str, ...]
+    subject: str
+    text: str | None
+    html: str | None
+    headers: tuple[tuple[str, str], ...]
+    attachments: tuple[InboxAttachment, ...]
+    importance: str
+    properties: Mapping[str, str]
+    message_id: str
+    job: str
+    form: str
+    saved: bool
+    accepted_at: float
+    delayed_by: float
+    request_id: str
+
+    def header(self, name: str) -> str | None:
+        """The first header of this name."""
+        return next((value for key, value in self.headers if key.casefold() == name.casefold()), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """A request that arrived. `in_flight` counts itself; `status` is None where no answer was sent."""
+
+    number: int
+    stage: str
+    method: str
+    path: str
+    mailbox: str
+    in_flight: int
+    client_request_id: str
+    request_id: str
+    job: str
+    message_id: str
+    status: int | None
+    code: str
+    accepted: bool
+    fault: str
+    wall: float
+    monotonic: float
+    ended: float | None
+
+
+class Sandbox:
+    """Looks into a sandbox over its control interface."""
+
+    def __init__(self, url: str, ca_file: str, timeout: float = 30) -> None:
+        self._url = f"{url.rstrip('/')}/_sandbox"
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.verify = ca_file
+        self._session.trust_env = False  # REQUESTS_CA_BUNDLE would win over the sandbox's own CA
+
+    @classmethod
+    def at(cls, address: SandboxAddress) -> Self:
+        """A client for the sandbox at this address."""
+        return cls(address.url, address.ca_file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the connection back."""
+        self._session.close()
+
+    def address(self) -> SandboxAddress:
+        """Where the sandbox is, and what opens it."""
+        return SandboxAddress(**self._call("GET", "/address"))
+
+    def messages(
+        self, to: str | None = None, sender: str | None = None, job: str | None = None
+    ) -> list[InboxMessage]:
+        """The mails that were accepted, the oldest first."""
+        return [_message(one) for one in self._call("GET", "/messages", to=to, sender=sender, job=job)]
+
+    def wait_for_messages(self, count: int, timeout: float = 10, **filters: str | None) -> list[InboxMessage]:
+        """The mails, as soon as there are `count` of them; TimeoutError where they do not come."""
+        found = self._call("GET", "/messages", count=count, timeout=timeout, **filters)
+        return [_message(one) for one in _enough(found, count, timeout, "mails")]
+
+    def attachment(self, message: InboxMessage, place: int = 0) -> bytes:
+        """The content of the mail's attachment at this place."""
+        return b64decode(self._call("GET", f"/messages/{message.id}")["contents"][place])
+
+    def source(self, message: InboxMessage) -> str:
+        """What was sent: the request's JSON, or the MIME text."""
+        return str(self._call("GET", f"/messages/{message.id}")["source"])
+
+    def requests(self, **filters: str | int | bool | None) -> list[RequestRecord]:
+        """Every request that arrived, the oldest first; by `stage`, `mailbox`, `job`, `status`, `accepted`."""
+        return [RequestRecord(**one) for one in self._call("GET", "/requests", **filters)]
+
+    def wait_for_requests(
+        self, count: int, timeout: float = 10, **filters: str | int | bool | None
+    ) -> list[RequestRecord]:
+        """The requests, as soon as `count` of them have arrived; TimeoutError where they do not come."""
+        found = self._call("GET", "/requests", count=count, timeout=timeout, **filters)
+        return [RequestRecord(**one) for one in _enough(found, count, timeout, "requests")]
+
+    def stats(self) -> dict[str, Any]:
+        """Counters that stay exact however many messages were dropped; see `Exchange.stats`."""
+        return dict(self._call("GET", "/stats"))
+
+    def add_fault(self, **rule: Any) -> str:
+        """Puts a fault in force and tells its id; the fields are those of `FaultRule`."""
+        return str(self._call("POST", "/faults", body=rule)["id"])
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults in force, with what each has met and struck."""
+        return list(self._call("GET", "/faults"))
+
+    def remove_fault(self, fault_id: str) -> None:
+        """Takes one fault out of force."""
+        self._call("DELETE", f"/faults/{fault_id}")
+
+    def clear_faults(self) -> None:
+        """Takes all faults out of force."""
+        self._call("DELETE", "/faults")
+
+    def reset(self) -> None:
+        """An empty inbox, no records, and faults, credentials and mailboxes as at the start."""
+        self._call("POST", "/reset")
+
+    def revoke_tokens(self) -> None:
+        """No token issued until now is good any longer."""
+        self._call("POST", "/revoke-tokens")
+
+    def set_secrets(self, *secrets: str, expired: Iterable[str] = (), client_id: str | None = None) -> None:
+        """The app's secrets from now on, and those that Entra is to call expired."""
+        self._change_app(client_id, secrets=secrets, expired_secrets=list(expired))
+
+    def set_certificates(self, *certificates: str, client_id: str | None = None) -> None:
+        """The app's certificates (PEM) from now on."""
+        self._change_app(client_id, certificates=certificates)
+
+    def set_roles(self, *roles: str, client_id: str | None = None) -> None:
+        """The app's consented roles from now on; a token keeps those it was issued with."""
+        self._change_app(client_id, roles=roles)
+
+    def set_access(
+        self,
+        *,
+        rbac_mailboxes: Iterable[str] = (),
+        policy_mailboxes: Iterable[str] | None = None,
+        client_id: str | None = None,
+    ) -> None:
+        """Where Exchange lets the app send: by RBAC besides its roles, by access policy only there."""
+        policy = None if policy_mailboxes is None else list(policy_mailboxes)
+        self._change_app(client_id, rbac_mailboxes=list(rbac_mailboxes), policy_mailboxes=policy)
+
+    def set_mailboxes(self, mailboxes: Iterable[str] | None, disabled: Iterable[str] = ()) -> None:
+        """The mailboxes there are (None: any), and those that Graph cannot reach."""
+        body = {"mailboxes": None if mailboxes is None else list(mailboxes), "disabled": list(disabled)}
+        self._call("POST", "/mailboxes", body=body)
+
+    def _change_app(self, client_id: str | None, **changes: object) -> None:
+        self._call("POST", "/app", body={"client_id": client_id, **changes})
+
+    def _call(self, method: str, path: str, body: object = None, **query: object) -> Any:
+        params = {name: str(value) for name, value in query.items() if value is not None}
+        timeout = self._timeout + float(params.get("timeout", 0))
+        answer = self._session.request(method, self._url + path, params=params, json=body, timeout=timeout)
+        if answer.status_code in (400, 404):
+            raise ValueError(answer.json()["error"])
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+
+def _message(data: dict[str, Any]) -> InboxMessage:
+    values = {one.name: data[one.name] for one in fields(InboxMessage)}
+    for name in ("to", "cc", "bcc", "reply_to"):
+        values[name] = tuple(values[name])
+    values["headers"] = tuple((name, value) for name, value in values["headers"])
+    values["attachments"] = tuple(InboxAttachment(**one) for one in values["attachments"])
+    return InboxMessage(**values)
+
+
+def _enough(found: list[dict[str, Any]], count: int, timeout: float, what: str) -> list[dict[str, Any]]:
+    if len(found) < count:
+        raise TimeoutError(f"{len(found)} of {count} {what} reached the sandbox within {timeout:g} s")
+    return found

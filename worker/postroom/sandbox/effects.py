@@ -1,0 +1,50 @@
+"""What a fault does to a call once it has struck."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from postroom.sandbox.connection import Answer, Call
+from postroom.sandbox.faults import ActiveFault, FaultRule
+from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.world import World
+
+
+async def prepare(world: World, fault: ActiveFault | None, arrival: Arrival) -> FaultRule | None:
+    """The rule that struck, after its delay and revocation have taken place."""
+    if fault is None:
+        return None
+    arrival.fault = fault.id
+    if fault.rule.revoke_tokens:
+        world.mint.revoke_all()
+    await world.pause(fault.rule.delay)
+    return fault.rule
+
+
+def dress(rule: FaultRule, answer: Answer) -> Answer:
+    """The answer with the rule's own body and headers in place."""
+    if rule.body is not None:
+        answer.body = rule.body.encode()
+        answer.headers["content-type"] = "text/html" if rule.body.lstrip().startswith("<") else "text/plain"
+    if rule.retry_after is not None:
+        seconds_or_date = rule.retry_after
+        answer.headers["retry-after"] = (
+            seconds_or_date if isinstance(seconds_or_date, str) else f"{seconds_or_date:g}"
+        )
+    answer.headers |= {name.casefold(): value for name, value in rule.headers.items()}
+    return answer
+
+
+async def finish(world: World, call: Call, arrival: Arrival, rule: FaultRule | None, answer: Answer) -> None:
+    """Ends the call with this answer, or as the rule has it."""
+    effect = "pass" if rule is None else rule.effect
+    if effect in ("hang", "reset", "close"):
+        arrival.code = ""
+        world.log.end(arrival, None)
+        await {"hang": call.hang, "reset": call.reset, "close": call.close}[effect]()
+        return
+    world.log.end(arrival, answer.status)
+    if rule is None or rule.drip is None:
+        await call.answer(answer)
+    else:
+        await call.drip(answer, partial(world.pause, rule.drip))

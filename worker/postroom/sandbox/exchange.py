@@ -1,0 +1,142 @@
+"""Exchange behind Graph: which mailboxes there are, what they accepted, and how often each job was sent."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import count
+from secrets import token_hex
+from typing import Any
+
+from postroom.sandbox.graph_error import GraphError
+from postroom.sandbox.message import Message, Outgoing
+from postroom.sandbox.options import SandboxOptions
+from postroom.sandbox.traffic import Limits, Meter
+
+
+class Exchange:
+    """The mailboxes of the tenant. Old messages are dropped; counters stay exact."""
+
+    def __init__(self, options: SandboxOptions) -> None:
+        self._options = options
+        self._limits = Limits(
+            on=options.limits,
+            in_flight=options.max_in_flight,
+            per_minute=options.rate_per_minute,
+            refuse_above=options.refuse_above_per_minute,
+            retry_after=options.retry_after,
+        )
+        self._aliases = {alias.casefold(): box.casefold() for alias, box in options.aliases.items()}
+        self._numbers = count(1)
+        self.reset()
+
+    def reset(self) -> None:
+        """As it was at the start: empty, with the mailboxes of the options."""
+        self._meters: dict[tuple[str, str], Meter] = {}
+        self._messages: OrderedDict[str, Message] = OrderedDict()
+        self._bytes = 0
+        self._jobs: Counter[str] = Counter()
+        self.accepted = 0
+        self.set_mailboxes(self._options.mailboxes)
+
+    def set_mailboxes(self, mailboxes: Iterable[str] | None, disabled: Iterable[str] = ()) -> None:
+        """Which mailboxes there are (None: any), and which of them have no REST API (no licence, on-premises)."""
+        self._mailboxes = None if mailboxes is None else {box.casefold() for box in mailboxes}
+        self._disabled = {box.casefold() for box in disabled}
+
+    def mailbox(self, user: str) -> str:
+        """The mailbox's key: its primary address or id, casefolded, whether or not it exists."""
+        key = user.casefold()
+        return self._aliases.get(key, key)
+
+    def require(self, user: str) -> None:
+        """Passes where this mailbox exists and Graph can reach it."""
+        key = self.mailbox(user)
+        exists = self._mailboxes is None or key in self._mailboxes or key in self._disabled
+        if not exists:
+            raise GraphError(404, "ErrorInvalidUser", f"The requested user '{user}' is invalid.")
+        if key in self._disabled:
+            message = "The mailbox is either inactive, soft-deleted, or is hosted on-premise."
+            raise GraphError(404, "MailboxNotEnabledForRESTAPI", message)
+
+    def require_send_as(self, mailbox: str, mail: Outgoing) -> None:
+        """Passes where the mail's From is this mailbox's own, or one of its aliases."""
+        # A mailbox addressed by its object id has no address here to compare with.
+        if mail.author is None or "@" not in mailbox or self.mailbox(mail.author.address) == mailbox:
+            return
+        raise GraphError(
+            403,
+            "ErrorSendAsDenied",
+            "The user account which was used to submit this request does not have the right to send mail on behalf of "
+            "the specified sending account., Cannot submit message.",
+        )
+
+    def meter(self, app_id: str, mailbox: str) -> Meter:
+        """The traffic of this app in this mailbox."""
+        key = (app_id, mailbox)
+        meter = self._meters.get(key)
+        if meter is None:
+            meter = self._meters[key] = Meter(self._limits)
+        return meter
+
+    def accept(self, mailbox: str, mail: Outgoing, job: str, request_id: str, meter: Meter) -> Message:
+        """The mail is Exchange's from here on."""
+        if not mail.message_id:
+            mail.message_id = f"<{token_hex(16)}@sandbox.invalid>"
+        message = Message(
+            id=f"AAMk{token_hex(20)}",
+            number=next(self._numbers),
+            mailbox=mailbox,
+            sender=mailbox,
+            folder="sentitems" if mail.save else "",
+            mail=mail,
+            job=job,
+            accepted_at=time.time(),
+            delayed_by=meter.accept(len(mail.recipients()), time.monotonic()),
+            request_id=request_id,
+        )
+        self.accepted += 1
+        if job:
+            self._jobs[job] += 1
+        self._keep(message)
+        return message
+
+    def get(self, message_id: str) -> Message | None:
+        """The message with this id, while it is kept."""
+        return self._messages.get(message_id)
+
+    def newest(self) -> Iterator[Message]:
+        """All messages kept, the newest first."""
+        return reversed(list(self._messages.values()))
+
+    def stats(self) -> dict[str, Any]:
+        """What was accepted, refused and sent twice, in all and by mailbox."""
+        mailboxes: dict[str, dict[str, int]] = {}
+        for (_, mailbox), meter in self._meters.items():
+            one = mailboxes.setdefault(mailbox, Counter())
+            one["accepted"] += meter.accepted
+            one["throttled"] += meter.throttled
+            one["recipients"] += meter.recipients
+            one["in_flight"] += meter.in_flight
+            one["highest_in_flight"] = max(one["highest_in_flight"], meter.highest_in_flight)
+            one["most_in_60s"] = max(one["most_in_60s"], meter.sent.most)
+            one["most_requests_in_60s"] = max(one["most_requests_in_60s"], meter.arrivals.most)
+        return {
+            "accepted": self.accepted,
+            "throttled": sum(one["throttled"] for one in mailboxes.values()),
+            "jobs": len(self._jobs),
+            "doubled": {job: times for job, times in self._jobs.items() if times > 1},
+            "kept": len(self._messages),
+            "mailboxes": mailboxes,
+        }
+
+    def _keep(self, message: Message) -> None:
+        self._messages[message.id] = message
+        self._bytes += message.size
+        options = self._options
+        while len(self._messages) > options.keep_messages or (
+            self._bytes > options.keep_bytes and len(self._messages) > 1
+        ):
+            _, dropped = self._messages.popitem(last=False)
+            self._bytes -= dropped.size

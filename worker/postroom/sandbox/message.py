@@ -1,0 +1,102 @@
+"""A mail as the sandbox understood it, whichever way it came in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Address(NamedTuple):
+    """A mail address with the name that stands before it."""
+
+    name: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"{self.name} <{self.address}>" if self.name and self.name != self.address else self.address
+
+
+@dataclass(slots=True, kw_only=True)
+class Attachment:
+    """One file of a mail; `inline` ones are shown where the HTML names their content id."""
+
+    filename: str
+    content_type: str
+    content: bytes
+    content_id: str = ""
+    inline: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Outgoing:
+    """What a request asks to have sent; `source` is the request's own text: JSON, or the decoded MIME."""
+
+    form: str
+    source: bytes
+    subject: str
+    to: list[Address]
+    cc: list[Address]
+    bcc: list[Address]
+    reply_to: list[Address]
+    author: Address | None
+    html: str | None
+    text: str | None
+    headers: list[tuple[str, str]]
+    attachments: list[Attachment]
+    message_id: str
+    importance: str = "normal"
+    properties: dict[str, str] = field(default_factory=dict)
+    save: bool = True
+
+    def recipients(self) -> list[Address]:
+        """Everybody the mail goes to: the envelope."""
+        return [*self.to, *self.cc, *self.bcc]
+
+    def job(self) -> str:
+        """The job id that the mail carries, in a header or a property of that name; else empty."""
+        for name, value in self.headers:
+            if name.casefold() == "x-postroom-job":
+                return value
+        for name, value in self.properties.items():
+            if "job" in name.rpartition(" ")[2].casefold():
+                return value
+        return ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """An accepted mail in its mailbox. `folder` is "sentitems", or empty where no copy was kept."""
+
+    id: str
+    number: int
+    mailbox: str
+    sender: str
+    folder: str
+    mail: Outgoing
+    job: str
+    accepted_at: float
+    delayed_by: float
+    request_id: str
+
+    @property
+    def size(self) -> int:
+        """What keeping this message costs, roughly."""
+        return 2 * len(self.mail.source) + 1000
+
+    def matches(self, words: list[str]) -> bool:
+        """Whether every one of these casefolded words is somewhere in the mail."""
+        mail = self.mail
+        people = " ".join(str(one) for one in (*mail.recipients(), *mail.reply_to))
+        files = " ".join(one.filename for one in mail.attachments)
+        parts = (
+            self.sender,
+            people,
+            mail.subject,
+            self.job,
+            mail.message_id,
+            files,
+            mail.text or "",
+            mail.html or "",
+        )
+        haystack = "\n".join(parts).casefold()
+        return all(word in haystack for word in words)

@@ -1,0 +1,113 @@
+"""sendMail in MIME: base64 of a whole RFC 5322 message, whose To, Cc and Bcc headers are the envelope."""
+
+from __future__ import annotations
+
+from email import message_from_bytes, policy
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.message import Message as Parsed
+from email.utils import getaddresses
+
+from postroom.sandbox.edm import decode_base64
+from postroom.sandbox.graph_error import GraphError
+from postroom.sandbox.json_mail import check_recipients
+from postroom.sandbox.message import Address, Attachment, Outgoing
+
+
+def read_mime_mail(body: bytes) -> Outgoing:
+    """The mail in a sendMail body of type text/plain, or the GraphError that it earns."""
+    try:
+        source = decode_base64(body)
+    except ValueError:
+        source = b""
+    if not source:
+        message = "Invalid base64 string for MIME content."
+        raise GraphError(400, "ErrorMimeContentInvalidBase64String", message)
+    # compat32 reads what is there; the modern policy raises on much of what a hostile mail can hold.
+    parsed = message_from_bytes(source, policy=policy.compat32)
+    if not parsed.keys():
+        raise GraphError(400, "ErrorMimeContentInvalid", "The MIME content is invalid: it has no headers.")
+    return _outgoing(parsed, source)
+
+
+def _outgoing(parsed: Parsed, source: bytes) -> Outgoing:
+    to, cc, bcc = (_people(parsed, name) for name in ("to", "cc", "bcc"))
+    check_recipients([*to, *cc, *bcc])
+    author = _people(parsed, "from")
+    html, text, attachments = _parts(parsed)
+    return Outgoing(
+        form="mime",
+        source=source,
+        subject=_decoded(parsed.get("subject")),
+        to=to,
+        cc=cc,
+        bcc=bcc,
+        reply_to=_people(parsed, "reply-to"),
+        author=author[0] if author else None,
+        html=html,
+        text=text,
+        # Exchange takes Bcc off the copy that is delivered.
+        headers=[(name, _decoded(value)) for name, value in parsed.items() if name.casefold() != "bcc"],
+        attachments=attachments,
+        message_id=_decoded(parsed.get("message-id")).strip(),
+        importance=_decoded(parsed.get("importance", "normal")).strip().casefold(),
+    )
+
+
+def _people(parsed: Parsed, name: str) -> list[Address]:
+    values = [str(value).replace("\r\n", " ").replace("\n", " ") for value in parsed.get_all(name, [])]
+    found = getaddresses(values)
+    return [Address(_decoded(person), address) for person, address in found if person or address]
+
+
+def _decoded(value: object) -> str:
+    if value is None:
+        return ""
+    text = str(value).replace("\r\n", "").replace("\n", "")
+    try:
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, UnicodeError, ValueError):
+        return text
+
+
+def _parts(parsed: Parsed) -> tuple[str | None, str | None, list[Attachment]]:
+    html: str | None = None
+    text: str | None = None
+    attachments: list[Attachment] = []
+    for part in parsed.walk():
+        if part.is_multipart():
+            continue
+        kind = part.get_content_type()
+        disposition = (part.get_content_disposition() or "").casefold()
+        is_body = disposition != "attachment" and not part.get_filename()
+        if is_body and kind == "text/html" and html is None:
+            html = _text(part)
+        elif is_body and kind == "text/plain" and text is None:
+            text = _text(part)
+        else:
+            attachments.append(_attachment(part, kind, disposition))
+    return html, text, attachments
+
+
+def _text(part: Parsed) -> str:
+    content = _content(part)
+    try:
+        return content.decode(str(part.get_content_charset() or "utf-8"), "replace")
+    except LookupError:
+        return content.decode("latin-1")
+
+
+def _content(part: Parsed) -> bytes:
+    content = part.get_payload(decode=True)
+    return content if isinstance(content, bytes) else b""
+
+
+def _attachment(part: Parsed, kind: str, disposition: str) -> Attachment:
+    content_id = _decoded(part.get("content-id")).strip().strip("<>")
+    return Attachment(
+        filename=_decoded(part.get_filename()) or "unnamed",
+        content_type=kind,
+        content=_content(part),
+        content_id=content_id,
+        inline=disposition == "inline" or (bool(content_id) and disposition != "attachment"),
+    )

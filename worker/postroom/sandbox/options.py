@@ -1,0 +1,114 @@
+"""How a sandbox is set up, and where it can be reached once it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Fixed, so that the settings written down for one sandbox fit the next one too.
+TENANT_ID = "5a4db0c5-0000-4000-8000-7e5a4db0c501"
+CLIENT_ID = "5a4db0c5-0000-4000-8000-a995a4db0c52"
+CLIENT_SECRET = "sandbox-secret"  # noqa: S105  known to everybody: it opens nothing but the sandbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederatedCredential:
+    """An issuer whose tokens Entra takes in place of a secret (workload identity federation)."""
+
+    issuer: str
+    subject: str
+    public_key: str
+    audience: str = "api://AzureADTokenExchange"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppRegistration:
+    """One app registered in the sandbox's tenant, with what it may do there."""
+
+    client_id: str
+    secrets: tuple[str, ...] = ()
+    expired_secrets: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()
+    federated: tuple[FederatedCredential, ...] = ()
+    roles: tuple[str, ...] = ("Mail.Send",)
+    rbac_mailboxes: tuple[str, ...] = ()
+    """Where Exchange's RBAC for Applications lets the app send, whatever its token says."""
+    policy_mailboxes: tuple[str, ...] | None = None
+    """All that a legacy Application Access Policy leaves of what the token's roles allow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxOptions:
+    """Everything a sandbox can be told before it starts; the defaults are a tenant in which sending just works."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    public_host: str | None = None
+    """The name clients call the sandbox by, where that is not `host` (a container's name)."""
+    folder: Path | None = None
+    """Keeps the CA and the token key over restarts; without it both are new at each start."""
+
+    tenant_id: str = TENANT_ID
+    tenant_domain: str = "contoso.onmicrosoft.com"
+    client_id: str = CLIENT_ID
+    client_secret: str = CLIENT_SECRET
+    more_secrets: tuple[str, ...] = ()
+    expired_secrets: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()
+    federated: tuple[FederatedCredential, ...] = ()
+    roles: tuple[str, ...] = ("Mail.Send",)
+    more_apps: tuple[AppRegistration, ...] = ()
+    token_lifetime: int = 3599
+    refresh_in: int | None = None
+
+    mailboxes: tuple[str, ...] | None = None
+    """The mailboxes of the tenant; None: whichever is asked for exists."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """alias -> mailbox, as proxy addresses are."""
+
+    latency: float = 0.0
+    limits: bool = True
+    max_in_flight: int = 4
+    retry_after: float = 1.0
+    """What a 429 of the sandbox's own limits asks for, in seconds."""
+    rate_per_minute: int = 30
+    """Above it Exchange accepts and delivers later; it never refuses."""
+    refuse_above_per_minute: int | None = None
+    """A stricter service than Exchange: 429 above this many requests in 60 s to one mailbox."""
+
+    faults: tuple[Mapping[str, Any], ...] = ()
+    seed: int | None = None
+    keep_messages: int = 10_000
+    keep_requests: int = 20_000
+    keep_bytes: int = 256 * 1024 * 1024
+
+    def app(self) -> AppRegistration:
+        """The app that `client_id` and its credentials stand for."""
+        return AppRegistration(
+            client_id=self.client_id,
+            secrets=(self.client_secret, *self.more_secrets),
+            expired_secrets=self.expired_secrets,
+            certificates=self.certificates,
+            federated=self.federated,
+            roles=self.roles,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxAddress:
+    """What a client needs to use a running sandbox, and where a person finds the inbox."""
+
+    url: str
+    authority_url: str
+    graph_url: str
+    inbox_url: str
+    ca_file: str
+    tenant_id: str
+    client_id: str
+    client_secret: str
+
+    def to_json(self) -> dict[str, str]:
+        """The address as a JSON object."""
+        return asdict(self)

@@ -1,0 +1,111 @@
+"""The record of every request that arrived, and a bell that rings when something happened."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from postroom.sandbox.connection import Call
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One request: what came, how busy the mailbox was then, and how it ended. `status` None: no answer was sent."""
+
+    number: int
+    stage: str
+    method: str
+    path: str
+    mailbox: str
+    in_flight: int
+    client_request_id: str
+    request_id: str
+    job: str
+    message_id: str = ""
+    status: int | None = None
+    code: str = ""
+    accepted: bool = False
+    fault: str = ""
+    wall: float = field(default_factory=time.time)
+    monotonic: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return asdict(self)
+
+
+class RequestLog:
+    """The last requests, and exact counts of all of them."""
+
+    def __init__(self, keep: int, bell: Bell) -> None:
+        self._arrivals: deque[Arrival] = deque(maxlen=keep)
+        self._bell = bell
+        self.total: Counter[str] = Counter()
+
+    def arrive(self, stage: str, call: Call, mailbox: str = "", in_flight: int = 0) -> Arrival:
+        """Notes a request, before anything is done about it."""
+        self.total[stage] += 1
+        request_id = str(uuid4())
+        arrival = Arrival(
+            number=self.total.total(),
+            stage=stage,
+            method=call.method,
+            path=call.path,
+            mailbox=mailbox,
+            in_flight=in_flight,
+            client_request_id=call.header(b"client-request-id") or request_id,
+            request_id=request_id,
+            job=call.header(b"x-postroom-job"),
+        )
+        self._arrivals.append(arrival)
+        self._bell.ring()
+        return arrival
+
+    def end(self, arrival: Arrival, status: int | None) -> None:
+        """Notes how the request ended; written before the answer leaves, so that whoever reads it finds it here."""
+        arrival.status = status
+        arrival.ended = time.monotonic()
+        self._bell.ring()
+
+    def newest(self) -> Iterator[Arrival]:
+        """All records kept, the newest first."""
+        return reversed(list(self._arrivals))
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self._arrivals.clear()
+        self.total.clear()
+
+
+class Bell:
+    """Wakes whoever waits for something to happen."""
+
+    def __init__(self) -> None:
+        self._rung: asyncio.Event | None = None
+
+    def ring(self) -> None:
+        """Something happened."""
+        if self._rung is not None:
+            self._rung.set()
+            self._rung = None
+
+    async def until(self, happened: Callable[[], bool], timeout: float) -> bool:
+        """Whether it happened, looking again at each ring, for at most `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not happened():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._rung is None:
+                self._rung = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._rung.wait(), left)
+            except TimeoutError:
+                return happened()
+        return True

@@ -1,0 +1,60 @@
+"""All that one sandbox consists of, in one place, so that every page and endpoint looks at the same things."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from postroom.sandbox.exchange import Exchange
+from postroom.sandbox.faults import FaultRule, Faults
+from postroom.sandbox.options import SandboxAddress, SandboxOptions
+from postroom.sandbox.request_log import Bell, RequestLog
+from postroom.sandbox.tenant import Tenant
+from postroom.sandbox.tokens import TokenMint
+
+
+class World:
+    """One sandbox's tenant, mailboxes, requests and faults."""
+
+    def __init__(self, options: SandboxOptions, address: SandboxAddress, signing_key: rsa.RSAPrivateKey) -> None:
+        self.options = options
+        self.address = address
+        self.mint = TokenMint(signing_key, options.tenant_id, address.graph_url)
+        self.tenant = Tenant(options, address.graph_url, self.mint)
+        self.exchange = Exchange(options)
+        self.bell = Bell()
+        self.log = RequestLog(options.keep_requests, self.bell)
+        self.closing = asyncio.Event()
+        self.faults = Faults(options.seed)
+        self._restore_faults()
+
+    async def pause(self, seconds: float) -> None:
+        """Waits, but never longer than the sandbox lives."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.closing.wait(), seconds)
+
+    def reset(self) -> None:
+        """Everything as it was at the start."""
+        self.exchange.reset()
+        self.log.reset()
+        self.tenant.restore()
+        self._restore_faults()
+
+    def stats(self) -> dict[str, Any]:
+        """Exchange's counters, and how many requests reached which stage."""
+        requests = {stage: self.log.total[stage] for stage in ("graph", "token", "discovery")}
+        return {**self.exchange.stats(), "requests": requests, "token_requests": requests["token"]}
+
+    def _restore_faults(self) -> None:
+        self.faults.clear()
+        for rule in _rules(self.options.faults):
+            self.faults.add(rule)
+
+
+def _rules(faults: Iterable[Any]) -> list[FaultRule]:
+    return [FaultRule.from_json(rule) for rule in faults]
