@@ -191,7 +191,7 @@ def test_a_missing_field_of_a_variable_is_told_with_the_nearest_one(write: Write
 def test_a_fault_in_the_layout_names_both_files(write: Write) -> None:
     templates = write({"_layout/base.html": "\n{{ owner }}", "welcome/body.html": '{% extends "_layout/base.html" %}'})
     assert fault(templates) == (
-        "welcome/body.html: _layout/base.html line 2: 'owner' is undefined (variables given: none)"
+        "welcome/body.html line 1 (in _layout/base.html line 2): 'owner' is undefined (variables given: none)"
     )
 
 
@@ -260,6 +260,13 @@ def test_a_fault_survives_pickling_to_a_result_backend(write: Write) -> None:
 def test_a_folder_that_is_gone_is_not_the_mails_fault(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Templates(tmp_path / "unmounted").render("welcome", {})
+
+
+def test_a_syntax_error_in_the_layout_names_both_files(write: Write) -> None:
+    templates = write({"_layout/base.html": "\n{% fi %}", "welcome/body.html": '\n{% extends "_layout/base.html" %}'})
+    assert fault(templates).startswith(
+        "welcome/body.html line 2 (in _layout/base.html line 2): Encountered unknown tag"
+    )
 
 
 # What it cannot do

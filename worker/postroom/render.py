@@ -16,7 +16,6 @@ from jinja2.exceptions import (
     TemplateError,
     TemplateNotFound,
     TemplateRuntimeError,
-    TemplateSyntaxError,
     UndefinedError,
 )
 from jinja2.runtime import Context
@@ -139,15 +138,17 @@ class Templates:
         raise TemplateFault(fault)
 
     def _where(self, error: Exception, path: str) -> str:
-        found, line = path, 0
-        if isinstance(error, TemplateSyntaxError):
-            found, line = error.name or path, error.lineno
-        else:
-            for frame, number in traceback.walk_tb(error.__traceback__):
-                file = Path(frame.f_code.co_filename)
-                if file.is_relative_to(self._folder):
-                    found, line = file.relative_to(self._folder).as_posix(), number
-        return (path if found == path else f"{path}: {found}") + (f" line {line}" if line else "")
+        """The line in the template's own file, and the one it led to in a file that it extends or calls."""
+        lines: dict[str, str] = {}
+        deepest = path
+        # Jinja2 writes its templates' names and lines into the traceback, those of syntax errors too.
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            file = Path(frame.f_code.co_filename)
+            if file.is_relative_to(self._folder):
+                deepest = file.relative_to(self._folder).as_posix()
+                lines[deepest] = f"{deepest} line {line}"
+        own = lines.get(path, path)
+        return own if deepest == path else f"{own} (in {lines[deepest]})"
 
     def _what(self, error: Exception, variables: Mapping[str, Any]) -> str:
         match error:
