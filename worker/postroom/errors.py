@@ -33,9 +33,7 @@ class KeyConflict(PostroomError):
 
     def __init__(self, key: str, job_id: str) -> None:
         self.key, self.job_id = key, job_id
-        super().__init__(
-            f"this key already belongs to another mail (job {job_id}); use a new key for a new mail"
-        )
+        super().__init__(f"this key already belongs to another mail (job {job_id}); use a new key for a new mail")
 
 
 class UnknownJob(PostroomError):

@@ -77,8 +77,8 @@ class Address(str):
         self.name, self.address = name, address
         return self
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        return self.name, self.address
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.name, self.address)
 
     @classmethod
     def parse(cls, text: object) -> Self:
@@ -278,7 +278,7 @@ class Mail(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Mail":
-        """The mail that `to_json` wrote, perhaps in a newer version: fields that this one does not know are left out."""
+        """The mail that `to_json` wrote, perhaps in a newer version: fields not known here are left out."""
         values = json.loads(text)
         known = {*cls.model_fields, "from"}
         return cls.model_validate({name: value for name, value in values.items() if name in known})
@@ -286,9 +286,7 @@ class Mail(BaseModel):
 
 def needs_mime(headers: Mapping[str, str]) -> list[str]:
     """The headers that Graph's JSON cannot carry (only four `x-` of the sender's own fit beside ours, in ASCII)."""
-    foreign = [
-        name for name, value in headers.items() if not name.lower().startswith("x-") or not value.isascii()
-    ]
+    foreign = [name for name, value in headers.items() if not name.lower().startswith("x-") or not value.isascii()]
     return foreign or (sorted(headers) if len(headers) > 4 else [])
 
 

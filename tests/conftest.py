@@ -1,0 +1,34 @@
+"""What all tests share: a real Redis-compatible server, and an environment without settings of the machine."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import redis
+
+from postroom import embedded
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("POSTROOM_", "AZURE_", "REQUESTS_CA", "CURL_CA")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The URL of a server of this test process's own."""
+    with TemporaryDirectory(prefix="pr-") as folder:
+        yield embedded.ensure(Path(folder))
+        embedded.stop(Path(folder))
+
+
+@pytest.fixture
+def connection(server: str) -> Iterator["redis.Redis[bytes]"]:
+    """An empty database."""
+    with redis.Redis.from_url(server) as client:
+        client.flushall()
+        yield client

@@ -1,0 +1,122 @@
+"""The Python door: `Client` takes mail in and tells what became of it. Safe to share between threads and after fork."""
+
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from postroom.connections import connect
+from postroom.errors import PostroomError, Unavailable
+from postroom.job import Delivery, Receipt, Status
+from postroom.ledger import Ledger
+from postroom.mail import Address, Mail
+
+TIMEOUT_S = 3.0
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchResult:
+    """How many mails were taken in, how many had been before, and which rows (from 0) were not mail, and why."""
+
+    taken: int
+    known: int
+    refused: list[tuple[int, PostroomError]] = field(default_factory=list)
+
+
+class Client:
+    """Hands mail to Postroom.
+
+    >>> client = Client.from_env()
+    >>> receipt = client.send(Mail(to=["ann@contoso.com"], template="welcome", variables={"name": "Ann"}))
+    """
+
+    def __init__(self, ledger: Ledger, sender: Address | None = None) -> None:
+        self._ledger = ledger
+        self._sender = sender
+
+    @classmethod
+    def from_env(cls) -> "Client":
+        """A client with the settings of the environment: POSTROOM_REDIS_URL, and POSTROOM_SENDER as the default sender.
+
+        Raises ConfigError, which names every wrong setting.
+        """
+        from postroom import settings  # noqa: PLC0415 - `import postroom` stays cheap
+
+        found = settings.load(os.environ, Path.cwd())
+        return cls(Ledger(connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-client")), found.sender)
+
+    def send(self, mail: Mail, key: str | None = None, *, batch: str | None = None) -> Receipt:
+        """Takes a mail in. Once this has returned, the mail is kept and will be sent, or end as a dead letter.
+
+        The same `key` is the same job: sending again gives the first receipt, marked `known`. Raises KeyConflict if
+        the key belongs to another mail, InvalidMail if there is no sender, Unavailable if Redis could not confirm.
+        """
+        return self._ledger.take_in(str(uuid.uuid4()), mail.with_sender(self._sender), key, batch)
+
+    def send_many(
+        self,
+        mails: Iterable[Mail],
+        batch: str,
+        key: Callable[[Mail], str] | None = None,
+        on_receipt: Callable[[int, Receipt], None] | None = None,
+    ) -> BatchResult:
+        """Takes many mails in, one by one as the iterable gives them; running it again sends nobody twice.
+
+        `key` names each mail; by default the batch and a hash of the mail do. A mail that is refused is listed by its
+        row, and the rest go on. Raises Unavailable when Redis is away: run it again, and it takes up where it was.
+        """
+        taken = known = 0
+        refused: list[tuple[int, PostroomError]] = []
+        for row, mail in enumerate(mails):
+            try:
+                complete = mail.with_sender(self._sender)
+                receipt = self.send(complete, key(mail) if key else batch_key(batch, complete), batch=batch)
+            except Unavailable:
+                raise
+            except PostroomError as error:
+                refused.append((row, error))
+                continue
+            known += receipt.known
+            taken += not receipt.known
+            if on_receipt:
+                on_receipt(row, receipt)
+        return BatchResult(taken=taken, known=known, refused=refused)
+
+    def status(self, job_id: str) -> Delivery:
+        """What became of the job so far. UnknownJob if there is none."""
+        return self._ledger.read(job_id)
+
+    def wait(self, job_id: str, timeout: float) -> Delivery:
+        """The delivery once it has ended; TimeoutError after `timeout` seconds. A deferred job has not ended."""
+        until = time.monotonic() + timeout
+        while not (delivery := self.status(job_id)).status.ended:
+            if time.monotonic() >= until:
+                raise TimeoutError(f"job {job_id} has not ended within {timeout} s: it is {delivery.status}")
+            time.sleep(POLL_S)
+        return delivery
+
+    def cancel(self, job_id: str) -> Delivery:
+        """Ends a job that was not sent yet; TooLate while it is being sent or after, UnknownJob if there is none."""
+        self._ledger.cancel(job_id)
+        return self.status(job_id)
+
+    def find(
+        self,
+        *,
+        status: Status | None = None,
+        to: str | None = None,
+        batch: str | None = None,
+        sender: str | None = None,
+        limit: int = 50,
+    ) -> list[Delivery]:
+        """The newest jobs that fit all that is given."""
+        return self._ledger.find(status, to, batch, sender and sender.casefold(), limit)
+
+
+def batch_key(batch: str, mail: Mail) -> str:
+    """The key that makes running a batch again harmless."""
+    return f"{batch}/{hashlib.sha256(mail.to_json().encode()).hexdigest()}"

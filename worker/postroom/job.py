@@ -1,0 +1,119 @@
+"""A Job: one mail that was taken in; and the forms in which callers see it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from postroom.mail import Priority
+
+
+class Status(StrEnum):
+    QUEUED = "queued"
+    DEFERRED = "deferred"  # waits for `next_at`; `reason` says why
+    SENDING = "sending"
+    ACCEPTED = "accepted"  # Graph answered 202: taken by Exchange, not "delivered"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def ended(self) -> bool:
+        return self in ENDED
+
+
+ENDED = frozenset({Status.ACCEPTED, Status.DEAD, Status.CANCELLED, Status.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A claimed job, as one round holds it. Times are milliseconds of Redis' clock."""
+
+    id: str
+    lane: str
+    app: str
+    token: str
+    mail: bytes
+    attempts: int  # spent; Deferred outcomes count, waits do not
+    in_doubt: bool  # an earlier attempt's outcome is unknown
+    resends: int
+    created_at: int
+    now: int  # Redis' clock when the job was claimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try to hand the mail to Graph. `outcome` is the word of `postroom.outcome`, or open while it runs."""
+
+    number: int
+    at: datetime
+    outcome: str
+    reason: str | None
+    http_status: int | None
+    graph_code: str | None
+    request_id: str | None
+    client_request_id: str | None
+    duration_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What `send` returns. `known`: this key had been taken in before, and `id` is that first job."""
+
+    id: str
+    known: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What became of a job so far. HTTP status, Graph code and request-id are those of the last attempt."""
+
+    id: str
+    status: Status
+    reason: str | None
+    next_at: datetime | None
+    sender: str
+    batch: str | None
+    priority: Priority
+    key: str | None
+    recipients: int
+    attempts: list[Attempt]
+    http_status: int | None
+    graph_code: str | None
+    request_id: str | None
+    created_at: datetime
+    scheduled_at: datetime | None
+    expires_at: datetime | None
+    ended_at: datetime | None
+
+    @classmethod
+    def from_record(cls, job_id: str, record: Mapping[str, str], attempts: list[Attempt]) -> "Delivery":
+        last = attempts[-1] if attempts else None
+        return cls(
+            id=job_id,
+            status=Status(record["status"]),
+            reason=record.get("reason") or None,
+            next_at=_time(record.get("next_at")),
+            sender=record["sender"],
+            batch=record.get("batch") or None,
+            priority=Priority(record["priority"]),
+            key=record.get("key") or None,
+            recipients=int(record["recipients"]),
+            attempts=attempts,
+            http_status=last.http_status if last else None,
+            graph_code=last.graph_code if last else None,
+            request_id=last.request_id if last else None,
+            created_at=moment(int(record["created"])),
+            scheduled_at=_time(record.get("scheduled")),
+            expires_at=_time(record.get("expires")),
+            ended_at=_time(record.get("ended")),
+        )
+
+
+def moment(ms: int) -> datetime:
+    """The aware UTC time of `ms` milliseconds since 1970."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _time(ms: str | None) -> datetime | None:
+    return moment(int(ms)) if ms else None

@@ -1,0 +1,386 @@
+"""Where jobs and attempts are recorded: the one truth about status. Every move of a job is one Lua script.
+
+The scripts in `lua/` hold the rules; this file gives them their arguments and reads their answers. Each may be run
+again with the same arguments, so a reply that was lost on the way is asked for again. Redis' clock is the clock:
+`now` (milliseconds) is passed only by tests.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any, Protocol
+
+import redis
+
+from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
+from postroom.job import Attempt, Delivery, Job, Receipt, Status, moment
+from postroom.mail import Mail
+from postroom.outcome import Outcome
+from postroom.retry import Move
+
+PREFIX = "{postroom}:"
+
+
+class Connection(Protocol):
+    """A redis-py client that gives bytes."""
+
+    def evalsha(self, sha: str, numkeys: int, *args: Any) -> Any: ...
+    def script_load(self, script: str) -> Any: ...
+    def pipeline(self, transaction: bool = ...) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLimits:
+    """What a lane keeps to. `rates` are (requests, seconds); none means no limit."""
+
+    app: str
+    parallel: int
+    daily_recipients: int
+    rates: tuple[tuple[int, float], ...]
+
+    def to_json(self) -> str:
+        rates = [[count, round(seconds * 1000)] for count, seconds in self.rates]
+        return json.dumps(
+            {"app": self.app, "parallel": self.parallel, "daily": self.daily_recipients, "rates": rates or {}}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the workers publish, so that every script knows it: limits, aliases, retention, where results are kept."""
+
+    defaults: LaneLimits
+    lanes: Mapping[str, LaneLimits]
+    aliases: Mapping[str, str]
+    retention_accepted_s: float
+    retention_dead_s: float
+    results_here: bool  # Celery's results are in this Redis and db
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """`sleep_s` is how long nothing is due; `busy`: more was due than one tick does."""
+
+    sleep_s: float
+    busy: bool
+    results_due: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultDue:
+    """A job's result in Celery's words. `state` is None for PENDING; `ids` are the task ids that show it."""
+
+    changed: str
+    state: str | None
+    result: Any
+    ids: tuple[str, ...]
+
+
+class Ledger:
+    """The moves of jobs. Raises Unavailable when Redis does not answer in time or refuses the write."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+
+    def take_in(self, job_id: str, mail: Mail, key: str | None, batch: str | None, now: int | None = None) -> Receipt:
+        """The receipt of a mail that is now kept. KeyConflict if `key` is another mail's.
+
+        The mail must have its sender. Calling again with the same `job_id` is the same job.
+        """
+        arguments = _intake(job_id, mail, key, batch)
+        return _receipt(self._run("take_in", now, *arguments), job_id, key)
+
+    def take_in_dead(
+        self, job_id: str, sender: str, payload: str, reason: str, detail: str, now: int | None = None
+    ) -> None:
+        """Records a mail that cannot exist as a dead letter."""
+        attempt = json.dumps({"number": 0, "at": 0, "outcome": "refused", "reason": detail})
+        self._run("take_in", now, job_id, sender, "normal", "", "", "", "", "", 0, "", payload, reason, attempt)
+
+    def claim(self, lane: str, token: str, lease_s: float, now: int | None = None) -> Job | None:
+        """The lane's best job, leased to `token`; None if it has none now. Called once at the start of a round."""
+        return _claimed(self._run("claim", now, lane, token, _ms(lease_s)), token)
+
+    def mark(self, job: Job, client_request_id: str, lease_s: float, now: int | None = None) -> str:
+        """Directly before a request: "marked", or "void" (the claim is lost: post nothing), or "wait" (no rate left).
+
+        Renews the lease. A further request of the same attempt is marked again with its own id.
+        """
+        answer = self._run("mark", now, job.id, job.token, _ms(lease_s), client_request_id)
+        return str(answer[0].decode())
+
+    def settle(
+        self,
+        job: Job,
+        move: Move,
+        outcome: Outcome,
+        duration_ms: int,
+        *,
+        next_token: str,
+        lease_s: float,
+        slice_over: bool = False,
+        now: int | None = None,
+    ) -> tuple[bool, Job | None]:
+        """Whether the move was recorded (False: the claim had been taken back), and the lane's next job.
+
+        Without a `next_token`, or when the slice is over and other lanes wait, no next job is claimed.
+        """
+        said = json.dumps(_move(move, outcome, duration_ms))
+        args = (job.lane, job.id, job.token, said, next_token, _ms(lease_s), int(slice_over))
+        done, following = self._run("settle", now, *args)
+        return bool(done == b"settled"), _claimed(following, next_token)
+
+    def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
+        """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
+        at, first, done, due = self._run("tick", now, worker, hands, _ms(lease_s))
+        sleep = (float(first) - float(at)) / 1000 if first else 60.0
+        return Ticked(sleep_s=max(sleep, 0.0), busy=int(done) > 0, results_due=tuple(i.decode() for i in due))
+
+    def cancel(self, job_id: str, now: int | None = None) -> None:
+        """Ends a job that has not been sent. UnknownJob if there is none, TooLate if it is being sent or has ended."""
+        answer, status = (part.decode() for part in self._run("cancel", now, job_id))
+        if answer == "unknown":
+            raise UnknownJob(job_id)
+        if answer == "late":
+            raise TooLate(job_id, status)
+
+    def pause(self, scope: str, name: str, wait_s: float, reason: str, now: int | None = None) -> datetime:
+        """Pauses a "lane" or an "app" for `wait_s` from now at least; 0 ends its pause. Returns when it ends."""
+        return moment(int(self._run("pause", now, scope, name, _ms(wait_s), reason)[0]))
+
+    def publish(self, rules: Rules) -> None:
+        """Makes these rules the ones that every script goes by from now on."""
+        fields = {
+            "*": rules.defaults.to_json(),
+            "results": "redis" if rules.results_here else "elsewhere",
+            "retention_accepted": str(_ms(rules.retention_accepted_s)),
+            "retention_dead": str(_ms(rules.retention_dead_s)),
+            **{f"lane:{lane}": limits.to_json() for lane, limits in rules.lanes.items()},
+            **{f"alias:{address}": lane for address, lane in rules.aliases.items()},
+        }
+        with _unavailable():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.delete(PREFIX + "config")
+            pipe.hset(PREFIX + "config", mapping=fields)
+            pipe.execute()
+
+    def mirror(self, job_id: str, shown_as: str) -> None:
+        """Makes the result of `job_id` appear under `shown_as` too (a Celery task id whose key was known already)."""
+        self._run("mirror", None, job_id, shown_as)
+
+    def result_due(self, job_id: str) -> ResultDue | None:
+        """What a result backend elsewhere should show for this job; None if its record is gone."""
+        answer = [part.decode() for part in self._run("result_due", None, job_id)]
+        if not answer:
+            return None
+        changed, state, result, *ids = answer
+        return ResultDue(changed=changed, state=state or None, result=json.loads(result or "null"), ids=tuple(ids))
+
+    def result_stored(self, job_id: str, changed: str) -> bool:
+        """Takes a job off the list of results due, unless it has changed since; True when it is off the list."""
+        return bool(self._run("result_stored", None, job_id, changed)[0] == b"stored")
+
+    # Reading.
+
+    def read(self, job_id: str) -> Delivery:
+        """What became of this job so far. UnknownJob if there is none."""
+        found = next(iter(self.read_many([job_id])), None)
+        if found is None:
+            raise UnknownJob(job_id)
+        return found
+
+    def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
+        """Those of the jobs that there are, in the order asked for."""
+        with _unavailable():
+            pipe = self._redis.pipeline(transaction=True)
+            for job_id in job_ids:
+                pipe.hgetall(f"{PREFIX}job:{job_id}")
+                pipe.lrange(f"{PREFIX}attempts:{job_id}", 0, -1)
+            answers = pipe.execute()
+        for job_id, record, attempts in zip(job_ids, answers[::2], answers[1::2], strict=True):
+            if record:
+                fields = {name.decode(): value.decode() for name, value in record.items()}
+                yield Delivery.from_record(job_id, fields, [_attempt(text) for text in attempts])
+
+    def find(
+        self, status: Status | None, to: str | None, batch: str | None, sender: str | None, limit: int
+    ) -> list[Delivery]:
+        """The newest jobs that fit all that is given, at most `limit`."""
+        found: list[Delivery] = []
+        for page in self._pages(status, to, batch):
+            for job in self.read_many(page):
+                fits = (status is None or job.status is status) and (sender is None or job.sender == sender)
+                if fits and (batch is None or job.batch == batch):
+                    found.append(job)
+            if len(found) >= limit:
+                break
+        return sorted(found, key=lambda job: job.created_at, reverse=True)[:limit]
+
+    def _pages(self, status: Status | None, to: str | None, batch: str | None) -> Iterator[list[str]]:
+        if to is not None:
+            indexes = [f"{PREFIX}to:{recipient_token(to)}"]
+        elif batch is not None:
+            indexes = [f"{PREFIX}batch:{batch}"]
+        else:
+            indexes = [f"{PREFIX}status:{s}" for s in ([status] if status else Status)]
+        step, start = 200, 0
+        while True:
+            with _unavailable():
+                pipe = self._redis.pipeline(transaction=False)
+                for index in indexes:
+                    pipe.zrevrange(index, start, start + step - 1)
+                ids = [job_id.decode() for part in pipe.execute() for job_id in part]
+            if not ids:
+                return
+            yield ids
+            start += step
+
+    def _run(self, script: str, now: int | None, *arguments: object) -> Any:
+        args = ("" if now is None else now, *arguments)
+        with _unavailable():
+            try:
+                return self._redis.evalsha(_SHAS[script], 0, *args)
+            except redis.exceptions.NoScriptError:
+                self._redis.script_load(_SCRIPTS[script])
+                return self._redis.evalsha(_SHAS[script], 0, *args)
+
+
+def recipient_token(address: str) -> str:
+    """The form in which recipients are indexed: no address stands in a key."""
+    return hashlib.sha256(address.casefold().encode()).hexdigest()[:16]
+
+
+class _unavailable:  # noqa: N801 - reads as the statement it is
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            raise Unavailable("Redis is full (maxmemory) and refused the write; nothing was taken in") from error
+        if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError | OSError):
+            raise Unavailable(f"Redis did not answer ({type(error).__name__}); is POSTROOM_REDIS_URL right?") from error
+
+
+def _intake(job_id: str, mail: Mail, key: str | None, batch: str | None) -> tuple[object, ...]:
+    if mail.sender is None:
+        raise InvalidMail("sender: missing")
+    payload = mail.to_json()
+    fingerprint = hashlib.sha256(payload.encode()).hexdigest()[:32]
+    tokens = " ".join(dict.fromkeys(recipient_token(address.address) for address in mail.recipients))
+    return (
+        job_id,
+        mail.sender.lane,
+        mail.priority.value,
+        key or "",
+        fingerprint,
+        batch or "",
+        _ms_of(mail.scheduled_at),
+        _ms_of(mail.expires_at),
+        len(mail.recipients),
+        tokens,
+        payload,
+        "",
+        "",
+    )
+
+
+def _receipt(answer: Sequence[Any], job_id: str, key: str | None) -> Receipt:
+    said = answer[0].decode()
+    if said == "conflict":
+        raise KeyConflict(key or "", answer[1].decode())
+    if said == "refused":
+        raise InvalidMail(f"to: more recipients than this sender may reach in a day ({int(answer[1])})")
+    found = answer[1].decode()
+    return Receipt(id=found, known=found != job_id)
+
+
+def _claimed(answer: Sequence[Any], token: str) -> Job | None:
+    if answer[0] != b"claimed":
+        return None
+    _, job_id, app, now, flat, mail = answer
+    record = dict(zip((n.decode() for n in flat[::2]), (v.decode() for v in flat[1::2]), strict=True))
+    return Job(
+        id=job_id.decode(),
+        lane=record["lane"],
+        app=app.decode(),
+        token=token,
+        mail=mail,
+        attempts=int(record["attempts"]),
+        in_doubt=record.get("in_doubt") == "1",
+        resends=int(record.get("resends") or 0),
+        created_at=int(record["created"]),
+        now=int(now),
+    )
+
+
+def _move(move: Move, outcome: Outcome, duration_ms: int) -> dict[str, object]:
+    """The move in the words of settle.lua; what is None is left out, for Lua's nil."""
+    answer, pause = outcome.answer, move.pause
+    attempt = {
+        "outcome": type(outcome).__name__.lower(),
+        "reason": getattr(outcome, "reason", None) or answer.detail,
+        "http_status": answer.http_status,
+        "graph_code": answer.graph_code,
+        "request_id": answer.request_id,
+        "duration_ms": duration_ms,
+    }
+    words = {
+        "status": move.status.value,
+        "reason": move.reason,
+        "wait": None if move.wait_s is None else _ms(move.wait_s),
+        "spends_attempt": move.spends_attempt,
+        "in_doubt": move.in_doubt,
+        "sent_nothing": move.sent_nothing,
+        "answered": answer.http_status is not None,
+        "pause_scope": pause and pause.scope.value,
+        "pause_wait": pause and _ms(pause.wait_s),
+        "pause_longest": pause and _ms(pause.longest_s),
+        "pause_reason": pause and pause.reason,
+        "attempt": {name: value for name, value in attempt.items() if value is not None},
+    }
+    return {name: value for name, value in words.items() if value is not None}
+
+
+def _attempt(text: bytes) -> Attempt:
+    said = json.loads(text)
+    return Attempt(
+        number=said["number"],
+        at=moment(said["at"]),
+        outcome=said["outcome"],
+        reason=said.get("reason"),
+        http_status=said.get("http_status"),
+        graph_code=said.get("graph_code"),
+        request_id=said.get("request_id"),
+        client_request_id=said.get("client_request_id"),
+        duration_ms=said.get("duration_ms"),
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _ms_of(time: datetime | None) -> int | str:
+    return "" if time is None else _ms(time.astimezone(UTC).timestamp())
+
+
+def _load(*names: str) -> str:
+    folder = resources.files("postroom") / "lua"
+    return "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names)
+
+
+_SCRIPTS = {
+    "take_in": _load("lib", "take_in"),
+    "claim": _load("lib", "claim_next", "claim"),
+    "mark": _load("lib", "mark"),
+    "settle": _load("lib", "claim_next", "settle"),
+    "tick": _load("lib", "tick"),
+    "cancel": _load("lib", "cancel"),
+    "pause": _load("lib", "pause"),
+    "mirror": _load("lib", "mirror"),
+    "result_due": _load("lib", "result_due"),
+    "result_stored": _load("lib", "result_stored"),
+}
+_SHAS = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in _SCRIPTS.items()}

@@ -1,0 +1,29 @@
+"""Events as log lines: JSON for machines, or a form that people read."""
+
+import sys
+
+import structlog
+
+from postroom.events import Emit
+
+
+def start(log_format: str) -> Emit:
+    """Sets up the lines on stderr and returns what writes one."""
+    last = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    log = structlog.get_logger()
+
+    def emit(event: str, **facts: object) -> None:
+        failed = event in {"mail.dead", "round.failed", "tick.failed", "claim.lost"}
+        (log.warning if failed else log.info)(event, **facts)
+
+    return emit

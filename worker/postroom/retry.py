@@ -1,0 +1,112 @@
+"""What follows an outcome: the one place that decides about a job's next step.
+
+The life of a mail that fails:
+
+1. Throttled: the lane pauses as long as Graph asked (doubled when it asks again and again); no attempt is spent.
+2. Deferred: the job waits, longer each time and at random (full jitter), and spends an attempt; when the last one
+   is spent it is dead. A fault that is not the mail's (`free`) pauses lane or app instead and spends nothing.
+3. Held: the lane or the app pauses; the job waits unspent for the repair.
+4. Refused: dead at once.
+5. Unknown: the job waits in doubt; its next claim decides whether to send again (`after_doubt`).
+
+Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from postroom.job import Status
+from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
+
+LONGEST_BACKOFF_S = 4 * 3600.0
+LONGEST_RETRY_AFTER_S = 3600.0
+PAUSE_WITHOUT_RETRY_AFTER_S = 10.0
+LONGEST_THROTTLE_S = 1800.0  # where Graph names no time, ignoring it was reported to cost half an hour
+OUTAGE_S, LONGEST_OUTAGE_S = 2.0, 60.0
+HOLD_S = 60.0
+DOUBT_S = 10.0
+
+
+class OnUnknown(StrEnum):
+    RESEND = "resend"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """With the defaults the attempts span more than a day: 10 doublings from 5 s, then 4 h at the most between two."""
+
+    max_attempts: int = 30
+    backoff_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """`wait_s` is for the first time; while the trouble goes on the ledger doubles it, up to `longest_s`."""
+
+    scope: Scope
+    wait_s: float
+    longest_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Where a job goes after an attempt. `wait_s` is None where only a pause stands between it and its next claim."""
+
+    status: Status
+    reason: str | None = None
+    wait_s: float | None = None
+    spends_attempt: bool = False
+    in_doubt: bool = False
+    sent_nothing: bool = False
+    pause: Pause | None = None
+
+
+def decide(outcome: Outcome, attempts: int, policy: Policy, chance: Callable[[], float]) -> Move:
+    """The move that follows `outcome`. `attempts` were spent before; `chance()` gives a number in [0, 1)."""
+    match outcome:
+        case Accepted():
+            return Move(status=Status.ACCEPTED)
+        case Throttled(wait_s=wait_s, scope=scope):
+            asked = PAUSE_WITHOUT_RETRY_AFTER_S if wait_s is None else wait_s
+            wait = min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
+            pause = Pause(scope=scope, wait_s=wait, longest_s=LONGEST_THROTTLE_S, reason="throttled")
+            return Move(status=Status.DEFERRED, reason="throttled", sent_nothing=True, pause=pause)
+        case Deferred(free=True, scope=Scope.MAIL, wait_s=wait_s):
+            return Move(status=Status.DEFERRED, reason="backoff", wait_s=wait_s or OUTAGE_S, sent_nothing=True)
+        case Deferred(free=True, scope=scope, wait_s=wait_s, reason=reason):
+            wait = min(wait_s or OUTAGE_S, LONGEST_RETRY_AFTER_S)
+            pause = Pause(scope=scope, wait_s=wait, longest_s=LONGEST_OUTAGE_S, reason=reason)
+            return Move(status=Status.DEFERRED, reason="backoff", sent_nothing=True, pause=pause)
+        case Deferred(wait_s=wait_s, reason=reason):
+            if attempts + 1 >= policy.max_attempts:
+                return Move(status=Status.DEAD, reason=reason, spends_attempt=True, sent_nothing=True)
+            wait = max(backoff(attempts, policy, chance), min(wait_s or 0.0, LONGEST_RETRY_AFTER_S))
+            return Move(status=Status.DEFERRED, reason="backoff", wait_s=wait, spends_attempt=True, sent_nothing=True)
+        case Held(scope=scope, reason=reason):
+            pause = Pause(scope=scope, wait_s=HOLD_S, longest_s=HOLD_S, reason=reason)
+            return Move(status=Status.DEFERRED, reason="held", sent_nothing=True, pause=pause)
+        case Refused(reason=reason):
+            return Move(status=Status.DEAD, reason=reason, sent_nothing=True)
+        case Unknown():
+            return Move(status=Status.DEFERRED, reason="unknown", wait_s=DOUBT_S, in_doubt=True)
+        case _:
+            assert_never(outcome)
+
+
+def backoff(attempts: int, policy: Policy, chance: Callable[[], float]) -> float:
+    """Seconds to wait after the attempt that follows `attempts` spent ones."""
+    return chance() * float(min(policy.backoff_s * 2.0 ** min(attempts, 60), LONGEST_BACKOFF_S))
+
+
+def may_resend(on_unknown: OnUnknown, resends: int) -> bool:
+    """Whether a mail whose outcome nobody knows is sent once more."""
+    return on_unknown is OnUnknown.RESEND and resends == 0
+
+
+def dead_in_doubt() -> Refused:
+    """The end of a mail that may have been sent and must not be sent again: a person decides."""
+    return Refused(reason="unknown", answer=Answer(detail="the outcome of an earlier attempt is unknown"))

@@ -1,0 +1,147 @@
+"""A Round: one Celery task takes jobs from one lane, one after the other, until the lane has none for now.
+
+Losing a round's message, or running it twice, loses and doubles nothing: what is true stands in the ledger.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+from typing import Protocol
+
+from postroom.deliver import ClaimLost, Office, deliver
+from postroom.errors import Unavailable
+from postroom.events import Emit, masked
+from postroom.job import Job
+from postroom.ledger import Ticked
+from postroom.outcome import Answer, Deferred, Outcome
+from postroom.retry import Move, Policy, decide
+
+SLICE_S = 1.0  # then a round steps aside, if other lanes wait
+LONGEST_TICK_S = 1.0
+
+
+class Ledger(Protocol):
+    def claim(self, lane: str, token: str, lease_s: float) -> Job | None: ...
+    def settle(
+        self,
+        job: Job,
+        move: Move,
+        outcome: Outcome,
+        duration_ms: int,
+        *,
+        next_token: str,
+        lease_s: float,
+        slice_over: bool,
+    ) -> tuple[bool, Job | None]: ...
+    def tick(self, worker: str, hands: int, lease_s: float) -> Ticked: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a round works with. `stopping()`: the worker is to end; the round stops after the mail in hand."""
+
+    ledger: Ledger
+    office: Office
+    policy: Policy
+    chance: Callable[[], float]
+    emit: Emit
+    stopping: Callable[[], bool]
+    pause: Callable[[float], None] = time.sleep
+
+
+def work(lane: str, desk: Desk) -> None:
+    """Delivers the lane's jobs while there are any for this round. Unavailable if not even a claim can be asked for."""
+    if desk.stopping():
+        return
+    monotonic = desk.office.monotonic
+    slice_end = monotonic() + SLICE_S
+    job = desk.ledger.claim(lane, desk.office.new_id(), desk.office.lease_s)
+    while job is not None:
+        started = monotonic()
+        outcome = attempt(job, desk)
+        took_ms = round((monotonic() - started) * 1000)
+        if outcome is None:
+            desk.emit("claim.lost", job=job.id)
+            return
+        move = decide(outcome, job.attempts, desk.policy, desk.chance)
+        job = _settle(job, move, outcome, took_ms, slice_over=monotonic() > slice_end, desk=desk)
+
+
+def attempt(job: Job, desk: Desk) -> Outcome | None:
+    """The outcome of delivering this job, None if its claim was lost. An error of ours is one that may pass."""
+    try:
+        return deliver(job, desk.office)
+    except ClaimLost:
+        return None
+    except Unavailable:
+        return Deferred(reason="redis_unavailable", free=True)
+    except Exception as error:  # noqa: BLE001 - before the mark nothing was sent, and the next mail must not suffer
+        desk.emit("round.failed", job=job.id, error=repr(error))
+        return Deferred(reason="internal_error", answer=Answer(detail=type(error).__name__))
+
+
+def _settle(job: Job, move: Move, outcome: Outcome, took_ms: int, *, slice_over: bool, desk: Desk) -> Job | None:
+    """Records the move however long Redis is away, for a 202 that is not recorded would be sent again."""
+    wait = 0.05
+    next_token = desk.office.new_id()
+    while True:
+        try:
+            recorded, following = desk.ledger.settle(
+                job,
+                move,
+                outcome,
+                took_ms,
+                next_token="" if desk.stopping() else next_token,
+                lease_s=desk.office.lease_s,
+                slice_over=slice_over,
+            )
+        except Unavailable:
+            desk.pause(wait)
+            wait = min(wait * 2, 1.0)
+        else:
+            _tell(job, move, outcome, took_ms, recorded=recorded, emit=desk.emit)
+            return following
+
+
+def _tell(job: Job, move: Move, outcome: Outcome, took_ms: int, *, recorded: bool, emit: Emit) -> None:
+    answer = outcome.answer
+    facts = {
+        "reason": move.reason,
+        "fault": getattr(outcome, "reason", None),
+        "http_status": answer.http_status,
+        "graph_code": answer.graph_code,
+        "request_id": answer.request_id,
+        "wait_s": move.wait_s if move.pause is None else move.pause.wait_s,
+    }
+    emit(
+        f"mail.{move.status}" if recorded else "claim.lost",
+        job=job.id,
+        lane=masked(job.lane),
+        ms=took_ms,
+        **{name: value for name, value in facts.items() if value is not None},
+    )
+
+
+def tick_for_ever(  # noqa: PLR0913 - all that the thread needs, said where it starts
+    ledger: Ledger,
+    worker: str,
+    hands: int,
+    lease_s: float,
+    store_result: Callable[[str], None],
+    stop: Event,
+    emit: Emit,
+) -> None:
+    """Runs ticks until `stop` is set: at once when one is due, else each second. No error ends it."""
+    while not stop.is_set():
+        sleep = LONGEST_TICK_S
+        try:
+            ticked = ledger.tick(worker, hands, lease_s)
+            for job_id in ticked.results_due:
+                store_result(job_id)
+            sleep = 0.0 if ticked.busy else min(max(ticked.sleep_s, 0.02), LONGEST_TICK_S)
+        except Unavailable as error:
+            emit("tick.failed", error=str(error))
+        except Exception as error:  # noqa: BLE001 - a tick that ends would let leases and schedules stand still
+            emit("tick.failed", error=repr(error))
+        stop.wait(sleep)

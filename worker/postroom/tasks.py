@@ -1,0 +1,205 @@
+"""The Celery app: `celery -A postroom.tasks worker`, or `postroom worker`, which supervises several of them.
+
+Two tasks. `postroom.round(sender)` works a lane; its messages are hints that may be lost or doubled. `postroom.send`
+takes a mail in, for producers that only know Celery. Why each setting is as it is: docs/architecture.md, "Celery".
+"""
+
+import mmap
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import Ignore
+from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
+from kombu import Queue
+
+from postroom import settings, wiring
+from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
+from postroom.ledger import Ledger
+from postroom.mail import Mail
+from postroom.rounds import Desk, tick_for_ever, work
+
+SUPERVISOR = "_POSTROOM_SUPERVISOR"  # the pid of `postroom worker`; its children end when it is gone
+
+found = settings.load(os.environ, Path.cwd())
+_urls, _results = wiring.celery_place(found)
+
+app = Celery("postroom")
+app.conf.update(
+    broker_url=_urls.broker,
+    broker_transport_options={
+        **_urls.options,
+        "socket_timeout": 15,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "visibility_timeout": 3600,
+        "queue_order_strategy": "priority",
+        "client_name": "postroom-worker",
+    },
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    result_backend=_results,
+    result_backend_transport_options={**_urls.options, "visibility_timeout": 3600},
+    result_backend_thread_safe=True,
+    result_expires=found.retention_dead,
+    redis_socket_timeout=5,
+    redis_socket_connect_timeout=3,
+    redis_backend_health_check_interval=10,
+    task_queues=[Queue("postroom.high"), Queue("postroom")],
+    task_default_queue="postroom",
+    task_create_missing_queues=False,
+    task_serializer="json",
+    accept_content=["json"],
+    task_acks_late=False,
+    task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
+    worker_pool="threads",
+    worker_concurrency=8,
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_send_task_events=False,
+    worker_redirect_stdouts=False,
+    worker_enable_remote_control=False,
+)
+
+
+@app.task(name="postroom.round", ignore_result=True)
+def round_(sender: str) -> None:
+    """Delivers what waits in this sender's lane."""
+    try:
+        work(sender, _desk())
+    except Unavailable as error:
+        _desk().emit("round.failed", error=str(error))
+
+
+@app.task(name="postroom.send", bind=True, acks_late=True, reject_on_worker_lost=True)
+def send(self: Task, mail: dict[str, Any], key: str | None = None) -> None:
+    """Takes a mail in under this task's id. Ends with Ignore: the result is written when the mail's fate is known."""
+    job_id = self.request.id
+    wait = 0.1
+    while True:
+        try:
+            _take_in(job_id, mail, key)
+        except Unavailable as error:
+            # The message is acknowledged only at the end, so stopping here leaves it with the broker.
+            _desk().emit("send.waiting", job=job_id, error=str(error))
+            time.sleep(wait)
+            wait = min(wait * 2, 5.0)
+        else:
+            raise Ignore
+
+
+def _take_in(job_id: str, values: dict[str, Any], key: str | None) -> None:
+    book = _desk_ledger()
+    sender = str(values.get("from") or values.get("sender") or found.sender or "") if isinstance(values, dict) else ""
+    try:
+        receipt = book.take_in(job_id, Mail.model_validate(values).with_sender(found.sender), key, None)
+    except InvalidMail as fault:
+        book.take_in_dead(job_id, sender.casefold(), _json(values), "invalid", str(fault))
+    except KeyConflict as fault:
+        book.take_in_dead(job_id, sender.casefold(), _json(values), "key_conflict", str(fault))
+    else:
+        if receipt.known:
+            book.mirror(receipt.id, job_id)
+
+
+def _json(values: object) -> str:
+    return str(app.backend.encode(values))
+
+
+# One desk a process: made after a fork, for connections and tokens do not survive one.
+
+_desks: dict[int, tuple[Ledger, Desk]] = {}
+_making = threading.Lock()
+# Shared with prefork's children, which get no signal of a warm shutdown.
+_stop = mmap.mmap(-1, 1)
+_ticking = threading.Event()
+
+
+def _process() -> tuple[Ledger, Desk]:
+    pid = os.getpid()
+    if pid not in _desks:
+        with _making:
+            if pid not in _desks:
+                book = wiring.ledger(found)
+                _desks[pid] = (book, wiring.desk(found, book, lambda: _stop[0] != 0))
+    return _desks[pid]
+
+
+def _desk() -> Desk:
+    return _process()[1]
+
+
+def _desk_ledger() -> Ledger:
+    return _process()[0]
+
+
+@worker_init.connect
+def _publish_rules(**_: object) -> None:
+    if faults := found.worker_faults():
+        raise SystemExit("\n".join(faults))
+    rules = wiring.Lanes(found=found).rules(results_here=_results == _urls.backend)
+    while True:
+        try:
+            _desk_ledger().publish(rules)
+        except Unavailable as error:
+            _desk().emit("worker.waiting", error=str(error))
+            time.sleep(1.0)
+        else:
+            return
+
+
+@worker_ready.connect
+def _start_ticking(sender: Any, **_: object) -> None:
+    book, desk = _process()
+    hands = sender.pool.limit
+    name = wiring.worker_name()
+    arguments = (book, name, hands, found.lease, _store_result, _ticking, desk.emit)
+    threading.Thread(target=tick_for_ever, args=arguments, name="tick", daemon=True).start()
+    if supervisor := int(os.environ.get(SUPERVISOR, "0")):
+        threading.Thread(target=_end_with, args=(supervisor,), name="supervisor", daemon=True).start()
+    desk.emit("worker.ready", worker=name, hands=hands)
+
+
+def _end_with(supervisor: int) -> None:
+    while os.getppid() == supervisor:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _store_result(job_id: str) -> None:
+    """Shows a job's state in a result backend that is not the ledger's own Redis."""
+    book = _desk_ledger()
+    while due := book.result_due(job_id):
+        for shown in due.ids:
+            if due.state is None:
+                app.backend.forget(shown)
+            else:
+                failed = due.state != "SUCCESS"
+                result = app.backend.exception_to_python(due.result) if failed else due.result
+                app.backend.store_result(shown, result, due.state)
+        if book.result_stored(job_id, due.changed):
+            return
+
+
+@worker_shutting_down.connect
+def _stop_rounds(**_: object) -> None:
+    _stop[0] = 1
+
+
+@worker_shutdown.connect
+def _stop_ticking(**_: object) -> None:
+    _ticking.set()
+
+
+@worker_process_init.connect
+def _forget_parent(**_: object) -> None:
+    _desks.clear()
+
+
+__all__ = ["ConfigError", "app", "round_", "send"]

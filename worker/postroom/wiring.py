@@ -1,0 +1,125 @@
+"""From settings to the objects of a worker: the one place that puts them together."""
+
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from postroom import logs, settings
+from postroom.connections import CeleryUrls, celery_urls, connect
+from postroom.deliver import App, Office
+from postroom.graph import Graph
+from postroom.http import Http
+from postroom.job import Job
+from postroom.ledger import LaneLimits, Ledger, Rules
+from postroom.render import Templates
+from postroom.retry import OnUnknown, Policy
+from postroom.rounds import Desk
+from postroom.settings import Credential, Settings
+from postroom.tokens import (
+    Certificate,
+    FederatedToken,
+    Identity,
+    ManagedIdentity,
+    Secret,
+    Tokens,
+)
+
+WORKER_TIMEOUT_S = 5.0
+TOKEN_DEADLINE_S = 20.0
+_random = random.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
+    """Which lane, app and mailbox a sender stands for."""
+
+    found: Settings
+
+    def limits(self, sender: settings.Sender) -> LaneLimits:
+        given = self.found
+        return LaneLimits(
+            app=sender.app,
+            parallel=sender.parallel or given.parallel,
+            daily_recipients=sender.daily_recipients or given.daily_recipients,
+            rates=given.rate if sender.rate is None else sender.rate,
+        )
+
+    def name(self, address: str, sender: settings.Sender) -> str:
+        """A lane is one app and mailbox; the app is named only where it is not the default one."""
+        mailbox = str(sender.mailbox or address).casefold()
+        return mailbox if sender.app == "default" else f"{mailbox}#{sender.app}"
+
+    def rules(self, *, results_here: bool) -> Rules:
+        limits, aliases = {}, {}
+        for address, sender in self.found.senders.items():
+            lane = self.name(address, sender)
+            limits[lane] = self.limits(sender)
+            aliases |= {str(alias).casefold(): lane for alias in (address, *sender.aliases)}
+        return Rules(
+            defaults=self.limits(settings.Sender()),
+            lanes=limits,
+            aliases={alias: lane for alias, lane in aliases.items() if alias != lane},
+            retention_accepted_s=self.found.retention_accepted,
+            retention_dead_s=self.found.retention_dead,
+            results_here=results_here,
+        )
+
+    def mailbox(self, lane: str) -> str:
+        return lane.partition("#")[0]
+
+    def on_unknown(self, lane: str) -> OnUnknown:
+        for address, sender in self.found.senders.items():
+            if self.name(address, sender) == lane and sender.on_unknown:
+                return sender.on_unknown
+        return self.found.on_unknown
+
+
+def ledger(found: Settings) -> Ledger:
+    """The worker's ledger: patient with Redis, but never without a bound."""
+    return Ledger(connect(found.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker"))
+
+
+def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
+    """All that rounds work with."""
+    lanes = Lanes(found=found)
+    http = Http(str(found.ca_bundle) if found.ca_bundle else None)
+
+    def mark(job: Job, client_request_id: str) -> str:
+        return book.mark(job, client_request_id, found.lease)
+
+    office = Office(
+        apps={
+            name: _app(app, http)
+            for name, app in found.all_apps.items()
+            if app.kind is not None and not list(app.faults("{}"))
+        },
+        templates=Templates(found.templates),
+        mailbox_of=lanes.mailbox,
+        on_unknown=lanes.on_unknown,
+        mark=mark,
+        redirect_all_to=found.redirect_all_to,
+        lease_s=found.lease,
+        monotonic=time.monotonic,
+        new_id=lambda: str(uuid.uuid4()),
+    )
+    return Desk(
+        ledger=book,
+        office=office,
+        policy=Policy(max_attempts=found.max_attempts, backoff_s=found.backoff),
+        chance=_random.random,
+        emit=logs.start(found.log_format),
+        stopping=stopping,
+    )
+
+
+def celery_place(found: Settings) -> tuple[CeleryUrls, str]:
+    """Where Celery's queue is, and the URL of its result backend."""
+    urls = celery_urls(found.redis_url)
+    return urls, found.result_backend or urls.backend
+
+
+def worker_name() -> str:
+    return f"{os.uname().nodename}:{os.getpid()}"
