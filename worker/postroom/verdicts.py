@@ -1,0 +1,327 @@
+"""What an answer means: each answer of Graph and Entra, or its absence, as one Outcome.
+
+The rules are the tables below. Graph's codes: https://learn.microsoft.com/graph/errors, Exchange's:
+https://learn.microsoft.com/exchange/client-developer/web-service-reference/responsecode, throttling:
+https://learn.microsoft.com/graph/throttling, Entra's: https://learn.microsoft.com/entra/identity-platform/reference-error-codes.
+Where an answer leaves open whether the mail went out, the verdict is Unknown: a second copy is worse than a look-up.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from postroom.outcome import (
+    Accepted,
+    Answer,
+    Deferred,
+    Held,
+    Outcome,
+    Refused,
+    Scope,
+    Throttled,
+    Unknown,
+)
+
+HOUR_S = 3600.0
+
+# From the answer, and the seconds that its Retry-After asked for.
+Verdict = Callable[[Answer, float | None], Outcome]
+TokenVerdict = Callable[[Answer, float | None], Held | Throttled]
+
+
+def _throttled(wait_s: float | None = None, scope: Scope = Scope.LANE) -> Callable[[Answer, float | None], Throttled]:
+    return lambda answer, asked: Throttled(answer=answer, wait_s=wait_s if asked is None else asked, scope=scope)
+
+
+def _deferred(reason: str, wait_s: float | None = None, scope: Scope = Scope.MAIL) -> Verdict:
+    return lambda answer, asked: Deferred(
+        reason=reason, answer=answer, wait_s=wait_s if asked is None else asked, scope=scope
+    )
+
+
+def _deferred_if_told_when(reason: str) -> Verdict:
+    """Only who names a time to come back says that nothing was done."""
+    return lambda answer, asked: (
+        Unknown(reason=reason, answer=answer)
+        if asked is None
+        else Deferred(reason=reason, answer=answer, wait_s=asked, scope=Scope.LANE)
+    )
+
+
+def _held(reason: str, scope: Scope = Scope.LANE) -> Callable[[Answer, float | None], Held]:
+    return lambda answer, _: Held(reason=reason, scope=scope, answer=answer)
+
+
+def _refused(reason: str) -> Verdict:
+    return lambda answer, _: Refused(reason=reason, answer=answer)
+
+
+def _unknown(reason: str) -> Verdict:
+    return lambda answer, _: Unknown(reason=reason, answer=answer)
+
+
+_FOR_HOURS = _throttled(HOUR_S)
+
+_BY_CODE: dict[str, Verdict] = {
+    # the sender's quota is spent
+    "ErrorSubmissionQuotaExceeded": _FOR_HOURS,
+    "ErrorExceededMessageLimit": _FOR_HOURS,
+    "ErrorMessageSubmissionBlocked": _FOR_HOURS,
+    # too fast, whatever the status says: Exchange gives 500 and 503 for it too
+    "ApplicationThrottled": _throttled(),
+    "TooManyRequests": _throttled(),
+    "activityLimitReached": _throttled(),
+    "throttledRequest": _throttled(),
+    "CommandConcurrencyLimitReached": _throttled(),
+    "ErrorTooManyObjectsOpened": _throttled(),
+    "ErrorExceededConnectionCount": _throttled(),
+    "ResourceUnhealthy": _throttled(),
+    # the mailbox or its server is away and did not begin
+    "ErrorServerBusy": _deferred("server_busy", 60, Scope.LANE),
+    "ErrorInsufficientResources": _deferred("server_busy", 60, Scope.LANE),
+    "ErrorServerTemporaryUnavailable": _deferred("mailbox_unavailable", 60, Scope.LANE),
+    "ErrorMailboxStoreUnavailable": _deferred("mailbox_unavailable", 60, Scope.LANE),
+    "ErrorMailboxMoveInProgress": _deferred("mailbox_moving", 300, Scope.LANE),
+    "MailboxMoving": _deferred("mailbox_moving", 300, Scope.LANE),
+    "ErrorIrresolvableConflict": _deferred("conflict"),
+    "ServiceUnavailable": _deferred_if_told_when("service_unavailable"),
+    "serviceNotAvailable": _deferred_if_told_when("service_unavailable"),
+    # these may strike in the middle of the call
+    "ErrorInternalServerTransientError": _unknown("server_error"),
+    "ErrorMailboxFailover": _unknown("mailbox_failover"),
+    "ErrorTimeoutExpired": _unknown("timeout"),
+    "ErrorItemNotFound": _unknown("draft_gone"),  # sent before, or deleted
+    # the configuration of the mailbox
+    "ErrorAccessDenied": _held("access_denied"),
+    "Authorization_RequestDenied": _held("access_denied"),
+    "ErrorAccountDisabled": _held("account_disabled"),
+    "ErrorMailboxLogonFailed": _held("mailbox_logon_failed"),
+    "ErrorInvalidUser": _held("mailbox_not_found"),
+    "ErrorNonExistentMailbox": _held("mailbox_not_found"),
+    "MailboxNotEnabledForRESTAPI": _held("mailbox_not_found"),
+    "ResourceNotFound": _held("mailbox_not_found"),
+    "Request_ResourceNotFound": _held("mailbox_not_found"),
+    "ErrorQuotaExceeded": _held("mailbox_full"),
+    # the mail itself
+    "ErrorInvalidRecipients": _refused("invalid_recipients"),
+    "ErrorSendAsDenied": _refused("send_as_denied"),
+    "ErrorMessageSizeExceeded": _refused("too_large"),
+    "ErrorAttachmentSizeLimitExceeded": _refused("too_large"),
+    "RequestEntityTooLarge": _refused("too_large"),
+    "InvalidInternetMessageHeader": _refused("invalid_header"),
+    "InvalidInternetMessageHeaderCollection": _refused("invalid_header"),
+    "ErrorMimeContentInvalidBase64String": _refused("invalid_mime"),
+    "ErrorMimeContentInvalid": _refused("invalid_mime"),
+    "ErrorMimeContentConversionFailed": _refused("invalid_mime"),  # comes as a 500, and never passes
+    "ErrorInvalidParameter": _refused("bad_request"),
+    "ErrorInvalidIdMalformed": _refused("bad_request"),
+    "RequestBodyRead": _refused("bad_request"),
+    "UnableToDeserializePostBody": _refused("bad_request"),
+    "BadRequest": _refused("bad_request"),
+}
+
+_BY_STATUS: dict[int, Verdict] = {
+    202: lambda answer, _: Accepted(answer=answer),
+    401: _held("token_rejected", Scope.APP),
+    403: _held("access_denied"),
+    404: _held("mailbox_not_found"),
+    407: _held("proxy_refused", Scope.APP),
+    408: _unknown("timeout"),
+    409: _deferred("conflict"),
+    413: _refused("too_large"),
+    429: _throttled(),
+    500: _unknown("server_error"),
+    502: _unknown("bad_gateway"),
+    503: _unknown("service_unavailable"),
+    504: _unknown("gateway_timeout"),
+    507: _held("mailbox_full"),
+    509: _throttled(),
+}
+
+# Whatever code they carry: a 401 is about the token, a 429 about the pace, and in the other three a gateway speaks,
+# whose code tells nothing about what Exchange did behind it (mail was sent in spite of a 504 many times).
+_STATUS_DECIDES = {401, 408, 429, 502, 504}
+
+# A throttle in disguise, with no code of its own.
+_TRANSIENT_403 = ("transient error", "try again later")
+
+_ENTRA: dict[int, TokenVerdict] = {
+    7000215: _held("invalid_client_secret", Scope.APP),
+    7000222: _held("expired_client_secret", Scope.APP),
+    7000216: _held("missing_credential", Scope.APP),
+    7000218: _held("missing_credential", Scope.APP),
+    700027: _held("invalid_certificate", Scope.APP),
+    700030: _held("invalid_certificate", Scope.APP),
+    50012: _held("invalid_certificate", Scope.APP),
+    700024: _held("clock_skew", Scope.APP),
+    700021: _held("federation_mismatch", Scope.APP),
+    700023: _held("federation_mismatch", Scope.APP),
+    700016: _held("app_not_found", Scope.APP),
+    700011: _held("app_not_found", Scope.APP),
+    70001: _held("app_not_found", Scope.APP),
+    7000112: _held("app_disabled", Scope.APP),
+    90002: _held("tenant_not_found", Scope.APP),
+    900023: _held("tenant_not_found", Scope.APP),
+    70011: _held("invalid_scope", Scope.APP),
+    1002012: _held("invalid_scope", Scope.APP),
+    901002: _held("invalid_scope", Scope.APP),
+    500011: _held("resource_not_found", Scope.APP),
+    50001: _held("resource_not_found", Scope.APP),
+    90038: _held("wrong_cloud", Scope.APP),
+    900382: _held("wrong_cloud", Scope.APP),
+    900432: _held("wrong_cloud", Scope.APP),
+    53003: _held("blocked_by_conditional_access", Scope.APP),
+    50196: _throttled(60, Scope.APP),  # a loop was detected: asking on makes it worse
+    90055: _throttled(scope=Scope.APP),
+}
+_ENTRA_STUMBLES = {90006, 90012, 90024, 90033, 90090, 50033}
+
+
+def judge(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Outcome:
+    """The outcome that Graph's answer to sendMail (or to sending a draft) stands for. Takes any bytes, never raises.
+
+    `now` (aware) is what a Retry-After that names a time is measured from.
+    """
+    headers = {name.lower(): value for name, value in headers.items()}
+    error = _error(body)
+    codes = list(_codes(error))
+    text = error.get("message")
+    text = text if isinstance(text, str) else ""
+    known = next((code for code in reversed(codes) if code.lower() in _KNOWN), None)
+    answer = Answer(
+        http_status=status,
+        graph_code=known or next(iter(codes), None),
+        request_id=_matching(r"[0-9A-Za-z-]{1,64}", headers.get("request-id")),
+        date=_matching(r"[\w ,:+-]{1,40}", headers.get("date")),
+        detail=masked(text) or None,
+    )
+    return _verdict(status, known, codes, text.lower())(answer, retry_after(headers, now))
+
+
+def not_sent(detail: str) -> Deferred:
+    """Nothing was written; `detail` is free of private text."""
+    return Deferred(reason="no_connection", answer=Answer(detail=detail), scope=Scope.APP, free=True)
+
+
+def lost(detail: str, status: int | None = None) -> Accepted | Unknown:
+    """The request was written and no complete answer came; `status` is that of an answer which broke off."""
+    answer = Answer(http_status=status, detail=detail)
+    return Accepted(answer=answer) if status == 202 else Unknown(reason="no_answer", answer=answer)
+
+
+def judge_token_error(
+    error: str | None,
+    codes: Sequence[int],
+    status: int | None = None,
+    *,
+    wait_s: float | None = None,
+    text: str = "",
+    trace_id: str | None = None,
+) -> Held | Deferred | Throttled:
+    """The outcome that a refusal by Entra's token endpoint stands for; it always concerns the whole app.
+
+    `error`, `codes` (AADSTS numbers), `text` and `trace_id` are its `error`, `error_codes`, `error_description` and
+    `trace_id`; `wait_s` is its Retry-After.
+    """
+    known = next((code for code in codes if code in _ENTRA), None)
+    code = known or next(iter(codes), None)
+    answer = Answer(
+        http_status=status,
+        graph_code=f"AADSTS{code}" if code else _matching(_CODE, error),
+        request_id=_matching(r"[0-9A-Za-z-]{1,64}", trace_id),
+        detail=masked(text.partition(" Trace ID:")[0]) or None,
+    )
+    if known is not None:
+        return _ENTRA[known](answer, wait_s)
+    if status == 429:
+        return Throttled(answer=answer, wait_s=wait_s, scope=Scope.APP)
+    passing = error in ("temporarily_unavailable", "server_error") or _ENTRA_STUMBLES & set(codes)
+    if passing or (status or 0) >= 500:
+        return Deferred(reason="entra_unavailable", answer=answer, wait_s=wait_s, scope=Scope.APP, free=True)
+    return Held(reason=_snake(error or "") or "token_refused", scope=Scope.APP, answer=answer)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """The seconds that a Retry-After header asks for: never negative, not clamped, None if missing or nonsense.
+
+    Header names are expected in lower case. Graph has sent fractions (https://learn.microsoft.com/graph/throttling).
+    """
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d+(\.\d*)?", value, re.ASCII):
+        seconds = float(value)
+        return seconds if math.isfinite(seconds) else None
+    try:
+        when = parsedate_to_datetime(value)
+        return max(0.0, ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def masked(text: str) -> str:
+    """`text` on one short line, without what it quotes and without anything like an address, link, id or token."""
+    words = _QUOTED.sub("'…'", text[:2000]).split()
+    shown = " ".join("…" if _private(word) else word for word in words)
+    return "".join(character for character in shown if character.isprintable())[:200]
+
+
+_KNOWN = {code.lower(): verdict for code, verdict in _BY_CODE.items()}
+_CODE = r"[A-Za-z][A-Za-z0-9_]{0,63}"
+_QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*\"""")
+
+
+def _error(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    error = parsed.get("error") if isinstance(parsed, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _codes(error: dict[str, Any]) -> Iterator[str]:
+    """The codes of an error, from the outside in."""
+    for _ in range(10):
+        if code := _matching(_CODE, error.get("code")):
+            yield code
+        error = next((v for k, v in error.items() if k.lower() == "innererror" and isinstance(v, dict)), {})
+
+
+def _matching(pattern: str, value: object) -> str | None:
+    return value if isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) else None
+
+
+def _verdict(status: int, known: str | None, codes: list[str], text: str) -> Verdict:
+    by_code = _KNOWN[known.lower()] if known else None
+    if status // 100 == 2:
+        return _BY_STATUS.get(status, _unknown("not_202"))
+    if by_code is _FOR_HOURS and status not in (408, 502, 504):
+        return by_code
+    if status in _STATUS_DECIDES:
+        return _BY_STATUS[status]
+    if status == 403 and any(words in text for words in _TRANSIENT_403):
+        return _throttled()
+    return by_code or _BY_STATUS.get(status) or _by_class(status, codes)
+
+
+def _by_class(status: int, codes: list[str]) -> Verdict:
+    if status // 100 == 3:
+        return _held("redirected", Scope.APP)  # a portal or a wrong root URL answers, not Graph
+    if status // 100 != 4:
+        return _unknown(f"http_{status}")
+    # Without a code it was not Graph that refused, so it need not be the mail's fault.
+    return _refused(_snake(codes[0]) or f"http_{status}") if codes else _deferred(f"http_{status}")
+
+
+def _snake(code: str) -> str:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", code.removeprefix("Error"))
+    return "_".join(re.findall(r"[a-z0-9]+", words.lower()))[:60]
+
+
+def _private(word: str) -> bool:
+    if "@" in word or "%40" in word or "/" in word:
+        return True
+    return len(word) >= 24 and not word.strip(".,:;()[]").isalpha()
