@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 
 from postroom.sandbox.connection import Call, Receive, Scope, Send
 from postroom.sandbox.control_api import control_routes
 from postroom.sandbox.entra import Entra
 from postroom.sandbox.graph import Graph
+from postroom.sandbox.inbox import page_routes
 from postroom.sandbox.options import SandboxAddress, SandboxOptions
-from postroom.sandbox.pages import page_routes
 from postroom.sandbox.world import World
 
 
@@ -30,6 +31,10 @@ class App:
             await self._graph(Call(scope, receive, send))
         elif Entra.serves(path):
             await self._entra(Call(scope, receive, send))
+        elif _from_elsewhere(scope):
+            await PlainTextResponse("another site's page must not turn the sandbox's switches", 403)(
+                scope, receive, send
+            )
         else:
             await self._pages(scope, receive, send)
 
@@ -37,3 +42,8 @@ class App:
 def build_app(options: SandboxOptions, address: SandboxAddress, signing_key: rsa.RSAPrivateKey) -> App:
     """A sandbox at this address, with nothing in it yet."""
     return App(World(options, address, signing_key))
+
+
+def _from_elsewhere(scope: Scope) -> bool:
+    sites = [value for name, value in scope["headers"] if name == b"sec-fetch-site"]
+    return scope["method"] not in ("GET", "HEAD") and sites not in ([], [b"same-origin"], [b"none"])

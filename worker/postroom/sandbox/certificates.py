@@ -46,9 +46,7 @@ def _kept_or_new_signing_key(file: Path) -> rsa.RSAPrivateKey:
             raise ValueError(f"{file} holds no RSA key; delete it and the sandbox makes a new one")
         return kept
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     _write_private(file, pem)
     return key
 

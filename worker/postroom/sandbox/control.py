@@ -106,9 +106,7 @@ class Sandbox:
         """Where the sandbox is, and what opens it."""
         return SandboxAddress(**self._call("GET", "/address"))
 
-    def messages(
-        self, to: str | None = None, sender: str | None = None, job: str | None = None
-    ) -> list[InboxMessage]:
+    def messages(self, to: str | None = None, sender: str | None = None, job: str | None = None) -> list[InboxMessage]:
         """The mails that were accepted, the oldest first."""
         return [_message(one) for one in self._call("GET", "/messages", to=to, sender=sender, job=job)]
 

@@ -138,7 +138,7 @@ def _wrong(value: Any, expected: str) -> Exception:
 
 
 def _unexpected(value: Any, expected: str) -> Exception:
-    found = {dict: "StartObject", list: "StartArray"}.get(type(value), "PrimitiveValue")
+    found = "StartObject" if isinstance(value, dict) else "StartArray" if isinstance(value, list) else "PrimitiveValue"
     return invalid_body(
         f"An unexpected '{found}' node was found when reading from the JSON reader. A '{expected}' node was expected."
     )

@@ -28,9 +28,7 @@ def dress(rule: FaultRule, answer: Answer) -> Answer:
         answer.headers["content-type"] = "text/html" if rule.body.lstrip().startswith("<") else "text/plain"
     if rule.retry_after is not None:
         seconds_or_date = rule.retry_after
-        answer.headers["retry-after"] = (
-            seconds_or_date if isinstance(seconds_or_date, str) else f"{seconds_or_date:g}"
-        )
+        answer.headers["retry-after"] = seconds_or_date if isinstance(seconds_or_date, str) else f"{seconds_or_date:g}"
     answer.headers |= {name.casefold(): value for name, value in rule.headers.items()}
     return answer
 

@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 
 from postroom.sandbox.connection import Answer, Call
 from postroom.sandbox.effects import dress, finish, prepare
+from postroom.sandbox.entra_error import EntraError
 from postroom.sandbox.faults import FaultRule
 from postroom.sandbox.request_log import Arrival
-from postroom.sandbox.tenant import EntraError
 from postroom.sandbox.world import World
 
 TOKEN = "/oauth2/v2.0/token"  # noqa: S105  a path
@@ -60,9 +60,7 @@ class Entra:
         tenant, _, _ = call.path[1:].partition("/")
         if call.path.endswith(TOKEN):
             form = dict(parse_qsl((await call.body() or b"").decode("utf-8", "replace")))
-            await self._play(
-                call, "token", lambda: self._world.tenant.grant(tenant, form, _root(call), time.time())
-            )
+            await self._play(call, "token", lambda: self._world.tenant.grant(tenant, form, _root(call), time.time()))
         elif call.path.endswith(DISCOVERY):
             await self._play(call, "discovery", lambda: self._discover(tenant, _root(call)))
         else:

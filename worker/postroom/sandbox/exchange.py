@@ -110,6 +110,17 @@ class Exchange:
         """All messages kept, the newest first."""
         return reversed(list(self._messages.values()))
 
+    def count(self) -> int:
+        """How many messages are kept."""
+        return len(self._messages)
+
+    def neighbours(self, message: Message) -> tuple[str | None, str | None]:
+        """The ids of the next newer and the next older message."""
+        ids = list(self._messages)
+        place = ids.index(message.id) if message.id in self._messages else -1
+        newer = ids[place + 1] if 0 <= place < len(ids) - 1 else None
+        return newer, ids[place - 1] if place > 0 else None
+
     def stats(self) -> dict[str, Any]:
         """What was accepted, refused and sent twice, in all and by mailbox."""
         mailboxes: dict[str, dict[str, int]] = {}

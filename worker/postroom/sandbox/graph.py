@@ -126,9 +126,7 @@ class Graph:
         answer = Answer(202, graph_headers(arrival.request_id, arrival.client_request_id))
         return dress(rule, answer) if rule else answer
 
-    def _accept(
-        self, call: Call, arrival: Arrival, user: str, mail: Outgoing | GraphError, meter: Meter
-    ) -> None:
+    def _accept(self, call: Call, arrival: Arrival, user: str, mail: Outgoing | GraphError, meter: Meter) -> None:
         exchange = self._world.exchange
         claims = self._claims(call)
         if isinstance(claims, GraphError):

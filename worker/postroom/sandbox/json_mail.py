@@ -29,9 +29,7 @@ _body = edm.record(
     {"contentType": edm.choice("microsoft.graph.bodyType", "text", "html"), "content": edm.text},
 )
 _header = edm.record("microsoft.graph.internetMessageHeader", {"name": edm.text, "value": edm.text})
-_single_property = edm.record(
-    "microsoft.graph.singleValueLegacyExtendedProperty", {"id": edm.text, "value": edm.text}
-)
+_single_property = edm.record("microsoft.graph.singleValueLegacyExtendedProperty", {"id": edm.text, "value": edm.text})
 _multi_property = edm.record(
     "microsoft.graph.multiValueLegacyExtendedProperty",
     {"id": edm.text, "value": edm.collection(edm.text, "Edm.String")},
@@ -90,9 +88,7 @@ MESSAGE: dict[str, edm.Check] = {
     "singleValueExtendedProperties": edm.collection(
         _single_property, "microsoft.graph.singleValueLegacyExtendedProperty"
     ),
-    "multiValueExtendedProperties": edm.collection(
-        _multi_property, "microsoft.graph.multiValueLegacyExtendedProperty"
-    ),
+    "multiValueExtendedProperties": edm.collection(_multi_property, "microsoft.graph.multiValueLegacyExtendedProperty"),
     # Graph takes these along and lets them count for nothing when a mail is sent.
     "id": edm.text,
     "changeKey": edm.text,
@@ -257,7 +253,7 @@ def _attached(attachment: dict[str, Any]) -> Attachment:
     return Attachment(
         filename=name,
         content_type=attachment.get("contentType") or "application/octet-stream",
-        content=edm.decode_base64(content) if is_file else json.dumps(attachment.get("item")).encode(),
+        content=edm.decode_base64(content or "") if is_file else json.dumps(attachment.get("item")).encode(),
         content_id=attachment.get("contentId") or "",
         inline=bool(attachment.get("isInline")),
     )

@@ -95,9 +95,9 @@ class Bell:
             self._rung.set()
             self._rung = None
 
-    async def until(self, happened: Callable[[], bool], timeout: float) -> bool:
-        """Whether it happened, looking again at each ring, for at most `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+    async def until(self, happened: Callable[[], bool], patience: float) -> bool:
+        """Whether it happened, looking again at each ring, for at most `patience` seconds."""
+        deadline = time.monotonic() + patience
         while not happened():
             left = deadline - time.monotonic()
             if left <= 0:

@@ -36,7 +36,7 @@ def running(options: SandboxOptions | None = None) -> Iterator[SandboxAddress]:
         def run() -> None:
             try:
                 server.run()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  raised again where somebody waits for the address
                 ready.put(error)
 
         thread = threading.Thread(target=run, name="sandbox", daemon=True)
@@ -110,9 +110,7 @@ def _config(app: App, keys: Keys) -> uvicorn.Config:
 class _Server(uvicorn.Server):
     """uvicorn's server, stopped at once even while faults keep requests hanging."""
 
-    def __init__(
-        self, app: App, config: uvicorn.Config, listener: socket.socket, on_ready: Callable[[], None]
-    ) -> None:
+    def __init__(self, app: App, config: uvicorn.Config, listener: socket.socket, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._app = app
         self.stop_on_signals = False
@@ -130,7 +128,7 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         # Ours, because uvicorn's raises the signal once more after a clean stop: the exit code would be a crash's.
         if not self.stop_on_signals:
             yield

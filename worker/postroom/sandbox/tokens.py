@@ -128,7 +128,5 @@ def base64url(data: bytes) -> str:
 
 def _key_id(key: rsa.RSAPublicKey) -> str:
     digest = hashes.Hash(hashes.SHA256())
-    digest.update(
-        key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+    digest.update(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
     return base64url(digest.finalize())[:27]

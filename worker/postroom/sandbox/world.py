@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -29,8 +28,7 @@ class World:
         self.bell = Bell()
         self.log = RequestLog(options.keep_requests, self.bell)
         self.closing = asyncio.Event()
-        self.faults = Faults(options.seed)
-        self._restore_faults()
+        self.faults = self._faults_at_start()
 
     async def pause(self, seconds: float) -> None:
         """Waits, but never longer than the sandbox lives."""
@@ -43,18 +41,15 @@ class World:
         self.exchange.reset()
         self.log.reset()
         self.tenant.restore()
-        self._restore_faults()
+        self.faults = self._faults_at_start()
 
     def stats(self) -> dict[str, Any]:
         """Exchange's counters, and how many requests reached which stage."""
         requests = {stage: self.log.total[stage] for stage in ("graph", "token", "discovery")}
         return {**self.exchange.stats(), "requests": requests, "token_requests": requests["token"]}
 
-    def _restore_faults(self) -> None:
-        self.faults.clear()
-        for rule in _rules(self.options.faults):
-            self.faults.add(rule)
-
-
-def _rules(faults: Iterable[Any]) -> list[FaultRule]:
-    return [FaultRule.from_json(rule) for rule in faults]
+    def _faults_at_start(self) -> Faults:
+        faults = Faults(self.options.seed)
+        for rule in self.options.faults:
+            faults.add(FaultRule.from_json(rule))
+        return faults
