@@ -57,7 +57,7 @@ class Templates:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._jinja = _Sandbox(
-            loader=_Inside(folder),
+            loader=_Inside(folder, encoding="utf-8-sig"),  # some editors on Windows write a mark first
             autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
             finalize=_not_null,
@@ -68,6 +68,7 @@ class Templates:
         self._inliner = CSSInliner(keep_at_rules=True, load_remote_stylesheets=False)
 
     def names(self) -> list[str]:
+        """The names of all templates, sorted."""
         return sorted(d.name for d in self._folder.iterdir() if _NAME.fullmatch(d.name) and d.is_dir())
 
     def render(self, name: str, variables: Mapping[str, Any], locale: str | None = None) -> Bodies:
@@ -130,12 +131,11 @@ class Templates:
         except TemplateFault:
             raise
         except Exception as error:
-            # A template is code, and what it raises is its fault; but a failing disk is not.
+            # A template is code, and what it raises is its fault; a failing disk is not.
             if isinstance(error, OSError) and not isinstance(error, TemplateNotFound):
                 raise
-            fault = f"{self._where(error, file.path)}: {self._what(error, variables)}"
-        # Outside the handler: the error's frames hold the variables, which no log may show.
-        raise TemplateFault(fault)
+            # from None: the error's own text may quote a variable, which no log may show.
+            raise TemplateFault(f"{self._where(error, file.path)}: {self._what(error, variables)}") from None
 
     def _where(self, error: Exception, path: str) -> str:
         """The line in the template's own file, and the one it led to in a file that it extends or calls."""
@@ -161,7 +161,6 @@ class Templates:
             case TemplateError() | TypeError() | ArithmeticError():
                 return str(error.message if isinstance(error, TemplateError) else error)
             case _:
-                # Its text may quote a variable.
                 return f"{type(error).__name__} in an expression"
 
     def _inlined(self, html: str, path: str) -> str:
@@ -232,10 +231,9 @@ def _bounded(pieces: Iterable[str], path: str) -> str:
 
 
 def _undefined(message: str, variables: Mapping[str, Any]) -> str:
-    given = [name for name in variables if name != "locale"]
     missing = _MISSING.search(message)
     near = _did_you_mean(missing[1], _keys(variables)) if missing else ""
-    return f"{message}{near} (variables given: {', '.join(given) or 'none'})"
+    return f"{message}{near} (variables given: {', '.join(variables) or 'none'})"
 
 
 def _keys(value: object) -> Iterator[str]:
@@ -257,5 +255,5 @@ def _one_line(subject: str, path: str) -> str:
     if not subject:
         raise TemplateFault(f"{path}: the subject is empty")
     if _CONTROL.search(subject):
-        raise TemplateFault(f"{path}: a line break or control character in the subject")
+        raise TemplateFault(f"{path}: a line break or control character in the subject; keep it on one line")
     return subject
