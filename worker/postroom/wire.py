@@ -1,0 +1,257 @@
+"""A Message as the body of a sendMail request: JSON where JSON can carry it, else MIME.
+
+https://learn.microsoft.com/graph/api/user-sendmail and https://learn.microsoft.com/graph/outlook-send-mime-message
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, AnyStr, Literal
+from urllib.parse import quote
+
+from email_validator import validate_email
+
+from postroom.mail import OUR_HEADER, Address, Attachment, Importance, needs_mime
+from postroom.message import Message
+from postroom.outcome import Answer, Refused
+
+# https://learn.microsoft.com/graph/outlook-large-attachments: a request is at most 4 MB.
+JSON_LIMIT = 4_000_000
+# Larger MIME requests were answered with 200, and nothing was sent.
+MIME_LIMIT = 2_200_000
+# The property that a look-up in Sent Items finds a job's message by; the GUID is ours, made for this one use.
+JOB_PROPERTY = "String {5b0c8a5e-7d0f-4f0b-9a0e-3f6d2c1f7e84} Name PostroomJob"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphRequest:
+    """What to POST to sendMail."""
+
+    mode: Literal["json", "mime"]
+    content_type: str
+    body: bytes = field(repr=False)
+
+
+def request_for(message: Message) -> GraphRequest | Refused:
+    """The request that carries `message`; Refused(reason="too_large") where no sendMail request can."""
+    foreign_headers = needs_mime(message.headers)
+    # Mail that goes as MIME is always saved, so here the text part gives way: Exchange makes one from the HTML.
+    both_bodies = bool(message.text and message.html) and message.save_to_sent_items
+    if not foreign_headers and not both_bodies:
+        return _json_request(message)
+    mime = _mime_request(message)
+    if isinstance(mime, Refused) and not foreign_headers:
+        return _json_request(message)  # the same: rather without its text part than not at all
+    return mime
+
+
+def _json_request(message: Message) -> GraphRequest | Refused:
+    request: dict[str, Any] = {"message": _resource(message)}
+    if not message.save_to_sent_items:
+        request["saveToSentItems"] = False
+    body = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(body) > JSON_LIMIT:
+        return _too_large("JSON", len(body), JSON_LIMIT)
+    return GraphRequest(mode="json", content_type="application/json", body=body)
+
+
+def _resource(message: Message) -> dict[str, Any]:
+    """https://learn.microsoft.com/graph/api/resources/message, without empty lists: Graph refuses some of them."""
+    headers = {**message.headers, OUR_HEADER: message.job_id}
+    lists = {
+        "toRecipients": [_recipient(to) for to in message.to],
+        "ccRecipients": [_recipient(to) for to in message.cc],
+        "bccRecipients": [_recipient(to) for to in message.bcc],
+        "replyTo": [_recipient(to) for to in message.reply_to],
+        "attachments": [_file(attachment) for attachment in message.attachments],
+        "internetMessageHeaders": [{"name": name, "value": value} for name, value in headers.items()],
+        "singleValueExtendedProperties": [{"id": JOB_PROPERTY, "value": message.job_id}],
+    }
+    resource: dict[str, Any] = {
+        "subject": message.subject,
+        "body": {"contentType": "html", "content": message.html}
+        if message.html
+        else {"contentType": "text", "content": message.text or ""},
+        "internetMessageId": message.message_id,
+        **{name: values for name, values in lists.items() if values},
+    }
+    if message.sender.name:
+        # The mailbox in the URL is the sender; only the name has to be said.
+        resource["from"] = _recipient(message.sender)
+    if message.importance is not Importance.NORMAL:
+        resource["importance"] = message.importance.value
+    if message.read_receipt:
+        resource["isReadReceiptRequested"] = True
+    if message.delivery_receipt:
+        resource["isDeliveryReceiptRequested"] = True
+    return resource
+
+
+def _recipient(address: Address) -> dict[str, Any]:
+    name = {"name": address.name} if address.name else {}
+    return {"emailAddress": {**name, "address": address.address}}
+
+
+def _file(attachment: Attachment) -> dict[str, Any]:
+    inline = {"isInline": True, "contentId": attachment.content_id} if attachment.content_id else {}
+    return {
+        "@odata.type": "#microsoft.graph.fileAttachment",
+        "name": attachment.filename,
+        "contentType": attachment.mime_type,
+        "contentBytes": base64.b64encode(attachment.content).decode(),
+        **inline,
+    }
+
+
+def _too_large(kind: str, size: int, limit: int) -> Refused:
+    detail = f"the mail takes {size} bytes as {kind}; Graph takes at most {limit}. Make its attachments smaller"
+    return Refused(reason="too_large", answer=Answer(detail=detail))
+
+
+def _mime_request(message: Message) -> GraphRequest | Refused:
+    content = sum(len(attachment.content) for attachment in message.attachments) * 16 // 9  # base64, twice
+    if content > MIME_LIMIT:
+        return _too_large("MIME", content, MIME_LIMIT)
+    head = "".join(f"{line}\r\n" for line in _header_lines(message)).encode()
+    body = base64.b64encode(head + _content(message))
+    if len(body) > MIME_LIMIT:
+        return _too_large("MIME", len(body), MIME_LIMIT)
+    return GraphRequest(mode="mime", content_type="text/plain", body=body)
+
+
+def _header_lines(message: Message) -> Iterator[str]:
+    """The message's own header. Exchange adds the Date when it takes the message.
+
+    Written out, here and below: Python's `email` has let commas and line breaks out of display names in several
+    versions (CVE-2024-6923 is one), which makes other recipients of a name, and it takes ten times as long.
+    """
+    sender = _mailbox(message.sender)
+    yield f"From: {sender}"
+    for name, addresses in (
+        ("To", message.to),
+        ("Cc", message.cc),
+        ("Bcc", message.bcc),  # there is no other envelope: Exchange sends to it, and takes it out
+        ("Reply-To", message.reply_to),
+    ):
+        if addresses:
+            yield f"{name}: " + ",\r\n ".join(map(_mailbox, addresses))
+    yield _line("Subject", message.subject)
+    yield f"Message-ID: <{_for_transport(message.message_id[1:-1])}>"
+    yield f"{OUR_HEADER}: {message.job_id}"
+    if message.importance is not Importance.NORMAL:
+        yield f"Importance: {message.importance.value}"
+    if message.read_receipt:
+        yield f"Disposition-Notification-To: {sender}"
+    if message.delivery_receipt:
+        yield f"Return-Receipt-To: {sender}"
+    for name, value in message.headers.items():
+        yield _line(name, value)
+    yield "MIME-Version: 1.0"
+
+
+def _mailbox(address: Address) -> str:
+    where = _for_transport(address.address)
+    if not address.name:
+        return where
+    if _PLAIN.fullmatch(address.name) and len(address.name) <= 60:
+        return f"{_quoted(address.name)}\r\n <{where}>"
+    return f"{_encoded(address.name)}\r\n <{where}>"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _for_transport(address: str) -> str:
+    """A domain in ASCII (`xn--…`). A local part that is not ASCII stays: RFC 6532 has it in UTF-8, never encoded."""
+    if address.isascii():
+        return address
+    found = validate_email(address, check_deliverability=False, globally_deliverable=False)
+    return f"{found.local_part}@{found.ascii_domain}"
+
+
+def _line(name: str, value: str) -> str:
+    """An unstructured header, folded at its spaces, or encoded (RFC 2047) where folding would not give it back."""
+    words = value.split(" ")
+    if not value:
+        return f"{name}:"
+    if not _PLAIN.fullmatch(value) or max(map(len, words)) > 900:
+        return f"{name}: {_encoded(value)}"
+    lines = [f"{name}:"]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > 76 and len(lines[-1]) > len(f"{name}:"):
+            lines.append("")
+        lines[-1] += f" {word}"
+    return "\r\n".join(lines)
+
+
+# Printable ASCII with single spaces, and nothing that a reader would decode.
+_PLAIN = re.compile(r"(?!.*=\?)[!-~]+( [!-~]+)*")
+
+
+def _encoded(text: str) -> str:
+    words = _pieces((character.encode() for character in text), 42, b"")
+    return "\r\n ".join(f"=?utf-8?b?{base64.b64encode(word).decode()}?=" for word in words)
+
+
+def _pieces(units: Iterable[AnyStr], size: int, empty: AnyStr) -> list[AnyStr]:
+    """The units put together into pieces of at most `size`; none of them is divided."""
+    pieces = [empty]
+    for unit in units:
+        if len(pieces[-1]) + len(unit) > size:
+            pieces.append(empty)
+        pieces[-1] += unit
+    return pieces
+
+
+def _content(message: Message) -> bytes:
+    """mixed(alternative(text, related(html, images)), files), as far as there are such; all of it in base64."""
+    inline = [a for a in message.attachments if a.content_id and message.html]
+    files = [_file_part(a, "attachment") for a in message.attachments if a not in inline]
+    bodies = [_body("plain", message.text or "")] if message.text or not message.html else []
+    if message.html:
+        images = [_file_part(a, "inline") for a in inline]
+        bodies.append(_multipart("related", [_body("html", message.html), *images]))
+    return _multipart("mixed", [_multipart("alternative", bodies), *files])
+
+
+def _body(kind: str, text: str) -> bytes:
+    with_line_ends = re.sub(r"\r\n|\r|\n", "\r\n", text)
+    return _part(f"text/{kind}; charset=utf-8", with_line_ends.encode())
+
+
+def _file_part(attachment: Attachment, disposition: str) -> bytes:
+    # MIME forbids base64 for messages and multiparts.
+    composite = attachment.mime_type.startswith(("message/", "multipart/"))
+    return _part(
+        "application/octet-stream" if composite else attachment.mime_type,
+        attachment.content,
+        f"Content-Disposition: {disposition};\r\n {_filename(attachment.filename)}",
+        *([f"Content-ID: <{attachment.content_id}>"] if attachment.content_id else []),
+    )
+
+
+def _filename(name: str) -> str:
+    """https://www.rfc-editor.org/rfc/rfc2231: what is not plain is percent-encoded, in numbered pieces."""
+    if _PLAIN.fullmatch(name) and len(name) <= 60:
+        return f"filename={_quoted(name)}"
+    pieces = _pieces((quote(character, safe="") for character in name), 55, "")
+    pieces[0] = f"utf-8''{pieces[0]}"
+    return ";\r\n ".join(f"filename*{number}*={piece}" for number, piece in enumerate(pieces))
+
+
+def _part(content_type: str, data: bytes, *headers: str) -> bytes:
+    head = [f"Content-Type: {content_type}", "Content-Transfer-Encoding: base64", *headers, "", ""]
+    return "\r\n".join(head).encode() + base64.encodebytes(data).replace(b"\n", b"\r\n")
+
+
+def _multipart(kind: str, parts: list[bytes]) -> bytes:
+    if len(parts) == 1:
+        return parts[0]
+    boundary = f"=_{kind}"  # which no base64 contains, and each kind occurs once
+    between = f"--{boundary}\r\n".encode()
+    head = f'Content-Type: multipart/{kind}; boundary="{boundary}"\r\n\r\n'.encode()
+    return head + b"".join(between + part for part in parts) + f"--{boundary}--\r\n".encode()
