@@ -69,6 +69,7 @@ class Graph:
         arrival = world.log.arrive("graph", call, mailbox, meter.in_flight)
         try:
             if throttle is not None:
+                meter.throttled += 1
                 await finish(world, call, arrival, None, _refuse(arrival, throttle))
                 return
             mail = await self._read(call)
@@ -77,6 +78,7 @@ class Graph:
                 return
             rule = await self._meet_fault(arrival, mail)
             answer = self._answer(call, arrival, user, mail, meter, rule)
+            meter.throttled += answer.status == 429
             await finish(world, call, arrival, None if _spared(rule, arrival) else rule, answer)
         finally:
             meter.leave()

@@ -159,7 +159,7 @@ def check_addresses(people: list[Address]) -> None:
 def _load(body: bytes) -> dict[str, Any]:
     try:
         parameters = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         parameters = None
     if not isinstance(parameters, dict):
         raise GraphError(400, "UnableToDeserializePostBody", "were unable to deserialize ")

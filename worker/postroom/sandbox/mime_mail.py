@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.message import Message as Parsed
 from email.utils import getaddresses
+from typing import cast
 
 from postroom.sandbox.edm import decode_base64
 from postroom.sandbox.graph_error import GraphError
@@ -24,10 +26,13 @@ def read_mime_mail(body: bytes) -> Outgoing:
         message = "Invalid base64 string for MIME content."
         raise GraphError(400, "ErrorMimeContentInvalidBase64String", message)
     # compat32 reads what is there; the modern policy raises on much of what a hostile mail can hold.
-    parsed = message_from_bytes(source, policy=policy.compat32)
-    if not parsed.keys():
-        raise GraphError(400, "ErrorMimeContentInvalid", "The MIME content is invalid: it has no headers.")
-    return _outgoing(parsed, source)
+    try:
+        parsed = message_from_bytes(source, policy=policy.compat32)
+        if not parsed.keys():
+            raise GraphError(400, "ErrorMimeContentInvalid", "The MIME content is invalid: it has no headers.")
+        return _outgoing(parsed, source)
+    except RecursionError:
+        raise GraphError(400, "ErrorMimeContentInvalid", "The MIME content is invalid: nested too deeply.") from None
 
 
 def _outgoing(parsed: Parsed, source: bytes) -> Outgoing:
@@ -74,9 +79,7 @@ def _parts(parsed: Parsed) -> tuple[str | None, str | None, list[Attachment]]:
     html: str | None = None
     text: str | None = None
     attachments: list[Attachment] = []
-    for part in parsed.walk():
-        if part.is_multipart():
-            continue
+    for part in _leaves(parsed):
         kind = part.get_content_type()
         disposition = (part.get_content_disposition() or "").casefold()
         is_body = disposition != "attachment" and not part.get_filename()
@@ -89,6 +92,15 @@ def _parts(parsed: Parsed) -> tuple[str | None, str | None, list[Attachment]]:
     return html, text, attachments
 
 
+def _leaves(part: Parsed) -> Iterator[Parsed]:
+    # Not `walk`: it goes on into a forwarded message, which is one attachment here.
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        for inner in part.get_payload():
+            yield from _leaves(cast("Parsed", inner))
+    else:
+        yield part
+
+
 def _text(part: Parsed) -> str:
     content = _content(part)
     try:
@@ -98,6 +110,11 @@ def _text(part: Parsed) -> str:
 
 
 def _content(part: Parsed) -> bytes:
+    if part.is_multipart():
+        try:
+            return cast("Parsed", part.get_payload(0)).as_bytes()
+        except (LookupError, ValueError):
+            return b""
     content = part.get_payload(decode=True)
     return content if isinstance(content, bytes) else b""
 

@@ -93,10 +93,7 @@ class Meter:
         self._requests.add(1, now)
         self._upload.add(size, now)
         in_this_minute = self.arrivals.add(now)
-        refusal = self._over(in_this_minute, now) if self.limits.on else None
-        if refusal is not None:
-            self.throttled += 1
-        return refusal
+        return self._over(in_this_minute, now) if self.limits.on else None
 
     def leave(self) -> None:
         """Counts a request out."""

@@ -1,0 +1,40 @@
+"""A real sandbox over TLS, shared by the tests of one process and reset before each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sandbox_clients import KeyPair, Office, client
+
+from postroom.sandbox import SandboxAddress, SandboxOptions, running
+from postroom.sandbox.control import Sandbox
+
+OPTIONS = SandboxOptions(seed=1, aliases={"info@contoso.com": "office@contoso.com"})
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[SandboxAddress]:
+    with running(OPTIONS) as address:
+        yield address
+
+
+@pytest.fixture
+def sandbox(address: SandboxAddress) -> Iterator[Sandbox]:
+    """The control client of a sandbox in which nothing has happened yet."""
+    with Sandbox.at(address) as sandbox:
+        sandbox.reset()
+        yield sandbox
+
+
+@pytest.fixture
+def office(sandbox: Sandbox, address: SandboxAddress) -> Iterator[Office]:
+    with client(address) as session:
+        office = Office(address, session)
+        office.log_in()
+        yield office
+
+
+@pytest.fixture(scope="session")
+def pair() -> KeyPair:
+    return KeyPair.new()

@@ -1,0 +1,72 @@
+"""Starting, stopping and starting again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from sandbox_clients import Office, client
+
+from postroom.sandbox import SandboxAddress, SandboxOptions, running
+from postroom.sandbox.control import Sandbox
+
+SERVE = """
+import json
+from postroom.sandbox import SandboxOptions, serve
+serve(SandboxOptions(), lambda address: print(json.dumps(address.to_json()), flush=True))
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly_even_while_a_request_hangs(stop: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = SandboxAddress(**json.loads(process.stdout.readline()))
+        with Sandbox.at(address) as sandbox, client(address) as session:
+            sandbox.add_fault(effect="hang")
+            with pytest.raises(requests.ReadTimeout):
+                Office(address, session).send(timeout=0.1)
+            sandbox.add_fault(effect="pass", delay=3600, stage="token")
+            with pytest.raises(requests.ReadTimeout):
+                token = f"{address.authority_url}/{address.tenant_id}/oauth2/v2.0/token"
+                session.post(token, data={}, timeout=0.1)
+            process.send_signal(stop)
+
+            assert process.wait(timeout=10) == 0
+
+
+def test_a_kept_folder_keeps_the_ca_and_the_tokens(tmp_path: Path) -> None:
+    options = SandboxOptions(folder=tmp_path)
+    with running(options) as address, client(address) as session:
+        ca = Path(address.ca_file).read_bytes()
+        token = Office(address, session).token_from(scope="https://graph.microsoft.com/.default")["access_token"]
+
+    with running(options) as address, client(address) as session:
+        assert Path(address.ca_file).read_bytes() == ca
+        assert Office(address, session).send(headers={"Authorization": f"Bearer {token}"}).status_code == 202
+
+
+def test_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    with running(SandboxOptions(folder=tmp_path)):
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+
+    assert (modes["ca.key"], modes["tokens.key"]) == (0o600, 0o600)
+
+
+def test_a_port_that_is_taken_is_named(address: SandboxAddress) -> None:
+    taken = int(address.url.rpartition(":")[2])
+
+    with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{taken}"), running(SandboxOptions(port=taken)):
+        pass
+
+
+def test_the_address_names_the_host_that_clients_call() -> None:
+    with running(SandboxOptions(host="0.0.0.0", public_host="localhost")) as address:
+        assert address.url.startswith("https://localhost:")
+        with Sandbox.at(address) as sandbox:
+            assert sandbox.address() == address
