@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -10,8 +11,44 @@ setup: $(VENV)/.installed ## A virtual environment in .venv with everything in i
 
 $(VENV)/.installed: requirements/dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) install --require-hashes -r requirements/dev.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help setup
+demo: setup ## Send a few mails through a Redis, a sandbox and a worker of their own, and show each one's way
+	@$(BIN)/postroom demo
+
+dev: setup ## The same, but stays up and prints the addresses
+	@$(BIN)/postroom dev
+
+test: setup ## All tests, in parallel
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: setup ## Format, lint, types and import contracts, as CI runs them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: setup ## Lock newer versions of everything
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
+	  --extra sandbox pyproject.toml -o requirements/run.lock
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
+	  --extra sandbox --group dev pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
+	  requirements/peers.in -o requirements/peers.lock
+
+check-peers: setup ## Microsoft's own SDK against the sandbox (an environment of its own: half a gigabyte)
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/peers.lock
+	$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --editable .
+	$(VENV)-peers/bin/python -m pytest -m peers tests/peers
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) $(VENV)-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: help setup demo dev test check format lock check-peers clean

@@ -88,7 +88,7 @@ def deliver(job: Job, office: Office) -> Outcome:
     if app is None:
         return Deferred(reason="app_not_configured_here", scope=Scope.LANE, free=True)
     request = prepare(job, office)
-    if isinstance(request, Refused):
+    if isinstance(request, Refused | Deferred):
         return request
     token = app.tokens.get()
     if isinstance(token, Deferred | Held | Throttled):
@@ -102,13 +102,16 @@ def deliver(job: Job, office: Office) -> Outcome:
     return outcome
 
 
-def prepare(job: Job, office: Office) -> GraphRequest | Refused:
-    """The request that carries this job's mail, or why no request can: no retry mends a broken template."""
+def prepare(job: Job, office: Office) -> GraphRequest | Refused | Deferred:
+    """The request that carries this job's mail, or why there is none: no retry mends a broken template."""
     mail = Mail.from_json(job.mail)
     try:
         bodies = office.templates.render(mail.template, mail.variables, mail.locale) if mail.template else None
     except TemplateFault as fault:
         return Refused(reason="template", answer=Answer(detail=str(fault)))
+    except OSError as error:
+        unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
+        return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
     sender = Address(mail.sender.name if mail.sender else "", office.mailbox_of(job.lane))
     return request_for(compose(mail, sender, job.id, bodies, office.redirect_all_to))
 

@@ -17,13 +17,13 @@ def start(log_format: str) -> Emit:
             structlog.processors.format_exc_info,
             last,
         ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.__stderr__),
         cache_logger_on_first_use=True,
     )
     log = structlog.get_logger()
 
     def emit(event: str, **facts: object) -> None:
-        failed = event in {"mail.dead", "round.failed", "tick.failed", "claim.lost"}
+        failed = event in {"mail.dead", "round.failed", "tick.failed", "claim.lost", "worker.died"}
         (log.warning if failed else log.info)(event, **facts)
 
     return emit

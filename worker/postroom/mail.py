@@ -48,6 +48,9 @@ _MANAGED_HEADERS = {
 }  # fmt: skip
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 section 3.6.8 (ftext)
 _CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+# email-validator refuses these endings, but an organisation's own domain may have one; it is checked under a stand-in.
+_PRIVATE = re.compile(r"(@(?:[^@<>]*\.)?(?:arpa|invalid|local|localhost|onion|test))(>?)$", re.IGNORECASE)
+_STAND_IN = ".stand-in.example.com"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
 _NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
@@ -94,14 +97,14 @@ class Address(str):
             raise ValueError("line breaks and control characters have no place in an address")
         try:
             found = validate_email(
-                text.strip(),
+                _PRIVATE.sub(rf"\1{_STAND_IN}\2", text.strip()),
                 allow_display_name=True,
                 check_deliverability=False,
                 globally_deliverable=False,
             )
         except EmailNotValidError as error:
             raise ValueError(f"not an address: {error}") from None
-        return cls((found.display_name or "").strip(), found.normalized)
+        return cls((found.display_name or "").strip(), found.normalized.removesuffix(_STAND_IN))
 
     @property
     def lane(self) -> str:

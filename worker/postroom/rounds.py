@@ -123,7 +123,7 @@ def _tell(job: Job, move: Move, outcome: Outcome, took_ms: int, *, recorded: boo
     )
 
 
-def tick_for_ever(  # noqa: PLR0913 - all that the thread needs, said where it starts
+def tick_for_ever(
     ledger: Ledger,
     worker: str,
     hands: int,

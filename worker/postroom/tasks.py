@@ -16,14 +16,22 @@ from celery import Celery, Task
 from celery.exceptions import Ignore
 from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
+from kombu.utils.scheduling import sorted_cycle
 
 from postroom import settings, wiring
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.ledger import Ledger
 from postroom.mail import Mail
 from postroom.rounds import Desk, tick_for_ever, work
+from postroom.supervisor import SUPERVISOR
 
-SUPERVISOR = "_POSTROOM_SUPERVISOR"  # the pid of `postroom worker`; its children end when it is gone
+
+class HighFirst(sorted_cycle):
+    """The order in which kombu reads our queues: `postroom.high` first (its own orders follow a set's, or a name's)."""
+
+    def consume(self, n: int) -> list[str]:
+        return sorted(self.items[:n], reverse=True)
+
 
 found = settings.load(os.environ, Path.cwd())
 _urls, _results = wiring.celery_place(found)
@@ -38,7 +46,7 @@ app.conf.update(
         "socket_keepalive": True,
         "health_check_interval": 10,
         "visibility_timeout": 3600,
-        "queue_order_strategy": "priority",
+        "queue_order_strategy": HighFirst,
         "client_name": "postroom-worker",
     },
     broker_connection_retry_on_startup=True,

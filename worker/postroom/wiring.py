@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from postroom import logs, settings
 from postroom.connections import CeleryUrls, celery_urls, connect
@@ -25,10 +26,11 @@ from postroom.tokens import (
     ManagedIdentity,
     Secret,
     Tokens,
+    check_credential,
 )
 
 WORKER_TIMEOUT_S = 5.0
-TOKEN_DEADLINE_S = 20.0
+LONGEST_TOKEN_S = 15.0
 _random = random.SystemRandom()
 
 
@@ -53,7 +55,8 @@ class Lanes:
         return mailbox if sender.app == "default" else f"{mailbox}#{sender.app}"
 
     def rules(self, *, results_here: bool) -> Rules:
-        limits, aliases = {}, {}
+        limits: dict[str, LaneLimits] = {}
+        aliases: dict[str, str] = {}
         for address, sender in self.found.senders.items():
             lane = self.name(address, sender)
             limits[lane] = self.limits(sender)
@@ -92,7 +95,10 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
 
     office = Office(
         apps={
-            name: _app(app, http)
+            name: App(
+                tokens=Tokens(identity(app), http, deadline_s=min(found.lease / 4, LONGEST_TOKEN_S)),
+                graph=Graph(app.graph_url or app.cloud.graph_url, http),
+            )
             for name, app in found.all_apps.items()
             if app.kind is not None and not list(app.faults("{}"))
         },
@@ -113,6 +119,45 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         emit=logs.start(found.log_format),
         stopping=stopping,
     )
+
+
+def identity(app: settings.App) -> Identity:
+    """Who this app is for Entra. Its settings must be complete (`App.faults`)."""
+    credential: Secret | Certificate | ManagedIdentity | FederatedToken
+    match app.kind:
+        case Credential.CERTIFICATE if app.client_certificate:
+            password = app.client_certificate_password
+            credential = Certificate(app.client_certificate, password.get_secret_value() if password else None)
+        case Credential.FEDERATED if app.federated_token_file:
+            credential = FederatedToken(app.federated_token_file)
+        case Credential.MANAGED_IDENTITY:
+            credential = ManagedIdentity(app.client_id)
+        case _:
+            credential = Secret(app.client_secret.get_secret_value() if app.client_secret else "")
+    return Identity(
+        tenant_id=app.tenant_id or "",
+        client_id=app.client_id or "",
+        authority_url=app.authority_url or app.cloud.authority_url,
+        graph_url=app.graph_url or app.cloud.graph_url,
+        credential=credential,
+    )
+
+
+def check(found: Settings, now: datetime) -> tuple[list[str], list[str]]:
+    """What is wrong with a worker's settings and the files they name, and what they come to."""
+    faults = found.worker_faults()
+    facts = []
+    for name, app in found.all_apps.items():
+        if app.kind is None or list(app.faults("{}")):
+            continue
+        who = identity(app)
+        faults += [f"app {name}: {fault}" for fault in check_credential(who, now)]
+        facts.append(f"app {name}: {app.kind.value} of client {who.client_id or '(system)'} at {who.authority_url}")
+    for sender, given in found.senders.items():
+        facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}")
+    names = Templates(found.templates).names()
+    facts.append(f"templates in {found.templates}: {', '.join(names) or 'none'}")
+    return faults, facts
 
 
 def celery_place(found: Settings) -> tuple[CeleryUrls, str]:

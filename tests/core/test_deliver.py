@@ -1,0 +1,222 @@
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from postroom.deliver import App, ClaimLost, Office, deliver
+from postroom.errors import TemplateFault
+from postroom.job import Job
+from postroom.mail import Mail
+from postroom.message import Bodies
+from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
+from postroom.retry import OnUnknown
+from postroom.wire import GraphRequest
+
+PLAIN = Mail(sender="Post <noreply@contoso.com>", to=["ann@contoso.com"], subject="Hello", text="Hi")
+ACCEPTED = Accepted(answer=Answer(http_status=202))
+REJECTED = Held(reason="token_rejected", scope=Scope.APP, answer=Answer(http_status=401))
+
+
+@dataclass(frozen=True)
+class Token:
+    value: str
+
+
+@dataclass
+class FakeTokens:
+    first: Token | Deferred | Held | Throttled = Token("first")  # noqa: RUF009 - frozen
+    fresh: Token | Deferred | Held | Throttled = Token("fresh")  # noqa: RUF009 - frozen
+
+    def get(self) -> Token | Deferred | Held | Throttled:
+        return self.first
+
+    def renew(self, rejected: Token) -> Token | Deferred | Held | Throttled:
+        assert rejected == self.first
+        return self.fresh
+
+
+@dataclass
+class FakeGraph:
+    """Gives its answers one by one; an exception among them is raised. Writes what was posted into the diary."""
+
+    diary: list[str]
+    answers: list[Outcome | Exception] = field(default_factory=lambda: [ACCEPTED])
+
+    def send_mail(
+        self,
+        mailbox: str,
+        request: GraphRequest,
+        token: str,
+        *,
+        client_request_id: str,
+        deadline_s: float,
+        before_write: Callable[[], None],
+    ) -> Outcome:
+        before_write()
+        self.diary.append(f"post {client_request_id} as {mailbox} with {token} within {deadline_s:.0f} s")
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class FakeTemplates:
+    def render(self, name: str, variables: Mapping[str, object], locale: str | None = None) -> Bodies:
+        if name == "broken":
+            raise TemplateFault("broken/body.html line 1: 'x' is undefined")
+        if name == "gone":
+            raise FileNotFoundError(name)
+        return Bodies(subject="Rendered", html=None, text=str(variables))
+
+
+@dataclass
+class World:
+    diary: list[str] = field(default_factory=list)
+    tokens: FakeTokens = field(default_factory=FakeTokens)
+    answers: list[Outcome | Exception] = field(default_factory=lambda: [ACCEPTED])
+    marks: list[str] = field(default_factory=lambda: ["marked", "marked"])
+    clock: float = 0.0
+    mark_takes: float = 0.0
+    on_unknown: OnUnknown = OnUnknown.RESEND
+
+    def office(self) -> Office:
+        ids = iter(range(1, 100))
+        return Office(
+            apps={"default": App(tokens=self.tokens, graph=FakeGraph(self.diary, self.answers))},
+            templates=FakeTemplates(),
+            mailbox_of=lambda lane: lane,
+            on_unknown=lambda _: self.on_unknown,
+            mark=self.mark,
+            redirect_all_to=None,
+            lease_s=60.0,
+            monotonic=lambda: self.clock,
+            new_id=lambda: f"request-{next(ids)}",
+        )
+
+    def mark(self, _: Job, client_request_id: str) -> str:
+        self.diary.append(f"mark {client_request_id}")
+        self.clock += self.mark_takes
+        return self.marks.pop(0)
+
+
+def a_job(mail: Mail = PLAIN) -> Job:
+    return Job(
+        id="job-1",
+        lane="noreply@contoso.com",
+        app="default",
+        token="t",
+        mail=mail.to_json().encode(),
+        attempts=0,
+        in_doubt=False,
+        resends=0,
+        created_at=0,
+        now=0,
+    )
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_an_accepted_mail_was_marked_before_it_was_posted(world: World) -> None:
+    assert deliver(a_job(), world.office()) == ACCEPTED
+    assert world.diary == ["mark request-1", "post request-1 as noreply@contoso.com with first within 30 s"]
+
+
+def test_a_rejected_token_is_renewed_once_and_the_second_post_is_marked_too(world: World) -> None:
+    world.answers = [REJECTED, ACCEPTED]
+
+    assert deliver(a_job(), world.office()) == ACCEPTED
+    assert [line.split(" as ")[0] for line in world.diary] == [
+        "mark request-1",
+        "post request-1",
+        "mark request-2",
+        "post request-2",
+    ]
+    assert world.diary[-1].endswith("with fresh within 30 s")
+
+
+def test_a_fresh_token_that_is_rejected_too_is_a_fault_of_the_app(world: World) -> None:
+    world.answers = [REJECTED, REJECTED]
+
+    assert deliver(a_job(), world.office()) == REJECTED
+
+
+def test_no_second_post_without_rate_for_it(world: World) -> None:
+    world.answers, world.marks = [REJECTED], ["marked", "wait"]
+
+    assert isinstance(deliver(a_job(), world.office()), Throttled)
+
+
+@pytest.mark.parametrize("instead", [Held(reason="secret", scope=Scope.APP), Deferred(reason="entra", free=True)])
+def test_without_a_token_nothing_is_marked(world: World, instead: Held | Deferred) -> None:
+    world.tokens.first = instead
+
+    assert deliver(a_job(), world.office()) == instead
+    assert world.diary == []
+
+
+def test_a_broken_template_is_refused_before_anything_is_marked(world: World) -> None:
+    outcome = deliver(a_job(Mail(sender="a@b.de", to="c@d.de", template="broken")), world.office())
+
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason, outcome.answer.detail) == ("template", "broken/body.html line 1: 'x' is undefined")
+    assert world.diary == []
+
+
+def test_templates_that_cannot_be_read_kill_no_mail(world: World) -> None:
+    outcome = deliver(a_job(Mail(sender="a@b.de", to="c@d.de", template="gone")), world.office())
+
+    assert isinstance(outcome, Deferred)
+    assert (outcome.reason, outcome.free) == ("templates_unreadable", True)
+
+
+def test_a_lost_claim_posts_nothing(world: World) -> None:
+    world.marks = ["void"]
+
+    with pytest.raises(ClaimLost):
+        deliver(a_job(), world.office())
+    assert world.diary == ["mark request-1"]
+
+
+def test_a_worker_held_up_after_the_mark_posts_nothing(world: World) -> None:
+    world.mark_takes = 31.0
+
+    outcome = deliver(a_job(), world.office())
+
+    assert isinstance(outcome, Deferred)
+    assert (outcome.reason, outcome.free) == ("stalled", True)
+    assert world.diary == ["mark request-1"]
+
+
+def test_an_error_of_ours_while_posting_leaves_the_outcome_unknown(world: World) -> None:
+    world.answers = [RuntimeError("a bug")]
+
+    outcome = deliver(a_job(), world.office())
+
+    assert isinstance(outcome, Unknown)
+    assert outcome.answer.detail == "RuntimeError"
+
+
+def test_a_mail_in_doubt_is_sent_once_more_and_not_twice(world: World) -> None:
+    doubtful = replace(a_job(), in_doubt=True)
+
+    assert deliver(doubtful, world.office()) == ACCEPTED
+    assert deliver(replace(doubtful, resends=1), world.office()) == Refused(
+        reason="unknown", answer=Answer(detail="the outcome of an earlier attempt is unknown")
+    )
+
+
+def test_a_mail_in_doubt_is_held_where_the_sender_says_so(world: World) -> None:
+    world.on_unknown = OnUnknown.HOLD
+
+    assert isinstance(deliver(replace(a_job(), in_doubt=True), world.office()), Refused)
+    assert world.diary == []
+
+
+def test_an_app_that_this_worker_does_not_know_keeps_its_mail(world: World) -> None:
+    outcome = deliver(replace(a_job(), app="other"), world.office())
+
+    assert isinstance(outcome, Deferred)
+    assert outcome.free

@@ -1,0 +1,169 @@
+import copy
+import pickle
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.errors import InvalidMail
+from postroom.mail import Address, Attachment, Mail, needs_mime
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+PLAIN = {"from": "noreply@contoso.com", "to": ["ann@contoso.com"], "text": "Hello"}
+
+
+def faults(**fields: object) -> list[str]:
+    with pytest.raises(InvalidMail) as caught:
+        Mail.model_validate(PLAIN | fields)
+    return list(caught.value.faults)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"to": []}, "to: no recipient"),
+        ({"to": ["ann"]}, "to.0: not an address"),
+        ({"to": ["ann@contoso.com\r\nBcc: eve@evil.example"]}, "to.0: line breaks"),
+        ({"to": ["Ann\n <ann@contoso.com>"]}, "to.0: line breaks"),
+        ({"to": [f"u{n}@contoso.com" for n in range(499)], "cc": ["a@b.de", "c@d.de"]}, "to: 501 recipients"),
+        ({"from": "not an address"}, "from: not an address"),
+        ({"from": "a@contoso.com", "sender": "b@contoso.com"}, "sender: given twice"),
+        ({"subject": "Hello\r\nBcc: eve@evil.example"}, "subject: line breaks"),
+        ({"text": "\x00"}, "text: control characters"),
+        ({"text": None}, "template: no content"),
+        ({"template": "welcome"}, "template: given together with text"),
+        ({"text": None, "template": "../../etc/passwd"}, "template: String should match"),
+        ({"variables": {"a": 1}}, "variables: given without a template"),
+        ({"text": None, "template": "t", "variables": {"a": object()}}, "variables"),
+        ({"headers": {"Subject": "x"}}, "headers: Subject is set by"),
+        ({"headers": {"Content-Type": "x"}}, "headers: Content-Type is set by"),
+        ({"headers": {"x-postroom-job": "x"}}, "headers: x-postroom-job is set by"),
+        ({"headers": {"X-A": "b\nc"}}, "headers: X-A: line breaks"),
+        ({"headers": {"X A": "b"}}, "headers: 'X A' is no header name"),
+        ({"headers": {"X-A": "1", "x-a": "2"}}, "headers: the same header twice"),
+        ({"headers": {"List-Id": "x"}, "save_to_sent_items": False}, "save_to_sent_items: cannot be false"),
+        ({"scheduled_at": "2026-11-22T12:00:00"}, "scheduled_at: a time without its zone"),
+        ({"scheduled_at": NOON, "expires_at": NOON}, "expires_at: not after scheduled_at"),
+        ({"attachments": [{"filename": "a", "content": "no base64!"}]}, "attachments.0.content: a str here is read"),
+        ({"attachments": [{"filename": "a\nb", "content": b""}]}, "attachments.0.filename: line breaks"),
+        ({"attachments": [{"filename": "a", "content": b"", "content_type": "x"}]}, "attachments.0.content_type"),
+        ({"attachments": [{"filename": "a", "content": bytes(3_000_000)}]}, "attachments: 3.0 MB together"),
+        ({"attachments": [Attachment("a", b"", content_id="i"), Attachment("b", b"", content_id="i")]}, "attachments:"),
+        ({"importance": "urgent"}, "importance: Input should be"),
+        ({"priority": "urgent"}, "priority: Input should be"),
+        ({"recipient": "a@b.de"}, "recipient: no such field"),
+        ({"sbject": "x"}, "sbject: no such field; did you mean subject?"),
+    ],
+)
+def test_a_mail_that_graph_would_refuse_does_not_exist(fields: dict[str, object], fault: str) -> None:
+    assert [said for said in faults(**fields) if said.startswith(fault)]
+
+
+def test_one_error_names_every_fault() -> None:
+    found = faults(to=["x"], template="t", subject="a\nb", scheduled_at="2026-01-01T00:00:00", nonsense=1)
+
+    assert sorted(said.partition(":")[0] for said in found) == [
+        "nonsense",
+        "scheduled_at",
+        "subject",
+        "template",
+        "to.0",
+    ]
+
+
+def test_no_fault_repeats_an_address_or_a_body() -> None:
+    said = " ".join(faults(to=["secret.person@contoso.com\n"], text="secret body\x00"))
+
+    assert "secret" not in said
+
+
+def test_five_hundred_recipients_are_taken() -> None:
+    mail = Mail.model_validate(PLAIN | {"to": [f"u{n}@contoso.com" for n in range(500)]})
+
+    assert len(mail.recipients) == 500
+
+
+def test_an_address_keeps_its_name_and_compares_without_case() -> None:
+    address = Address.parse('"Lee, Ann" <Ann.Lee@Contoso.com>')
+
+    assert (address.name, address.address, address.lane) == ("Lee, Ann", "Ann.Lee@contoso.com", "ann.lee@contoso.com")
+    assert str(address) == '"Lee, Ann" <Ann.Lee@contoso.com>'
+    assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize("text", ["ann@corp.local", "ann@localhost", "Ann <ann@mail.test>", "ann@Example.COM"])
+def test_a_domain_that_is_not_public_is_an_address_too(text: str) -> None:
+    assert Address.parse(text).lane in text.casefold()
+
+
+def test_one_recipient_may_be_given_as_a_string() -> None:
+    assert Mail(to="ann@contoso.com", text="x").to == ("ann@contoso.com",)
+
+
+def test_a_mail_survives_json_pickle_and_copy() -> None:
+    mail = Mail(
+        sender="Post <noreply@contoso.com>",
+        to=["Ann <ann@contoso.com>"],
+        html="<p>ü</p>",
+        attachments=[Attachment("a.pdf", b"\x00\xff", content_id="logo")],
+        scheduled_at=NOON,
+        expires_at=NOON + timedelta(hours=1),
+        metadata={"order": "1"},
+    )
+
+    assert Mail.from_json(mail.to_json()) == mail
+    assert pickle.loads(pickle.dumps(mail)) == mail
+    assert copy.deepcopy(mail) == mail
+
+
+def test_equal_mails_have_equal_json_whatever_the_order_of_their_parts() -> None:
+    one = Mail(to="a@b.de", template="t", variables={"a": 1, "b": 2}, subject="s")
+    other = Mail(subject="s", variables={"b": 2, "a": 1}, template="t", to=["a@b.de"])
+
+    assert one.to_json() == other.to_json()
+
+
+def test_json_holds_only_fields_that_were_set() -> None:
+    assert Mail(to="a@b.de", text="x").to_json() == '{"text":"x","to":["a@b.de"]}'
+
+
+def test_a_field_of_a_newer_version_is_left_out_when_read() -> None:
+    assert Mail.from_json('{"to":["a@b.de"],"text":"x","hologram":true}') == Mail(to="a@b.de", text="x")
+
+
+def test_a_content_type_is_guessed_from_the_name() -> None:
+    assert Attachment("a.pdf", b"").mime_type == "application/pdf"
+    assert Attachment("a.unheard-of", b"").mime_type == "application/octet-stream"
+
+
+def test_a_default_sender_fills_in_and_its_absence_is_a_fault() -> None:
+    mail = Mail(to="a@b.de", text="x")
+
+    assert mail.with_sender(Address.parse("post@b.de")).sender == "post@b.de"
+    with pytest.raises(InvalidMail, match="POSTROOM_SENDER"):
+        mail.with_sender(None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, []),
+        ({"X-A": "1", "x-b": "2", "X-C": "3", "X-D": "4"}, []),
+        ({"X-A": "1", "X-B": "2", "X-C": "3", "X-D": "4", "X-E": "5"}, ["X-A", "X-B", "X-C", "X-D", "X-E"]),
+        ({"List-Unsubscribe": "<https://x>", "X-A": "1"}, ["List-Unsubscribe"]),
+        ({"X-A": "ü"}, ["X-A"]),
+    ],
+)
+def test_mime_is_needed_for_what_json_cannot_carry(headers: dict[str, str], expected: list[str]) -> None:
+    assert needs_mime(headers) == expected
+
+
+@given(st.dictionaries(st.text(), st.one_of(st.none(), st.text(), st.lists(st.text()), st.integers())))
+def test_whatever_is_given_a_mail_exists_or_invalid_mail_says_why(values: dict[str, object]) -> None:
+    try:
+        mail = Mail.model_validate(values)
+    except InvalidMail as error:
+        assert error.faults
+    else:
+        assert mail.recipients

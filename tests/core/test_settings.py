@@ -1,0 +1,202 @@
+from pathlib import Path
+
+import pytest
+
+from postroom.errors import ConfigError
+from postroom.retry import OnUnknown
+from postroom.settings import Credential, Settings, duration, load, rates
+
+HERE = Path("/nonexistent")
+REDIS = {"POSTROOM_REDIS_URL": "redis://localhost:6379/0"}
+APP = {"POSTROOM_TENANT_ID": "t", "POSTROOM_CLIENT_ID": "c"}
+
+
+def faults(environ: dict[str, str], folder: Path = HERE) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(environ, folder)
+    return list(caught.value.faults)
+
+
+def test_a_producer_needs_only_where_redis_is() -> None:
+    found = load(REDIS, HERE)
+
+    assert (found.redis_url, found.sender, found.rate, found.parallel) == (
+        REDIS["POSTROOM_REDIS_URL"],
+        None,
+        ((30, 60.0),),
+        4,
+    )
+
+
+def test_all_faults_are_named_at_once_each_with_the_nearest_right_name() -> None:
+    found = faults({"POSTROOM_REDISS_URL": "x", "POSTROOM_LEASE": "5s", "POSTROOM_RATE": "much"})
+
+    assert found[0] == "POSTROOM_REDISS_URL is not a setting (POSTROOM_REDIS_URL?)"
+    assert sorted(said.split()[0].strip(":") for said in found[1:]) == [
+        "POSTROOM_LEASE",
+        "POSTROOM_RATE",
+        "POSTROOM_REDIS_URL",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "POSTROOM_SERVICE_HOST",
+        "POSTROOM_SERVICE_PORT",
+        "POSTROOM_SERVICE_PORT_HTTP",
+        "POSTROOM_PORT",
+        "POSTROOM_PORT_8080_TCP",
+        "POSTROOM_PORT_8080_TCP_ADDR",
+        "POSTROOM_API_SERVICE_HOST",
+        "POSTROOM_API_PORT_443_TCP_PROTO",
+    ],
+)
+def test_names_that_kubernetes_injects_are_no_settings_and_no_faults(name: str) -> None:
+    assert load(REDIS | {name: "tcp://10.0.0.1:80"}, HERE)
+
+
+def test_a_setting_that_is_empty_is_not_set() -> None:
+    assert load(REDIS | {"POSTROOM_SENDER": ""}, HERE).sender is None
+
+
+def test_a_secret_may_stand_in_a_file_and_shows_in_no_repr(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("sesame\n")
+
+    found = load(REDIS | {"POSTROOM_CLIENT_SECRET_FILE": str(tmp_path / "secret")}, HERE)
+
+    assert found.client_secret is not None
+    assert found.client_secret.get_secret_value() == "sesame"
+    assert "sesame" not in repr(found)
+
+
+def test_a_password_in_the_redis_url_shows_in_no_repr() -> None:
+    assert "sesame" not in repr(load({"POSTROOM_REDIS_URL": "redis://:sesame@redis:6379/0"}, HERE))
+
+
+def test_a_missing_secret_file_is_named() -> None:
+    assert faults(REDIS | {"POSTROOM_CLIENT_SECRET_FILE": "/nowhere"}) == [
+        "POSTROOM_CLIENT_SECRET_FILE: cannot read /nowhere (No such file or directory)"
+    ]
+
+
+def test_a_dotenv_file_fills_in_what_the_environment_leaves_open(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("POSTROOM_REDIS_URL=redis://dotenv\nPOSTROOM_SENDER=a@b.de\n")
+
+    found = load({"POSTROOM_REDIS_URL": "redis://environment"}, tmp_path)
+
+    assert (found.redis_url, found.sender) == ("redis://environment", "a@b.de")
+
+
+def test_azures_own_names_are_understood_and_ours_win() -> None:
+    azure = {
+        "AZURE_TENANT_ID": "azure",
+        "AZURE_CLIENT_ID": "c",
+        "AZURE_CLIENT_SECRET": "s",
+        "AZURE_AUTHORITY_HOST": "login.microsoftonline.us/",
+    }
+
+    found = load(REDIS | azure | {"POSTROOM_TENANT_ID": "ours"}, HERE)
+
+    assert (found.tenant_id, found.client_id, found.kind) == ("ours", "c", Credential.SECRET)
+    assert found.authority_url == "https://login.microsoftonline.us"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"CLIENT_SECRET": "s"}, Credential.SECRET),
+        ({"CLIENT_CERTIFICATE": "c.pem"}, Credential.CERTIFICATE),
+        ({"CREDENTIAL": "managed-identity"}, Credential.MANAGED_IDENTITY),
+        ({"CLIENT_SECRET": "s", "CLIENT_CERTIFICATE": "c.pem", "CREDENTIAL": "certificate"}, Credential.CERTIFICATE),
+        ({}, None),
+    ],
+)
+def test_the_kind_of_credential_is_found_by_itself(given: dict[str, str], kind: Credential | None) -> None:
+    assert load(REDIS | {f"POSTROOM_{name}": value for name, value in given.items()}, HERE).kind is kind
+
+
+def test_a_worker_says_what_it_lacks_beyond_a_producer(tmp_path: Path) -> None:
+    lacking = load(REDIS | {"POSTROOM_TEMPLATES": str(tmp_path / "none")}, HERE).worker_faults()
+
+    assert [said.split()[0].strip(":") for said in lacking] == [
+        "POSTROOM_CLIENT_SECRET",
+        "POSTROOM_TENANT_ID",
+        "POSTROOM_CLIENT_ID",
+        "POSTROOM_TEMPLATES",
+    ]
+    complete = REDIS | APP | {"POSTROOM_CLIENT_SECRET": "s", "POSTROOM_TEMPLATES": str(tmp_path)}
+    assert load(complete, HERE).worker_faults() == []
+
+
+def toml(folder: Path, text: str) -> Settings:
+    (folder / "postroom.toml").write_text(text)
+    return load(REDIS | {"POSTROOM_CONFIG": "postroom.toml"}, folder)
+
+
+def test_senders_and_apps_come_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("sesame")
+    found = toml(
+        tmp_path,
+        f"""
+        [apps.hr]
+        tenant_id = "t"
+        client_id = "c"
+        client_secret_file = "{tmp_path}/secret"
+        [senders."HR@contoso.com"]
+        app = "hr"
+        aliases = ["people@contoso.com"]
+        rate = "10/min, 500/day"
+        parallel = 2
+        on_unknown = "hold"
+        """,
+    )
+
+    sender = found.senders["HR@contoso.com"]  # type: ignore[index]
+    assert (sender.app, sender.rate, sender.parallel) == ("hr", ((10, 60.0), (500, 86400.0)), 2)
+    assert sender.on_unknown is OnUnknown.HOLD
+    assert found.all_apps["hr"].kind is Credential.SECRET
+
+
+def test_wrong_names_in_the_file_are_faults_too(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        toml(tmp_path, '[senders."a@b.de"]\naliass = []\n[app.x]\n[apps.y]\ntenant = "t"\n')
+
+    assert sorted(caught.value.faults) == [
+        f"{tmp_path}/postroom.toml: [app] is not a table of this file (apps, senders)",
+        '[apps."y"] tenant: is not a setting (tenant_id?)',
+        '[senders."a@b.de"] aliass: is not a setting (aliases?)',
+    ]
+
+
+def test_a_sender_of_an_app_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no \[apps.hr\]"):
+        toml(tmp_path, '[senders."a@b.de"]\napp = "hr"\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30.0), ("5min", 300.0), ("72h", 259200.0), ("7d", 604800.0), ("1h30min", 5400.0), ("250ms", 0.25)],
+)
+def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "min", "5 parsecs", "5s!", "-5s"])
+def test_anything_else_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="30s, 5min"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("30/min", ((30, 60.0),)), ("off", ()), ("2/s,10000/day", ((2, 1.0), (10000, 86400.0))), ("5/10s", ((5, 10.0),))],
+)
+def test_rates_are_counts_per_time(text: str, expected: tuple[tuple[int, float], ...]) -> None:
+    assert rates(text) == expected
+
+
+@pytest.mark.parametrize("url", ["http://graph", "https://graph.microsoft.com/v1.0", "ftp://x", ""])
+def test_a_root_url_is_https_without_a_path(url: str) -> None:
+    if url:
+        assert faults(REDIS | {"POSTROOM_GRAPH_URL": url})[0].startswith("POSTROOM_GRAPH_URL: give the root only")

@@ -1,0 +1,312 @@
+"""The command line: `postroom COMMAND`. Exit codes: 0 ok, 1 failed, 2 wrong usage or settings."""
+
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from postroom import demo as demonstration
+from postroom import logs, settings, show
+from postroom.client import Client
+from postroom.connections import connect
+from postroom.errors import ConfigError, InvalidMail, PostroomError
+from postroom.job import Delivery, Status
+from postroom.ledger import Ledger
+from postroom.mail import Attachment, Mail, Priority
+from postroom.supervisor import supervise
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+# Two hands-full of processes at the least: one that starts or dies never stops all mail.
+PROCESSES = max(2, os.cpu_count() or 1)
+
+
+class _Group(click.Group):
+    """Our errors are answers, not tracebacks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            _fail(2, "The settings are wrong:", *(f"  {fault}" for fault in error.faults))
+        except InvalidMail as error:
+            _fail(2, "This cannot be sent:", *(f"  {fault}" for fault in error.faults))
+        except PostroomError as error:
+            _fail(1, str(error))
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="postroom", message="%(version)s")
+def main() -> None:
+    """Postroom sends mail through Microsoft 365: it keeps each mail on Redis until Graph has accepted it.
+
+    Settings come from the environment (POSTROOM_…), a .env file beside, and postroom.toml. Try `postroom demo` first.
+    """
+
+
+@main.command()
+def demo() -> None:
+    """Show the whole way of a few mails, with everything started on free ports and stopped again."""
+    sys.exit(demonstration.demo())
+
+
+@main.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(".postroom"), show_default=True)
+def dev(folder: Path) -> None:
+    """Start a Redis, the sandbox and a worker, print their addresses, and stay up until Ctrl-C.
+
+    What they keep (jobs, the sandbox's CA) stays in FOLDER.
+    """
+    sys.exit(demonstration.dev(folder))
+
+
+@main.command()
+@click.option("--processes", type=click.IntRange(1, 64), default=PROCESSES, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1, 64), default=8, show_default=True, help="Hands in each process.")
+@click.option("--pool", type=click.Choice(["threads", "prefork"]), default="threads", show_default=True)
+def worker(processes: int, concurrency: int, pool: str) -> None:
+    """Deliver mail: several Celery workers, restarted when they die.
+
+    Several processes of few threads do more than one process of many. Stop with SIGTERM or Ctrl-C: each worker
+    finishes the mail in hand. A second signal stops at once.
+    """
+    found = _settings()
+    if faults := found.worker_faults():
+        raise ConfigError(faults)
+    emit = logs.start(found.log_format)
+    sys.exit(supervise(processes, concurrency, pool, emit))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free one.")
+@click.option("--state", type=click.Path(path_type=Path), help="Keep the CA in this folder over restarts.")
+@click.option("--public-host", help="The name that clients call it by, where that is not HOST.")
+@click.option("--latency", type=click.FloatRange(0, 60), default=0.0, show_default=True, help="Seconds of each answer.")
+@click.option("--fault", "faults", multiple=True, help="A fault rule as JSON, as the inbox page's form makes them.")
+@JSON
+def sandbox(
+    host: str,
+    port: int,
+    state: Path | None,
+    public_host: str | None,
+    latency: float,
+    faults: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Serve the local stand-in for Entra and Graph, with an inbox to look at, until Ctrl-C."""
+    from postroom.sandbox import SandboxAddress, SandboxOptions, serve  # noqa: PLC0415 - needs the sandbox extra
+
+    def tell(address: SandboxAddress) -> None:
+        text = json.dumps(address.to_json()) if as_json else demonstration.addresses(address)
+        click.echo(text)
+        sys.stdout.flush()
+
+    options = SandboxOptions(
+        host=host,
+        port=port,
+        folder=state,
+        public_host=public_host,
+        latency=latency,
+        faults=tuple(_json_option("--fault", text) for text in faults),
+    )
+    try:
+        serve(options, tell)
+    except OSError as error:
+        _fail(1, str(error.strerror or error))
+
+
+@main.command()
+@click.option("--from", "sender", help="The mailbox it leaves from; POSTROOM_SENDER if not given.")
+@click.option("--to", multiple=True)
+@click.option("--cc", multiple=True)
+@click.option("--bcc", multiple=True)
+@click.option("--reply-to", multiple=True)
+@click.option("--subject")
+@click.option("--text", help="The text body; - reads it from stdin.")
+@click.option("--html", help="The HTML body; - reads it from stdin.")
+@click.option("--template", help="The name of a template, instead of a body.")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the template.")
+@click.option("--vars", "variables_file", type=click.File("rb"), help="A JSON file of variables.")
+@click.option("--locale")
+@click.option("--attach", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True)
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE")
+@click.option("--key", help="Idempotency key: the same key is the same mail.")
+@click.option("--batch")
+@click.option("--priority", type=click.Choice([p.value for p in Priority]))
+@click.option("--at", "scheduled_at", help="When: an ISO time with its zone, or a time from now such as 10min.")
+@click.option("--expires", "expires_at", help="Do not send after this: as --at.")
+@click.option("--wait", is_flag=True, help="Wait for the end; exit 1 if it is not accepted.")
+@click.option("--timeout", default="60s", show_default=True, help="How long --wait waits.")
+@JSON
+def send(
+    variables: tuple[str, ...],
+    variables_file: Any,
+    headers: tuple[str, ...],
+    attach: tuple[Path, ...],
+    key: str | None,
+    batch: str | None,
+    wait: bool,
+    timeout: str,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Send one mail.
+
+    postroom send --to ann@contoso.com --template welcome --var name=Ann --key welcome/ann --wait
+    """
+    values = {name: value for name, value in fields.items() if value}
+    for body in ("text", "html"):
+        if values.get(body) == "-":
+            values[body] = click.get_text_stream("stdin").read()
+    for name in ("scheduled_at", "expires_at"):
+        if name in values:
+            values[name] = _time_option(f"--{name.removesuffix('_at').replace('scheduled', 'at')}", values[name])
+    if variables or variables_file:
+        given = _json_option("--vars", variables_file.read()) if variables_file else {}
+        values["variables"] = {**given, **_pairs("--var", variables)}
+    if headers:
+        values["headers"] = _pairs("--header", headers)
+    if attach:
+        values["attachments"] = [Attachment(path.name, path.read_bytes()) for path in attach]
+    mail = Mail.model_validate(values)
+    client = Client.from_env()
+    receipt = client.send(mail, key, batch=batch)
+    if not wait:
+        click.echo(show.as_json(receipt) if as_json else f"{receipt.id}{' (known already)' if receipt.known else ''}")
+        return
+    try:
+        delivery = client.wait(receipt.id, _duration_option("--timeout", timeout))
+    except TimeoutError as error:
+        _fail(1, f"{error}; `postroom status {receipt.id}` shows it, `postroom worker` must run")
+    _print(delivery, as_json=as_json)
+    sys.exit(0 if delivery.status is Status.ACCEPTED else 1)
+
+
+@main.command()
+@click.argument("job_id")
+@JSON
+def status(job_id: str, as_json: bool) -> None:
+    """Show what became of a job, with every attempt."""
+    _print(Client.from_env().status(job_id), as_json=as_json)
+
+
+@main.command()
+@click.option("--status", "wanted", type=click.Choice([s.value for s in Status]))
+@click.option("--to", help="A recipient's address.")
+@click.option("--batch")
+@click.option("--sender")
+@click.option("--limit", type=click.IntRange(1, 10000), default=25, show_default=True)
+@JSON
+def jobs(wanted: str | None, to: str | None, batch: str | None, sender: str | None, limit: int, as_json: bool) -> None:
+    """List the newest jobs that fit."""
+    found = Client.from_env().find(
+        status=Status(wanted) if wanted else None, to=to, batch=batch, sender=sender, limit=limit
+    )
+    if as_json:
+        click.echo(show.as_json(found))
+    elif found:
+        show.console().print(show.jobs(found))
+    else:
+        click.echo("No such jobs.", err=True)
+
+
+@main.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID…")
+@JSON
+def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Cancel jobs that have not been sent yet; exit 1 if it is too late for one."""
+    client, ended, failed = Client.from_env(), [], False
+    for job_id in job_ids:
+        try:
+            ended.append(client.cancel(job_id))
+        except PostroomError as error:
+            failed = True
+            click.echo(str(error), err=True)
+    if as_json:
+        click.echo(show.as_json(ended))
+    elif ended:
+        show.console().print(show.jobs(ended))
+    sys.exit(1 if failed else 0)
+
+
+@main.command()
+@click.option("--redis", "with_redis", is_flag=True, help="Also ask whether Redis answers.")
+@click.option("--producer", is_flag=True, help="Leave out what only a worker needs.")
+def check(with_redis: bool, producer: bool) -> None:
+    """Check the settings, and name every fault at once."""
+    found = _settings()
+    facts: list[str] = []
+    if not producer:
+        from postroom import wiring  # noqa: PLC0415 - msal and the like are slow to import
+
+        faults, facts = wiring.check(found, datetime.now(UTC))
+        if faults:
+            raise ConfigError(faults)
+    if with_redis:
+        Ledger(connect(found.redis_url, timeout_s=3.0, name="postroom-check")).find(None, None, None, None, 1)
+        facts.append("Redis answers.")
+    for fact in facts:
+        click.echo(fact)
+    click.secho("The settings are right.", fg="green")
+
+
+def _settings() -> settings.Settings:
+    return settings.load(os.environ, Path.cwd())
+
+
+def _print(delivery: Delivery, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(show.as_json(delivery))
+    else:
+        show.console().print(show.job(delivery))
+
+
+def _fail(code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        click.secho(line, fg="red" if sys.stderr.isatty() else None, err=True)
+    sys.exit(code)
+
+
+def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
+    for text in given:
+        if "=" not in text:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
+    return dict(text.split("=", 1) for text in given)
+
+
+def _json_option(option: str, text: str | bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint=option) from None
+    if not isinstance(value, dict):
+        raise click.BadParameter("a JSON object is needed", param_hint=option)
+    return value
+
+
+def _duration_option(option: str, text: str) -> float:
+    try:
+        return settings.duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def _time_option(option: str, text: str) -> datetime:
+    try:
+        return datetime.now(UTC) + timedelta(seconds=settings.duration(text))
+    except ValueError:
+        pass
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        hint = "neither an ISO time (2026-12-24T18:00+01:00) nor a time from now (10min)"
+        raise click.BadParameter(f"{text!r} is {hint}", param_hint=option) from None
+    return time if time.tzinfo else time.astimezone()
+
+
+if __name__ == "__main__":
+    main()

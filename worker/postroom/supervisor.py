@@ -1,0 +1,100 @@
+"""`postroom worker`: several Celery workers of few threads each, restarted when they die, stopped together.
+
+Several processes, because threads of one process fight for the interpreter; and somebody above them, because an
+unreadable message on the broker ends a Celery worker process.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+
+from postroom.events import Emit
+
+SUPERVISOR = "_POSTROOM_SUPERVISOR"  # tells a child whose child it is; without that parent it ends
+LONGEST_RESTART_S = 30.0
+STEADY_S = 10.0  # a worker that lived this long is restarted at once
+
+
+@dataclass(slots=True)
+class _Child:
+    number: int
+    process: "subprocess.Popen[bytes] | None" = None
+    started: float = 0.0
+    failures: int = 0
+    due: float = field(default=0.0)  # monotonic time of the next start
+
+
+def supervise(processes: int, concurrency: int, pool: str, emit: Emit) -> int:
+    """Runs the workers until SIGTERM or SIGINT, and returns the exit code.
+
+    The first signal lets each worker finish the mail in hand; the second ends them at once: what was being posted is
+    then found out or sent again as its sender's `on_unknown` says.
+    """
+    happened: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        happened.put(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, note)
+    children = [_Child(number) for number in range(1, processes + 1)]
+    signals = 0
+    number: int
+    while True:
+        if signals == 0:
+            _start_due(children, concurrency, pool)
+        elif not any(child.process for child in children):
+            return 0
+        try:
+            number = happened.get(timeout=_until_next_start(children) if signals == 0 else 1.0)
+        except queue.Empty:
+            number = signal.SIGCHLD
+        if number in (signal.SIGTERM, signal.SIGINT):
+            signals += 1
+            _signal_all(children, signal.SIGTERM if signals == 1 else signal.SIGKILL)
+        _notice_ends(children, stopping=signals > 0, emit=emit)
+
+
+def _start_due(children: list[_Child], concurrency: int, pool: str) -> None:
+    for child in children:
+        if child.process is None and child.due <= time.monotonic():
+            child.process, child.started = _start(child.number, concurrency, pool), time.monotonic()
+
+
+def _start(number: int, concurrency: int, pool: str) -> "subprocess.Popen[bytes]":
+    command = [
+        *(sys.executable, "-m", "celery", "-A", "postroom.tasks", "worker"),
+        *("--pool", pool, "--concurrency", str(concurrency), "--hostname", f"postroom{number}@%h"),
+        *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+    ]
+    environment = {**os.environ, SUPERVISOR: str(os.getpid())}
+    # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which passes it on in order.
+    return subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603 - our own command
+
+
+def _until_next_start(children: list[_Child]) -> float:
+    waits = [child.due - time.monotonic() for child in children if child.process is None]
+    return max(0.0, min(waits, default=60.0))
+
+
+def _signal_all(children: list[_Child], number: int) -> None:
+    for child in children:
+        if child.process:
+            child.process.send_signal(number)
+
+
+def _notice_ends(children: list[_Child], *, stopping: bool, emit: Emit) -> None:
+    for child in children:
+        if child.process is None or (code := child.process.poll()) is None:
+            continue
+        steady = time.monotonic() - child.started > STEADY_S
+        child.process, child.failures = None, 0 if steady else child.failures + 1
+        wait = min(2.0 ** (child.failures - 1), LONGEST_RESTART_S) if child.failures else 0.0
+        child.due = time.monotonic() + wait
+        if not stopping:
+            emit("worker.died", number=child.number, exit_code=code, restart_in_s=wait)
