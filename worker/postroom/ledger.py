@@ -18,7 +18,7 @@ import redis
 from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
 from postroom.job import Attempt, Delivery, Job, Receipt, Status, moment
 from postroom.mail import Mail
-from postroom.outcome import Outcome
+from postroom.outcome import Outcome, Throttled
 from postroom.retry import Move
 
 PREFIX = "{postroom}:"
@@ -97,7 +97,7 @@ class Ledger:
         self, job_id: str, sender: str, payload: str, reason: str, detail: str, now: int | None = None
     ) -> None:
         """Records a mail that cannot exist as a dead letter."""
-        attempt = json.dumps({"number": 0, "at": 0, "outcome": "refused", "reason": detail})
+        attempt = json.dumps({"number": 0, "outcome": "refused", "reason": detail})
         self._run("take_in", now, job_id, sender, "normal", "", "", "", "", "", 0, "", payload, reason, attempt)
 
     def claim(self, lane: str, token: str, lease_s: float, now: int | None = None) -> Job | None:
@@ -105,7 +105,7 @@ class Ledger:
         return _claimed(self._run("claim", now, lane, token, _ms(lease_s)), token)
 
     def mark(self, job: Job, client_request_id: str, lease_s: float, now: int | None = None) -> str:
-        """Directly before a request: "marked", or "void" (the claim is lost: post nothing), or "wait" (no rate left).
+        """Directly before a request: "marked", or "void" (the claim is lost: post nothing), or "wait" (a pause, or no rate).
 
         Renews the lease. A further request of the same attempt is marked again with its own id.
         """
@@ -165,6 +165,8 @@ class Ledger:
             pipe = self._redis.pipeline(transaction=True)
             pipe.delete(PREFIX + "config")
             pipe.hset(PREFIX + "config", mapping=fields)
+            # a lane that waits by the old rules may go by the new ones
+            pipe.zunionstore(PREFIX + "lanes", {PREFIX + "lanes": 0})
             pipe.execute()
 
     def mirror(self, job_id: str, shown_as: str) -> None:
@@ -173,11 +175,12 @@ class Ledger:
 
     def result_due(self, job_id: str) -> ResultDue | None:
         """What a result backend elsewhere should show for this job; None if its record is gone."""
-        answer = [part.decode() for part in self._run("result_due", None, job_id)]
+        answer = self._run("result_due", None, job_id)
         if not answer:
             return None
-        changed, state, result, *ids = answer
-        return ResultDue(changed=changed, state=state or None, result=json.loads(result or "null"), ids=tuple(ids))
+        changed, state, result = (part.decode() for part in answer[:3])
+        ids = tuple(shown.decode() for shown in answer[3])
+        return ResultDue(changed=changed, state=state or None, result=json.loads(result or "null"), ids=ids)
 
     def result_stored(self, job_id: str, changed: str) -> bool:
         """Takes a job off the list of results due, unless it has changed since; True when it is off the list."""
@@ -261,6 +264,8 @@ class _unavailable:  # noqa: N801 - reads as the statement it is
             raise Unavailable("Redis is full (maxmemory) and refused the write; nothing was taken in") from error
         if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError | OSError):
             raise Unavailable(f"Redis did not answer ({type(error).__name__}); is POSTROOM_REDIS_URL right?") from error
+        if isinstance(error, redis.exceptions.RedisError):
+            raise Unavailable(f"Redis refused: {error}") from error
 
 
 def _intake(job_id: str, mail: Mail, key: str | None, batch: str | None) -> tuple[object, ...]:
@@ -307,9 +312,9 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         app=app.decode(),
         token=token,
         mail=mail,
-        attempts=int(record["attempts"]),
-        in_doubt=record.get("in_doubt") == "1",
-        resends=int(record.get("resends") or 0),
+        attempts=int(record.get("attempts", 0)),
+        in_doubt="in_doubt" in record,
+        resends=int(record.get("resends", 0)),
         created_at=int(record["created"]),
         now=int(now),
     )
@@ -334,6 +339,7 @@ def _move(move: Move, outcome: Outcome, duration_ms: int) -> dict[str, object]:
         "in_doubt": move.in_doubt,
         "sent_nothing": move.sent_nothing,
         "answered": answer.http_status is not None,
+        "own_wait": isinstance(outcome, Throttled) and answer.http_status is None,
         "pause_scope": pause and pause.scope.value,
         "pause_wait": pause and _ms(pause.wait_s),
         "pause_longest": pause and _ms(pause.longest_s),
@@ -366,21 +372,23 @@ def _ms_of(time: datetime | None) -> int | str:
     return "" if time is None else _ms(time.astimezone(UTC).timestamp())
 
 
-def _load(*names: str) -> str:
+def _load(*names: str, flags: str = " flags=allow-oom") -> str:
+    """A script: what all share, and its own. Only take-in is refused when Redis is full; the rest makes room."""
     folder = resources.files("postroom") / "lua"
-    return "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names)
+    parts = ("base", "status", "trouble", "limits", "lane", "rounds", "moves", *names)
+    return "\n".join((f"#!lua{flags}", *((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)))
 
 
 _SCRIPTS = {
-    "take_in": _load("lib", "take_in"),
-    "claim": _load("lib", "claim_next", "claim"),
-    "mark": _load("lib", "mark"),
-    "settle": _load("lib", "claim_next", "settle"),
-    "tick": _load("lib", "tick"),
-    "cancel": _load("lib", "cancel"),
-    "pause": _load("lib", "pause"),
-    "mirror": _load("lib", "mirror"),
-    "result_due": _load("lib", "result_due"),
-    "result_stored": _load("lib", "result_stored"),
+    "take_in": _load("take_in", flags=""),
+    "claim": _load("claim_next", "claim"),
+    "mark": _load("mark"),
+    "settle": _load("claim_next", "settle"),
+    "tick": _load("tick"),
+    "cancel": _load("cancel"),
+    "pause": _load("pause"),
+    "mirror": _load("mirror"),
+    "result_due": _load("result_due"),
+    "result_stored": _load("result_stored"),
 }
 _SHAS = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in _SCRIPTS.items()}

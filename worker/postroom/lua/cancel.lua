@@ -7,6 +7,6 @@ if not job then return {'unknown', ''} end
 if job.status == 'cancelled' then return {'cancelled', job.status} end
 if job.place == 'ended' or job.status == 'sending' then return {'late', job.status} end
 leave(id, job)
-finish(id, job, 'cancelled', job.in_doubt == '1' and 'unknown' or 'cancelled')
+finish(id, job, 'cancelled', job.in_doubt and 'unknown' or 'cancelled')
 plan(job.lane, lane_settings(job.lane))
 return {'cancelled', 'cancelled'}

@@ -2,8 +2,10 @@
 -- ARGV: now, lane, token, lease (ms)
 local lane, token, lease = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local cfg = lane_settings(lane)
+local found = claimed_before(lane, cfg, token)
+if found then return found end
 local asked = tonumber(redis.call('HGET', of_lane('lane', lane), 'asked') or 0)
-redis.call('HSET', of_lane('lane', lane), 'asked', math.max(asked - 1, 0))
-local found = claim_next(lane, cfg, token, lease)
+if asked > 0 then redis.call('HSET', of_lane('lane', lane), 'asked', asked - 1) end
+found = claim_next(lane, cfg, token, lease)
 plan(lane, cfg)
 return found or {'nothing'}

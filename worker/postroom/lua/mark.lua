@@ -1,32 +1,37 @@
--- The point of no return, directly before a request: {'marked', now}, {'wait'} (no rate left), {'void'} (claim lost).
--- Marking again (a further request of the same attempt) renews the lease and spends the rate again.
+-- The point of no return, directly before a request: {'marked', now}, {'wait'} (no rate left, or paused since the
+-- claim), {'void'} (claim lost). A further request of the same attempt renews the lease and spends the rate again.
 -- ARGV: now, id, token, lease (ms), client-request-id
 local id, token, lease, client_request_id = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local job = record(id)
 if not job or job.place ~= 'claim' or job.token ~= token then return {'void'} end
 local lane = job.lane
 local cfg = lane_settings(lane)
-local number = tonumber(job.tries) + 1
-if job.client_request_id == client_request_id then
-  return {'marked', string.format('%d', now)}  -- asked again after a lost reply
-end
-if job.phase == 'sending' and rate_left(lane, cfg) <= 0 then return {'wait'} end
 
-local longest = 0
-for _, rate in ipairs(cfg.rates) do longest = math.max(longest, rate[2] + MARGIN) end
-local marks = of_lane('marks', lane)
-redis.call('ZREMRANGEBYSCORE', marks, '-inf', now - longest)
-if longest > 0 then redis.call('ZADD', marks, now, client_request_id) end
-local fields = {phase = 'sending', tries = number, client_request_id = client_request_id, marked = now}
-if redis.call('SREM', of_lane('unmarked', lane), id) == 1 then
-  fields.minute = math.floor(now / MINUTE) * MINUTE
-  spend_recipients(lane, fields.minute, tonumber(job.recipients))
+local function is_paused()
+  return paused_until(state_of('lane', lane)) > now or paused_until(state_of('app', cfg.app)) > now
 end
-redis.call('ZADD', of_lane('claims', lane), now + lease, id)
-redis.call('ZADD', P .. 'leases', now + lease, id)
-redis.call('RPUSH', attempts_key(id), cjson.encode({
-  number = number, at = now, outcome = 'open', client_request_id = client_request_id,
-}))
-update(id, job, fields)
-set_status(id, job, 'sending')
-return {'marked', string.format('%d', now)}
+
+local function first_mark()
+  local minute = math.floor(now / MINUTE) * MINUTE
+  local number = tonumber(job.tries or 0) + 1
+  redis.call('SREM', of_lane('unmarked', lane), id)
+  spend_recipients(lane, whole(minute), tonumber(job.recipients))
+  push_attempt(id, {number = number, at = now, outcome = 'open', client_request_id = client_request_id})
+  update(id, job, {minute = minute, tries = number, phase = 'sending'})
+  set_status(id, job, 'sending')
+end
+
+if job.phase == 'claimed' then
+  if is_paused() then return {'wait'} end
+  first_mark()
+elseif job.client_request_id == client_request_id then
+  return {'marked', whole(now)}  -- asked again after a lost reply
+elseif rate_left(lane, cfg) <= 0 then
+  return {'wait'}
+else
+  amend_attempt(id, {client_request_id = client_request_id})
+end
+spend_rate(lane, cfg, client_request_id)
+renew(id, job, lease)
+update(id, job, {client_request_id = client_request_id, since = now})
+return {'marked', whole(now)}

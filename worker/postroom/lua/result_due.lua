@@ -1,7 +1,9 @@
--- What Celery's result backend should show for a job: {changed, state or '' (PENDING), result as JSON, ids…}.
+-- What Celery's result backend should show for a job: {changed, state or '' (PENDING), result as JSON, {ids…}}.
 -- ARGV: now, id
 local id = ARGV[2]
 local job = record(id)
 if not job then return {} end
 local state, result = celery_state(id, job)
-return {job.changed, state or '', result or '', id, unpack(redis.call('SMEMBERS', P .. 'mirrors:' .. id))}
+local ids = redis.call('SMEMBERS', mirrors_key(id))
+ids[#ids + 1] = id
+return {job.changed, state or '', result or '', ids}

@@ -4,75 +4,103 @@ local lane, id, token = ARGV[2], ARGV[3], ARGV[4]
 local move, next_token, lease, slice_over = cjson.decode(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
 local cfg = lane_settings(lane)
 
-local function note_attempt()
-  local attempt = move.attempt
-  local last = redis.call('LINDEX', attempts_key(id), -1)
-  local open = last and cjson.decode(last)
-  if open and open.outcome == 'open' then
-    for name, value in pairs(attempt) do open[name] = value end
-    redis.call('LSET', attempts_key(id), -1, cjson.encode(open))
-  else
-    attempt.at, attempt.number = now, 0  -- ended before any request was made
-    redis.call('RPUSH', attempts_key(id), cjson.encode(attempt))
+local function note_attempt(job)
+  if not amend_attempt(id, move.attempt) then
+    move.attempt.at, move.attempt.number = now, 0  -- ended before any request was made
+    push_attempt(id, move.attempt)
   end
+  local fields = {}
+  for _, name in ipairs({'http_status', 'graph_code', 'request_id'}) do fields[name] = move.attempt[name] or '' end
+  update(id, job, fields)
 end
 
 local function note_pace(job)
   if job.phase ~= 'sending' then return end
-  local took = now - tonumber(job.marked)
+  local took, marks = now - tonumber(job.since), of_lane('marks', lane)
   if took > SLOW or move.answered then redis.call('HSET', of_lane('lane', lane), 'slow', took > SLOW and '1' or '0') end
   -- the request may have reached Graph this late after its mark
-  if took > MARGIN and redis.call('ZSCORE', of_lane('marks', lane), job.client_request_id) then
-    redis.call('ZADD', of_lane('marks', lane), now, job.client_request_id)
+  if took > MARGIN then redis.call('ZADD', marks, 'XX', now, job.client_request_id) end
+end
+
+local function note_trouble(job)
+  if move.status == 'accepted' then
+    forget_failures(lane, cfg.app)
+    went_well('lane', lane, job)
+  end
+  local failure = move.spends_attempt or move.in_doubt
+  if move.answered and move.pause_scope ~= 'app' and not failure then went_well('app', cfg.app, job) end
+  local name = move.pause_scope == 'app' and cfg.app or lane
+  if move.own_wait then
+    pause(move.pause_scope, name, now + move.pause_wait, move.pause_reason)
+  elseif move.pause_scope then
+    troubled(move.pause_scope, name, job, move.pause_wait, move.pause_longest, move.pause_reason)
+  elseif failure then
+    failed(lane, cfg.app, job)
   end
 end
 
-local function note_trouble()
-  if move.status == 'accepted' then trouble_over('lane', lane) end
-  if move.answered and move.pause_scope ~= 'app' then trouble_over('app', cfg.app) end
-  if not move.pause_scope then return nil end
-  local name = move.pause_scope == 'app' and cfg.app or lane
-  pause(move.pause_scope, name, move.pause_wait, move.pause_longest, move.pause_reason)
-  return paused_until(move.pause_scope, name)
+local function give_back_recipients(job)
+  if move.sent_nothing and job.minute then spend_recipients(lane, job.minute, -tonumber(job.recipients)) end
+end
+
+local function wait_on(job)
+  if move.wait then
+    to_later(id, job, now + move.wait)
+  else
+    to_ready(id, job)
+    local till = math.max(now, paused_until(state_of('lane', lane)), paused_until(state_of('app', cfg.app)))
+    update(id, job, {next_at = whole(till)})
+  end
+  set_status(id, job, 'deferred', move.reason)
 end
 
 local function settle(job)
-  if job.settled == token then return 'settled' end  -- asked again after a lost reply
-  -- A 202 that comes after its lease was taken back still tells the truth, unless another round is sending already.
-  local late = job.in_doubt == '1' and job.doubted == token and move.status == 'accepted'
-      and job.place ~= 'ended' and job.phase ~= 'sending'
-  if not late and (job.place ~= 'claim' or job.token ~= token) then return 'void' end
-  note_attempt()
+  note_attempt(job)
   note_pace(job)
+  note_trouble(job)
+  give_back_recipients(job)
   leave(id, job)
-  local paused = note_trouble()
-  if move.sent_nothing and job.minute then
-    spend_recipients(lane, tonumber(job.minute), -tonumber(job.recipients))
+  update(id, job, {settled = token, minute = '', attempts = tonumber(job.attempts or 0) + (move.spends_attempt and 1 or 0)})
+  if move.in_doubt then doubt(id, job, token) end
+  if job.left then finish_as_left(id, job)
+  elseif move.status ~= 'deferred' then finish(id, job, move.status, move.reason)
+  elseif may_expire(job) then finish(id, job, 'expired', 'expired')
+  else wait_on(job)
   end
-  local fields = {settled = token, phase = '', minute = '', attempts = tonumber(job.attempts) + (move.spends_attempt and 1 or 0)}
-  for _, name in ipairs({'http_status', 'graph_code', 'request_id'}) do
-    fields[name] = move.attempt[name] ~= cjson.null and move.attempt[name] or ''
-  end
-  if move.in_doubt then doubt(job, fields, token) end
-  update(id, job, fields)
-  if move.status ~= 'deferred' then
-    finish(id, job, move.status, move.reason)
-  elseif may_expire(job) then
-    finish(id, job, 'expired', 'expired')
+end
+
+-- A 202 that comes after its lease was taken back still tells the truth. If the mail is being sent again just now,
+-- that ends as accepted, whatever comes of it.
+local function believe(job)
+  move.attempt.at, move.attempt.number = now, tonumber(job.tries)
+  update(id, job, {settled = token, left = cjson.encode(move.attempt)})
+  if job.phase == 'sending' or job.status == 'accepted' then return end
+  leave(id, job)
+  finish_as_left(id, job)
+end
+
+local function settle_or_void(job)
+  if not job then return 'void' end
+  if job.settled == token then return 'settled' end  -- asked again after a lost reply
+  if job.place == 'claim' and job.token == token then
+    settle(job)
+  elseif move.status == 'accepted' and job.doubted and string.find(job.doubted, token, 1, true) then
+    believe(job)
   else
-    if move.wait then to_later(id, job, now + move.wait)
-    else
-      to_ready(id, job)
-      update(id, job, {next_at = paused or now})
-    end
-    set_status(id, job, 'deferred', move.reason)
+    return 'void'
   end
   return 'settled'
 end
 
-local job = record(id)
-local done = job and settle(job) or 'void'
-local others_wait = slice_over and redis.call('LLEN', 'postroom') + redis.call('LLEN', 'postroom.high') > 0
-local found = next_token ~= '' and not others_wait and claim_next(lane, cfg, next_token, lease)
+local function go_on()
+  if next_token == '' then return nil end
+  local before = claimed_before(lane, cfg, next_token)
+  if before then return before end
+  local others_wait = slice_over and redis.call('LLEN', 'postroom') + redis.call('LLEN', 'postroom.high') > 0
+  return not others_wait and claim_next(lane, cfg, next_token, lease) or nil
+end
+
+local done = settle_or_void(record(id))
+local found = go_on()
 plan(lane, cfg)
 return {done, found or {'nothing'}}

@@ -1,130 +1,144 @@
--- What time brings, in bounded steps: {now, next wake-up or '', how much was done, ids whose results are due…}.
+-- What time brings, in bounded steps: {now, next wake-up or '', how much was done, {ids whose results are due}}.
 -- ARGV: now, worker, its hands, lease (ms)
+local WORKER_LOST_AFTER, LOST_CLAIMS, LOOK_UP_AFTER = 15000, 5, 10000
+local PASS, RESULT_LENT = 1000, 30000
+local SWEPT = 1000  -- entries of indexes
 local worker, hands, lease = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local done = 0
 
+local function due(set, till) return redis.call('ZRANGEBYSCORE', P .. set, '-inf', whole(till), 'LIMIT', 0, BATCH) end
+
+-- An entry without a record (somebody deleted that by hand) must not stop the clock.
+local function due_jobs(set, till)
+  local jobs = {}
+  for _, id in ipairs(due(set, till)) do
+    local job = record(id)
+    if job then jobs[#jobs + 1] = {id, job} else redis.call('ZREM', P .. set, id) end
+  end
+  return jobs
+end
+
 local function count_hands()
-  redis.call('HSET', P .. 'workers', worker, now .. ' ' .. hands)
-  local sum, all = 0, redis.call('HGETALL', P .. 'workers')
-  for i = 1, #all, 2 do
-    local seen, n = string.match(all[i + 1], '(%S+) (%S+)')
-    if tonumber(seen) < now - 15000 then redis.call('HDEL', P .. 'workers', all[i]) else sum = sum + tonumber(n) end
+  redis.call('HSET', P .. 'workers', worker, whole(now) .. ' ' .. hands)
+  local sum = 0
+  for name, said in pairs(hash(P .. 'workers')) do
+    local seen, n = string.match(said, '(%S+) (%S+)')
+    if tonumber(seen) < now - WORKER_LOST_AFTER then redis.call('HDEL', P .. 'workers', name) else sum = sum + tonumber(n) end
   end
   redis.call('SET', P .. 'hands', sum)
 end
 
--- The worker died: before the mark nothing was sent; after it nobody knows.
-local function take_back(id)
-  local job = record(id)
-  if not job or job.place ~= 'claim' then
-    redis.call('ZREM', P .. 'leases', id)
-    redis.call('ZREM', P .. 'suspects', id)
-    return
-  end
+-- A worker died: before the mark nothing was sent; after it nobody knows.
+
+local function put_back(id, job)
+  local lost = tonumber(job.lost or 0) + 1
+  update(id, job, {lost = lost})
+  if lost >= LOST_CLAIMS then return finish(id, job, 'dead', 'poison') end
+  to_later(id, job, now + 1000 * 2 ^ lost)
+  set_status(id, job, 'deferred', 'backoff')
+end
+
+local function put_in_doubt(id, job, token)
+  amend_attempt(id, {outcome = 'unknown', reason = 'worker_lost'})
+  doubt(id, job, token)
+  update(id, job, {minute = '', http_status = '', graph_code = '', request_id = ''})
+  to_later(id, job, now + LOOK_UP_AFTER)
+  set_status(id, job, 'deferred', 'unknown')
+end
+
+local function take_back(id, job)
   local sending, token = job.phase == 'sending', job.token
   leave(id, job)
-  local lost = tonumber(job.lost or 0) + (sending and 0 or 1)
-  local fields = {phase = '', minute = '', lost = lost}
-  if sending then
-    doubt(job, fields, token)
-    local open = cjson.decode(redis.call('LINDEX', attempts_key(id), -1))
-    open.outcome, open.reason = 'unknown', 'worker_lost'
-    redis.call('LSET', attempts_key(id), -1, cjson.encode(open))
-  end
-  update(id, job, fields)
-  if lost >= 5 then
-    finish(id, job, 'dead', 'poison')
-  elseif may_expire(job) then
-    finish(id, job, 'expired', 'expired')
-  else
-    to_later(id, job, now + (sending and 10000 or 1000 * 2 ^ lost))
-    set_status(id, job, 'deferred', sending and 'unknown' or 'backoff')
+  if job.left then finish_as_left(id, job)
+  elseif sending then put_in_doubt(id, job, token)
+  elseif may_expire(job) then finish(id, job, 'expired', 'expired')
+  else put_back(id, job)
   end
   plan(job.lane, lane_settings(job.lane))
 end
 
--- Two passes, a second apart. After a gap (a jump of Redis' clock, or nobody ticked) every lease starts anew.
-local function reap()
-  local gap = now - tonumber(redis.call('GET', P .. 'ticked') or now) > lease / 2
-  redis.call('SET', P .. 'ticked', now)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', now, 'LIMIT', 0, BATCH)) do
-    local seen = tonumber(redis.call('ZSCORE', P .. 'suspects', id) or now)
-    if gap then
-      redis.call('ZADD', P .. 'leases', now + lease, id)
-      redis.call('ZREM', P .. 'suspects', id)
-    elseif now - seen >= 1000 then
-      take_back(id)
-      done = done + 1
-    else
-      redis.call('ZADD', P .. 'suspects', 'NX', now, id)
-    end
+-- After a gap (a jump of Redis' clock, or nobody ticked) every lease that ended meanwhile starts anew.
+local function renew_ended()
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', whole(now))) do
+    local job = record(id)
+    if job then renew(id, job, lease) end
   end
+end
+
+-- Two passes, a second apart: what had ended by the last one and was not settled since is taken back.
+local function reap()
+  local last = tonumber(redis.call('GET', P .. 'passed') or now)
+  if now - last > lease / 2 then
+    renew_ended()
+  elseif now - last >= PASS then
+    local lost = due_jobs('leases', last)
+    for _, found in ipairs(lost) do take_back(unpack(found)) end
+    done = done + #lost
+    if #lost == BATCH then return end
+  elseif now > last then
+    return
+  end
+  redis.call('SET', P .. 'passed', whole(now))
 end
 
 -- A lane whose request has been out for long is slow from now on, not only when the answer comes.
 local function notice_slow()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', now + lease - SLOW, 'LIMIT', 0, BATCH)) do
-    local job = redis.call('HMGET', job_key(id), 'lane', 'token')
-    if job[1] then
-      redis.call('HSET', of_lane('lane', job[1]), 'slow', '1')
-      redis.call('ZADD', P .. 'slow', redis.call('ZSCORE', P .. 'leases', id), job[2])
-    end
+  for _, id in ipairs(due('leases', now + lease - SLOW)) do
+    local lane = redis.call('SADD', P .. 'slow', id) == 1 and redis.call('HGET', job_key(id), 'lane')
+    if lane then redis.call('HSET', of_lane('lane', lane), 'slow', '1') end
   end
-  redis.call('ZREMRANGEBYSCORE', P .. 'slow', '-inf', now - lease)
 end
 
 local function end_expired()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'expiring', '-inf', now, 'LIMIT', 0, BATCH)) do
-    local job = record(id)
+  for _, found in ipairs(due_jobs('expiring', now)) do
+    local id, job = unpack(found)
     redis.call('ZREM', P .. 'expiring', id)  -- a job in a claim or in doubt is looked at again when that ends
-    if job and (job.place == 'ready' or job.place == 'later') and may_expire(job) then
+    if (job.place == 'ready' or job.place == 'later') and may_expire(job) then
       expire(id, job)
       plan(job.lane, lane_settings(job.lane))
-      done = done + 1
     end
+    done = done + 1
   end
 end
 
-local function forget(id)
-  local job = record(id)
-  if job then
-    if job.key and redis.call('HGET', P .. 'keys', job.key) == id then redis.call('HDEL', P .. 'keys', job.key) end
-    if job.batch then redis.call('ZREM', P .. 'batch:' .. job.batch, id) end
-    for token in string.gmatch(job.to or '', '%S+') do redis.call('ZREM', P .. 'to:' .. token, id) end
-    redis.call('ZREM', P .. 'status:' .. job.status, id)
-  end
+local function forget(id, job)
+  if job.key and redis.call('HGET', P .. 'keys', job.key) == id then redis.call('HDEL', P .. 'keys', job.key) end
+  if job.batch then redis.call('ZREM', P .. 'batch:' .. job.batch, id) end
+  for token in string.gmatch(job.to or '', '%S+') do redis.call('ZREM', P .. 'to:' .. token, id) end
+  redis.call('ZREM', P .. 'status:' .. job.status, id)
+  redis.call('ZREM', P .. 'results', id)
   if setting('results') == 'redis' then
+    for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do redis.call('DEL', 'celery-task-meta-' .. shown) end
     redis.call('DEL', 'celery-task-meta-' .. id)
-    for _, shown in ipairs(redis.call('SMEMBERS', P .. 'mirrors:' .. id)) do redis.call('DEL', 'celery-task-meta-' .. shown) end
   end
-  redis.call('DEL', job_key(id), mail_key(id), attempts_key(id), P .. 'mirrors:' .. id)
+  redis.call('DEL', job_key(id), mail_key(id), attempts_key(id), mirrors_key(id))
 end
 
 local function sweep()
+  local left = SWEPT
   for status, kept in pairs({accepted = 'accepted', cancelled = 'accepted', dead = 'dead', expired = 'dead'}) do
     local retention = tonumber(setting('retention_' .. kept))
-    if retention then
-      local old = redis.call('ZRANGEBYSCORE', P .. 'status:' .. status, '-inf', now - retention, 'LIMIT', 0, BATCH)
-      for _, id in ipairs(old) do
-        forget(id)
-        redis.call('ZREM', P .. 'status:' .. status, id)
-      end
-      done = done + #old
+    for _, found in ipairs(retention and due_jobs('status:' .. status, now - retention) or {}) do
+      if left <= 0 then return end
+      local id, job = unpack(found)
+      left = left - tonumber(job.recipients) - 1
+      done = done + 1
+      forget(id, job)
     end
   end
 end
 
 local function wake()
-  if queue_is_long() then return end
-  local due = redis.call('ZRANGEBYSCORE', P .. 'lanes', '-inf', now, 'LIMIT', 0, BATCH)
-  for _, lane in ipairs(due) do plan(lane, lane_settings(lane)) end
-  done = done + (#due == BATCH and BATCH or 0)
+  if room_in('postroom') <= 0 then return end
+  local lanes = due('lanes', now)
+  for _, lane in ipairs(lanes) do plan(lane, lane_settings(lane)) end
+  if #lanes == BATCH then done = done + BATCH end
 end
 
 -- Results of jobs for a backend that is not this Redis: lent to this worker for half a minute.
 local function results_due()
-  local ids = redis.call('ZRANGEBYSCORE', P .. 'results', '-inf', now, 'LIMIT', 0, BATCH)
-  for _, id in ipairs(ids) do redis.call('ZADD', P .. 'results', now + 30000, id) end
+  local ids = due('results', now)
+  for _, id in ipairs(ids) do redis.call('ZADD', P .. 'results', now + RESULT_LENT, id) end
   return ids
 end
 
@@ -135,4 +149,4 @@ end_expired()
 sweep()
 wake()
 local first = redis.call('ZRANGE', P .. 'lanes', 0, 0, 'WITHSCORES')
-return {string.format('%d', now), first[2] or '', done, results_due()}
+return {whole(now), first[2] or '', done, results_due()}

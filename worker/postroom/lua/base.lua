@@ -1,0 +1,64 @@
+-- What every script starts with: the places of a job, names of keys, the clock, records, settings.
+--
+-- A job is at any time in exactly one place, and its record's `place` names it:
+--   ready    in ready:<priority>:<lane>     score: order of arrival
+--   later    in later:<lane>                score: when it is due
+--   claim    in claims:<lane> and leases    score: when the lease ends; also in unmarked:<lane> until it is marked
+--   ended    in status:<status> only
+-- Every script may be run again with the same arguments (a lost reply is asked for again) and changes nothing then.
+
+local P = '{postroom}:'
+local DAY, MINUTE = 86400000, 60000
+local BATCH = 100
+
+local function server_time()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+local now = tonumber(ARGV[1]) or server_time()  -- milliseconds; an argument only in tests
+
+local function whole(number) return string.format('%d', number) end
+
+local function job_key(id) return P .. 'job:' .. id end
+local function mail_key(id) return P .. 'mail:' .. id end
+local function attempts_key(id) return P .. 'attempts:' .. id end
+local function mirrors_key(id) return P .. 'mirrors:' .. id end
+local function of_lane(what, lane) return P .. what .. ':' .. lane end
+
+local function hash(key)
+  local flat, found = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do found[flat[i]] = flat[i + 1] end
+  return found
+end
+
+local function record(id)
+  local found = hash(job_key(id))
+  return next(found) and found or nil
+end
+
+-- Writes fields of a record; an empty one is taken out, so a field that is there says something.
+local function update(id, job, fields)
+  local set, gone = {}, {}
+  for name, value in pairs(fields) do
+    if value == '' then
+      if job[name] then gone[#gone + 1] = name end
+      job[name] = nil
+    else
+      job[name] = tostring(value)
+      set[#set + 1] = name
+      set[#set + 1] = job[name]
+    end
+  end
+  if #set > 0 then redis.call('HSET', job_key(id), unpack(set)) end
+  if #gone > 0 then redis.call('HDEL', job_key(id), unpack(gone)) end
+end
+
+-- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.
+
+local function setting(name) return redis.call('HGET', P .. 'config', name) or nil end
+
+local function lane_settings(lane)
+  local found = setting('lane:' .. lane) or setting('*')
+  if found then return cjson.decode(found) end
+  return {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
+end

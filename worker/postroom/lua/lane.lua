@@ -1,0 +1,83 @@
+-- A lane: which of its jobs goes next, and when.
+
+local SLOW = 2000        -- an answer that takes longer makes its lane a slow one
+local LOOK_AGAIN = 5000  -- for lanes that others will wake: only in case they do not
+local CLASSES = {'high', 'normal', 'low'}
+
+-- High before normal before low; but each tenth claim is a low one's.
+local function head_of(lane, turn)
+  local heads = {}
+  for _, class in ipairs(CLASSES) do
+    heads[class] = redis.call('ZRANGE', of_lane('ready:' .. class, lane), 0, 0)[1]
+  end
+  if heads.low and turn % 10 == 9 then return heads.low end
+  return heads.high or heads.normal or heads.low
+end
+
+local function waiting(lane)
+  local n = 0
+  for _, class in ipairs(CLASSES) do n = n + redis.call('ZCARD', of_lane('ready:' .. class, lane)) end
+  return n
+end
+
+local function due_to_ready(lane)
+  local later = of_lane('later', lane)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', whole(now), 'LIMIT', 0, BATCH)) do
+    local job = redis.call('HMGET', job_key(id), 'priority', 'seq')
+    redis.call('ZREM', later, id)
+    redis.call('ZADD', of_lane('ready:' .. job[1], lane), job[2], id)
+    redis.call('HSET', job_key(id), 'place', 'ready')
+  end
+end
+
+local function first_later(lane)
+  return tonumber(redis.call('ZRANGE', of_lane('later', lane), 0, 0, 'WITHSCORES')[2])
+end
+
+-- Hands: lanes whose answers are slow, or not known yet, hold at most half of them together. `slow` is the set of
+-- their claims, `slow:waiting` the lanes that wait for one of them to end.
+local function no_hand_for(self)
+  if self.slow == '0' then return false end
+  local half = math.max(1, math.floor(tonumber(redis.call('GET', P .. 'hands') or 8) / 2))
+  return redis.call('SCARD', P .. 'slow') >= half
+end
+
+-- Until when the limits keep the head back; and how many could go at once.
+local function limited_until(lane, cfg, self, head)
+  local at = now
+  local free = (in_trouble(self) and 1 or cfg.parallel) - redis.call('ZCARD', of_lane('claims', lane))
+  local left, rate_ready = rate_left(lane, cfg)
+  if left <= 0 and rate_ready > now then at = rate_ready
+  elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
+  end
+  local fits = recipients_ready(lane, cfg, tonumber(redis.call('HGET', job_key(head), 'recipients')))
+  -- the head keeps its place until it fits, or until one that goes before it is due
+  if fits > now then at = math.max(at, math.min(fits, math.max(first_later(lane) or fits, now + 1))) end
+  return at, math.min(free, left)
+end
+
+-- Until when others keep the lane back. It is told to those who will wake it.
+local function waits_for_others(lane, cfg, self, app)
+  if paused_until(app) > now or (in_trouble(app) and is_probed(app)) then
+    wait_for_app(cfg.app, lane)
+    return math.max(paused_until(app), now + LOOK_AGAIN)
+  end
+  if no_hand_for(self) then
+    redis.call('ZADD', P .. 'slow:waiting', 'NX', now, lane)
+    return now + LOOK_AGAIN
+  end
+  return now
+end
+
+-- When the lane can next give a claim (nil where nothing waits), how many at once, and the job that is next.
+local function outlook(lane, cfg)
+  due_to_ready(lane)
+  local ready = waiting(lane)
+  if ready == 0 then return first_later(lane), 0 end
+  local self, app = state_of('lane', lane), state_of('app', cfg.app)
+  local head = head_of(lane, tonumber(self.turn or 0))
+  local at, can_go = limited_until(lane, cfg, self, head)
+  at = math.max(at, paused_until(self))
+  if at <= now then at = waits_for_others(lane, cfg, self, app) end
+  return at, math.min(ready, in_trouble(app) and 1 or can_go), head
+end

@@ -1,0 +1,69 @@
+-- The mailbox's limits. What claims that are not marked yet will spend is counted as spent.
+
+local MARGIN = 1000  -- a request may reach Graph a little later than its mark
+
+-- How many marks the rates leave, and when there will be one more if they leave none.
+local function rate_left(lane, cfg)
+  local unmarked = redis.call('SCARD', of_lane('unmarked', lane))
+  local left, ready, marks = math.huge, now, of_lane('marks', lane)
+  for _, rate in ipairs(cfg.rates) do
+    local most, window = rate[1], rate[2] + MARGIN
+    local spent = redis.call('ZCOUNT', marks, '(' .. whole(now - window), '+inf')
+    if spent >= most then
+      local oldest = redis.call('ZREVRANGE', marks, most - 1, most - 1, 'WITHSCORES')
+      ready = math.max(ready, tonumber(oldest[2]) + window)
+    end
+    left = math.min(left, most - spent - unmarked)
+  end
+  return left, ready
+end
+
+local function spend_rate(lane, cfg, mark)
+  local longest, marks = 0, of_lane('marks', lane)
+  for _, rate in ipairs(cfg.rates) do longest = math.max(longest, rate[2] + MARGIN) end
+  redis.call('ZREMRANGEBYSCORE', marks, '-inf', whole(now - longest))
+  if longest > 0 then redis.call('ZADD', marks, now, mark) end
+end
+
+-- Recipients of the last 24 hours, in buckets of a minute: the hash recipients:<lane>, with its sum as `total`.
+
+local function spend_recipients(lane, minute, n)
+  local counts = of_lane('recipients', lane)
+  if n < 0 and redis.call('HEXISTS', counts, minute) == 0 then return end  -- more than a day ago
+  redis.call('HINCRBY', counts, minute, n)
+  redis.call('HINCRBY', counts, 'total', n)
+  redis.call('ZADD', of_lane('minutes', lane), minute, minute)
+end
+
+local function forget_old_minutes(lane)
+  local minutes, counts = of_lane('minutes', lane), of_lane('recipients', lane)
+  for _, minute in ipairs(redis.call('ZRANGEBYSCORE', minutes, '-inf', whole(now - DAY - MINUTE))) do
+    redis.call('HINCRBY', counts, 'total', -tonumber(redis.call('HGET', counts, minute) or 0))
+    redis.call('HDEL', counts, minute)
+    redis.call('ZREM', minutes, minute)
+  end
+end
+
+local function recipients_reserved(lane)
+  local sum = 0
+  for _, id in ipairs(redis.call('SMEMBERS', of_lane('unmarked', lane))) do
+    sum = sum + tonumber(redis.call('HGET', job_key(id), 'recipients') or 0)
+  end
+  return sum
+end
+
+-- When `need` more recipients fit into the last 24 hours: now, or when enough old minutes have left them.
+local function recipients_ready(lane, cfg, need)
+  if need > cfg.daily then return now end  -- never: its claim will say so
+  forget_old_minutes(lane)
+  local counts = of_lane('recipients', lane)
+  local spent = tonumber(redis.call('HGET', counts, 'total') or 0)
+  local over = spent + recipients_reserved(lane) + need - cfg.daily
+  if over <= 0 then return now end
+  counts = hash(counts)
+  for _, minute in ipairs(redis.call('ZRANGE', of_lane('minutes', lane), 0, -1)) do
+    over = over - tonumber(counts[minute] or 0)
+    if over <= 0 then return tonumber(minute) + DAY + MINUTE end
+  end
+  return now + MINUTE  -- what is missing is held by claims that are still open
+end

@@ -1,0 +1,94 @@
+-- Moves of a job from place to place.
+
+local function to_ready(id, job)
+  redis.call('ZADD', of_lane('ready:' .. job.priority, job.lane), job.seq, id)
+  update(id, job, {place = 'ready'})
+end
+
+local function to_later(id, job, at)
+  redis.call('ZADD', of_lane('later', job.lane), at, id)
+  update(id, job, {place = 'later', next_at = whole(at)})
+end
+
+local function renew(id, job, lease)
+  redis.call('ZADD', of_lane('claims', job.lane), now + lease, id)
+  redis.call('ZADD', P .. 'leases', now + lease, id)
+end
+
+local function to_claim(id, job, token, lease)
+  renew(id, job, lease)
+  redis.call('SADD', of_lane('unmarked', job.lane), id)
+  update(id, job, {place = 'claim', token = token, phase = 'claimed', since = now})
+end
+
+local function offer_slow_hand()
+  for _ = 1, BATCH do
+    local lane = redis.call('ZPOPMIN', P .. 'slow:waiting')[1]
+    if not lane or plan(lane, lane_settings(lane)) then return end
+  end
+end
+
+local function leave_claim(id, job)
+  redis.call('ZREM', of_lane('claims', job.lane), id)
+  redis.call('SREM', of_lane('unmarked', job.lane), id)
+  redis.call('ZREM', P .. 'leases', id)
+  update(id, job, {token = '', phase = ''})
+  if redis.call('SREM', P .. 'slow', id) == 1 then offer_slow_hand() end
+end
+
+local function leave(id, job)
+  if job.place == 'ready' then redis.call('ZREM', of_lane('ready:' .. job.priority, job.lane), id)
+  elseif job.place == 'later' then redis.call('ZREM', of_lane('later', job.lane), id)
+  elseif job.place == 'claim' then leave_claim(id, job)
+  end
+end
+
+local function finish(id, job, status, reason)
+  update(id, job, {place = 'ended', ended = now, next_at = ''})
+  set_status(id, job, status, reason)
+  redis.call('ZREM', P .. 'expiring', id)
+  -- what a person may requeue keeps its mail
+  if status == 'accepted' or status == 'cancelled' then redis.call('DEL', mail_key(id)) end
+end
+
+-- Nobody knows what became of this attempt; `resends` counts how often that happened to a mail sent again.
+local function doubt(id, job, token)
+  update(id, job, {
+    resends = tonumber(job.resends or 0) + (job.in_doubt and 1 or 0),
+    in_doubt = '1',
+    doubted = (job.doubted and job.doubted .. ' ' or '') .. token,
+  })
+end
+
+-- A mail that may have left is never called expired.
+local function may_expire(job) return job.expires and tonumber(job.expires) <= now and not job.in_doubt end
+
+local function expire(id, job)
+  leave(id, job)
+  finish(id, job, 'expired', 'expired')
+end
+
+-- Attempts: one entry for each; the oldest are let go, for a mailbox may be held for days.
+
+local function push_attempt(id, attempt)
+  redis.call('RPUSH', attempts_key(id), cjson.encode(attempt))
+  redis.call('LTRIM', attempts_key(id), -BATCH, -1)
+end
+
+-- Says this of the attempt that is open; false if none is.
+local function amend_attempt(id, said)
+  local last = redis.call('LINDEX', attempts_key(id), -1)
+  local open = last and cjson.decode(last)
+  if not open or open.outcome ~= 'open' then return false end
+  for name, value in pairs(said) do open[name] = value end
+  redis.call('LSET', attempts_key(id), -1, cjson.encode(open))
+  return true
+end
+
+-- `left` is the 202 that came after the job's lease had been taken back.
+local function finish_as_left(id, job)
+  local answer = cjson.decode(job.left)
+  push_attempt(id, answer)
+  update(id, job, {http_status = answer.http_status or '', graph_code = '', request_id = answer.request_id or ''})
+  finish(id, job, 'accepted')
+end

@@ -1,0 +1,72 @@
+-- Status: one writer, one index, and what Celery's AsyncResult shows of it.
+
+local function iso(ms)
+  local days, rest = math.floor(ms / DAY), ms % DAY
+  -- days since 1970 to a date: howardhinnant.github.io/date_algorithms.html (civil_from_days)
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d+00:00', year, month, day, math.floor(rest / 3600000),
+    math.floor(rest / 60000) % 60, math.floor(rest / 1000) % 60, rest % 1000)
+end
+
+local function exception(kind, text, module)
+  return string.format('{"exc_type":%s,"exc_message":[%s],"exc_module":%s}', cjson.encode(kind), cjson.encode(text),
+    cjson.encode(module))
+end
+
+local function why(job)
+  local text = job.reason or 'unknown'
+  if job.http_status then text = text .. ', HTTP ' .. job.http_status end
+  if job.graph_code then text = text .. ', ' .. job.graph_code end
+  return text
+end
+
+-- The state and result in the form of Celery's own Redis backend; nil while it is to show PENDING.
+local function celery_state(id, job)
+  if job.status == 'accepted' then
+    return 'SUCCESS', cjson.encode({
+      id = id, status = 'accepted', http_status = tonumber(job.http_status) or cjson.null,
+      request_id = job.request_id or cjson.null, client_request_id = job.client_request_id or cjson.null,
+      attempts = tonumber(job.tries or 0), accepted_at = iso(tonumber(job.ended)), sender = job.sender,
+    })
+  elseif job.status == 'dead' then return 'FAILURE', exception('MailDead', why(job), 'postroom.errors')
+  elseif job.status == 'expired' then return 'FAILURE', exception('MailExpired', why(job), 'postroom.errors')
+  elseif job.status == 'cancelled' then
+    return 'REVOKED', exception('TaskRevokedError', 'cancelled', 'celery.exceptions')
+  elseif job.status == 'deferred' then return 'RETRY', exception('Retry', why(job), 'celery.exceptions')
+  end
+end
+
+local function write_result(shown, state, result)
+  local key = 'celery-task-meta-' .. shown
+  if not state then return redis.call('DEL', key) end
+  local meta = string.format('{"status":"%s","result":%s,"traceback":null,"children":[],"date_done":"%s","task_id":%s}',
+    state, result, iso(now), cjson.encode(shown))
+  redis.call('SET', key, meta)
+  redis.call('PUBLISH', key, meta)
+end
+
+local function show_result(id, job)
+  if setting('results') ~= 'redis' then return redis.call('ZADD', P .. 'results', now, id) end
+  local state, result = celery_state(id, job)
+  write_result(id, state, result)
+  for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do write_result(shown, state, result) end
+end
+
+-- `changed` counts: two changes may fall into one millisecond, and both must reach a result backend elsewhere.
+local function set_status(id, job, status, reason)
+  local before = job.status
+  if before ~= status then
+    if before then redis.call('ZREM', P .. 'status:' .. before, id) end
+    redis.call('ZADD', P .. 'status:' .. status, now, id)
+  end
+  update(id, job, {status = status, reason = reason or '', changed = tonumber(job.changed or 0) + 1})
+  if before == 'deferred' or (status ~= 'queued' and status ~= 'sending') then show_result(id, job) end
+end

@@ -1,0 +1,79 @@
+-- Pauses of lanes and apps, and trouble: while there is some, one job at a time goes on as a probe.
+--
+-- The hashes lane:<lane> and app:<app> hold `pause_until`, `pause_reason`, `trouble` (how often in a row a new answer
+-- told of it) and what counts failures in a row: a lane's `row`, an app's `failing` lanes.
+
+local FAILURES = 3                       -- that many in a row, with no 202 between them, are no accident
+local FAILING_WAIT, FAILING_LONGEST = 2000, 60000
+
+local function state_key(scope, name) return P .. scope .. ':' .. name end
+local function state_of(scope, name) return hash(state_key(scope, name)) end
+local function paused_until(state) return tonumber(state.pause_until or 0) end
+local function in_trouble(state) return tonumber(state.trouble or 0) > 0 end
+
+-- A pause is only ever lengthened.
+local function pause(scope, name, till, reason)
+  local state = state_of(scope, name)
+  if till > paused_until(state) then
+    redis.call('HSET', state_key(scope, name), 'pause_until', whole(till), 'pause_reason', reason)
+  end
+end
+
+-- Whether an answer to this job tells more than the last pause did. The four that were under way when the first 429
+-- came tell of one event; and a 202 among them does not end it.
+local function is_news(state, job) return tonumber(job.since or 0) >= paused_until(state) end
+
+local function troubled(scope, name, job, wait, longest, reason)
+  local state = state_of(scope, name)
+  local streak = tonumber(state.trouble or 0)
+  if streak == 0 or is_news(state, job) then streak = redis.call('HINCRBY', state_key(scope, name), 'trouble', 1) end
+  local doubled = math.min(wait * 2 ^ math.min(streak - 1, 20), longest)
+  pause(scope, name, now + math.max(wait, doubled), reason)
+end
+
+-- Lanes that wait for their app are looked at again as soon as it is free, however far off their own wake-up is.
+local function wait_for_app(app, lane) redis.call('SADD', state_key('app', app) .. ':waiting', lane) end
+
+local function wake_lanes_of(app)
+  local waiting = state_key('app', app) .. ':waiting'
+  redis.call('ZUNIONSTORE', P .. 'lanes', 2, P .. 'lanes', waiting, 'WEIGHTS', 1, 0, 'AGGREGATE', 'MIN')
+  redis.call('DEL', waiting)
+end
+
+local function end_trouble(scope, name)
+  redis.call('HDEL', state_key(scope, name), 'trouble', 'pause_until', 'pause_reason')
+  if scope == 'app' then wake_lanes_of(name) end
+end
+
+local function went_well(scope, name, job)
+  local state = state_of(scope, name)
+  if in_trouble(state) and is_news(state, job) then end_trouble(scope, name) end
+end
+
+local function forget_failures(lane, app)
+  redis.call('HDEL', state_key('lane', lane), 'row')
+  redis.call('HDEL', state_key('app', app), 'failing')
+end
+
+-- The lanes of this app that failed since its last 202, as many as matter.
+local function failing_lanes(app, lane)
+  local text = redis.call('HGET', state_key('app', app), 'failing') or ''
+  local count, known = 0, false
+  for name in string.gmatch(text, '%S+') do count, known = count + 1, known or name == lane end
+  if known or count >= FAILURES then return count end
+  redis.call('HSET', state_key('app', app), 'failing', text .. ' ' .. lane)
+  return count + 1
+end
+
+local function failed(lane, app, job)
+  local row = redis.call('HINCRBY', state_key('lane', lane), 'row', 1)
+  if failing_lanes(app, lane) >= FAILURES then
+    troubled('app', app, job, FAILING_WAIT, FAILING_LONGEST, 'failing')
+    -- A little longer than its app, so that the next probe is another lane's: perhaps only this one is broken.
+    pause('lane', lane, paused_until(state_of('app', app)) + FAILING_WAIT, 'failing')
+  end
+  if row >= FAILURES then troubled('lane', lane, job, FAILING_WAIT, FAILING_LONGEST, 'failing') end
+end
+
+-- An app in trouble has one claim in all: its probe, as long as that is leased.
+local function is_probed(state) return state.probe and redis.call('ZSCORE', P .. 'leases', state.probe) end
