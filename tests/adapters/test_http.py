@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tls import OK, Peer, Servers, all_servers, answering, json_answer, serve
+from tls import OK, Peer, Script, Server, Servers, all_servers, answering, json_answer, serve
 
 from postroom.http import MAX_ANSWER, Http, Lost, NotSent, Response
 
@@ -168,6 +168,15 @@ def test_an_unknown_host_is_not_sent(http: Http, monkeypatch: pytest.MonkeyPatch
         post(http, "https://graph.nowhere.example/")
 
 
+def test_a_look_up_for_which_no_thread_can_start_is_not_sent(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    with pytest.raises(NotSent, match="can't start new thread"):
+        post(http, "https://graph.example/")
+
+
 @pytest.mark.parametrize("host", ["a" * 70, "x..y", "[::1", "ex ample"])
 def test_a_host_that_cannot_be_is_not_sent(http: Http, host: str) -> None:
     with pytest.raises((NotSent, ValueError)):
@@ -313,7 +322,7 @@ def test_an_answer_that_drips_is_lost_at_the_deadline(
         peer.drip(answer)
 
     with pytest.raises(Lost):
-        post(http, serve(script, encrypted=encrypted).url, deadline_s=0.4)
+        post_to_a_standing_connection(http, serve(after_one_answer(script), encrypted=encrypted))
 
 
 @pytest.mark.parametrize("encrypted", [True, False])
@@ -321,9 +330,9 @@ def test_a_server_that_stops_reading_is_lost_at_the_deadline(serve: Servers, htt
     def deaf(peer: Peer) -> None:
         peer.server.over.wait(30)
 
-    server = serve(deaf, encrypted=encrypted)
+    server = serve(after_one_answer(deaf), encrypted=encrypted)
     with pytest.raises(Lost):
-        post(http, server.url, body=bytes(16_000_000), deadline_s=0.5)
+        post_to_a_standing_connection(http, server, body=bytes(16_000_000))
 
 
 def test_a_server_that_reads_a_little_at_a_time_is_lost_at_the_deadline(serve: Servers, http: Http) -> None:
@@ -332,7 +341,22 @@ def test_a_server_that_reads_a_little_at_a_time_is_lost_at_the_deadline(serve: S
             peer.sock.recv(16_384)
 
     with pytest.raises(Lost):
-        post(http, serve(slow_reader).url, body=bytes(16_000_000), deadline_s=0.5)
+        post_to_a_standing_connection(http, serve(after_one_answer(slow_reader)), body=bytes(16_000_000))
+
+
+def after_one_answer(script: Script) -> Script:
+    def both(peer: Peer) -> None:
+        peer.request()
+        peer.send(OK)
+        script(peer)
+
+    return both
+
+
+def post_to_a_standing_connection(http: Http, server: Server, body: bytes = b"mail") -> None:
+    """So that a slow machine cannot spend the short deadline before the request is written."""
+    post(http, server.url)
+    post(http, server.url, body=body, deadline_s=0.3)
 
 
 @pytest.mark.parametrize(

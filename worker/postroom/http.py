@@ -254,7 +254,10 @@ def _look_up(host: str, port: int) -> list[Any]:
         except UnicodeError:
             answers.put(OSError("this is no host name"))
 
-    threading.Thread(target=ask, name="postroom-dns", daemon=True).start()
+    try:
+        threading.Thread(target=ask, name="postroom-dns", daemon=True).start()
+    except RuntimeError as error:  # no more threads; as any other error it would be taken for a lost answer
+        raise OSError(str(error)) from None
     try:
         found = answers.get(timeout=_running().left())
     except queue.Empty:
