@@ -24,8 +24,8 @@ class Token:
 
 @dataclass
 class FakeTokens:
-    first: Token | Deferred | Held | Throttled = Token("first")  # noqa: RUF009 - frozen
-    fresh: Token | Deferred | Held | Throttled = Token("fresh")  # noqa: RUF009 - frozen
+    first: Token | Deferred | Held | Throttled = Token("first")
+    fresh: Token | Deferred | Held | Throttled = Token("fresh")
 
     def get(self) -> Token | Deferred | Held | Throttled:
         return self.first

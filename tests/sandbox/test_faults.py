@@ -10,8 +10,11 @@ from postroom.sandbox.faults import FaultRule, Faults
 from postroom.sandbox.json_mail import read_json_mail
 from postroom.sandbox.message import Outgoing
 
-MAIL = b"""{"message": {"subject": "Your Invoice 7", "toRecipients": [{"emailAddress": {"address": "Ann@fabrikam.com"}}],
-    "bccRecipients": [{"emailAddress": {"address": "bob@example.com"}}]}}"""
+MAIL = b"""{"message": {
+    "subject": "Your Invoice 7",
+    "toRecipients": [{"emailAddress": {"address": "Ann@fabrikam.com"}}],
+    "bccRecipients": [{"emailAddress": {"address": "bob@example.com"}}]
+}}"""
 
 
 @pytest.fixture(scope="module")

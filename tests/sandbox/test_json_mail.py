@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -177,7 +178,5 @@ NAMES = st.sampled_from(
 
 @given(st.dictionaries(NAMES, st.dictionaries(NAMES, ANYTHING) | st.lists(st.dictionaries(NAMES, ANYTHING)) | ANYTHING))
 def test_whatever_comes_it_is_a_mail_or_a_graph_error(message: dict[str, Any]) -> None:
-    try:
+    with suppress(GraphError):
         read(message)
-    except GraphError as error:
-        assert error.status == 400

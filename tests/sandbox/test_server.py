@@ -32,8 +32,8 @@ def test_a_signal_ends_it_cleanly_even_while_a_request_hangs(stop: signal.Signal
             with pytest.raises(requests.ReadTimeout):
                 Office(address, session).send(timeout=0.1)
             sandbox.add_fault(effect="pass", delay=3600, stage="token")
+            token = f"{address.authority_url}/{address.tenant_id}/oauth2/v2.0/token"
             with pytest.raises(requests.ReadTimeout):
-                token = f"{address.authority_url}/{address.tenant_id}/oauth2/v2.0/token"
                 session.post(token, data={}, timeout=0.1)
             process.send_signal(stop)
 

@@ -161,7 +161,7 @@ def send(
     values = {name: value for name, value in fields.items() if value}
     for body in ("text", "html"):
         if values.get(body) == "-":
-            values[body] = click.get_text_stream("stdin").read()
+            values[body] = sys.stdin.read()
     for name in ("scheduled_at", "expires_at"):
         if name in values:
             values[name] = _time_option(f"--{name.removesuffix('_at').replace('scheduled', 'at')}", values[name])

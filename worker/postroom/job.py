@@ -48,7 +48,8 @@ class Attempt:
     number: int
     at: datetime
     outcome: str
-    reason: str | None
+    reason: str | None  # one word
+    detail: str | None  # a sentence, where there is more to say; no address, no content
     http_status: int | None
     graph_code: str | None
     request_id: str | None

@@ -97,7 +97,7 @@ class Ledger:
         self, job_id: str, sender: str, payload: str, reason: str, detail: str, now: int | None = None
     ) -> None:
         """Records a mail that cannot exist as a dead letter."""
-        attempt = json.dumps({"number": 0, "outcome": "refused", "reason": detail})
+        attempt = json.dumps({"number": 0, "outcome": "refused", "reason": reason, "detail": detail})
         self._run("take_in", now, job_id, sender, "normal", "", "", "", "", "", 0, "", payload, reason, attempt)
 
     def claim(self, lane: str, token: str, lease_s: float, now: int | None = None) -> Job | None:
@@ -325,7 +325,8 @@ def _move(move: Move, outcome: Outcome, duration_ms: int) -> dict[str, object]:
     answer, pause = outcome.answer, move.pause
     attempt = {
         "outcome": type(outcome).__name__.lower(),
-        "reason": getattr(outcome, "reason", None) or answer.detail,
+        "reason": getattr(outcome, "reason", None),
+        "detail": answer.detail,
         "http_status": answer.http_status,
         "graph_code": answer.graph_code,
         "request_id": answer.request_id,
@@ -356,6 +357,7 @@ def _attempt(text: bytes) -> Attempt:
         at=moment(said["at"]),
         outcome=said["outcome"],
         reason=said.get("reason"),
+        detail=said.get("detail"),
         http_status=said.get("http_status"),
         graph_code=said.get("graph_code"),
         request_id=said.get("request_id"),

@@ -99,6 +99,8 @@ def attempts(rows: Sequence[Attempt]) -> Table:
         took = f"{row.duration_ms} ms" if row.duration_ms is not None else None
         said = "  ".join(part for part in (row.outcome, *seen, took, _time(row.at)) if part)
         table.add_row(f"try {row.number}" if row.number else "no try", said)
+        if row.detail:
+            table.add_row("", row.detail)
         if row.request_id:
             table.add_row("", Text(f"request-id {row.request_id}", style="dim"))
     return table

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -40,23 +41,19 @@ def supervise(processes: int, concurrency: int, pool: str, emit: Emit) -> int:
     def note(number: int, _frame: FrameType | None) -> None:
         happened.put(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-        signal.signal(number, note)
+    for watched in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(watched, note)
     children = [_Child(number) for number in range(1, processes + 1)]
     signals = 0
-    number: int
     while True:
         if signals == 0:
             _start_due(children, concurrency, pool)
         elif not any(child.process for child in children):
             return 0
-        try:
-            number = happened.get(timeout=_until_next_start(children) if signals == 0 else 1.0)
-        except queue.Empty:
-            number = signal.SIGCHLD
-        if number in (signal.SIGTERM, signal.SIGINT):
-            signals += 1
-            _signal_all(children, signal.SIGTERM if signals == 1 else signal.SIGKILL)
+        with suppress(queue.Empty):
+            if happened.get(timeout=_until_next_start(children) if signals == 0 else 1.0) != signal.SIGCHLD:
+                signals += 1
+                _signal_all(children, signal.SIGTERM if signals == 1 else signal.SIGKILL)
         _notice_ends(children, stopping=signals > 0, emit=emit)
 
 

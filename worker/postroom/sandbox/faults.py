@@ -12,11 +12,11 @@ from postroom.sandbox.message import Outgoing
 
 STAGES = ("graph", "token", "discovery")
 EFFECTS = {
-    "answer": "answers with `status` in place of the service",
+    "answer": "an error in place of the service",
     "hang": "never answers",
-    "reset": "breaks the connection (RST) without an answer",
-    "close": "closes the connection without an answer",
-    "pass": "lets the service answer; for `delay`, `drip` and `revoke_tokens`",
+    "reset": "the connection breaks (RST)",
+    "close": "the connection closes without an answer",
+    "pass": "the service answers, delayed, dripping or with tokens revoked",
 }
 
 

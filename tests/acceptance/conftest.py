@@ -1,0 +1,155 @@
+"""A whole mail room of real processes: a Redis, the sandbox over TLS, and workers started as an operator would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from postroom import Client, Mail, embedded
+from postroom.ledger import Ledger
+from postroom.sandbox import SandboxAddress, SandboxOptions, running
+from postroom.sandbox.control import Sandbox
+
+SENDER = "noreply@contoso.com"
+PATIENCE_S = 40.0
+
+
+@dataclass
+class Room:
+    """One mail room. `start_worker` and `postroom` run our commands with its settings as their environment."""
+
+    folder: Path
+    address: SandboxAddress
+    sandbox: Sandbox
+    environment: dict[str, str]
+    stack: ExitStack
+    workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    @property
+    def redis_url(self) -> str:
+        return f"unix://{self.folder}/redis.sock"
+
+    @property
+    def redis(self) -> "redis.Redis":
+        return self.stack.enter_context(redis.Redis.from_url(self.redis_url))
+
+    def client(self) -> Client:
+        return Client(Ledger(self.redis))
+
+    def celery(self, backend: str | None = None) -> Celery:
+        place = self.redis_url.replace("unix://", "redis+socket://")
+        app = Celery(broker=place, backend=backend or place)
+        self.stack.callback(app.close)
+        return app
+
+    def start_worker(
+        self, *arguments: str, celery: bool = False, ready: bool = True, **settings: str
+    ) -> "subprocess.Popen[bytes]":
+        """`postroom worker`, or `celery -A postroom.tasks worker`; waits until its first tick is counted."""
+        command = [sys.executable, "-m", *(("celery", "-A", "postroom.tasks") if celery else ("postroom.cli",))]
+        log = self.stack.enter_context((self.folder / f"worker{len(self.workers)}.log").open("wb"))
+        worker = subprocess.Popen(
+            [*command, "worker", *(arguments or ("--concurrency", "8"))],
+            env=self.environment | settings,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        self.stack.callback(self.end, worker)
+        self.workers.append(worker)
+        if ready:
+            alive = set(self.redis.hkeys("{postroom}:workers"))
+            until(lambda: set(self.redis.hkeys("{postroom}:workers")) - alive, "the worker's first tick")
+        return worker
+
+    def end(self, worker: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> int:
+        """Signals the worker and waits for its exit code."""
+        if worker.poll() is None:
+            worker.send_signal(number)
+        try:
+            return worker.wait(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(worker.pid, signal.SIGKILL)
+            raise
+
+    def postroom(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        """Runs a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "postroom.cli", *arguments],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    def log(self) -> list[dict[str, Any]]:
+        """The events that the workers have written so far."""
+        lines = [line for file in sorted(self.folder.glob("worker*.log")) for line in file.read_text().splitlines()]
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def settled(self, job_id: str) -> Any:
+        return self.client().wait(job_id, timeout=PATIENCE_S)
+
+
+def until(found: Callable[[], Any], what: str) -> Any:
+    """What `found()` gives once it gives something; fails after a while, naming `what` did not come."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        if got := found():
+            return got
+        time.sleep(0.02)
+    pytest.fail(f"waited {PATIENCE_S:.0f} s in vain for {what}")
+
+
+@pytest.fixture
+def open_room() -> Iterator[Callable[..., Room]]:
+    """Opens a mail room; its options are the sandbox's, and `settings` come on top of what every worker needs."""
+    with ExitStack() as stack:
+
+        def open_one(settings: Mapping[str, str] | None = None, **options: Any) -> Room:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="pr-")))
+            embedded.ensure(folder)
+            stack.callback(embedded.stop, folder)
+            address = stack.enter_context(running(SandboxOptions(**options)))
+            sandbox = stack.enter_context(Sandbox.at(address))
+            environment = {
+                "PATH": os.environ["PATH"],
+                "HOME": str(folder),
+                "POSTROOM_REDIS_URL": f"embedded:{folder}",
+                "POSTROOM_SENDER": SENDER,
+                "POSTROOM_TENANT_ID": address.tenant_id,
+                "POSTROOM_CLIENT_ID": address.client_id,
+                "POSTROOM_CLIENT_SECRET": address.client_secret,
+                "POSTROOM_AUTHORITY_URL": address.authority_url,
+                "POSTROOM_GRAPH_URL": address.graph_url,
+                "POSTROOM_CA_BUNDLE": address.ca_file,
+                "POSTROOM_TEMPLATES": str(Path(__file__).parents[2] / "templates"),
+                **(settings or {}),
+            }
+            return Room(folder, address, sandbox, environment, stack)
+
+        yield open_one
+
+
+@pytest.fixture
+def room(open_room: Callable[..., Room]) -> Room:
+    """A mail room with the defaults."""
+    return open_room()
+
+
+def a_mail(**fields: Any) -> Mail:
+    return Mail.model_validate({"from": SENDER, "to": ["ann@contoso.com"], "subject": "Hello", "text": "Hi"} | fields)
