@@ -123,6 +123,7 @@ _BY_CODE: dict[str, Verdict] = {
     "UnableToDeserializePostBody": _refused("bad_request"),
     "BadRequest": _refused("bad_request"),
 }
+_KNOWN = {code.lower(): verdict for code, verdict in _BY_CODE.items()}
 
 _BY_STATUS: dict[int, Verdict] = {
     202: lambda answer, _: Accepted(answer=answer),
@@ -179,6 +180,9 @@ _ENTRA: dict[int, TokenVerdict] = {
     90055: _throttled(scope=Scope.APP),
 }
 _ENTRA_STUMBLES = {90006, 90012, 90024, 90033, 90090, 50033}
+
+_CODE = r"[A-Za-z][A-Za-z0-9_]{0,63}"
+_QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*\"""")
 
 
 def judge(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Outcome:
@@ -266,11 +270,6 @@ def masked(text: str) -> str:
     words = _QUOTED.sub("'…'", text[:2000]).split()
     shown = " ".join("…" if _private(word) else word for word in words)
     return "".join(character for character in shown if character.isprintable())[:200]
-
-
-_KNOWN = {code.lower(): verdict for code, verdict in _BY_CODE.items()}
-_CODE = r"[A-Za-z][A-Za-z0-9_]{0,63}"
-_QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*\"""")
 
 
 def _error(body: bytes) -> dict[str, Any]:
