@@ -95,6 +95,8 @@ def test_the_same_seed_throws_the_same_dice() -> None:
         ({"probability": 2}, "from 0 to 1"),
         ({"status": 99}, "from 200 to 599"),
         ({"times": 0}, "strike at least once"),
+        ({"status": "429"}, "status is '429'; it has to be a whole number"),
+        ({"delay": "1 s"}, "it has to be a number"),
         ({"delay": -1}, "cannot be negative"),
     ],
 )

@@ -101,8 +101,12 @@ def test_a_sliding_sum_forgets_what_left_its_window() -> None:
     assert [total.total(now) for now in (6, 9.9, 10, 16)] == [12, 12, 7, 0]
 
 
-def test_the_daily_recipients_are_counted() -> None:
+def test_more_than_ten_thousand_recipients_in_a_day_are_too_many() -> None:
     meter = Meter(Limits())
-    meter.accept(500, now=0)
+    for now in range(20):
+        meter.accept(500, now)
 
-    assert meter.recipients == 500
+    assert not meter.over_daily_recipients(20)
+    meter.accept(1, now=30)
+    assert meter.over_daily_recipients(30)
+    assert not meter.over_daily_recipients(86_500)

@@ -47,6 +47,7 @@ class InboxMessage:
     saved: bool
     accepted_at: float
     delayed_by: float
+    bounced: str
     request_id: str
 
     def header(self, name: str) -> str | None:

@@ -168,6 +168,7 @@ def message_json(message: Message) -> dict[str, Any]:
         "saved": mail.save,
         "accepted_at": message.accepted_at,
         "delayed_by": message.delayed_by,
+        "bounced": message.bounced,
         "request_id": message.request_id,
     }
 

@@ -14,6 +14,8 @@ from postroom.sandbox.message import Message, Outgoing
 from postroom.sandbox.options import SandboxOptions
 from postroom.sandbox.traffic import Limits, Meter
 
+TOO_MANY_RECIPIENTS = "550 5.1.90 the sender has reached the daily limit for message recipients"
+
 
 class Exchange:
     """The mailboxes of the tenant. Old messages are dropped; counters stay exact."""
@@ -82,8 +84,9 @@ class Exchange:
 
     def accept(self, mailbox: str, mail: Outgoing, job: str, request_id: str, meter: Meter) -> Message:
         """The mail is Exchange's from here on."""
-        if not mail.message_id:
+        if not mail.message_id or (mail.form == "mime" and not self._options.keep_mime_message_id):
             mail.message_id = f"<{token_hex(16)}@sandbox.invalid>"
+        now = time.monotonic()
         message = Message(
             id=f"AAMk{token_hex(20)}",
             number=next(self._numbers),
@@ -93,7 +96,8 @@ class Exchange:
             mail=mail,
             job=job,
             accepted_at=time.time(),
-            delayed_by=meter.accept(len(mail.recipients()), time.monotonic()),
+            delayed_by=meter.accept(len(mail.recipients()), now),
+            bounced=TOO_MANY_RECIPIENTS if meter.over_daily_recipients(now) else "",
             request_id=request_id,
         )
         self.accepted += 1
@@ -109,10 +113,6 @@ class Exchange:
     def newest(self) -> Iterator[Message]:
         """All messages kept, the newest first."""
         return reversed(list(self._messages.values()))
-
-    def count(self) -> int:
-        """How many messages are kept."""
-        return len(self._messages)
 
     def neighbours(self, message: Message) -> tuple[str | None, str | None]:
         """The ids of the next newer and the next older message."""

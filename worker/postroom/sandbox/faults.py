@@ -10,7 +10,7 @@ from typing import Any
 
 from postroom.sandbox.message import Outgoing
 
-STAGES = ("graph", "token", "discovery")
+STAGES = ("graph", "lookup", "token", "discovery")
 EFFECTS = {
     "answer": "an error in place of the service",
     "hang": "never answers",
@@ -18,6 +18,12 @@ EFFECTS = {
     "close": "the connection closes without an answer",
     "pass": "the service answers, delayed, dripping or with tokens revoked",
 }
+_KINDS: tuple[tuple[tuple[str, ...], type | tuple[type, ...], str], ...] = (
+    (("stage", "mailbox", "recipient", "subject", "job", "effect", "code", "message", "body"), str, "a text"),
+    (("after", "times", "status"), int, "a whole number"),
+    (("probability", "delay", "drip"), (int, float), "a number"),
+    (("headers",), Mapping, "an object"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +34,7 @@ class FaultRule:
     """
 
     stage: str = "graph"
+    """`graph` is sendMail, `lookup` the search for a sent mail."""
     mailbox: str = ""
     """The mailbox's address; empty: any."""
     recipient: str = ""
@@ -69,6 +76,10 @@ class FaultRule:
                 near = get_close_matches(name, known, 1)
                 hint = f" ({near[0]}?)" if near else f"; a rule has {', '.join(sorted(known))}"
                 raise ValueError(f"a fault rule has no field {name!r}{hint}")
+        for names, kind, what in _KINDS:
+            for name in names:
+                if rule.get(name) is not None and (isinstance(rule[name], bool) or not isinstance(rule[name], kind)):
+                    raise ValueError(f"{name} is {rule[name]!r}; it has to be {what}")
         return cls(**rule)
 
     def __post_init__(self) -> None:

@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from postroom.sandbox.connection import Answer
+from postroom.sandbox.request_log import Arrival
 
 DIAGNOSTIC = (
     '{"ServerInfo":{"DataCenter":"Sandbox","Slice":"E","Ring":"1","ScaleUnit":"001","RoleInstance":"POSTROOM"}}'
+)
+AUTHENTICATE = (
+    'Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", '
+    'client_id="00000003-0000-0000-c000-000000000000"'
 )
 
 
@@ -34,15 +39,21 @@ def invalid_recipients(message: str) -> GraphError:
     return GraphError(400, "ErrorInvalidRecipients", f"At least one recipient is not valid., {message}")
 
 
-def error_answer(error: GraphError, request_id: str, client_request_id: str) -> Answer:
-    """The refusal as Graph sends it."""
+def unauthorized(message: str) -> GraphError:
+    """The token is none, or not good enough."""
+    return GraphError(401, "InvalidAuthenticationToken", message, {"www-authenticate": AUTHENTICATE})
+
+
+def refuse(arrival: Arrival, error: GraphError) -> Answer:
+    """The refusal as Graph sends it; noted in the record of the request."""
+    arrival.code = error.code
     inner = {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-        "request-id": request_id,
-        "client-request-id": client_request_id,
+        "request-id": arrival.request_id,
+        "client-request-id": arrival.client_request_id,
     }
     body = {"error": {"code": error.code, "message": error.message, "innerError": inner}}
-    headers = graph_headers(request_id, client_request_id)
+    headers = graph_headers(arrival.request_id, arrival.client_request_id)
     headers["content-type"] = "application/json"
     return Answer(error.status, headers | error.headers, json.dumps(body).encode())
 

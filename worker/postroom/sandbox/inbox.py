@@ -8,6 +8,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from html import unescape
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -44,7 +45,7 @@ _MAIL_SAFE = {
 }
 _CID = re.compile(r"cid:([^\s\"'()<>]+)", re.IGNORECASE)
 _IMAGE = re.compile(r"image/[a-z0-9.+-]+", re.IGNORECASE)
-_HEAD = re.compile(r"<head[^>]*>", re.IGNORECASE)
+_HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
 _TAGS = re.compile(r"<(style|script|head)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -90,7 +91,7 @@ class _Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals |= {"address": world.address, "count": world.exchange.count}
+        self._templates.globals |= {"address": world.address}
         self._templates.filters |= {"clock": _clock, "size": _size, "snippet": _snippet}
         self._static = {
             name: files("postroom.sandbox").joinpath("pages", name).read_bytes()
@@ -328,4 +329,4 @@ def _size(count: int) -> str:
 def _snippet(message: Message) -> str:
     mail = message.mail
     text = mail.text if mail.text is not None else _TAGS.sub(" ", (mail.html or "")[:5000])
-    return " ".join(text[:2000].split())[:140]
+    return " ".join(unescape(text[:2000]).split())[:140]

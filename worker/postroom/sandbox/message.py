@@ -65,7 +65,10 @@ class Outgoing:
 
 @dataclass(slots=True, kw_only=True)
 class Message:
-    """An accepted mail in its mailbox. `folder` is "sentitems", or empty where no copy was kept."""
+    """An accepted mail in its mailbox. `folder` is "sentitems", or empty where no copy was kept.
+
+    `delayed_by` and `bounced` tell what Exchange does behind the 202: delivers later, or returns it with an NDR.
+    """
 
     id: str
     number: int
@@ -76,6 +79,7 @@ class Message:
     job: str
     accepted_at: float
     delayed_by: float
+    bounced: str
     request_id: str
 
     @property

@@ -78,6 +78,11 @@ class SandboxOptions:
     refuse_above_per_minute: int | None = None
     """A stricter service than Exchange: 429 above this many requests in 60 s to one mailbox."""
 
+    sent_items_after: float = 0.0
+    """Seconds that an accepted mail stays in Drafts before transport moves it to Sent Items."""
+    keep_mime_message_id: bool = True
+    """Whether a Message-ID given in MIME is kept; reports about the real service conflict."""
+
     faults: tuple[Mapping[str, Any], ...] = ()
     seed: int | None = None
     keep_messages: int = 10_000

@@ -25,31 +25,33 @@ class Limits:
 
 
 class SlidingSum:
-    """Amounts added up over the last `window` seconds, kept per second so that memory is bounded."""
+    """Amounts added up over the last `window` seconds, kept in at most 600 portions so that memory is bounded."""
 
     def __init__(self, window: float) -> None:
         self._window = window
-        self._buckets: deque[tuple[int, int]] = deque()
+        self._portion = window / 600
+        self._portions: deque[tuple[float, int]] = deque()
         self._sum = 0
 
     def add(self, amount: int, now: float) -> None:
         """Counts this amount as of now."""
-        second = int(now)
-        if self._buckets and self._buckets[-1][0] == second:
-            amount += self._buckets[-1][1]
-            self._sum -= self._buckets.pop()[1]
-        self._buckets.append((second, amount))
         self._sum += amount
+        if self._portions and now < self._portions[-1][0] + self._portion:
+            since, before = self._portions.pop()
+            self._portions.append((since, before + amount))
+        else:
+            self._portions.append((now, amount))
+            self.total(now)
 
     def total(self, now: float) -> int:
         """What was added within the window that ends now."""
-        while self._buckets and self._buckets[0][0] <= now - self._window:
-            self._sum -= self._buckets.popleft()[1]
+        while self._portions and self._portions[0][0] <= now - self._window:
+            self._sum -= self._portions.popleft()[1]
         return self._sum
 
     def wait(self, now: float) -> float:
         """Seconds until the oldest amount leaves the window."""
-        return max(0.0, self._buckets[0][0] + self._window - now) if self._buckets else 0.0
+        return max(0.0, self._portions[0][0] + self._window - now) if self._portions else 0.0
 
 
 class BusiestMinute:

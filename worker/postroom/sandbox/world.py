@@ -9,7 +9,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from postroom.sandbox.exchange import Exchange
-from postroom.sandbox.faults import FaultRule, Faults
+from postroom.sandbox.faults import STAGES, FaultRule, Faults
 from postroom.sandbox.options import SandboxAddress, SandboxOptions
 from postroom.sandbox.request_log import Bell, RequestLog
 from postroom.sandbox.tenant import Tenant
@@ -45,7 +45,7 @@ class World:
 
     def stats(self) -> dict[str, Any]:
         """Exchange's counters, and how many requests reached which stage."""
-        requests = {stage: self.log.total[stage] for stage in ("graph", "token", "discovery")}
+        requests = {stage: self.log.total[stage] for stage in STAGES}
         return {**self.exchange.stats(), "requests": requests, "token_requests": requests["token"]}
 
     def _faults_at_start(self) -> Faults:

@@ -1,0 +1,50 @@
+"""`POST /users/{user}/sendMail`."""
+
+from __future__ import annotations
+
+from postroom.sandbox.connection import Answer, Call
+from postroom.sandbox.graph_error import GraphError, graph_headers
+from postroom.sandbox.json_mail import read_json_mail
+from postroom.sandbox.message import Outgoing
+from postroom.sandbox.mime_mail import read_mime_mail
+from postroom.sandbox.tokens import Claims
+from postroom.sandbox.visit import Visit
+from postroom.sandbox.world import World
+
+
+class SendMail:
+    """Takes in a mail, as JSON or as MIME."""
+
+    stage = "graph"
+    method = "POST"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def read(self, call: Call, body: bytes) -> Outgoing:
+        """The mail in this body."""
+        kind = call.header(b"content-type").partition(";")[0].strip().casefold()
+        if kind == "application/json":
+            return read_json_mail(body)
+        if kind == "text/plain":
+            return read_mime_mail(body)
+        message = (
+            "Unable to read JSON request payload. Please ensure Content-Type header is set and payload is of valid "
+            "JSON format."
+        )
+        raise GraphError(415, "UnsupportedMediaType", message) if kind else GraphError(400, "BadRequest", message)
+
+    def allow(self, claims: Claims, visit: Visit) -> None:
+        """Passes where the caller may send from this mailbox, and there is one."""
+        self._world.tenant.require_mail_send(claims, visit.arrival.mailbox)
+        self._world.exchange.require(visit.user)
+
+    def perform(self, visit: Visit) -> Answer:
+        """Hands the mail to Exchange."""
+        arrival, exchange = visit.arrival, self._world.exchange
+        mail = visit.mail_or_error()
+        exchange.require_send_as(arrival.mailbox, mail)
+        exchange.accept(arrival.mailbox, mail, arrival.job, arrival.request_id, visit.meter)
+        arrival.accepted = True
+        arrival.message_id = mail.message_id
+        return Answer(202, graph_headers(arrival.request_id, arrival.client_request_id))

@@ -1,0 +1,46 @@
+"""One request to one mailbox, on its way through Graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from postroom.sandbox.connection import Answer, Call
+from postroom.sandbox.graph_error import GraphError
+from postroom.sandbox.message import Outgoing
+from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.tokens import Claims
+from postroom.sandbox.traffic import Meter
+
+
+@dataclass(slots=True)
+class Visit:
+    """What is known of the request by the time it is decided upon; `mail` is what reading its body brought."""
+
+    call: Call
+    user: str
+    arrival: Arrival
+    meter: Meter
+    mail: Outgoing | GraphError | None = None
+
+    def mail_or_error(self) -> Outgoing:
+        """The mail, or raised, why it could not be read."""
+        if isinstance(self.mail, Outgoing):
+            return self.mail
+        raise self.mail or GraphError(400, "UnableToDeserializePostBody", "were unable to deserialize ")
+
+
+class Operation(Protocol):
+    """What can be done with a mailbox. Each step raises the GraphError that the request earns there."""
+
+    stage: str
+    method: str
+
+    def read(self, call: Call, body: bytes) -> Outgoing | None:
+        """The mail in the request's body, for operations that bring one."""
+
+    def allow(self, claims: Claims, visit: Visit) -> None:
+        """Passes where the caller may do this with the mailbox, and there is one."""
+
+    def perform(self, visit: Visit) -> Answer:
+        """Does it."""
