@@ -1,5 +1,6 @@
 """Events as log lines: JSON for machines, or a form that people read."""
 
+import logging
 import sys
 
 import structlog
@@ -9,6 +10,7 @@ from postroom.events import Emit
 
 def start(log_format: str) -> Emit:
     """Sets up the lines on stderr and returns what writes one."""
+    logging.getLogger("urllib3").setLevel(logging.INFO)  # at DEBUG it writes paths, which hold addresses
     last = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[

@@ -35,7 +35,8 @@ class Message:
     @property
     def message_id(self) -> str:
         """The Message-ID header, derived from the job id so that a look-up needs no saved state."""
-        return f"<{self.job_id}@{self.sender.address.rpartition('@')[2]}>"
+        domain = self.sender.address.rpartition("@")[2]
+        return f"<{self.job_id}@{domain if domain.isascii() else domain.encode('idna').decode()}>"
 
 
 def compose(

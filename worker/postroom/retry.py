@@ -26,6 +26,7 @@ PAUSE_WITHOUT_RETRY_AFTER_S = 10.0
 LONGEST_THROTTLE_S = 1800.0  # where Graph names no time, ignoring it was reported to cost half an hour
 OUTAGE_S, LONGEST_OUTAGE_S = 2.0, 60.0
 HOLD_S = 60.0
+HOLD_APP_S = 5.0  # one token request tells whether the app works again, so it is asked soon, then each minute
 DOUBT_S = 10.0
 
 
@@ -87,7 +88,8 @@ def decide(outcome: Outcome, attempts: int, policy: Policy, chance: Callable[[],
             wait = max(backoff(attempts, policy, chance), min(wait_s or 0.0, LONGEST_RETRY_AFTER_S))
             return Move(status=Status.DEFERRED, reason="backoff", wait_s=wait, spends_attempt=True, sent_nothing=True)
         case Held(scope=scope, reason=reason):
-            pause = Pause(scope=scope, wait_s=HOLD_S, longest_s=HOLD_S, reason=reason)
+            wait = HOLD_APP_S if scope is Scope.APP else HOLD_S
+            pause = Pause(scope=scope, wait_s=wait, longest_s=HOLD_S, reason=reason)
             return Move(status=Status.DEFERRED, reason="held", sent_nothing=True, pause=pause)
         case Refused(reason=reason):
             return Move(status=Status.DEAD, reason=reason, sent_nothing=True)
