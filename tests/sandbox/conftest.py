@@ -19,12 +19,17 @@ def address() -> Iterator[SandboxAddress]:
         yield address
 
 
-@pytest.fixture
-def sandbox(address: SandboxAddress) -> Iterator[Sandbox]:
-    """The control client of a sandbox in which nothing has happened yet."""
+@pytest.fixture(scope="session")
+def control(address: SandboxAddress) -> Iterator[Sandbox]:
     with Sandbox.at(address) as sandbox:
-        sandbox.reset()
         yield sandbox
+
+
+@pytest.fixture
+def sandbox(control: Sandbox) -> Sandbox:
+    """The control client of a sandbox in which nothing has happened yet."""
+    control.reset()
+    return control
 
 
 @pytest.fixture

@@ -125,6 +125,7 @@ def test_an_expired_certificate_gets_none(address: SandboxAddress, sandbox: Sand
         ({"exp": int(time.time()) - 3600, "nbf": int(time.time()) - 4200}, 700024),
         ({"nbf": int(time.time()) + 3600, "exp": int(time.time()) + 4200}, 700024),
         ({"exp": "tomorrow"}, 700024),
+        ({"exp": -(10**20)}, 700024),
         ({"aud": "https://login.microsoftonline.com/x/oauth2/v2.0/token"}, 700023),
         ({"iss": "somebody"}, 700021),
         ({"sub": "somebody"}, 700021),
@@ -177,6 +178,18 @@ def test_an_expired_secret_is_called_expired(address: SandboxAddress, sandbox: S
 
     assert ask(address).json()["error_codes"] == [7000222]
     assert ask(address, client_secret="new").status_code == 200
+
+
+def test_a_secret_may_come_in_the_authorization_header(address: SandboxAddress, sandbox: Sandbox) -> None:
+    url = f"{address.authority_url}/{address.tenant_id}/oauth2/v2.0/token"
+    form = {"grant_type": "client_credentials", "scope": f"{address.graph_url}/.default"}
+    with client(address) as session:
+        answers = [
+            session.post(url, data=form, auth=(address.client_id, secret), timeout=10)
+            for secret in (address.client_secret, "wrong")
+        ]
+
+    assert [answer.status_code for answer in answers] == [200, 401]
 
 
 def test_the_tenant_answers_to_its_domain_as_well(address: SandboxAddress, sandbox: Sandbox) -> None:

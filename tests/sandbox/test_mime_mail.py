@@ -7,7 +7,7 @@ from contextlib import suppress
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.sandbox.graph_error import GraphError
@@ -94,6 +94,7 @@ def test_base64_of_no_message_is_refused() -> None:
     assert caught.value.code == "ErrorMimeContentInvalid"
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_whatever_comes_it_is_a_mail_or_a_graph_error(headers: bytes, body: bytes) -> None:
     source = b"To: ann@fabrikam.com\r\n" + headers + b"\r\n\r\n" + body

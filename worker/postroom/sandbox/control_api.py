@@ -58,7 +58,7 @@ class _Control:
         if message is None:
             return _problem(404, f"no message {request.path_params['id']}; it may have been dropped for newer ones")
         files = [b64encode(one.content).decode() for one in message.mail.attachments]
-        source = message.mail.source.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
+        source = message.mail.source.decode("utf-8", "replace")
         return JSONResponse({**message_json(message), "contents": files, "source": source})
 
     async def requests(self, request: Request) -> Response:

@@ -91,10 +91,8 @@ def _check_signature(app: AppRegistration, assertion: str, header: Mapping[str, 
 
 
 def _check_federated(credential: FederatedCredential, assertion: str, claims: Mapping[str, Any]) -> None:
-    if claims.get("sub") != credential.subject or claims.get("aud") not in (
-        credential.audience,
-        [credential.audience],
-    ):
+    audiences = (credential.audience, [credential.audience])
+    if claims.get("sub") != credential.subject or claims.get("aud") not in audiences:
         text = (
             "No matching federated identity record found for presented assertion. "
             f"Assertion Issuer: '{claims.get('iss')}'. Assertion Subject: '{claims.get('sub')}'. "
@@ -161,7 +159,8 @@ def _one_of(secret: str, secrets: Iterable[str]) -> bool:
     return any(hmac.compare_digest(secret.encode(), one.encode()) for one in secrets)
 
 
-def _time(moment: object) -> str:
-    if not isinstance(moment, int | float):
-        return "missing"
-    return datetime.fromtimestamp(moment, UTC).isoformat()
+def _time(moment: Any) -> str:
+    try:
+        return datetime.fromtimestamp(moment, UTC).isoformat()
+    except (OSError, OverflowError, TypeError, ValueError):
+        return "unknown"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from json import dumps
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from postroom.sandbox.connection import Answer, Call
 from postroom.sandbox.effects import dress, finish, prepare
@@ -59,7 +60,7 @@ class Entra:
         """Answers one call to Entra."""
         tenant, _, _ = call.path[1:].partition("/")
         if call.path.endswith(TOKEN):
-            form = dict(parse_qsl((await call.body() or b"").decode("utf-8", "replace")))
+            form = _basic(call) | dict(parse_qsl((await call.body() or b"").decode("utf-8", "replace")))
             await self._play(call, "token", lambda: self._world.tenant.grant(tenant, form, _root(call), time.time()))
         elif call.path.endswith(DISCOVERY):
             await self._play(call, "discovery", lambda: self._discover(tenant, _root(call)))
@@ -107,6 +108,17 @@ class Entra:
 def _root(call: Call) -> str:
     # As the caller addressed us: a container knows the sandbox by another name than its neighbour does.
     return f"https://{call.header(b'host')}"
+
+
+def _basic(call: Call) -> dict[str, str]:
+    scheme, _, encoded = call.header(b"authorization").partition(" ")
+    if scheme.casefold() != "basic":
+        return {}
+    try:
+        client_id, _, secret = b64decode(encoded).decode().partition(":")
+    except ValueError:
+        return {}
+    return {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
 
 
 def _fault(rule: FaultRule) -> EntraError:
