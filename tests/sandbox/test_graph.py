@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from threading import Thread
 
@@ -205,6 +206,19 @@ def test_the_fifth_request_in_flight_is_throttled_and_frees_nobody_elses_slot(of
     stats = sandbox.stats()
     assert stats["mailboxes"]["office@contoso.com"]["highest_in_flight"] == 5
     assert stats["throttled"] == 1
+
+
+def test_four_clients_that_send_one_mail_after_the_other_are_never_throttled(office: Office, sandbox: Sandbox) -> None:
+    def send(_: int) -> list[int]:
+        with client(office.address) as session:
+            session.headers.update(office.session.headers)
+            return [Office(office.address, session).send().status_code for _ in range(25)]
+
+    with ThreadPoolExecutor(4) as four:
+        statuses = [status for some in four.map(send, range(4)) for status in some]
+
+    assert statuses == [202] * 100
+    assert sandbox.stats()["mailboxes"]["office@contoso.com"]["highest_in_flight"] <= 4
 
 
 def _give_up(office: Office) -> None:

@@ -122,15 +122,13 @@ def _basic(call: Call) -> dict[str, str]:
 
 
 def _fault(rule: FaultRule) -> EntraError:
-    number = int(rule.code) if rule.code.isdigit() else None
-    status = rule.status or (401 if number in _WORDS and _WORDS[number] == "invalid_client" else None)
-    status = status or (400 if number is not None else 503)
-    usual_number, usual_word, usual_text = _USUAL.get(status, _BUSY)
-    if number is None:
-        number, word = usual_number, usual_word
-    else:
-        word = _WORDS.get(number, usual_word)
-    return EntraError(number, word, rule.message or usual_text, status)
+    if rule.code.isdigit():
+        number = int(rule.code)
+        text = rule.message or "A fault of the sandbox stands in for the reason."
+        return EntraError(number, _WORDS.get(number, "invalid_request"), text, rule.status)
+    status = rule.status or 503
+    number, word, text = _USUAL.get(status, _BUSY)
+    return EntraError(number, word, rule.message or text, status)
 
 
 def _refuse(error: EntraError, arrival: Arrival) -> Answer:
