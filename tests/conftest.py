@@ -18,12 +18,19 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for a unix socket."""
+    with TemporaryDirectory(prefix="pr-") as name:
+        yield Path(name)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The URL of a server of this test process's own."""
-    with TemporaryDirectory(prefix="pr-") as folder:
-        yield embedded.ensure(Path(folder))
-        embedded.stop(Path(folder))
+    with TemporaryDirectory(prefix="pr-") as name:
+        yield embedded.ensure(Path(name))
+        embedded.stop(Path(name))
 
 
 @pytest.fixture

@@ -169,9 +169,9 @@ class Ledger:
             pipe.zunionstore(PREFIX + "lanes", {PREFIX + "lanes": 0})
             pipe.execute()
 
-    def mirror(self, job_id: str, shown_as: str) -> None:
+    def mirror(self, job_id: str, shown_as: str, now: int | None = None) -> None:
         """Makes the result of `job_id` appear under `shown_as` too (a Celery task id whose key was known already)."""
-        self._run("mirror", None, job_id, shown_as)
+        self._run("mirror", now, job_id, shown_as)
 
     def result_due(self, job_id: str) -> ResultDue | None:
         """What a result backend elsewhere should show for this job; None if its record is gone."""

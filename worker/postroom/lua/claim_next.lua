@@ -31,7 +31,9 @@ local function claim_next(lane, cfg, token, lease)
     local at, can_go, id = outlook(lane, cfg)
     if not at or at > now or can_go < 1 then return nil end
     local job = record(id)
-    if may_expire(job) then
+    if not job then  -- somebody deleted its record by hand
+      for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, lane), id) end
+    elseif may_expire(job) then
       expire(id, job)
     elseif tonumber(job.recipients) > cfg.daily then  -- it was taken in under other rules
       leave(id, job)

@@ -25,8 +25,10 @@ local function due_to_ready(lane)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', whole(now), 'LIMIT', 0, BATCH)) do
     local job = redis.call('HMGET', job_key(id), 'priority', 'seq')
     redis.call('ZREM', later, id)
-    redis.call('ZADD', of_lane('ready:' .. job[1], lane), job[2], id)
-    redis.call('HSET', job_key(id), 'place', 'ready')
+    if job[1] then
+      redis.call('ZADD', of_lane('ready:' .. job[1], lane), job[2], id)
+      redis.call('HSET', job_key(id), 'place', 'ready')
+    end
   end
 end
 
@@ -50,7 +52,7 @@ local function limited_until(lane, cfg, self, head)
   if left <= 0 and rate_ready > now then at = rate_ready
   elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
   end
-  local fits = recipients_ready(lane, cfg, tonumber(redis.call('HGET', job_key(head), 'recipients')))
+  local fits = recipients_ready(lane, cfg, tonumber(redis.call('HGET', job_key(head), 'recipients') or 0))
   -- the head keeps its place until it fits, or until one that goes before it is due
   if fits > now then at = math.max(at, math.min(fits, math.max(first_later(lane) or fits, now + 1))) end
   return at, math.min(free, left)
@@ -58,9 +60,10 @@ end
 
 -- Until when others keep the lane back. It is told to those who will wake it.
 local function waits_for_others(lane, cfg, self, app)
-  if paused_until(app) > now or (in_trouble(app) and is_probed(app)) then
+  local paused = paused_until(app) > now
+  if paused or (in_trouble(app) and is_probed(app)) then
     wait_for_app(cfg.app, lane)
-    return math.max(paused_until(app), now + LOOK_AGAIN)
+    return paused and paused_until(app) or now + LOOK_AGAIN
   end
   if no_hand_for(self) then
     redis.call('ZADD', P .. 'slow:waiting', 'NX', now, lane)
