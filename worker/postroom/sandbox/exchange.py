@@ -37,6 +37,7 @@ class Exchange:
         """As it was at the start: empty, with the mailboxes of the options."""
         self._meters: dict[tuple[str, str], Meter] = {}
         self._messages: OrderedDict[str, Message] = OrderedDict()
+        self._drafts: OrderedDict[str, Message] = OrderedDict()
         self._bytes = 0
         self._jobs: Counter[str] = Counter()
         self.accepted = 0
@@ -82,13 +83,14 @@ class Exchange:
             meter = self._meters[key] = Meter(self._limits)
         return meter
 
-    def accept(self, mailbox: str, mail: Outgoing, job: str, request_id: str, meter: Meter) -> Message:
-        """The mail is Exchange's from here on."""
-        if not mail.message_id or (mail.form == "mime" and not self._options.keep_mime_message_id):
-            mail.message_id = f"<{token_hex(16)}@sandbox.invalid>"
+    def accept(
+        self, mailbox: str, mail: Outgoing, job: str, request_id: str, meter: Meter, message_id: str = ""
+    ) -> Message:
+        """The mail is Exchange's from here on; `message_id` is that of a draft which keeps its own."""
+        self._name(mail)
         now = time.monotonic()
         message = Message(
-            id=f"AAMk{token_hex(20)}",
+            id=message_id or _new_id(),
             number=next(self._numbers),
             mailbox=mailbox,
             sender=mailbox,
@@ -105,6 +107,53 @@ class Exchange:
             self._jobs[job] += 1
         self._keep(message)
         return message
+
+    def create_draft(self, mailbox: str, mail: Outgoing, job: str, immutable_id: bool) -> Message:
+        """A mail in Drafts. Its id outlives sending where the client asked for immutable ids."""
+        self._name(mail)
+        draft = Message(
+            id=_new_id(),
+            number=next(self._numbers),
+            mailbox=mailbox,
+            sender=mailbox,
+            folder="drafts",
+            mail=mail,
+            job=job,
+            accepted_at=time.time(),
+            delayed_by=0.0,
+            bounced="",
+            request_id="",
+            immutable_id=immutable_id,
+        )
+        self._drafts[draft.id] = draft
+        if len(self._drafts) > self._options.keep_messages:
+            self._drafts.popitem(last=False)
+        return draft
+
+    def send_draft(self, mailbox: str, draft_id: str, request_id: str, meter: Meter) -> Message:
+        """The draft is a mail like any other from here on, and always saved."""
+        draft = self.require_draft(mailbox, draft_id)
+        del self._drafts[draft_id]
+        kept_id = draft_id if draft.immutable_id else ""
+        return self.accept(mailbox, draft.mail, draft.job, request_id, meter, kept_id)
+
+    def require_draft(self, mailbox: str, draft_id: str) -> Message:
+        """The mailbox's draft with this id; one that was sent is none any longer."""
+        draft = self._drafts.get(draft_id)
+        if draft is None or draft.mailbox != mailbox:
+            raise GraphError(404, "ErrorItemNotFound", "The specified object was not found in the store.")
+        return draft
+
+    def require_message(self, mailbox: str, message_id: str) -> Message:
+        """The mailbox's message with this id, be it draft or sent."""
+        sent = self._messages.get(message_id)
+        if sent is not None and sent.folder and sent.mailbox == mailbox:
+            return sent
+        return self.require_draft(mailbox, message_id)
+
+    def drafts(self) -> Iterator[Message]:
+        """The drafts kept, the newest first."""
+        return reversed(list(self._drafts.values()))
 
     def get(self, message_id: str) -> Message | None:
         """The message with this id, while it is kept."""
@@ -142,6 +191,10 @@ class Exchange:
             "mailboxes": mailboxes,
         }
 
+    def _name(self, mail: Outgoing) -> None:
+        if not mail.message_id or (mail.form == "mime" and not self._options.keep_mime_message_id):
+            mail.message_id = f"<{token_hex(16)}@sandbox.invalid>"
+
     def _keep(self, message: Message) -> None:
         self._messages[message.id] = message
         self._bytes += message.size
@@ -151,3 +204,7 @@ class Exchange:
         ):
             _, dropped = self._messages.popitem(last=False)
             self._bytes -= dropped.size
+
+
+def _new_id() -> str:
+    return f"AAMk{token_hex(20)}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from postroom.sandbox.message import Outgoing
 
-STAGES = ("graph", "lookup", "token", "discovery")
+STAGES = ("graph", "draft", "lookup", "token", "discovery")
 EFFECTS = {
     "answer": "an error in place of the service",
     "hang": "never answers",
@@ -34,7 +34,7 @@ class FaultRule:
     """
 
     stage: str = "graph"
-    """`graph` is sendMail, `lookup` the search for a sent mail."""
+    """`graph` is whatever sends (sendMail, a draft's send), `draft` its creation, `lookup` the search for a mail."""
     mailbox: str = ""
     """The mailbox's address; empty: any."""
     recipient: str = ""

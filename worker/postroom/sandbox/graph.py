@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from postroom.sandbox.connection import Answer, Call
+from postroom.sandbox.drafts import CreateDraft, GetMessage, SendDraft
 from postroom.sandbox.effects import dress, finish, prepare
 from postroom.sandbox.faults import FaultRule
 from postroom.sandbox.graph_error import GraphError, refuse, unauthorized
@@ -26,6 +27,7 @@ class Graph:
         self._world = world
         self._send_mail = SendMail(world)
         self._all_messages = LookUp(world)
+        self._create_draft = CreateDraft(world)
 
     async def __call__(self, call: Call) -> None:
         """Answers one call to Graph."""
@@ -34,6 +36,12 @@ class Graph:
                 await self._visit(call, user, self._send_mail)
             case ["", _, "users", user, "messages"] if call.method == "GET":
                 await self._visit(call, user, self._all_messages)
+            case ["", _, "users", user, "messages"] if call.method == "POST":
+                await self._visit(call, user, self._create_draft)
+            case ["", _, "users", user, "messages", message_id]:
+                await self._visit(call, user, GetMessage(self._world, message_id))
+            case ["", _, "users", user, "messages", message_id, "send"]:
+                await self._visit(call, user, SendDraft(self._world, message_id))
             case ["", _, "users", user, "mailFolders", folder, "messages"] if call.method == "GET":
                 await self._visit(call, user, LookUp(self._world, folder))
             case _:
@@ -72,7 +80,7 @@ class Graph:
             visit.mail = GraphError(413, "RequestEntityTooLarge", "The maximum request length supported is 4MB.")
             return True
         try:
-            visit.mail = operation.read(visit.call, body)
+            visit.mail = operation.read(visit, body)
         except GraphError as error:
             visit.mail = error
         return True

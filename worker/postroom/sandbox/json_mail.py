@@ -132,7 +132,16 @@ def read_json_mail(body: bytes) -> Outgoing:
     if message is None:
         raise GraphError(400, "ErrorInvalidParameter", "The value of the parameter 'Message' is empty.")
     _message(message, "message")
-    return _outgoing(message, body, _save(save))
+    mail = _outgoing(message, body, _save(save))
+    check_recipients(mail.recipients())
+    return mail
+
+
+def read_json_message(body: bytes) -> Outgoing:
+    """The mail in a body that is a message resource: a draft, which may still lack recipients."""
+    message = _load(body)
+    _message(message, "message")
+    return _outgoing(message, body, save=True)
 
 
 def check_recipients(people: list[Address]) -> None:
@@ -177,8 +186,7 @@ def _save(value: Any) -> bool:
 def _outgoing(message: dict[str, Any], source: bytes, save: bool) -> Outgoing:
     to, cc, bcc = (_people(message.get(f"{kind}Recipients")) for kind in ("to", "cc", "bcc"))
     reply_to = _people(message.get("replyTo"))
-    check_recipients([*to, *cc, *bcc])
-    check_addresses(reply_to)
+    check_addresses([*to, *cc, *bcc, *reply_to])
     author = _people([message["from"]]) if message.get("from") else []
     body = message.get("body") or {}
     is_html = (body.get("contentType") or "text").casefold() == "html"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from postroom.sandbox.connection import Answer, Call
+from postroom.sandbox.connection import Answer
 from postroom.sandbox.graph_error import GraphError, graph_headers
 from postroom.sandbox.message import Address, Message
 from postroom.sandbox.tokens import Claims
@@ -39,7 +39,7 @@ class LookUp:
         self._world = world
         self._folder = folder and folder.casefold()
 
-    def read(self, call: Call, body: bytes) -> None:
+    def read(self, visit: Visit, body: bytes) -> None:
         """A look-up brings no mail."""
 
     def allow(self, claims: Claims, visit: Visit) -> None:
@@ -58,7 +58,7 @@ class LookUp:
         found = [message for message in self._visible(visit.arrival.mailbox) if fits(message)][:top]
         select = [name for name in query.get("$select", "").split(",") if name]
         context = f"{self._world.address.graph_url}/v1.0/$metadata#users('{visit.user}')/messages"
-        body = {"@odata.context": context, "value": [_resource(message, select) for message in found]}
+        body = {"@odata.context": context, "value": [message_resource(message, select) for message in found]}
         arrival = visit.arrival
         headers = graph_headers(arrival.request_id, arrival.client_request_id)
         headers["content-type"] = "application/json;odata.metadata=minimal;odata.streaming=true;charset=utf-8"
@@ -67,7 +67,7 @@ class LookUp:
     def _visible(self, mailbox: str) -> Iterator[Message]:
         # Transport moves a sent mail from Drafts to Sent Items some time after the 202.
         moved_before = time.time() - self._world.options.sent_items_after
-        for message in self._world.exchange.newest():
+        for message in (*self._world.exchange.drafts(), *self._world.exchange.newest()):
             if message.mailbox != mailbox or not message.folder:
                 continue
             folder = message.folder if message.accepted_at <= moved_before else "drafts"
@@ -94,7 +94,8 @@ def _top(text: str) -> int:
     return int(text)
 
 
-def _resource(message: Message, select: list[str]) -> dict[str, Any]:
+def message_resource(message: Message, select: list[str]) -> dict[str, Any]:
+    """The message as Graph shows it; with `select`, only those of its properties."""
     mail = message.mail
     sent = datetime.fromtimestamp(message.accepted_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     whole = {
@@ -103,7 +104,7 @@ def _resource(message: Message, select: list[str]) -> dict[str, Any]:
         "subject": mail.subject,
         "internetMessageId": mail.message_id,
         "importance": mail.importance,
-        "isDraft": False,
+        "isDraft": message.is_draft,
         "hasAttachments": bool(mail.attachments),
         "from": _recipient(Address("", message.sender)),
         "toRecipients": [_recipient(one) for one in mail.to],

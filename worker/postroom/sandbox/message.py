@@ -65,7 +65,7 @@ class Outgoing:
 
 @dataclass(slots=True, kw_only=True)
 class Message:
-    """An accepted mail in its mailbox. `folder` is "sentitems", or empty where no copy was kept.
+    """A mail in its mailbox. `folder` is "drafts", "sentitems", or empty where no copy was kept.
 
     `delayed_by` and `bounced` tell what Exchange does behind the 202: delivers later, or returns it with an NDR.
     """
@@ -81,6 +81,12 @@ class Message:
     delayed_by: float
     bounced: str
     request_id: str
+    immutable_id: bool = False
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether it was made and not sent."""
+        return self.folder == "drafts"
 
     @property
     def size(self) -> int:

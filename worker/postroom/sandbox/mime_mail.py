@@ -16,8 +16,8 @@ from postroom.sandbox.json_mail import check_recipients
 from postroom.sandbox.message import Address, Attachment, Outgoing
 
 
-def read_mime_mail(body: bytes) -> Outgoing:
-    """The mail in a sendMail body of type text/plain, or the GraphError that it earns."""
+def read_mime_mail(body: bytes, *, complete: bool = True) -> Outgoing:
+    """The mail in a body of type text/plain, or the GraphError that it earns; a draft need not be complete."""
     try:
         source = decode_base64(body)
     except ValueError:
@@ -30,14 +30,16 @@ def read_mime_mail(body: bytes) -> Outgoing:
         parsed = message_from_bytes(source, policy=policy.compat32)
         if not parsed.keys():
             raise GraphError(400, "ErrorMimeContentInvalid", "The MIME content is invalid: it has no headers.")
-        return _outgoing(parsed, source)
+        mail = _outgoing(parsed, source)
     except RecursionError:
         raise GraphError(400, "ErrorMimeContentInvalid", "The MIME content is invalid: nested too deeply.") from None
+    if complete:
+        check_recipients(mail.recipients())
+    return mail
 
 
 def _outgoing(parsed: Parsed, source: bytes) -> Outgoing:
     to, cc, bcc = (_people(parsed, name) for name in ("to", "cc", "bcc"))
-    check_recipients([*to, *cc, *bcc])
     author = _people(parsed, "from")
     html, text, attachments = _parts(parsed)
     return Outgoing(

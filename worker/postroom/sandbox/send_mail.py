@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from postroom.sandbox.connection import Answer, Call
 from postroom.sandbox.graph_error import GraphError, graph_headers
 from postroom.sandbox.json_mail import read_json_mail
@@ -10,6 +12,22 @@ from postroom.sandbox.mime_mail import read_mime_mail
 from postroom.sandbox.tokens import Claims
 from postroom.sandbox.visit import Visit
 from postroom.sandbox.world import World
+
+
+def read_mail(
+    call: Call, body: bytes, as_json: Callable[[bytes], Outgoing], as_mime: Callable[[bytes], Outgoing]
+) -> Outgoing:
+    """The mail in this body, read as the request's content type says."""
+    kind = call.header(b"content-type").partition(";")[0].strip().casefold()
+    if kind == "application/json":
+        return as_json(body)
+    if kind == "text/plain":
+        return as_mime(body)
+    message = (
+        "Unable to read JSON request payload. Please ensure Content-Type header is set and payload is of valid "
+        "JSON format."
+    )
+    raise GraphError(415, "UnsupportedMediaType", message) if kind else GraphError(400, "BadRequest", message)
 
 
 class SendMail:
@@ -21,18 +39,9 @@ class SendMail:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def read(self, call: Call, body: bytes) -> Outgoing:
+    def read(self, visit: Visit, body: bytes) -> Outgoing:
         """The mail in this body."""
-        kind = call.header(b"content-type").partition(";")[0].strip().casefold()
-        if kind == "application/json":
-            return read_json_mail(body)
-        if kind == "text/plain":
-            return read_mime_mail(body)
-        message = (
-            "Unable to read JSON request payload. Please ensure Content-Type header is set and payload is of valid "
-            "JSON format."
-        )
-        raise GraphError(415, "UnsupportedMediaType", message) if kind else GraphError(400, "BadRequest", message)
+        return read_mail(visit.call, body, read_json_mail, read_mime_mail)
 
     def allow(self, claims: Claims, visit: Visit) -> None:
         """Passes where the caller may send from this mailbox, and there is one."""

@@ -15,7 +15,7 @@ from postroom.sandbox.traffic import Meter
 
 @dataclass(slots=True)
 class Visit:
-    """What is known of the request by the time it is decided upon; `mail` is what reading its body brought."""
+    """What is known of the request when it is decided upon; `mail` is the one it is about, or why there is none."""
 
     call: Call
     user: str
@@ -36,8 +36,8 @@ class Operation(Protocol):
     stage: str
     method: str
 
-    def read(self, call: Call, body: bytes) -> Outgoing | None:
-        """The mail in the request's body, for operations that bring one."""
+    def read(self, visit: Visit, body: bytes) -> Outgoing | None:
+        """The mail that the request is about, for operations that send or write one."""
 
     def allow(self, claims: Claims, visit: Visit) -> None:
         """Passes where the caller may do this with the mailbox, and there is one."""

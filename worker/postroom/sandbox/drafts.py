@@ -1,0 +1,114 @@
+"""Draft, then send: `POST …/messages`, `POST …/messages/{id}/send`, and `GET …/messages/{id}` to see which it is."""
+
+from __future__ import annotations
+
+import json
+
+from postroom.sandbox.connection import Answer, Call
+from postroom.sandbox.graph_error import GraphError, graph_headers
+from postroom.sandbox.json_mail import check_recipients, read_json_message
+from postroom.sandbox.look_up import ROLES, message_resource
+from postroom.sandbox.message import Message, Outgoing
+from postroom.sandbox.mime_mail import read_mime_mail
+from postroom.sandbox.send_mail import read_mail
+from postroom.sandbox.tokens import Claims
+from postroom.sandbox.visit import Visit
+from postroom.sandbox.world import World
+
+
+class CreateDraft:
+    """Puts a mail into Drafts and tells its id."""
+
+    stage = "draft"
+    method = "POST"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def read(self, visit: Visit, body: bytes) -> Outgoing:
+        """The mail in this body; it may still lack recipients."""
+        return read_mail(visit.call, body, read_json_message, lambda mime: read_mime_mail(mime, complete=False))
+
+    def allow(self, claims: Claims, visit: Visit) -> None:
+        """Passes where the token may write mail; the mailbox must be there."""
+        _require(claims, frozenset({"Mail.ReadWrite"}))
+        self._world.exchange.require(visit.user)
+
+    def perform(self, visit: Visit) -> Answer:
+        """The draft, with its id."""
+        arrival = visit.arrival
+        mail = visit.mail_or_error()
+        draft = self._world.exchange.create_draft(arrival.mailbox, mail, arrival.job, _wants_immutable_ids(visit.call))
+        arrival.message_id = mail.message_id
+        return _message_answer(201, draft, visit)
+
+
+class SendDraft:
+    """Sends a draft; it can be sent once, because then it is none any longer."""
+
+    stage = "graph"
+    method = "POST"
+
+    def __init__(self, world: World, draft_id: str) -> None:
+        self._world = world
+        self._draft_id = draft_id
+
+    def read(self, visit: Visit, body: bytes) -> Outgoing:
+        """The draft's mail."""
+        return self._world.exchange.require_draft(visit.arrival.mailbox, self._draft_id).mail
+
+    def allow(self, claims: Claims, visit: Visit) -> None:
+        """Passes where the caller may send from this mailbox, and there is one."""
+        self._world.tenant.require_mail_send(claims, visit.arrival.mailbox)
+        self._world.exchange.require(visit.user)
+
+    def perform(self, visit: Visit) -> Answer:
+        """Hands the draft to Exchange."""
+        arrival, exchange = visit.arrival, self._world.exchange
+        mail = visit.mail_or_error()
+        check_recipients(mail.recipients())
+        exchange.require_send_as(arrival.mailbox, mail)
+        exchange.send_draft(arrival.mailbox, self._draft_id, arrival.request_id, visit.meter)
+        arrival.accepted = True
+        return Answer(202, graph_headers(arrival.request_id, arrival.client_request_id))
+
+
+class GetMessage:
+    """Shows one message, draft or sent."""
+
+    stage = "lookup"
+    method = "GET"
+
+    def __init__(self, world: World, message_id: str) -> None:
+        self._world = world
+        self._message_id = message_id
+
+    def read(self, visit: Visit, body: bytes) -> None:
+        """To look brings no mail."""
+
+    def allow(self, claims: Claims, visit: Visit) -> None:
+        """Passes where the token may read mail; the mailbox must be there."""
+        _require(claims, ROLES)
+        self._world.exchange.require(visit.user)
+
+    def perform(self, visit: Visit) -> Answer:
+        """The message with this id."""
+        return _message_answer(
+            200, self._world.exchange.require_message(visit.arrival.mailbox, self._message_id), visit
+        )
+
+
+def _require(claims: Claims, any_of: frozenset[str]) -> None:
+    if not claims.roles & any_of:
+        raise GraphError(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
+
+
+def _wants_immutable_ids(call: Call) -> bool:
+    return 'idtype="immutableid"' in call.header(b"prefer").casefold().replace(" ", "")
+
+
+def _message_answer(status: int, message: Message, visit: Visit) -> Answer:
+    arrival = visit.arrival
+    headers = graph_headers(arrival.request_id, arrival.client_request_id)
+    headers["content-type"] = "application/json;odata.metadata=minimal;odata.streaming=true;charset=utf-8"
+    return Answer(status, headers, json.dumps(message_resource(message, [])).encode())
