@@ -23,7 +23,9 @@ def test_each_producer_s_mail_arrives_and_its_result_tells_how(room: Room) -> No
     by_celery = producer.send_task(
         "postroom.send", args=[{"from": SENDER, "to": ["celery@contoso.com"], "text": "Hi"}], queue="postroom"
     ).id
-    by_command = room.postroom("send", "--to", "cli@contoso.com", "--template", "welcome", "--var", "name=Ann", "--wait")
+    by_command = room.postroom(
+        "send", "--to", "cli@contoso.com", "--template", "welcome", "--var", "name=Ann", "--wait"
+    )
 
     assert by_command.returncode == 0, by_command.stderr
     for job_id in (by_client, by_celery):

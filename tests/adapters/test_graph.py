@@ -6,12 +6,13 @@ import traceback
 from datetime import UTC, datetime
 
 import pytest
-from tls import OK, Peer, Servers, all_servers, answering, json_answer, serve
 
 from postroom.graph import Graph
 from postroom.http import Http
 from postroom.outcome import Accepted, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
 from postroom.wire import GraphRequest
+
+from .tls import OK, Peer, Servers, all_servers, answering, json_answer, serve
 
 __all__ = ["all_servers", "serve"]
 REQUEST = GraphRequest(mode="json", content_type="application/json", body=b'{"message":{}}')

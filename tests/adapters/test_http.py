@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tls import OK, Peer, Script, Server, Servers, all_servers, answering, json_answer, serve
 
 from postroom.http import MAX_ANSWER, Http, Lost, NotSent, Response
+
+from .tls import OK, Peer, Script, Server, Servers, all_servers, answering, json_answer, serve
 
 __all__ = ["all_servers", "serve"]
 ENDLESS = b"x" * 10_000

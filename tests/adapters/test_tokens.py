@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from requests.structures import CaseInsensitiveDict
-from tls import Peer, Servers, all_servers, json_answer, serve
 
 from postroom.http import Http, Lost, NotSent, Response
 from postroom.outcome import Deferred, Held, Scope, Throttled
@@ -32,6 +31,8 @@ from postroom.tokens import (
     Tokens,
     check_credential,
 )
+
+from .tls import Peer, Servers, all_servers, json_answer, serve
 
 __all__ = ["all_servers", "serve"]
 ROOT = "https://entra.example"

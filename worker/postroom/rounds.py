@@ -131,15 +131,16 @@ def tick_for_ever(
     store_result: Callable[[str], None],
     stop: Event,
     emit: Emit,
+    longest_s: float = LONGEST_TICK_S,
 ) -> None:
     """Runs ticks until `stop` is set: at once when one is due, else each second. No error ends it."""
     while not stop.is_set():
-        sleep = LONGEST_TICK_S
+        sleep = longest_s
         try:
             ticked = ledger.tick(worker, hands, lease_s)
             for job_id in ticked.results_due:
                 store_result(job_id)
-            sleep = 0.0 if ticked.busy else min(max(ticked.sleep_s, 0.02), LONGEST_TICK_S)
+            sleep = 0.0 if ticked.busy else min(max(ticked.sleep_s, 0.02), longest_s)
         except Unavailable as error:
             emit("tick.failed", error=str(error))
         except Exception as error:  # noqa: BLE001 - a tick that ends would let leases and schedules stand still

@@ -1,0 +1,176 @@
+"""What rounds keep to while workers, messages and mailboxes fail."""
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+import psutil
+import pytest
+from celery import Celery
+
+from postroom import Client, Status
+
+from .conftest import Room, a_mail, until
+
+OpenRoom = Callable[..., Room]
+
+
+def test_the_scripts_ask_for_rounds_as_celery_itself_would(room: Room) -> None:
+    """The message that our script pushes and the one that kombu writes for the same task say the same."""
+    room.client().send(a_mail())
+    producer: Celery = room.celery()
+    ours = json.loads(room.redis.rpop("postroom"))
+    producer.send_task("postroom.round", args=["noreply@contoso.com"], queue="postroom", ignore_result=True)
+    theirs = json.loads(room.redis.rpop("postroom"))
+
+    assert ours.keys() == theirs.keys()
+    assert {name: ours[name] for name in ("content-type", "content-encoding")} == {
+        name: theirs[name] for name in ("content-type", "content-encoding")
+    }
+    needed = {"lang", "task", "parent_id", "group", "ignore_result", "retries", "eta", "expires", "timelimit"}
+    assert {name: ours["headers"][name] for name in needed} == {name: theirs["headers"][name] for name in needed}
+    for name in ("delivery_mode", "delivery_info", "priority"):
+        assert ours["properties"][name] == theirs["properties"][name]
+
+
+def test_lost_and_doubled_round_messages_change_nothing(room: Room) -> None:
+    client = room.client()
+    jobs = [client.send(a_mail(to=[f"u{n}@contoso.com"])).id for n in range(8)]
+    room.redis.delete("postroom")  # all lost
+    room.start_worker()
+    producer = room.celery()
+    for _ in range(20):
+        producer.send_task("postroom.round", args=["noreply@contoso.com"], queue="postroom", ignore_result=True)
+
+    assert {room.settled(job).status for job in jobs} == {Status.ACCEPTED}
+    assert len(room.sandbox.messages()) == 8
+    assert room.sandbox.stats()["doubled"] == {}
+
+
+def test_a_hanging_mailbox_leaves_hands_for_the_others(open_room: OpenRoom) -> None:
+    room = open_room(settings={"POSTROOM_RATE": "off"})
+    room.sandbox.add_fault(mailbox="hanging@contoso.com", effect="hang")
+    room.sandbox.add_fault(mailbox="hanging-too@contoso.com", effect="hang")
+    room.start_worker("--processes", "1", "--concurrency", "4")
+    client = room.client()
+    for n in range(12):
+        client.send(a_mail(**{"from": f"hanging{'-too' * (n % 2)}@contoso.com"}))
+    until(lambda: in_flight(room) >= 2, "requests that hang")
+
+    quiet = [client.send(a_mail(**{"from": f"quiet{n % 3}@contoso.com"})).id for n in range(12)]
+
+    assert {room.settled(job).status for job in quiet} == {Status.ACCEPTED}
+    assert in_flight(room) == 2  # half of the four hands
+
+
+def test_a_worker_killed_while_it_posts_leaves_an_unknown_outcome_and_no_lost_mail(open_room: OpenRoom) -> None:
+    room = open_room(settings={"POSTROOM_LEASE": "10s"})
+    hang = room.sandbox.add_fault(effect="hang", accepted=True)
+    client = room.client()
+    room.start_worker("--processes", "1", "--concurrency", "2", celery=False)
+    in_hand = client.send(a_mail()).id
+    until(lambda: in_flight(room), "the request to arrive")
+    kill_hard(room)
+    room.sandbox.remove_fault(hang)
+
+    room.start_worker("--processes", "1", "--concurrency", "2")
+
+    delivery = room.settled(in_hand)
+    assert delivery.status is Status.ACCEPTED
+    assert [(attempt.outcome, attempt.reason) for attempt in delivery.attempts] == [
+        ("unknown", "worker_lost"),
+        ("accepted", None),
+    ]
+
+
+def test_a_worker_that_dies_is_started_again(room: Room) -> None:
+    supervisor = room.start_worker("--processes", "1", "--concurrency", "2")
+    child = psutil.Process(supervisor.pid).children()[0]
+    room.redis.lpush("postroom", "not a Celery message")  # ends a Celery worker process
+
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the worker to die")
+
+    assert room.settled(room.client().send(a_mail()).id).status is Status.ACCEPTED
+    assert [line["event"] for line in room.log() if line["event"] == "worker.died"] == ["worker.died"]
+    assert room.end(supervisor) == 0
+
+
+def test_a_supervisor_killed_hard_leaves_no_worker_behind(room: Room) -> None:
+    supervisor = room.start_worker("--processes", "2", "--concurrency", "2")
+    children = psutil.Process(supervisor.pid).children()
+
+    supervisor.kill()
+
+    until(lambda: not any(child.is_running() for child in children), "the workers to end")
+
+
+def test_sigterm_lets_the_mail_in_hand_finish(open_room: OpenRoom) -> None:
+    room = open_room(latency=1.0)
+    worker = room.start_worker("--processes", "1", "--concurrency", "4")
+    client = room.client()
+    jobs = [client.send(a_mail(**{"from": f"m{n}@contoso.com"})).id for n in range(2)]
+    until(lambda: in_flight(room), "a request in flight")
+
+    assert room.end(worker, signal.SIGTERM) == 0
+
+    assert Counter(client.status(job).status for job in jobs) <= Counter({"accepted": 2, "queued": 2})
+    assert any(client.status(job).status is Status.ACCEPTED for job in jobs)
+    assert not any(client.status(job).status is Status.SENDING for job in jobs)
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_s_memory_does_not_grow_with_the_backlog(open_room: OpenRoom) -> None:
+    room = open_room(settings={"POSTROOM_RATE": "60/min"})
+    client = room.client()
+    backlog(client, room, 100_000)
+    supervisor = room.start_worker("--processes", "1", "--concurrency", "4")
+    until(lambda: len(room.sandbox.messages()) >= 8, "some mails to be sent")
+    child = psutil.Process(supervisor.pid).children()[0]
+    with_backlog = child.memory_info().rss
+    room.end(supervisor)
+    room.redis.flushall()
+    for _ in range(8):
+        client.send(a_mail())
+
+    supervisor = room.start_worker("--processes", "1", "--concurrency", "4")
+    until(lambda: len(room.sandbox.messages()) >= 16, "the same work without a backlog")
+
+    without = psutil.Process(supervisor.pid).children()[0].memory_info().rss
+    assert with_backlog < without * 1.10
+
+
+def backlog(client: Client, room: Room, count: int) -> None:
+    """Fills one lane the quick way: records as `take_in` writes them, copied by a script of the test's own."""
+    model = client.send(a_mail(priority="low")).id
+    room.redis.eval(
+        """
+        local P = '{postroom}:'
+        local fields = redis.call('HGETALL', P .. 'job:' .. ARGV[1])
+        local mail = redis.call('GET', P .. 'mail:' .. ARGV[1])
+        for n = 1, tonumber(ARGV[2]) do
+          local id, seq = 'copy-' .. n, redis.call('INCR', P .. 'seq')
+          redis.call('HSET', P .. 'job:' .. id, unpack(fields))
+          redis.call('HSET', P .. 'job:' .. id, 'seq', seq)
+          redis.call('SET', P .. 'mail:' .. id, mail)
+          redis.call('ZADD', P .. 'ready:low:noreply@contoso.com', seq, id)
+          redis.call('ZADD', P .. 'status:queued', seq, id)
+        end
+        """,
+        0,
+        model,
+        count,
+    )
+
+
+def in_flight(room: Room) -> int:
+    """Requests that the sandbox has and has not answered."""
+    return sum(mailbox["in_flight"] for mailbox in room.sandbox.stats()["mailboxes"].values())
+
+
+def kill_hard(room: Room) -> None:
+    """SIGKILL for the supervisor and its workers at once."""
+    supervisor = psutil.Process(room.workers[-1].pid)
+    for process in [supervisor, *supervisor.children(recursive=True)]:
+        process.kill()
+    room.workers[-1].wait()

@@ -1,0 +1,186 @@
+"""What a round does around its attempts. The ledger here is a list of jobs that remembers what it was told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from threading import Event
+
+import pytest
+
+from postroom.errors import Unavailable
+from postroom.job import Job, Status
+from postroom.ledger import Ticked
+from postroom.outcome import Answer, Deferred, Outcome, Unknown
+from postroom.retry import Move, Policy
+from postroom.rounds import Desk, tick_for_ever, work
+
+from .test_deliver import ACCEPTED, World, a_job
+
+
+@dataclass
+class FakeLedger:
+    jobs: list[Job]
+    away: int = 0  # so many calls of settle find Redis away
+    settled: list[tuple[str, Status, Outcome]] = field(default_factory=list)
+    claimed_next: list[bool] = field(default_factory=list)
+    ticks: list[Ticked | Exception] = field(default_factory=list)
+
+    def claim(self, lane: str, token: str, lease_s: float) -> Job | None:
+        return self.jobs.pop(0) if self.jobs else None
+
+    def settle(
+        self,
+        job: Job,
+        move: Move,
+        outcome: Outcome,
+        duration_ms: int,
+        *,
+        next_token: str,
+        lease_s: float,
+        slice_over: bool,
+    ) -> tuple[bool, Job | None]:
+        if self.away:
+            self.away -= 1
+            raise Unavailable("away")
+        self.settled.append((job.id, move.status, outcome))
+        self.claimed_next.append(bool(next_token) and not slice_over)
+        return True, self.jobs.pop(0) if self.jobs and next_token and not slice_over else None
+
+    def tick(self, worker: str, hands: int, lease_s: float) -> Ticked:
+        answer = self.ticks.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@dataclass
+class Diary:
+    events: list[str] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+    def emit(self, event: str, **_: object) -> None:
+        self.events.append(event)
+
+
+def desk(ledger: FakeLedger, world: World, diary: Diary, stopping: Callable[[], bool] = lambda: False) -> Desk:
+    return Desk(
+        ledger=ledger,
+        office=world.office(),
+        policy=Policy(),
+        chance=lambda: 0.5,
+        emit=diary.emit,
+        stopping=stopping,
+        pause=diary.pauses.append,
+    )
+
+
+def jobs(count: int) -> list[Job]:
+    return [replace(a_job(), id=f"job-{n}") for n in range(count)]
+
+
+@pytest.fixture
+def world() -> World:
+    return World(answers=[ACCEPTED] * 9, marks=["marked"] * 9)
+
+
+def test_a_round_goes_on_until_the_lane_has_no_job_for_it(world: World) -> None:
+    ledger, diary = FakeLedger(jobs(3)), Diary()
+
+    work("lane", desk(ledger, world, diary))
+
+    assert ledger.settled == [(f"job-{n}", Status.ACCEPTED, ACCEPTED) for n in range(3)]
+    assert diary.events == ["mail.accepted"] * 3
+
+
+def test_a_round_stops_after_the_mail_in_hand(world: World) -> None:
+    ledger = FakeLedger(jobs(3))
+
+    work("lane", desk(ledger, world, Diary(), stopping=lambda: bool(world.diary)))
+
+    assert [job_id for job_id, _, _ in ledger.settled] == ["job-0"]
+
+
+def test_a_round_that_starts_while_the_worker_stops_claims_nothing(world: World) -> None:
+    ledger = FakeLedger(jobs(1))
+
+    work("lane", desk(ledger, world, Diary(), stopping=lambda: True))
+
+    assert len(ledger.jobs) == 1
+
+
+def test_after_its_slice_a_round_leaves_it_to_the_ledger_whether_it_goes_on(world: World) -> None:
+    ledger = FakeLedger(jobs(2))
+    world.mark_takes = 1.5
+
+    work("lane", desk(ledger, world, Diary()))
+
+    assert ledger.claimed_next == [False]
+
+
+def test_a_202_is_recorded_however_long_redis_is_away(world: World) -> None:
+    ledger, diary = FakeLedger(jobs(1), away=7), Diary()
+
+    work("lane", desk(ledger, world, diary))
+
+    assert ledger.settled == [("job-0", Status.ACCEPTED, ACCEPTED)]
+    assert diary.pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+def test_a_lost_claim_ends_the_round_and_settles_nothing(world: World) -> None:
+    ledger, diary = FakeLedger(jobs(2)), Diary()
+    world.marks = ["void"]
+
+    work("lane", desk(ledger, world, diary))
+
+    assert (ledger.settled, diary.events) == ([], ["claim.lost"])
+
+
+def test_an_error_of_ours_before_the_mark_costs_one_attempt_and_not_the_next_mail(world: World) -> None:
+    broken = replace(a_job(), id="broken", mail=b"no JSON")
+    ledger, diary = FakeLedger([broken, *jobs(1)]), Diary()
+
+    work("lane", desk(ledger, world, diary))
+
+    assert ledger.settled[0] == (
+        "broken",
+        Status.DEFERRED,
+        Deferred(reason="internal_error", answer=Answer(detail="JSONDecodeError")),
+    )
+    assert ledger.settled[1][1] is Status.ACCEPTED
+    assert diary.events[0] == "round.failed"
+
+
+def test_redis_away_at_the_mark_costs_the_mail_nothing(world: World) -> None:
+    ledger = FakeLedger(jobs(1))
+    office = world.office()
+
+    def away(_: Job, __: str) -> str:
+        raise Unavailable("away")
+
+    work("lane", replace(desk(ledger, world, Diary()), office=replace(office, mark=away)))
+
+    assert ledger.settled[0][2] == Deferred(reason="redis_unavailable", free=True)
+
+
+def test_an_unknown_outcome_waits_in_doubt(world: World) -> None:
+    ledger, diary = FakeLedger(jobs(1)), Diary()
+    world.answers = [Unknown(reason="no_answer")]
+
+    work("lane", desk(ledger, world, diary))
+
+    assert ledger.settled[0][1] is Status.DEFERRED
+    assert diary.events == ["mail.deferred"]
+
+
+def test_no_error_ends_the_tick(world: World) -> None:
+    stop, diary, stored = Event(), Diary(), list[str]()
+    due = Ticked(sleep_s=0.0, busy=True, results_due=("job-1",))
+    ledger = FakeLedger([], ticks=[Unavailable("away"), ValueError("a bug"), due])
+
+    def store(job_id: str) -> None:
+        stored.append(job_id)
+        stop.set()
+
+    tick_for_ever(ledger, "worker", 4, 60.0, store, stop, diary.emit, longest_s=0.0)
+
+    assert stored == ["job-1"]
+    assert diary.events == ["tick.failed", "tick.failed"]
