@@ -40,13 +40,14 @@ lock: setup ## Lock newer versions of everything
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
 	  --extra sandbox --group dev pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
-	  requirements/peers.in -o requirements/peers.lock
+	  requirements/peers.in -c requirements/dev.lock -o requirements/peers.lock
 
 check-peers: setup ## Microsoft's own SDK against the sandbox (an environment of its own: half a gigabyte)
 	$(PYTHON) -m venv $(VENV)-peers
-	$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/peers.lock
-	$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --editable .
-	$(VENV)-peers/bin/python -m pytest -m peers tests/peers
+	$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+	  -r requirements/dev.lock -r requirements/peers.lock
+	$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	$(VENV)-peers/bin/python -m pytest tests/peers
 
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) $(VENV)-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sandbox_clients import KeyPair, Office, client
 
 from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
+
+from .sandbox_clients import KeyPair, Office, client
 
 OPTIONS = SandboxOptions(seed=1, aliases={"info@contoso.com": "office@contoso.com"})
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import requests
-from sandbox_clients import Office, mail
 
 from postroom.sandbox.control import Sandbox
+
+from .sandbox_clients import Office, mail
 
 IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
 

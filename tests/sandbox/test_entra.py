@@ -12,11 +12,12 @@ import pytest
 import requests
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from sandbox_clients import KeyPair, Office, client
 
 from postroom.sandbox import FederatedCredential, SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
 from postroom.sandbox.tokens import base64url
+
+from .sandbox_clients import KeyPair, Office, client
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from msal.exceptions import MsalServiceError
-from sandbox_clients import Office
 
 from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
+
+from .sandbox_clients import Office
 
 
 @pytest.mark.parametrize(

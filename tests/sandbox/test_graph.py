@@ -9,10 +9,11 @@ from email.message import EmailMessage
 from threading import Thread
 
 import pytest
-from sandbox_clients import Office, client, mail
 
 from postroom.sandbox import AppRegistration, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
+
+from .sandbox_clients import Office, client, mail
 
 
 def test_a_mail_is_accepted_with_an_empty_body_and_is_in_the_inbox(office: Office, sandbox: Sandbox) -> None:

@@ -6,9 +6,10 @@ from base64 import b64encode
 
 import pytest
 import requests
-from sandbox_clients import Office, mail
 
 from postroom.sandbox.control import Sandbox
+
+from .sandbox_clients import Office, mail
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
 

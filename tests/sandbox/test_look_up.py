@@ -6,10 +6,11 @@ import base64
 
 import pytest
 import requests
-from sandbox_clients import Office, client, mail
 
 from postroom.sandbox import SandboxOptions, running
 from postroom.sandbox.control import Sandbox
+
+from .sandbox_clients import Office, client, mail
 
 JOB = "String {66f5a359-4659-4830-9070-00047ec6ac6e} Name PostroomJob"
 

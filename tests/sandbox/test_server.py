@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from sandbox_clients import Office, client
 
 from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
+
+from .sandbox_clients import Office, client
 
 SERVE = """
 import json
