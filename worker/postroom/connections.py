@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -53,7 +53,13 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
         place = _sentinel(url)
         sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
             place.hosts,
-            sentinel_kwargs={"password": place.password, "socket_timeout": timeout_s},
+            # A Sentinel that does not answer is not asked again: the next one is.
+            sentinel_kwargs={
+                "password": place.password,
+                "socket_timeout": timeout_s,
+                "socket_connect_timeout": options["socket_connect_timeout"],
+                "retry": Retry(NoBackoff(), 0),
+            },
             username=place.username,
             password=place.password,
             db=place.db,
@@ -73,7 +79,7 @@ def celery_urls(url: str) -> CeleryUrls:
         return CeleryUrls(at, at)
     if url.startswith("redis+sentinel://"):
         place = _sentinel(url)
-        login = f"{place.username or ''}:{place.password}@" if place.password else ""
+        login = f"{_quoted(place.username)}:{_quoted(place.password)}@" if place.password else ""
         hosts = ";".join(f"sentinel://{login}{host}:{port}/{place.db}" for host, port in place.hosts)
         options = {"master_name": place.service, "sentinel_kwargs": {"password": place.password}}
         return CeleryUrls(hosts, hosts, options)
@@ -104,6 +110,10 @@ def _sentinel(url: str) -> _SentinelPlace:
         unquote(username) or None,
         unquote(password) or None,
     )
+
+
+def _quoted(part: str | None) -> str:
+    return quote(part or "", safe="")
 
 
 def _folder(url: str) -> Path:

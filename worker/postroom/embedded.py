@@ -22,6 +22,7 @@ _FLAGS = [
     "--port", "0", "--unixsocket", "redis.sock", "--unixsocketperm", "700", "--appendonly", "yes",
     "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "yes",
     "--logfile", "redis.log",
+    "--hash-max-listpack-value", "512",  # a record with a long key or many recipients stays small
 ]  # fmt: skip
 
 

@@ -1,0 +1,124 @@
+"""The server that Postroom starts for itself, with real processes and real kills."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from postroom import embedded
+from postroom.errors import ConfigError, Unavailable
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from postroom import embedded
+print(embedded.ensure(Path(sys.argv[1])), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def place(folder: Path) -> Iterator[Path]:
+    yield folder
+    embedded.stop(folder)
+
+
+def pid_of(url: str) -> int:
+    with redis.Redis.from_url(url) as client:
+        return int(client.info("server")["process_id"])
+
+
+def starter(folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", STARTER, str(folder)], stdout=subprocess.PIPE, text=True)
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        time.sleep(0.01)
+
+
+def test_many_processes_that_start_it_at_once_share_one_server(place: Path) -> None:
+    starters = [starter(place) for _ in range(6)]
+    urls = {said(process) for process in starters}
+    for process in starters:
+        end(process)
+
+    assert len(urls) == 1
+    log = (place / "redis.log").read_text()
+    assert log.count("Ready to accept connections") == 1
+
+
+def test_it_outlives_the_kill_of_its_starter(place: Path) -> None:
+    process = starter(place)
+    url = said(process)
+    pid = pid_of(url)
+    end(process)
+
+    assert pid_of(url) == pid
+
+
+def test_what_it_confirmed_survives_its_own_kill(place: Path) -> None:
+    url = embedded.ensure(place)
+    with redis.Redis.from_url(url) as client:
+        for i in range(50):
+            client.set(f"key-{i}", i)
+    kill(pid_of(url))
+
+    assert embedded.ensure(place) == url
+    with redis.Redis.from_url(url) as client:
+        assert client.dbsize() == 50
+
+
+def test_stop_ends_it_and_keeps_what_it_holds(place: Path) -> None:
+    url = embedded.ensure(place)
+    with redis.Redis.from_url(url) as client:
+        client.set("key", 1)
+    pid = pid_of(url)
+    embedded.stop(place)
+    embedded.stop(place)  # nobody there: nothing to do
+
+    with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.ConnectionError):
+        client.ping()
+    assert pid_of(embedded.ensure(place)) != pid
+    with redis.Redis.from_url(url) as client:
+        assert client.get("key") == b"1"
+
+
+def test_nobody_else_may_read_it(place: Path) -> None:
+    embedded.ensure(place / "new")
+    try:
+        assert (place / "new").stat().st_mode & 0o777 == 0o700
+        assert (place / "new/redis.sock").stat().st_mode & 0o777 == 0o700
+    finally:
+        embedded.stop(place / "new")
+
+
+def test_a_path_too_long_for_a_socket_is_a_wrong_setting(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="too long"):
+        embedded.ensure(folder / ("x" * 100))
+
+
+def test_a_server_that_cannot_start_is_unavailable_and_says_where_to_look(folder: Path) -> None:
+    (folder / "appendonlydir").write_text("not a folder")
+
+    with pytest.raises(Unavailable, match=r"redis\.log"):
+        embedded.ensure(folder, timeout_s=0.5)

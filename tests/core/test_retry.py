@@ -1,0 +1,153 @@
+"""What follows each outcome, as a table."""
+
+import random
+from itertools import accumulate
+
+import pytest
+
+from postroom.job import Status
+from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
+from postroom.retry import (
+    LONGEST_BACKOFF_S,
+    LONGEST_OUTAGE_S,
+    LONGEST_THROTTLE_S,
+    Move,
+    OnUnknown,
+    Pause,
+    Policy,
+    backoff,
+    dead_in_doubt,
+    decide,
+    may_resend,
+)
+
+POLICY = Policy(max_attempts=5, backoff_s=10)
+DAY_S = 86_400
+
+
+def half() -> float:
+    return 0.5
+
+
+def throttled(scope: Scope, wait_s: float) -> Move:
+    pause = Pause(scope=scope, wait_s=wait_s, longest_s=LONGEST_THROTTLE_S, reason="throttled")
+    return Move(status=Status.DEFERRED, reason="throttled", sent_nothing=True, pause=pause)
+
+
+def outage(scope: Scope, wait_s: float) -> Move:
+    pause = Pause(scope=scope, wait_s=wait_s, longest_s=LONGEST_OUTAGE_S, reason="away")
+    return Move(status=Status.DEFERRED, reason="backoff", sent_nothing=True, pause=pause)
+
+
+def waits(wait_s: float, *, spends_attempt: bool) -> Move:
+    return Move(
+        status=Status.DEFERRED, reason="backoff", wait_s=wait_s, spends_attempt=spends_attempt, sent_nothing=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempts", "expected"),
+    [
+        (Accepted(), 0, Move(status=Status.ACCEPTED)),
+        (Accepted(), 99, Move(status=Status.ACCEPTED)),
+        (Throttled(wait_s=None), 0, throttled(Scope.LANE, 10)),
+        (Throttled(wait_s=42.5), 4, throttled(Scope.LANE, 42.5)),
+        (Throttled(wait_s=0.0), 0, throttled(Scope.LANE, 1)),
+        (Throttled(wait_s=-5.0), 0, throttled(Scope.LANE, 1)),
+        (Throttled(wait_s=1e9), 0, throttled(Scope.LANE, 3600)),
+        (Throttled(wait_s=7.0, scope=Scope.APP), 0, throttled(Scope.APP, 7)),
+        (Deferred(reason="away", free=True), 99, waits(2, spends_attempt=False)),
+        (Deferred(reason="away", free=True, wait_s=7.0), 0, waits(7, spends_attempt=False)),
+        (Deferred(reason="away", free=True, scope=Scope.APP), 99, outage(Scope.APP, 2)),
+        (Deferred(reason="away", free=True, scope=Scope.LANE, wait_s=9.0), 0, outage(Scope.LANE, 9)),
+        (Deferred(reason="away", free=True, scope=Scope.APP, wait_s=1e9), 0, outage(Scope.APP, 3600)),
+        (Deferred(reason="busy"), 0, waits(5, spends_attempt=True)),
+        (Deferred(reason="busy"), 3, waits(40, spends_attempt=True)),
+        (Deferred(reason="busy", wait_s=30.0), 0, waits(30, spends_attempt=True)),
+        (Deferred(reason="busy", wait_s=1e9), 0, waits(3600, spends_attempt=True)),
+        (
+            Deferred(reason="busy"),
+            4,
+            Move(status=Status.DEAD, reason="busy", spends_attempt=True, sent_nothing=True),
+        ),
+        (Refused(reason="bad"), 0, Move(status=Status.DEAD, reason="bad", sent_nothing=True)),
+        (Unknown(reason="timeout"), 0, Move(status=Status.DEFERRED, reason="unknown", wait_s=10, in_doubt=True)),
+        (Unknown(reason="timeout"), 99, Move(status=Status.DEFERRED, reason="unknown", wait_s=10, in_doubt=True)),
+    ],
+)
+def test_each_outcome_has_its_move(outcome: Outcome, attempts: int, expected: Move) -> None:
+    assert decide(outcome, attempts, POLICY, half) == expected
+
+
+@pytest.mark.parametrize("scope", [Scope.LANE, Scope.APP])
+def test_a_hold_costs_nothing_and_is_tried_again_within_a_minute(scope: Scope) -> None:
+    move = decide(Held(reason="consent", scope=scope), 99, POLICY, half)
+
+    assert (move.status, move.reason, move.spends_attempt, move.wait_s) == (Status.DEFERRED, "held", False, None)
+    assert move.pause is not None
+    assert (move.pause.scope, move.pause.reason) == (scope, "consent")
+    assert move.pause.wait_s <= move.pause.longest_s <= 60
+
+
+def test_only_an_unknown_outcome_leaves_doubt_and_only_deferred_spends_an_attempt() -> None:
+    outcomes: list[Outcome] = [
+        Accepted(),
+        Throttled(),
+        Held(reason="x", scope=Scope.LANE),
+        Refused(reason="x"),
+        Unknown(reason="x"),
+        Deferred(reason="x", free=True),
+        Deferred(reason="x"),
+    ]
+
+    moves = [decide(outcome, 0, POLICY, half) for outcome in outcomes]
+
+    assert [move.in_doubt for move in moves] == [False] * 4 + [True] + [False] * 2
+    assert [move.spends_attempt for move in moves] == [False] * 6 + [True]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "longest"), [(0, 5), (1, 10), (3, 40), (12, LONGEST_BACKOFF_S), (10**6, LONGEST_BACKOFF_S)]
+)
+def test_a_backoff_lies_anywhere_between_nothing_and_a_doubling_limit(attempts: int, longest: float) -> None:
+    assert backoff(attempts, Policy(), lambda: 0.0) == 0
+    assert backoff(attempts, Policy(), half) == longest / 2
+    assert backoff(attempts, Policy(), lambda: 0.999) == pytest.approx(longest * 0.999)
+
+
+def test_the_default_policy_goes_on_for_at_least_a_day_in_99_of_100_cases() -> None:
+    chance = random.Random(7).random
+
+    def span() -> float:
+        policy, waited = Policy(), 0.0
+        for attempts in range(policy.max_attempts):
+            move = decide(Deferred(reason="busy"), attempts, policy, chance)
+            if move.status is Status.DEAD:
+                return waited
+            waited += move.wait_s or 0.0
+        raise AssertionError
+
+    spans = sorted(span() for _ in range(2000))
+    assert spans[20] >= DAY_S
+    assert list(accumulate(spans))[-1] / 2000 < 4 * DAY_S
+
+
+@pytest.mark.parametrize(
+    ("on_unknown", "resends", "expected"),
+    [
+        (OnUnknown.RESEND, 0, True),
+        (OnUnknown.RESEND, 1, False),
+        (OnUnknown.HOLD, 0, False),
+        (OnUnknown.HOLD, 1, False),
+    ],
+)
+def test_a_mail_in_doubt_is_sent_once_more_at_most(on_unknown: OnUnknown, resends: int, expected: bool) -> None:
+    assert may_resend(on_unknown, resends) is expected
+
+
+def test_a_mail_in_doubt_that_must_not_be_sent_again_waits_for_a_person() -> None:
+    outcome = dead_in_doubt()
+
+    assert decide(outcome, 0, POLICY, half).status is Status.DEAD
+    assert outcome.reason == "unknown"
+    assert isinstance(outcome.answer, Answer)
