@@ -230,8 +230,8 @@ class Settings(App, Limits):
                 faults += app.faults(PREFIX + "{}" if name == "default" else f"[apps.{name}] {{}}")
         if self.ca_bundle and not self.ca_bundle.is_file():
             faults.append(f"{PREFIX}CA_BUNDLE: no file {self.ca_bundle}")
-        if not self.templates.is_dir():
-            faults.append(f"{PREFIX}TEMPLATES: no folder {self.templates} (mails with ready bodies need an empty one)")
+        if "templates" in self.model_fields_set and not self.templates.is_dir():
+            faults.append(f"{PREFIX}TEMPLATES: no folder {self.templates}")
         return faults
 
 

@@ -155,7 +155,7 @@ def check(found: Settings, now: datetime) -> tuple[list[str], list[str]]:
         facts.append(f"app {name}: {app.kind.value} of client {who.client_id or '(system)'} at {who.authority_url}")
     for sender, given in found.senders.items():
         facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}")
-    names = Templates(found.templates).names()
+    names = Templates(found.templates).names() if found.templates.is_dir() else []
     facts.append(f"templates in {found.templates}: {', '.join(names) or 'none'}")
     return faults, facts
 
