@@ -14,12 +14,12 @@ from postroom import logs, settings, show
 from postroom.client import Client
 from postroom.connections import connect
 from postroom.errors import ConfigError, InvalidMail, PostroomError
-from postroom.job import Delivery, Status
+from postroom.job import Delivery, Receipt, Status
 from postroom.ledger import Ledger
 from postroom.mail import Attachment, Mail, Priority
 from postroom.supervisor import supervise
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 # Two hands-full of processes at the least: one that starts or dies never stops all mail.
 PROCESSES = max(2, os.cpu_count() or 1)
 
@@ -43,8 +43,10 @@ class _Group(click.Group):
 def main() -> None:
     """Postroom sends mail through Microsoft 365: it keeps each mail on Redis until Graph has accepted it.
 
-    Settings come from the environment (POSTROOM_…), a .env file beside, and postroom.toml. Try `postroom demo` first.
+    Settings come from the environment (POSTROOM_…), from .env in the folder it is started in, and from the file that
+    POSTROOM_CONFIG names. Try `postroom demo` first.
     """
+    demonstration.end_with_parent()
 
 
 @main.command()
@@ -54,19 +56,37 @@ def demo() -> None:
 
 
 @main.command()
-@click.option("--folder", type=click.Path(path_type=Path), default=Path(".postroom"), show_default=True)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(".postroom"),
+    show_default=True,
+    help="Where jobs and the sandbox's CA are kept.",
+)
 def dev(folder: Path) -> None:
-    """Start a Redis, the sandbox and a worker, print their addresses, and stay up until Ctrl-C.
+    """Start a Redis, the sandbox and a worker, tell how to use them, and stay up until Ctrl-C.
 
-    What they keep (jobs, the sandbox's CA) stays in FOLDER.
+    Their settings are written to FOLDER/env. Templates are taken from ./templates, or else the starter templates.
     """
     sys.exit(demonstration.dev(folder))
 
 
 @main.command()
-@click.option("--processes", type=click.IntRange(1, 64), default=PROCESSES, show_default=True)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=PROCESSES,
+    show_default="one a core, at least 2",
+    help="How many.",
+)
 @click.option("--concurrency", type=click.IntRange(1, 64), default=8, show_default=True, help="Hands in each process.")
-@click.option("--pool", type=click.Choice(["threads", "prefork"]), default="threads", show_default=True)
+@click.option(
+    "--pool",
+    type=click.Choice(["threads", "prefork"]),
+    default="threads",
+    show_default=True,
+    help="What Celery's hands are: threads, or processes.",
+)
 def worker(processes: int, concurrency: int, pool: str) -> None:
     """Deliver mail: several Celery workers, restarted when they die.
 
@@ -81,7 +101,7 @@ def worker(processes: int, concurrency: int, pool: str) -> None:
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free one.")
 @click.option("--state", type=click.Path(path_type=Path), help="Keep the CA in this folder over restarts.")
 @click.option("--public-host", help="The name that clients call it by, where that is not HOST.")
@@ -97,8 +117,14 @@ def sandbox(
     faults: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Serve the local stand-in for Entra and Graph, with an inbox to look at, until Ctrl-C."""
-    from postroom.sandbox import SandboxAddress, SandboxOptions, serve  # noqa: PLC0415 - needs the sandbox extra
+    """Serve the local stand-in for Entra and Graph, with an inbox to look at, until Ctrl-C.
+
+    Prints the settings that lead a worker to it.
+    """
+    try:
+        from postroom.sandbox import SandboxAddress, SandboxOptions, serve  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        _fail(1, f"The sandbox needs {error.name}: pip install 'postroom[sandbox]'")
 
     def tell(address: SandboxAddress) -> None:
         text = json.dumps(address.to_json()) if as_json else demonstration.addresses(address)
@@ -115,28 +141,35 @@ def sandbox(
     )
     try:
         serve(options, tell)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--fault") from None
     except OSError as error:
         _fail(1, str(error.strerror or error))
 
 
 @main.command()
 @click.option("--from", "sender", help="The mailbox it leaves from; POSTROOM_SENDER if not given.")
-@click.option("--to", multiple=True)
-@click.option("--cc", multiple=True)
-@click.option("--bcc", multiple=True)
-@click.option("--reply-to", multiple=True)
-@click.option("--subject")
+@click.option("--to", multiple=True, help="A recipient; may be given several times, as the next three may.")
+@click.option("--cc", multiple=True, help="A recipient of a copy.")
+@click.option("--bcc", multiple=True, help="A recipient of a copy whom the others do not see.")
+@click.option("--reply-to", multiple=True, help="Where answers go.")
+@click.option("--subject", help="The subject; beside a template it wins over the template's.")
 @click.option("--text", help="The text body; - reads it from stdin.")
 @click.option("--html", help="The HTML body; - reads it from stdin.")
 @click.option("--template", help="The name of a template, instead of a body.")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the template.")
 @click.option("--vars", "variables_file", type=click.File("rb"), help="A JSON file of variables.")
-@click.option("--locale")
-@click.option("--attach", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True)
-@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE")
+@click.option("--locale", help="The language of the template, such as de or de-AT.")
+@click.option(
+    "--attach",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="A file to attach; may be given several times.",
+)
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the mail.")
 @click.option("--key", help="Idempotency key: the same key is the same mail.")
-@click.option("--batch")
-@click.option("--priority", type=click.Choice([p.value for p in Priority]))
+@click.option("--batch", help="A name to find this mail by, together with others.")
+@click.option("--priority", type=click.Choice([p.value for p in Priority]), help="normal if not given.")
 @click.option("--at", "scheduled_at", help="When: an ISO time with its zone, or a time from now such as 10min.")
 @click.option("--expires", "expires_at", help="Do not send after this: as --at.")
 @click.option("--wait", is_flag=True, help="Wait for the end; exit 1 if it is not accepted.")
@@ -173,15 +206,23 @@ def send(
     if attach:
         values["attachments"] = [Attachment(path.name, path.read_bytes()) for path in attach]
     mail = Mail.model_validate(values)
+    patience_s = _duration_option("--timeout", timeout)
     client = Client.from_env()
     receipt = client.send(mail, key, batch=batch)
-    if not wait:
+    if wait:
+        _wait(client, receipt, patience_s, as_json=as_json)
+    else:
         click.echo(show.as_json(receipt) if as_json else f"{receipt.id}{' (known already)' if receipt.known else ''}")
-        return
+
+
+def _wait(client: Client, receipt: Receipt, patience_s: float, *, as_json: bool) -> NoReturn:
     try:
-        delivery = client.wait(receipt.id, _duration_option("--timeout", timeout))
-    except TimeoutError as error:
-        _fail(1, f"{error}; `postroom status {receipt.id}` shows it, `postroom worker` must run")
+        delivery = client.wait(receipt.id, patience_s)
+    except TimeoutError:
+        _print(client.status(receipt.id), as_json=as_json)
+        _fail(1, f"Not ended within {patience_s:g} s. It is kept and goes on; is a `postroom worker` running?")
+    except KeyboardInterrupt:
+        _fail(1, "", f"Job {receipt.id} is kept and goes on: postroom status {receipt.id}")
     _print(delivery, as_json=as_json)
     sys.exit(0 if delivery.status is Status.ACCEPTED else 1)
 
@@ -195,11 +236,11 @@ def status(job_id: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--status", "wanted", type=click.Choice([s.value for s in Status]))
-@click.option("--to", help="A recipient's address.")
-@click.option("--batch")
-@click.option("--sender")
-@click.option("--limit", type=click.IntRange(1, 10000), default=25, show_default=True)
+@click.option("--status", "wanted", type=click.Choice([s.value for s in Status]), help="Only those in this state.")
+@click.option("--to", help="Only those to this address.")
+@click.option("--batch", help="Only those of this batch.")
+@click.option("--sender", help="Only those from this address.")
+@click.option("--limit", type=click.IntRange(1, 10000), default=25, show_default=True, help="At most so many.")
 @JSON
 def jobs(wanted: str | None, to: str | None, batch: str | None, sender: str | None, limit: int, as_json: bool) -> None:
     """List the newest jobs that fit."""
@@ -209,7 +250,7 @@ def jobs(wanted: str | None, to: str | None, batch: str | None, sender: str | No
     if as_json:
         click.echo(show.as_json(found))
     elif found:
-        show.console().print(show.jobs(found))
+        _print_list(found)
     else:
         click.echo("No such jobs.", err=True)
 
@@ -229,7 +270,7 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(show.as_json(ended))
     elif ended:
-        show.console().print(show.jobs(ended))
+        _print_list(ended)
     sys.exit(1 if failed else 0)
 
 
@@ -263,6 +304,11 @@ def _print(delivery: Delivery, *, as_json: bool) -> None:
         click.echo(show.as_json(delivery))
     else:
         show.console().print(show.job(delivery))
+
+
+def _print_list(deliveries: list[Delivery]) -> None:
+    console = show.console()
+    console.print(show.jobs(deliveries, console.width))
 
 
 def _fail(code: int, *lines: str) -> NoReturn:
