@@ -415,7 +415,9 @@ class Lanes(RuleBasedStateMachine):
             == {i for i, r in records.items() if "token" in r}
             == unmarked | {i for i, r in records.items() if r["status"] == "sending"}
         )
-        assert set(state.get("slow", ())) <= set(claims)
+        slow, unknown = set(state.get("hands:slow", ())), set(state.get("hands:unknown", ()))
+        assert slow | unknown <= set(claims)
+        assert not slow & unknown
 
     def results_agree(self, state: dict[str, Any], records: dict[str, dict[str, str]]) -> None:
         for job_id, record in records.items():

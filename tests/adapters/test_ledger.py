@@ -40,6 +40,7 @@ ACCEPTED = Accepted(answer=Answer(http_status=202, request_id="r-1"))
 BUSY = Deferred(reason="server_error", answer=Answer(http_status=503, graph_code="busy"))
 NO_ANSWER = Unknown(reason="timeout")
 UNREACHABLE = Deferred(reason="no_connection", free=True, scope=Scope.APP)
+NO_TOKEN = Held(reason="invalid_client_secret", scope=Scope.APP)
 NOT_ALLOWED = Held(reason="access_policy", scope=Scope.LANE, answer=Answer(http_status=403))
 
 
@@ -126,9 +127,14 @@ class Room:
         return datetime.fromtimestamp(self.now / 1000, UTC) + timedelta(seconds=seconds)
 
     def quick(self, *lanes: str) -> None:
-        """These lanes' answers are known to come quickly, so they may hold more than half of the hands."""
+        """These lanes' answers are known to come quickly, so they may hold all hands."""
         for lane in lanes:
             self.redis.hset(f"{PREFIX}lane:{lane}", "slow", "0")
+
+    def slow(self, *lanes: str) -> None:
+        """These lanes' answers are known to take long, so they may hold half of the hands together."""
+        for lane in lanes:
+            self.redis.hset(f"{PREFIX}lane:{lane}", "slow", "1")
 
     def name(self, kind: str) -> str:
         self.made += 1
@@ -137,7 +143,9 @@ class Room:
 
 @pytest.fixture
 def room(connection: "redis.Redis[bytes]") -> Room:
-    return Room(connection)
+    room = Room(connection)
+    room.quick(SENDER, OTHER)
+    return room
 
 
 @pytest.fixture
@@ -250,7 +258,7 @@ def test_a_high_job_asks_on_the_queue_that_is_read_first_even_when_the_other_is_
 
     room.take(mail("m39@contoso.com", priority="high"))
 
-    assert room.redis.llen("postroom.high") == 2  # its lane has two jobs
+    assert room.redis.llen("postroom.high") == 1
 
 
 def test_a_scheduled_job_wakes_its_lane_when_it_is_due(room: Room) -> None:
@@ -470,6 +478,17 @@ def test_while_an_app_is_in_trouble_one_job_of_all_its_lanes_goes_on(room: Room)
     room.settle(probe, ACCEPTED)
     room.tick()
     assert OTHER in room.rounds()
+    assert room.claim(OTHER) is not None
+
+
+def test_trouble_with_tokens_is_over_as_soon_as_one_is_there(room: Room) -> None:
+    room.take()
+    room.take(mail(OTHER))
+    room.settle(room.held(), NO_TOKEN)
+    room.jump(5)
+
+    room.sending()
+
     assert room.claim(OTHER) is not None
 
 
@@ -807,6 +826,7 @@ def test_a_round_is_asked_for_each_free_slot_and_no_more(room: Room) -> None:
 
 
 def test_rounds_are_not_asked_for_while_the_queue_is_long_and_the_oldest_wait_comes_first(room: Room) -> None:
+    room.quick("m20@contoso.com")
     for i in range(30):
         room.take(mail(f"m{i:02}@contoso.com"))
         room.jump(0.001)
@@ -824,6 +844,7 @@ def test_rounds_are_not_asked_for_while_the_queue_is_long_and_the_oldest_wait_co
 
 def test_lanes_with_slow_answers_hold_at_most_half_of_the_hands(room: Room) -> None:
     lanes = [f"slow{i}@contoso.com" for i in range(6)]
+    room.slow(*lanes)
     for lane in lanes:
         room.take(mail(lane))
     jobs = [room.sending(lane) for lane in lanes[:4]]
@@ -838,9 +859,43 @@ def test_lanes_with_slow_answers_hold_at_most_half_of_the_hands(room: Room) -> N
     assert room.claim(lanes[4]) is not None
 
 
+def test_lanes_not_known_yet_leave_a_quarter_of_the_hands_to_the_quick_ones(room: Room) -> None:
+    lanes = [f"new{i}@contoso.com" for i in range(8)]
+    for lane in lanes:
+        room.take(mail(lane))
+        room.take(mail(lane))
+    for lane in lanes[:6]:
+        room.sending(lane)
+
+    assert [room.claim(lane) for lane in lanes[6:]] == [None, None]
+
+
+def test_a_lane_not_known_yet_shows_its_pace_with_one_mail_first(room: Room) -> None:
+    for _ in range(5):
+        room.take(mail("new@contoso.com"))
+    first = room.sending("new@contoso.com")
+    assert room.claim("new@contoso.com") is None
+
+    room.settle(first, ACCEPTED)
+
+    assert [room.claim("new@contoso.com") is not None for _ in range(5)] == [True] * 4 + [False]
+
+
+def test_new_lanes_find_a_hand_while_others_hang(room: Room) -> None:
+    for i in range(6):
+        room.take(mail(f"hanging{i}@contoso.com"))
+        room.sending(f"hanging{i}@contoso.com")
+        room.tick(3)  # long enough to be seen as slow
+
+    room.redis.srem(PREFIX + "hands:slow", *room.redis.srandmember(PREFIX + "hands:slow", 2))  # half, as later on
+    room.take(mail("new@contoso.com"))
+    assert room.claim("new@contoso.com") is not None
+
+
 def test_a_lane_known_to_be_quick_needs_no_such_hand_until_a_request_is_out_for_long(room: Room) -> None:
     room.take()
     room.send()
+    room.slow(*(f"slow{i}@contoso.com" for i in range(4)))
     for i in range(4):
         room.take(mail(f"slow{i}@contoso.com"))
         room.sending(f"slow{i}@contoso.com")
@@ -855,6 +910,7 @@ def test_a_lane_known_to_be_quick_needs_no_such_hand_until_a_request_is_out_for_
 
 def test_a_free_hand_goes_to_the_next_lane_when_the_first_has_nothing_left(room: Room) -> None:
     lanes = [f"slow{i}@contoso.com" for i in range(6)]
+    room.slow(*lanes)
     for lane in lanes[:4]:
         room.take(mail(lane))
     jobs = [room.sending(lane) for lane in lanes[:4]]

@@ -22,7 +22,7 @@ local function take(id, job, lane, cfg, token, lease)
   leave(id, job)
   to_claim(id, job, token, lease)
   redis.call('HINCRBY', of_lane('lane', lane), 'turn', 1)
-  if self.slow ~= '0' then redis.call('SADD', P .. 'slow', id) end
+  if pace_of(self) ~= 'quick' then redis.call('SADD', P .. 'hands:' .. pace_of(self), id) end
   if in_trouble(app) then redis.call('HSET', state_key('app', cfg.app), 'probe', id) end
 end
 

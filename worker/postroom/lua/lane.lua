@@ -36,18 +36,25 @@ local function first_later(lane)
   return tonumber(redis.call('ZRANGE', of_lane('later', lane), 0, 0, 'WITHSCORES')[2])
 end
 
--- Hands: lanes whose answers are slow, or not known yet, hold at most half of them together. `slow` is the set of
--- their claims, `slow:waiting` the lanes that wait for one of them to end.
+-- Hands: lanes whose answers are slow hold at most half of them together, and a quarter is kept for lanes that are
+-- known to be quick. A lane that is not known yet (`unknown`) shows its pace with one claim first. `hands:slow` and
+-- `hands:unknown` are the sets of their claims, `hands:waiting` the lanes that wait for one of them to end.
+local function pace_of(self) return self.slow == '1' and 'slow' or self.slow == '0' and 'quick' or 'unknown' end
+
 local function no_hand_for(self)
-  if self.slow == '0' then return false end
-  local half = math.max(1, math.floor(tonumber(redis.call('GET', P .. 'hands') or 8) / 2))
-  return redis.call('SCARD', P .. 'slow') >= half
+  local pace = pace_of(self)
+  if pace == 'quick' then return false end
+  local hands = tonumber(redis.call('GET', P .. 'hands') or 8)
+  local slow, unknown = redis.call('SCARD', P .. 'hands:slow'), redis.call('SCARD', P .. 'hands:unknown')
+  if pace == 'slow' then return slow >= math.max(1, math.floor(hands / 2)) end
+  return slow + unknown >= math.max(1, hands - math.max(1, math.floor(hands / 4)))
 end
 
 -- Until when the limits keep the head back; and how many could go at once.
 local function limited_until(lane, cfg, self, head)
   local at = now
-  local free = (in_trouble(self) and 1 or cfg.parallel) - redis.call('ZCARD', of_lane('claims', lane))
+  local most = (in_trouble(self) or pace_of(self) == 'unknown') and 1 or cfg.parallel
+  local free = most - redis.call('ZCARD', of_lane('claims', lane))
   local left, rate_ready = rate_left(lane, cfg)
   if left <= 0 and rate_ready > now then at = rate_ready
   elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
@@ -66,7 +73,7 @@ local function waits_for_others(lane, cfg, self, app)
     return paused and paused_until(app) or now + LOOK_AGAIN
   end
   if no_hand_for(self) then
-    redis.call('ZADD', P .. 'slow:waiting', 'NX', now, lane)
+    redis.call('ZADD', P .. 'hands:waiting', 'NX', now, lane)
     return now + LOOK_AGAIN
   end
   return now

@@ -23,6 +23,7 @@ end
 
 if job.phase == 'claimed' then
   if is_paused() then return {'wait'} end
+  if state_of('app', cfg.app).trouble_with == 'token' then went_well('app', cfg.app, job) end
   first_mark()
 elseif job.client_request_id == client_request_id then
   return {'marked', whole(now)}  -- asked again after a lost reply

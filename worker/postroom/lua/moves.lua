@@ -21,9 +21,9 @@ local function to_claim(id, job, token, lease)
   update(id, job, {place = 'claim', token = token, phase = 'claimed', since = now})
 end
 
-local function offer_slow_hand()
+local function offer_hand()
   for _ = 1, BATCH do
-    local lane = redis.call('ZPOPMIN', P .. 'slow:waiting')[1]
+    local lane = redis.call('ZPOPMIN', P .. 'hands:waiting')[1]
     if not lane or plan(lane, lane_settings(lane)) then return end
   end
 end
@@ -33,7 +33,7 @@ local function leave_claim(id, job)
   redis.call('SREM', of_lane('unmarked', job.lane), id)
   redis.call('ZREM', P .. 'leases', id)
   update(id, job, {token = '', phase = ''})
-  if redis.call('SREM', P .. 'slow', id) == 1 then offer_slow_hand() end
+  if redis.call('SREM', P .. 'hands:slow', id) + redis.call('SREM', P .. 'hands:unknown', id) > 0 then offer_hand() end
 end
 
 local function leave(id, job)

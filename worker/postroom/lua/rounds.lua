@@ -45,7 +45,7 @@ local function plan(lane, cfg)
   local at, can_go = outlook(lane, cfg)
   if not at then
     redis.call('ZREM', P .. 'lanes', lane)
-    redis.call('ZREM', P .. 'slow:waiting', lane)
+    redis.call('ZREM', P .. 'hands:waiting', lane)
     redis.call('SREM', state_key('app', cfg.app) .. ':waiting', lane)
   elseif at > now then
     redis.call('ZADD', P .. 'lanes', at, lane)

@@ -33,6 +33,10 @@ local function note_trouble(job)
   if move.own_wait then
     pause(move.pause_scope, name, now + move.pause_wait, move.pause_reason)
   elseif move.pause_scope then
+    -- trouble with tokens is over as soon as a token is there, which the mark shows
+    if move.pause_scope == 'app' then
+      redis.call('HSET', state_key('app', name), 'trouble_with', job.phase == 'claimed' and 'token' or 'graph')
+    end
     troubled(move.pause_scope, name, job, move.pause_wait, move.pause_longest, move.pause_reason)
   elseif failure then
     failed(lane, cfg.app, job)

@@ -84,7 +84,8 @@ end
 -- A lane whose request has been out for long is slow from now on, not only when the answer comes.
 local function notice_slow()
   for _, id in ipairs(due('leases', now + lease - SLOW)) do
-    local lane = redis.call('SADD', P .. 'slow', id) == 1 and redis.call('HGET', job_key(id), 'lane')
+    redis.call('SREM', P .. 'hands:unknown', id)
+    local lane = redis.call('SADD', P .. 'hands:slow', id) == 1 and redis.call('HGET', job_key(id), 'lane')
     if lane then redis.call('HSET', of_lane('lane', lane), 'slow', '1') end
   end
 end

@@ -41,7 +41,7 @@ local function wake_lanes_of(app)
 end
 
 local function end_trouble(scope, name)
-  redis.call('HDEL', state_key(scope, name), 'trouble', 'pause_until', 'pause_reason')
+  redis.call('HDEL', state_key(scope, name), 'trouble', 'trouble_with', 'pause_until', 'pause_reason')
   if scope == 'app' then wake_lanes_of(name) end
 end
 
