@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from postroom import demo as demonstration
-from postroom import logs, settings, show
+from postroom import settings, show
 from postroom.client import Client
 from postroom.connections import connect
 from postroom.errors import ConfigError, InvalidMail, PostroomError
@@ -93,6 +93,8 @@ def worker(processes: int, concurrency: int, pool: str) -> None:
     Several processes of few threads do more than one process of many. Stop with SIGTERM or Ctrl-C: each worker
     finishes the mail in hand. A second signal stops at once.
     """
+    from postroom import logs  # noqa: PLC0415 - takes longer than most commands
+
     found = _settings()
     if faults := found.worker_faults():
         raise ConfigError(faults)

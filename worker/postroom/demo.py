@@ -81,7 +81,7 @@ def dev(folder: Path) -> int:
     console, here = show.console(), Path("templates").resolve()
     templates = here if here.is_dir() else starter_templates()
     with _stoppable(console), _alone_in(folder), everything(folder.resolve(), templates, None) as place:
-        _write_settings(folder / "env", place.environment)
+        write_settings(folder / "env", place.environment)
         _tell(console, folder, templates, place)
         place.watch()
     return 0
@@ -229,7 +229,7 @@ def _first_line(process: "subprocess.Popen[bytes]", what: str) -> bytes:
 # What `postroom dev` tells.
 
 
-def _write_settings(file: Path, environment: Mapping[str, str]) -> None:
+def write_settings(file: Path, environment: Mapping[str, str]) -> None:
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
     file.write_text("".join(lines), encoding="utf-8")
 

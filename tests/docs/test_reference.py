@@ -1,0 +1,175 @@
+"""What the pages say of settings, commands, reasons, events and files is what there is, and all of it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from postroom import settings, verdicts
+from postroom.cli import main
+from postroom.job import Status
+from postroom.outcome import Answer
+from postroom.settings import App, Sender, Settings
+
+from .pages import PAGES, REFERENCE, ROOT, blocks, prose, rows
+
+SOURCE = ROOT / "worker/postroom"
+REDIS = {"POSTROOM_REDIS_URL": "redis://localhost"}
+NOTHING = "–"
+
+# Settings
+
+DOCUMENTED = {name: cells for name, cells in rows("docs/settings.md").items() if name.startswith("POSTROOM_")}
+FIELDS = {f"POSTROOM_{name.upper()}": name for name in Settings.model_fields if name not in {"apps", "senders"}}
+
+
+def test_every_setting_is_documented_and_nothing_else_is() -> None:
+    assert DOCUMENTED.keys() == {*FIELDS, "POSTROOM_CONFIG"}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_default_is_the_true_one(name: str) -> None:
+    told = DOCUMENTED[name][0].strip("`")
+    if told == "required":
+        assert Settings.model_fields[FIELDS[name]].is_required()
+        return
+    given = {} if told == NOTHING else {name: told}
+    default = getattr(settings.load(REDIS, ROOT / "none"), FIELDS[name])
+    assert getattr(settings.load(REDIS | given, ROOT / "none"), FIELDS[name]) == default
+    assert (default is None) == (told == NOTHING)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_example_is_a_right_value(name: str) -> None:
+    assert settings.load(REDIS | {name: DOCUMENTED[name][2].strip("`")}, ROOT / "none")
+
+
+def test_the_other_names_of_settings_are_documented() -> None:
+    page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    for name in [*settings.AZURE, *(secret.upper() for secret in settings.SECRETS)]:
+        assert f"`{name}`" in page
+
+
+def test_the_file_s_tables_are_documented() -> None:
+    senders, page = (
+        rows("docs/settings.md", "## postroom.toml"),
+        (ROOT / "docs/settings.md").read_text(encoding="utf-8"),
+    )
+    senders.pop("name")
+    assert senders.keys() == Sender.model_fields.keys()
+    for name, (default, _) in senders.items():
+        documented = None if default == NOTHING else default.strip("`")
+        assert (Sender.model_fields[name].default or None) == documented
+    apps = re.findall(r"`(\w+)`", page.partition("each as the `POSTROOM_` one of that name:")[2].partition(". ")[0])
+    assert set(apps) == App.model_fields.keys()
+
+
+def test_the_example_of_a_file_is_right_and_shows_every_setting_of_a_sender(tmp_path: Path) -> None:
+    for name in ("hr.pfx", "hr.password"):
+        (tmp_path / name).write_text("sesame")
+    example = next(block.code for block in blocks(ROOT / "docs/settings.md") if block.language == "toml")
+    (tmp_path / "postroom.toml").write_text(example.replace("/run/secrets", str(tmp_path)), encoding="utf-8")
+
+    found = settings.load(REDIS | {"POSTROOM_CONFIG": "postroom.toml"}, tmp_path)
+
+    assert {name for sender in found.senders.values() for name in sender.model_fields_set} == Sender.model_fields.keys()
+    assert all(not list(app.faults("{}")) for name, app in found.all_apps.items() if name != "default")
+
+
+def test_no_page_names_a_setting_that_there_is_not() -> None:
+    right = {*FIELDS, "POSTROOM_CONFIG", *(f"POSTROOM_{name.upper()}_FILE" for name in settings.SECRETS)}
+    assert set(re.findall(r"\bPOSTROOM_[A-Z_]+\b", REFERENCE)) - right <= {"POSTROOM_SERVICE_HOST", "POSTROOM_"}
+
+
+# Commands
+
+COMMANDS = dict(main.commands)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help_and_is_on_a_page(name: str) -> None:
+    assert COMMANDS[name].help
+    assert f"postroom {name}" in REFERENCE
+    for parameter in COMMANDS[name].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+            assert re.search(rf"[` ]{parameter.opts[0]}\b", REFERENCE), parameter.opts[0]
+
+
+def test_every_command_that_is_named_exists() -> None:
+    assert set(re.findall(r"(?:`|\$ |\n)postroom ([a-z]+)", REFERENCE)) <= COMMANDS.keys()
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|\$ )make ([a-z-]+)", REFERENCE)) <= targets
+
+
+# States, reasons, events
+
+
+def reasons_of_verdicts() -> Iterator[str]:
+    """What an answer can mean, by asking each verdict of the tables."""
+    for verdict in [*verdicts._BY_CODE.values(), *verdicts._BY_STATUS.values(), *verdicts._ENTRA.values()]:
+        for asked in (None, 1.0):
+            if reason := getattr(verdict(Answer(), asked), "reason", None):
+                yield reason
+
+
+def reasons_in_code() -> Iterator[str]:
+    """What is written as a reason elsewhere, in Python and in Lua."""
+    python = re.compile(
+        r'reason="(\w+)"|_(?:held|refused|deferred|unknown)\("(\w+)"|or "(token_refused)"|, "(\w+)", str\('
+    )
+    lua = re.compile(
+        r"(?:finish|set_status)\(id, job, '\w+', (?:job\.in_doubt and '(\w+)' or )?'(\w+)'\)|reason = '(\w+)'"
+    )
+    for pattern, files in ((python, SOURCE.glob("*.py")), (lua, SOURCE.glob("lua/*.lua"))):
+        for file in files:
+            for found in pattern.findall(file.read_text(encoding="utf-8")):
+                yield from (reason for reason in found if reason)
+
+
+def test_every_reason_has_its_meaning_on_the_page() -> None:
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`([a-z_0-9]+)`", page))
+    assert {*reasons_of_verdicts(), *reasons_in_code()} - told == set()
+
+
+def test_every_state_has_its_meaning_on_the_page() -> None:
+    assert rows("docs/operations.md", "## States").keys() == {"state", *Status}
+
+
+def test_every_event_has_its_meaning_on_the_page() -> None:
+    told = {event for row in rows("docs/operations.md", "## Logs") for event in re.findall(r"[a-z]+\.[a-z]+", row)}
+    code = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("*.py"))
+    moves = {"mail.accepted", "mail.deferred", "mail.dead"}
+    assert told == {*re.findall(r'emit\(\s*"([a-z.]+)"', code), *moves, "claim.lost"}
+
+
+# Files and links
+
+
+def test_the_tree_names_every_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    tree = set(re.findall(r"\w+", text.partition("## The tree")[2].partition("```\n")[2].partition("```")[0]))
+    modules = {file.stem for file in SOURCE.glob("*.py")} - {"__init__"}
+    assert modules - tree == set()
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if not link.startswith("https://"):
+                file, _, anchor = link.partition("#")
+                target = (page.parent / file) if file else page
+                assert target.exists(), (page.name, link)
+                assert not anchor or anchor in anchors(target), (page.name, link)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
