@@ -350,6 +350,25 @@ def test_a_job_too_large_for_the_rest_of_the_budget_keeps_the_head_of_the_line(r
     assert [room.send(), room.send()] == [large, small]
 
 
+def test_recipients_of_a_claim_that_is_not_marked_yet_are_reserved(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, daily_recipients=10)})
+    room.take(mail(to=6))
+    room.take(mail(to=5))
+    room.held()
+
+    assert room.claim() is None
+
+
+def test_recipients_stay_spent_for_a_whole_day(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, daily_recipients=1)})
+    room.take()
+    room.send()
+    room.take()
+    room.jump(86_399)
+
+    assert room.claim() is None
+
+
 def test_a_high_job_that_fits_is_not_kept_back_by_one_that_does_not(room: Room) -> None:
     room.publish(lanes={SENDER: replace(FREE, daily_recipients=10)})
     room.take(mail(to=6))
@@ -573,6 +592,14 @@ def test_a_pause_that_an_operator_ends_early_wakes_every_lane_of_the_app(room: R
     assert room.claim("m149@contoso.com") is not None
 
 
+def test_a_lane_s_pause_that_an_operator_ends_early_asks_for_a_round_at_once(room: Room) -> None:
+    room.ledger.pause("lane", SENDER, 3600, "maintenance", now=room.now)
+    room.take()
+
+    assert room.ledger.pause("lane", SENDER, 0, "", now=room.now) <= room.at(0)
+    assert room.rounds() == [SENDER]
+
+
 def test_an_operator_s_pause_is_no_trouble_and_all_slots_go_on_after_it(room: Room) -> None:
     room.ledger.pause("lane", SENDER, 10, "maintenance", now=room.now)
     for _ in range(4):
@@ -622,6 +649,17 @@ def test_a_claim_lost_before_the_mark_is_put_back_and_costs_no_attempt(room: Roo
     assert room.mark(lost) == "void"
     room.tick(2)
     assert room.held().attempts == 0
+
+
+def test_a_round_that_lost_its_claim_to_another_marks_and_settles_nothing(room: Room) -> None:
+    room.take()
+    lost = room.held()
+    room.tick(64)
+    other = room.held()
+
+    assert room.mark(lost) == "void"
+    assert not room.settle(lost, BUSY)
+    assert room.mark(other) == "marked"
 
 
 def test_a_claim_lost_after_the_mark_is_in_doubt(room: Room) -> None:
