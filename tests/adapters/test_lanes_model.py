@@ -577,7 +577,7 @@ def test_whatever_happens_the_lanes_keep_their_promises(server: str) -> None:
     run_state_machine_as_test(
         type("LanesHere", (Lanes,), {"url": server}),
         settings=settings(
-            max_examples=3000 if LONG else 40,
+            max_examples=3000 if LONG else 30,
             stateful_step_count=120 if LONG else 50,
             deadline=None,
             print_blob=True,
