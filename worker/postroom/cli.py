@@ -36,6 +36,10 @@ class _Group(click.Group):
             _fail(2, "This cannot be sent:", *(f"  {fault}" for fault in error.faults))
         except PostroomError as error:
             _fail(1, str(error))
+        except OSError as error:
+            if error.filename is None:  # a closed pipe, for instance, which click sees to
+                raise
+            _fail(1, f"{error.filename}: {error.strerror}")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,7 +55,10 @@ def main() -> None:
 
 @main.command()
 def demo() -> None:
-    """Show the whole way of a few mails, with everything started on free ports and stopped again."""
+    """Show the way of a few mails through it all.
+
+    Starts a Redis, the sandbox and a worker on free ports, and stops them again.
+    """
     sys.exit(demonstration.demo())
 
 
@@ -64,9 +71,10 @@ def demo() -> None:
     help="Where jobs and the sandbox's CA are kept.",
 )
 def dev(folder: Path) -> None:
-    """Start a Redis, the sandbox and a worker, tell how to use them, and stay up until Ctrl-C.
+    """Keep a whole mail room up on this machine, until Ctrl-C.
 
-    Their settings are written to FOLDER/env. Templates are taken from ./templates, or else the starter templates.
+    Starts a Redis, the sandbox and a worker, and tells how to use them. Their settings are written to FOLDER/env.
+    Templates are taken from ./templates, or else the starter templates.
     """
     sys.exit(demonstration.dev(folder))
 
@@ -119,9 +127,9 @@ def sandbox(
     faults: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Serve the local stand-in for Entra and Graph, with an inbox to look at, until Ctrl-C.
+    """Serve the stand-in for Entra and Graph, until Ctrl-C.
 
-    Prints the settings that lead a worker to it.
+    It has an inbox page to look at. Prints the settings that lead a worker to it.
     """
     try:
         from postroom.sandbox import SandboxAddress, SandboxOptions, serve  # noqa: PLC0415 - an extra
@@ -146,7 +154,7 @@ def sandbox(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--fault") from None
     except OSError as error:
-        _fail(1, str(error.strerror or error))
+        _fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
 
 
 @main.command()
@@ -261,7 +269,10 @@ def jobs(wanted: str | None, to: str | None, batch: str | None, sender: str | No
 @click.argument("job_ids", nargs=-1, required=True, metavar="ID…")
 @JSON
 def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs that have not been sent yet; exit 1 if it is too late for one."""
+    """Cancel jobs that have not been sent yet.
+
+    Exit 1 if it is too late for one of them.
+    """
     client, ended, failed = Client.from_env(), [], False
     for job_id in job_ids:
         try:

@@ -238,7 +238,7 @@ def _tell(console: Console, folder: Path, templates: Path, place: Place) -> None
     content = "--template welcome --var name=Ann" if (templates / "welcome").is_dir() else "--subject Hello --text Hi"
     commands = [f". {shlex.quote(str(folder / 'env'))}", f"postroom send --to you@contoso.com {content} --wait"]
     if sys.prefix != sys.base_prefix:
-        commands.insert(0, f". {shlex.quote(os.path.relpath(sys.prefix))}/bin/activate")
+        commands.insert(0, f". {shlex.quote(min(os.path.relpath(sys.prefix), sys.prefix, key=len))}/bin/activate")
     console.print(f"[bold]Inbox[/]      {place.sandbox['inbox_url']}  [dim](it signs its certificate itself)[/]")
     console.print(f"[bold]Templates[/]  {templates}", soft_wrap=True)
     console.print(f"[bold]Kept in[/]    {folder.resolve()}\n", soft_wrap=True)
