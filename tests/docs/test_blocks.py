@@ -34,7 +34,7 @@ def run(page: Path, language: str, folder: Path, environment: dict[str, str]) ->
         return ""
     file = folder / f"{page.stem}.{language}"
     file.write_text(text, encoding="utf-8")
-    interpreter = [sys.executable] if language == "python" else ["bash", "-euo", "pipefail"]
+    interpreter = [sys.executable] if language == "python" else ["bash", "-xeuo", "pipefail"]
     done = subprocess.run(
         [*interpreter, file.name],
         cwd=folder,
