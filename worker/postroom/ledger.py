@@ -105,7 +105,7 @@ class Ledger:
         return _claimed(self._run("claim", now, lane, token, _ms(lease_s)), token)
 
     def mark(self, job: Job, client_request_id: str, lease_s: float, now: int | None = None) -> str:
-        """Directly before a request: "marked", "void" (the claim is lost: post nothing) or "wait" (a pause, or no rate).
+        """Directly before a request: "marked", "void" (the claim is lost: post nothing) or "wait" (paused, or no rate).
 
         Renews the lease. A further request of the same attempt is marked again with its own id.
         """
