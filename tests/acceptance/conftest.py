@@ -23,7 +23,7 @@ from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
 
 SENDER = "noreply@contoso.com"
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 
 
 @dataclass
