@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import pytest
 import redis
 from celery import Celery
@@ -83,6 +84,13 @@ class Room:
         except subprocess.TimeoutExpired:
             os.killpg(worker.pid, signal.SIGKILL)
             raise
+
+    def kill(self) -> None:
+        """SIGKILL for the last worker started, its supervisor and its children at once."""
+        supervisor = psutil.Process(self.workers[-1].pid)
+        for process in [supervisor, *supervisor.children(recursive=True)]:
+            process.kill()
+        self.workers[-1].wait()
 
     def postroom(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         """Runs a command to its end."""

@@ -71,7 +71,7 @@ def test_a_worker_killed_while_it_posts_leaves_an_unknown_outcome_and_no_lost_ma
     room.start_worker("--processes", "1", "--concurrency", "2", celery=False)
     in_hand = client.send(a_mail()).id
     until(lambda: in_flight(room), "the request to arrive")
-    kill_hard(room)
+    room.kill()
     room.sandbox.remove_fault(hang)
 
     room.start_worker("--processes", "1", "--concurrency", "2")
@@ -166,11 +166,3 @@ def backlog(client: Client, room: Room, count: int) -> None:
 def in_flight(room: Room) -> int:
     """Requests that the sandbox has and has not answered."""
     return sum(mailbox["in_flight"] for mailbox in room.sandbox.stats()["mailboxes"].values())
-
-
-def kill_hard(room: Room) -> None:
-    """SIGKILL for the supervisor and its workers at once."""
-    supervisor = psutil.Process(room.workers[-1].pid)
-    for process in [supervisor, *supervisor.children(recursive=True)]:
-        process.kill()
-    room.workers[-1].wait()

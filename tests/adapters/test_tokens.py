@@ -30,6 +30,7 @@ from postroom.tokens import (
     Token,
     Tokens,
     check_credential,
+    ends_soon,
 )
 
 from .tls import Peer, Servers, all_servers, json_answer, serve
@@ -497,7 +498,6 @@ def test_a_certificate_that_cannot_be_used_is_named(
     ("ends_in", "fault"),
     [
         (timedelta(days=-1), "the certificate expired on 2026-11-21; register a new one in Entra"),
-        (timedelta(days=12), "the certificate expires on 2026-12-04, in 12 days"),
         (timedelta(days=400), "the certificate is valid only from 2026-12-27 on"),
     ],
 )
@@ -506,6 +506,19 @@ def test_a_certificates_dates_are_checked(tmp_path: Path, ends_in: timedelta, fa
     path.write_bytes(pfx(b"pass", ends=NOW + ends_in))
     credential = Certificate(path, password="pass")
     assert check_credential(replace(IDENTITY, credential=credential), NOW) == [f"{path}: {fault}"]
+
+
+def test_a_certificate_that_ends_soon_is_no_fault_but_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "app.pfx"
+    path.write_bytes(pfx(b"pass", ends=NOW + timedelta(days=12)))
+    soon = replace(IDENTITY, credential=Certificate(path, password="pass"))
+    path.with_name("long.pfx").write_bytes(pfx(b"pass", ends=NOW + timedelta(days=90)))
+    late = replace(IDENTITY, credential=Certificate(path.with_name("long.pfx"), password="pass"))
+
+    assert check_credential(soon, NOW) == []
+    assert ends_soon(soon, NOW) == f"{path}: the certificate expires on 2026-12-04, in 12 days"
+    assert ends_soon(late, NOW) is None
+    assert ends_soon(replace(IDENTITY, credential=Secret("s")), NOW) is None
 
 
 def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -> None:

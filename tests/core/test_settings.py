@@ -88,6 +88,18 @@ def test_a_dotenv_file_fills_in_what_the_environment_leaves_open(tmp_path: Path)
     assert (found.redis_url, found.sender) == ("redis://environment", "a@b.de")
 
 
+def test_a_fault_in_the_dotenv_file_says_where_it_stands(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("POSTROOM_REDISS_URL=x\n")
+
+    assert faults(REDIS, tmp_path) == ["POSTROOM_REDISS_URL is not a setting (POSTROOM_REDIS_URL?) (in .env)"]
+
+
+def test_postroom_toml_is_read_where_it_lies_without_being_named(tmp_path: Path) -> None:
+    (tmp_path / "postroom.toml").write_text('[senders."a@b.de"]\nparallel = 1\n')
+
+    assert [sender.parallel for sender in load(REDIS, tmp_path).senders.values()] == [1]
+
+
 def test_azures_own_names_are_understood_and_ours_win() -> None:
     azure = {
         "AZURE_TENANT_ID": "azure",

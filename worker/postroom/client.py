@@ -119,4 +119,4 @@ class Client:
 
 def batch_key(batch: str, mail: Mail) -> str:
     """The key that makes running a batch again harmless."""
-    return f"{batch}/{hashlib.sha256(mail.to_json().encode()).hexdigest()}"
+    return f"{batch}/{hashlib.sha256(mail.to_json().encode()).hexdigest()[:32]}"

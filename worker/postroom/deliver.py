@@ -124,7 +124,10 @@ def post(job: Job, request: GraphRequest, token: Token, graph: Graph, office: Of
         case "void":
             raise ClaimLost
         case "wait":
-            return Throttled(wait_s=1.0, answer=Answer(detail="no rate left for a second request"))
+            return Throttled(
+                wait_s=1.0,
+                answer=Answer(detail="the lane was paused meanwhile, or has no rate left for a second request"),
+            )
 
     def lease_leaves_room() -> None:
         if office.monotonic() + office.deadline_s > marked_at + office.lease_s:

@@ -32,7 +32,11 @@ def ensure(folder: Path, timeout_s: float = 15.0) -> str:
     socket = folder / "redis.sock"
     if len(str(socket)) > _LONGEST_SOCKET_PATH:
         raise ConfigError(f"POSTROOM_REDIS_URL: the path {folder} is too long for a unix socket; use a shorter one")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / "lock").touch()
+    except OSError as error:
+        raise ConfigError(f"POSTROOM_REDIS_URL: cannot use the folder {folder} ({error.strerror})") from None
     url = f"unix://{socket}"
     if not _answers(url):
         with _locked(folder / "lock"):

@@ -161,13 +161,7 @@ class Ledger:
             **{f"lane:{lane}": limits.to_json() for lane, limits in rules.lanes.items()},
             **{f"alias:{address}": lane for address, lane in rules.aliases.items()},
         }
-        with _unavailable():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.delete(PREFIX + "config")
-            pipe.hset(PREFIX + "config", mapping=fields)
-            # a lane that waits by the old rules may go by the new ones
-            pipe.zunionstore(PREFIX + "lanes", {PREFIX + "lanes": 0})
-            pipe.execute()
+        self._run("publish", None, json.dumps(fields))
 
     def mirror(self, job_id: str, shown_as: str, now: int | None = None) -> None:
         """Makes the result of `job_id` appear under `shown_as` too (a Celery task id whose key was known already)."""
@@ -389,6 +383,7 @@ _SCRIPTS = {
     "tick": _load("tick"),
     "cancel": _load("cancel"),
     "pause": _load("pause"),
+    "publish": _load("publish"),
     "mirror": _load("mirror"),
     "result_due": _load("result_due"),
     "result_stored": _load("result_stored"),

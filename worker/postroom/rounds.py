@@ -84,7 +84,8 @@ def attempt(job: Job, desk: Desk) -> Outcome | None:
 def _settle(job: Job, move: Move, outcome: Outcome, took_ms: int, *, slice_over: bool, desk: Desk) -> Job | None:
     """Records the move however long Redis is away, for a 202 that is not recorded would be sent again."""
     wait = 0.05
-    next_token = desk.office.new_id()
+    # Decided once: a repeated call whose first reply was lost must find the claim that the first one made.
+    next_token = "" if desk.stopping() else desk.office.new_id()
     while True:
         try:
             recorded, following = desk.ledger.settle(
@@ -92,7 +93,7 @@ def _settle(job: Job, move: Move, outcome: Outcome, took_ms: int, *, slice_over:
                 move,
                 outcome,
                 took_ms,
-                next_token="" if desk.stopping() else next_token,
+                next_token=next_token,
                 lease_s=desk.office.lease_s,
                 slice_over=slice_over,
             )

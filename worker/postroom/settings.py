@@ -236,11 +236,12 @@ class Settings(App, Limits):
 
 
 def load(environ: Mapping[str, str], folder: Path) -> Settings:
-    """The settings of this environment; `.env` and a relative POSTROOM_CONFIG are looked for in `folder`."""
-    given = {**{k: v for k, v in dotenv_values(folder / ".env").items() if v is not None}, **environ}
+    """The settings of this environment; `.env`, `postroom.toml` or a relative POSTROOM_CONFIG stand in `folder`."""
+    dotenv = {name: value for name, value in dotenv_values(folder / ".env").items() if value is not None}
     faults: list[str] = []
-    values: dict[str, Any] = dict(_from_environment(given, faults))
-    config = values.pop("config", None)
+    values: dict[str, Any] = dict(_from_environment({**dotenv, **environ}, faults))
+    faults = [f"{fault} (in .env)" if fault.split()[0].rstrip(":") in dotenv else fault for fault in faults]
+    config = values.pop("config", "postroom.toml" if (folder / "postroom.toml").is_file() else None)
     values |= dict(_from_file(folder / config if config else None, faults))
     try:
         settings = Settings.model_validate(values)
@@ -313,6 +314,6 @@ def _by_name(error: ValidationError) -> Iterator[str]:
                 message = "is not a setting" + (f" ({near[0]}?)" if near else "")
             yield f"{name}: {message}"
         elif fault["type"] == "missing":
-            yield f"{PREFIX}{where[0].upper()} is missing; for a first try: embedded:.postroom"
+            yield f"{PREFIX}{where[0].upper()} is missing (redis://localhost:6379/0 is one; `postroom dev` starts one)"
         else:
             yield f"{PREFIX}{where[0].upper()}: {message}"

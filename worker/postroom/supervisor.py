@@ -65,7 +65,7 @@ def _start_due(children: list[_Child], concurrency: int, pool: str) -> None:
 
 def _start(number: int, concurrency: int, pool: str) -> "subprocess.Popen[bytes]":
     command = [
-        *(sys.executable, "-m", "celery", "-A", "postroom.tasks", "worker"),
+        *(sys.executable, "-m", "celery", "--quiet", "-A", "postroom.tasks", "worker"),
         *("--pool", pool, "--concurrency", str(concurrency), "--hostname", f"postroom{number}@%h"),
         *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]

@@ -9,11 +9,12 @@ import os
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, SecurityWarning
 from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
 from kombu.utils.scheduling import sorted_cycle
@@ -32,6 +33,9 @@ class HighFirst(sorted_cycle):
     def consume(self, n: int) -> list[str]:
         return sorted(self.items[:n], reverse=True)
 
+
+# It warns root of unpickling strangers' messages; we accept JSON only.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 found = settings.load(os.environ, Path.cwd())
 _urls, _results = wiring.celery_place(found)

@@ -150,7 +150,7 @@ class Tokens:
 
 
 def check_credential(identity: Identity, now: datetime) -> list[str]:
-    """What is wrong with the identity's credential as far as its files tell; also if a certificate ends soon."""
+    """What is wrong with the identity's credential, as far as its files tell."""
     match identity.credential:
         case Secret(value) if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
             return ["the client secret looks like a secret's ID; Entra needs its value"]
@@ -159,6 +159,16 @@ def check_credential(identity: Identity, now: datetime) -> list[str]:
         case Certificate() | FederatedToken():
             return _faults_in_files(identity.credential, now)
     return []
+
+
+def ends_soon(identity: Identity, now: datetime) -> str | None:
+    """A warning if the identity's certificate ends within a month. Its files must be in order (`check_credential`)."""
+    if not isinstance(identity.credential, Certificate):
+        return None
+    ends = _key_and_certificate(identity.credential)[1].not_valid_after_utc
+    if ends - now >= EXPIRES_SOON:
+        return None
+    return f"{identity.credential.path}: the certificate expires on {ends:%Y-%m-%d}, in {(ends - now).days} days"
 
 
 class _CredentialFault(Exception):
@@ -178,9 +188,6 @@ def _faults_in_files(credential: Certificate | FederatedToken, now: datetime) ->
         return [f"{credential.path}: the certificate is valid only from {starts:%Y-%m-%d} on"]
     if now >= ends:
         return [f"{credential.path}: the certificate expired on {ends:%Y-%m-%d}; register a new one in Entra"]
-    if ends - now < EXPIRES_SOON:
-        days = (ends - now).days
-        return [f"{credential.path}: the certificate expires on {ends:%Y-%m-%d}, in {days} days"]
     return []
 
 

@@ -27,6 +27,7 @@ from postroom.tokens import (
     Secret,
     Tokens,
     check_credential,
+    ends_soon,
 )
 
 WORKER_TIMEOUT_S = 5.0
@@ -151,8 +152,11 @@ def check(found: Settings, now: datetime) -> tuple[list[str], list[str]]:
         if app.kind is None or list(app.faults("{}")):
             continue
         who = identity(app)
-        faults += [f"app {name}: {fault}" for fault in check_credential(who, now)]
         facts.append(f"app {name}: {app.kind.value} of client {who.client_id or '(system)'} at {who.authority_url}")
+        if wrong := check_credential(who, now):
+            faults += [f"app {name}: {fault}" for fault in wrong]
+        elif warning := ends_soon(who, now):
+            facts.append(f"app {name}: WARNING {warning}")
     for sender, given in found.senders.items():
         facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}")
     names = Templates(found.templates).names() if found.templates.is_dir() else []

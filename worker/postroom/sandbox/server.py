@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import tempfile
@@ -69,7 +70,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        message = f"the sandbox cannot listen on {host}:{port}: {error.strerror}; --port 0 takes a free port"
+        message = (
+            f"the sandbox cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; --port 0 takes a free port"
+        )
         raise OSError(error.errno, message) from error
 
 

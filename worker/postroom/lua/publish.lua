@@ -1,0 +1,7 @@
+-- Makes these settings of the workers the ones that every script goes by.
+-- ARGV: now, JSON of names and values
+redis.call('DEL', P .. 'config')
+for name, value in pairs(cjson.decode(ARGV[2])) do redis.call('HSET', P .. 'config', name, value) end
+-- a lane that waits by the old rules may go by the new ones
+redis.call('ZUNIONSTORE', P .. 'lanes', 1, P .. 'lanes', 'WEIGHTS', 0)
+return {'published'}
