@@ -154,6 +154,19 @@ def test_a_certificate_serves_as_well_as_a_secret(open_room: OpenRoom, tmp_path:
     assert room.settled(room.client().send(a_mail()).id).status is Status.ACCEPTED
 
 
+def test_a_wrong_secret_kills_no_mail_and_after_the_repair_it_flows_by_itself(room: Room) -> None:
+    room.sandbox.set_secrets("another one")
+    room.start_worker()
+    job_id = room.client().send(a_mail()).id
+    held = until(lambda: room.client().status(job_id).attempts, "the refusal")[0]
+    assert (held.outcome, held.graph_code) == ("held", "AADSTS7000215")
+    assert room.client().status(job_id).pause_reason == "invalid_client_secret"
+
+    room.sandbox.set_secrets(room.address.client_secret)
+
+    assert room.settled(job_id).status is Status.ACCEPTED
+
+
 def test_a_template_with_a_typo_is_a_dead_letter_that_names_file_and_line(room: Room) -> None:
     templates = room.folder / "templates" / "broken"
     templates.mkdir(parents=True)

@@ -1237,3 +1237,14 @@ def fill(room: Room, count: int) -> int:
         pipe.evalsha(_SHAS["take_in"], 0, room.now, *_intake(job_id, a_mail, f"news/{i:032x}", "news"))
     pipe.execute()
     return len(a_mail.to_json())
+
+
+def test_a_job_that_waits_behind_its_app_says_until_when_and_why(room: Room) -> None:
+    room.take()
+    behind = room.take(mail(OTHER))
+    room.settle(room.held(), NO_TOKEN)
+
+    found = room.ledger.read(behind, now=room.now)
+
+    assert (found.status, found.pause_reason) == ("queued", "invalid_client_secret")
+    assert found.paused_until is not None

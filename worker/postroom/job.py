@@ -67,13 +67,17 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What became of a job so far. HTTP status, Graph code and request-id are those of the last attempt."""
+    """What became of a job so far. HTTP status, Graph code and request-id are those of the last attempt.
+
+    While it waits, `paused_until` and `pause_reason` tell what keeps its whole lane or app waiting (not in lists).
+    """
 
     id: str
     status: Status
     reason: str | None
     next_at: datetime | None
     sender: str
+    lane: str
     batch: str | None
     priority: Priority
     key: str | None
@@ -86,6 +90,8 @@ class Delivery:
     scheduled_at: datetime | None
     expires_at: datetime | None
     ended_at: datetime | None
+    paused_until: datetime | None = None
+    pause_reason: str | None = None
 
     @classmethod
     def from_record(cls, job_id: str, record: Mapping[str, str], attempts: list[Attempt]) -> "Delivery":
@@ -96,6 +102,7 @@ class Delivery:
             reason=record.get("reason") or None,
             next_at=_time(record.get("next_at")),
             sender=record["sender"],
+            lane=record["lane"],
             batch=record.get("batch") or None,
             priority=Priority(record["priority"]),
             key=record.get("key") or None,

@@ -8,7 +8,7 @@ again with the same arguments, so a reply that was lost on the way is asked for 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, Protocol
@@ -182,12 +182,17 @@ class Ledger:
 
     # Reading.
 
-    def read(self, job_id: str) -> Delivery:
+    def read(self, job_id: str, now: int | None = None) -> Delivery:
         """What became of this job so far. UnknownJob if there is none."""
         found = next(iter(self.read_many([job_id])), None)
         if found is None:
             raise UnknownJob(job_id)
-        return found
+        if found.status not in (Status.QUEUED, Status.DEFERRED):
+            return found
+        pause = self._run("paused", now, found.lane)
+        if not pause:
+            return found
+        return replace(found, paused_until=moment(int(pause[0])), pause_reason=pause[1].decode())
 
     def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
         """Those of the jobs that there are, in the order asked for."""
@@ -383,6 +388,7 @@ _SCRIPTS = {
     "tick": _load("tick"),
     "cancel": _load("cancel"),
     "pause": _load("pause"),
+    "paused": _load("paused"),
     "publish": _load("publish"),
     "mirror": _load("mirror"),
     "result_due": _load("result_due"),

@@ -88,6 +88,7 @@ def job(one: Delivery) -> RenderableType:
         ("taken in", _time(one.created_at)),
         ("scheduled", _time(one.scheduled_at)),
         ("expires", _time(one.expires_at)),
+        ("paused", f"until {_time(one.paused_until)}: {one.pause_reason}" if one.paused_until else None),
         ("next try", _time(one.next_at)),
         ("ended", _time(one.ended_at)),
     ):
