@@ -43,6 +43,7 @@ def delivery(*attempts: Attempt) -> Delivery:
         "reason": "held",
         "next_at": "1764000000000",
         "sender": "noreply@contoso.com",
+        "lane": "noreply@contoso.com",
         "priority": Priority.NORMAL,
         "recipients": "1",
         "created": "1763800000000",

@@ -102,7 +102,7 @@ class Delivery:
             reason=record.get("reason") or None,
             next_at=_time(record.get("next_at")),
             sender=record["sender"],
-            lane=record.get("lane") or record["sender"],
+            lane=record["lane"],
             batch=record.get("batch") or None,
             priority=Priority(record["priority"]),
             key=record.get("key") or None,
