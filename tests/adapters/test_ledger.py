@@ -18,7 +18,7 @@ from celery.result import AsyncResult
 from postroom import embedded
 from postroom.connections import celery_urls, connect
 from postroom.errors import InvalidMail, KeyConflict, MailDead, MailExpired, TooLate, Unavailable, UnknownJob
-from postroom.job import Delivery, Job, Receipt
+from postroom.job import Delivery, Job, Receipt, Status
 from postroom.ledger import _SHAS, PREFIX, LaneLimits, Ledger, Rules, _intake, recipient_token
 from postroom.mail import Mail
 from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
@@ -225,7 +225,7 @@ def test_a_mail_that_cannot_exist_is_a_dead_letter_with_the_reason(room: Room) -
 def test_a_job_for_500_recipients_is_found_by_each_and_swept_from_each(room: Room) -> None:
     job_id = room.take(mail(to=500))
 
-    assert room.ledger.find(None, "ann499@contoso.com", None, None, 5)[0].id == job_id
+    assert room.ledger.find(to="ann499@contoso.com", limit=5)[0].id == job_id
     room.send()
     room.jump(3601)
     room.tick()
@@ -1111,9 +1111,25 @@ def test_a_record_deleted_by_hand_does_not_stop_the_clock(room: Room) -> None:
 def test_a_recipient_is_found_without_an_address_in_any_key(room: Room) -> None:
     job_id = room.take(mail(to=2))
 
-    assert [found.id for found in room.ledger.find(None, "ANN1@contoso.com", None, None, 5)] == [job_id]
+    assert [found.id for found in room.ledger.find(to="ANN1@contoso.com", limit=5)] == [job_id]
     assert not [key for key in room.redis.scan_iter() if b"ann" in key]
     assert len(recipient_token("ann@contoso.com")) == 16
+
+
+def test_a_job_is_found_by_each_thing_that_is_known_of_it(room: Room) -> None:
+    wanted = room.take(mail(to=1), key="order/1", batch="november")
+    room.take(mail(OTHER, to=2), key="order/2", batch="december")
+
+    for filters in (
+        {"key": "order/1"},
+        {"batch": "november"},
+        {"sender": SENDER},
+        {"status": Status.QUEUED, "sender": SENDER},
+        {"to": "ann0@contoso.com", "batch": "november"},
+    ):
+        assert [found.id for found in room.ledger.find(**filters, limit=5)] == [wanted]
+    assert room.ledger.find(key="order/1", sender=OTHER, limit=5) == []
+    assert room.ledger.find(key="order/3", limit=5) == []
 
 
 # Redis itself.

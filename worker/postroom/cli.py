@@ -250,13 +250,12 @@ def status(job_id: str, as_json: bool) -> None:
 @click.option("--to", help="Only those to this address.")
 @click.option("--batch", help="Only those of this batch.")
 @click.option("--sender", help="Only those from this address.")
+@click.option("--key", help="Only the one with this idempotency key.")
 @click.option("--limit", type=click.IntRange(1, 10000), default=25, show_default=True, help="At most so many.")
 @JSON
-def jobs(wanted: str | None, to: str | None, batch: str | None, sender: str | None, limit: int, as_json: bool) -> None:
+def jobs(wanted: str | None, as_json: bool, **filters: Any) -> None:
     """List the newest jobs that fit."""
-    found = Client.from_env().find(
-        status=Status(wanted) if wanted else None, to=to, batch=batch, sender=sender, limit=limit
-    )
+    found = Client.from_env().find(status=Status(wanted) if wanted else None, **filters)
     if as_json:
         click.echo(show.as_json(found))
     elif found:
@@ -301,7 +300,7 @@ def check(with_redis: bool, producer: bool) -> None:
         if faults:
             raise ConfigError(faults)
     if with_redis:
-        Ledger(connect(found.redis_url, timeout_s=3.0, name="postroom-check")).find(None, None, None, None, 1)
+        Ledger(connect(found.redis_url, timeout_s=3.0, name="postroom-check")).find(limit=1)
         facts.append("Redis answers.")
     for fact in facts:
         click.echo(fact)

@@ -111,10 +111,12 @@ class Client:
         to: str | None = None,
         batch: str | None = None,
         sender: str | None = None,
+        key: str | None = None,
         limit: int = 50,
     ) -> list[Delivery]:
         """The newest jobs that fit all that is given."""
-        return self._ledger.find(status, to, batch, sender and sender.casefold(), limit)
+        sender = sender and sender.casefold()
+        return self._ledger.find(status=status, to=to, batch=batch, sender=sender, key=key, limit=limit)
 
 
 def batch_key(batch: str, mail: Mail) -> str:

@@ -29,6 +29,7 @@ class Connection(Protocol):
 
     def evalsha(self, sha: str, numkeys: int, *args: Any) -> Any: ...
     def script_load(self, script: str) -> Any: ...
+    def hget(self, name: str, key: str) -> Any: ...
     def pipeline(self, transaction: bool = ...) -> Any: ...
 
 
@@ -208,20 +209,35 @@ class Ledger:
                 yield Delivery.from_record(job_id, fields, [_attempt(text) for text in attempts])
 
     def find(
-        self, status: Status | None, to: str | None, batch: str | None, sender: str | None, limit: int
+        self,
+        *,
+        status: Status | None = None,
+        to: str | None = None,
+        batch: str | None = None,
+        sender: str | None = None,
+        key: str | None = None,
+        limit: int,
     ) -> list[Delivery]:
         """The newest jobs that fit all that is given, at most `limit`."""
+        wanted = {
+            name: value
+            for name, value in (("status", status), ("batch", batch), ("sender", sender), ("key", key))
+            if value is not None
+        }
         found: list[Delivery] = []
-        for page in self._pages(status, to, batch):
-            for job in self.read_many(page):
-                fits = (status is None or job.status is status) and (sender is None or job.sender == sender)
-                if fits and (batch is None or job.batch == batch):
-                    found.append(job)
+        for page in self._pages(status, to, batch, key):
+            found += [job for job in self.read_many(page) if all(getattr(job, n) == v for n, v in wanted.items())]
             if len(found) >= limit:
                 break
         return sorted(found, key=lambda job: job.created_at, reverse=True)[:limit]
 
-    def _pages(self, status: Status | None, to: str | None, batch: str | None) -> Iterator[list[str]]:
+    def _pages(self, status: Status | None, to: str | None, batch: str | None, key: str | None) -> Iterator[list[str]]:
+        if key is not None:
+            with _unavailable():
+                known = self._redis.hget(PREFIX + "keys", key)
+            if known:
+                yield [known.decode()]
+            return
         if to is not None:
             indexes = [f"{PREFIX}to:{recipient_token(to)}"]
         elif batch is not None:
