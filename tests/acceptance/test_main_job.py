@@ -53,13 +53,22 @@ def test_each_producer_s_mail_arrives_and_its_result_tells_how(room: Room) -> No
 
 def test_a_task_that_is_no_mail_ends_as_a_dead_letter_that_says_why(room: Room) -> None:
     room.start_worker()
-    producer = room.celery()
+    producer, mail = room.celery(), {"from": SENDER, "to": ["ann@contoso.com"], "text": "Hi"}
+    calls: dict[str, tuple[object, object]] = {
+        "to.0: not an address": (mail | {"to": ["nobody"]}, None),
+        "a mail is an object with fields, not str": ("nonsense", None),
+        "key: a string": (mail, 7),
+    }
 
-    job_id = producer.send_task("postroom.send", args=[{"to": ["nobody"], "text": "Hi"}], queue="postroom").id
+    jobs = {
+        why: producer.send_task("postroom.send", args=[values], kwargs={"key": key}, queue="postroom").id
+        for why, (values, key) in calls.items()
+    }
 
-    with pytest.raises(MailDead, match="invalid"):
-        AsyncResult(job_id, app=producer).get(timeout=20)
-    assert "to.0: not an address" in (room.client().status(job_id).attempts[0].detail or "")
+    for why, job_id in jobs.items():
+        with pytest.raises(MailDead, match="invalid"):
+            AsyncResult(job_id, app=producer).get(timeout=20)
+        assert why in (room.client().status(job_id).attempts[0].detail or "")
 
 
 def test_a_key_known_already_shows_the_first_job_s_result_under_the_second_id_too(room: Room) -> None:

@@ -1116,6 +1116,12 @@ def test_a_recipient_is_found_without_an_address_in_any_key(room: Room) -> None:
     assert len(recipient_token("ann@contoso.com")) == 16
 
 
+@pytest.mark.parametrize("key", ["", "x" * 501, 7, {"a": 1}])
+def test_a_key_that_is_none_is_a_fault_of_the_mail(room: Room, key: Any) -> None:
+    with pytest.raises(InvalidMail, match="key: a string"):
+        room.take(key=key)
+
+
 def test_a_job_is_found_by_each_thing_that_is_known_of_it(room: Room) -> None:
     wanted = room.take(mail(to=1), key="order/1", batch="november")
     room.take(mail(OTHER, to=2), key="order/2", batch="december")

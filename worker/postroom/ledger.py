@@ -22,6 +22,7 @@ from postroom.outcome import Outcome, Throttled
 from postroom.retry import Move
 
 PREFIX = "{postroom}:"
+LONGEST_KEY = 500
 
 
 class Connection(Protocol):
@@ -286,6 +287,9 @@ class _unavailable:  # noqa: N801 - reads as the statement it is
 def _intake(job_id: str, mail: Mail, key: str | None, batch: str | None) -> tuple[object, ...]:
     if mail.sender is None:
         raise InvalidMail("sender: missing")
+    for name, value in (("key", key), ("batch", batch)):
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= LONGEST_KEY):
+            raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} characters is needed")
     payload = mail.to_json()
     fingerprint = hashlib.sha256(payload.encode()).hexdigest()[:32]
     tokens = " ".join(dict.fromkeys(recipient_token(address.address) for address in mail.recipients))

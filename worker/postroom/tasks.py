@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
-from celery.exceptions import Ignore, SecurityWarning
+from celery.exceptions import Ignore, Reject, SecurityWarning
 from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
 from kombu.utils.scheduling import sorted_cycle
@@ -98,8 +98,10 @@ def send(self: Task, mail: dict[str, Any], key: str | None = None) -> None:
         try:
             _take_in(job_id, mail, key)
         except Unavailable as error:
-            # The message is acknowledged only at the end, so stopping here leaves it with the broker.
             _desk().emit("send.waiting", job=job_id, error=str(error))
+            if _stop[0]:
+                # It is acknowledged only at the end, so even if this cannot be said the broker keeps the message.
+                raise Reject(requeue=True) from None
             time.sleep(wait)
             wait = min(wait * 2, 5.0)
         else:
