@@ -101,8 +101,8 @@ class Delivery:
             status=Status(record["status"]),
             reason=record.get("reason") or None,
             next_at=_time(record.get("next_at")),
-            sender=record["sender"],
-            lane=record["lane"],
+            sender=record.get("sender", ""),  # what was no mail has perhaps none
+            lane=record.get("lane", ""),
             batch=record.get("batch") or None,
             priority=Priority(record["priority"]),
             key=record.get("key") or None,
