@@ -18,10 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from postroom.errors import InvalidMail, KeyConflict, TooLate
 from postroom.job import Job
-from postroom.ledger import LaneLimits, Ledger, Rules, _load
+from postroom.ledger import LaneLimits, Ledger, Rules
 from postroom.mail import Mail, Priority
 from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
 from postroom.retry import Policy, decide
+from postroom.scripts import _load
 
 P = "{postroom}:"
 LEASE_S = 60.0

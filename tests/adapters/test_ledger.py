@@ -19,10 +19,11 @@ from postroom import embedded
 from postroom.connections import celery_urls, connect
 from postroom.errors import InvalidMail, KeyConflict, MailDead, MailExpired, TooLate, Unavailable, UnknownJob
 from postroom.job import Delivery, Job, Receipt, Status
-from postroom.ledger import _SHAS, PREFIX, LaneLimits, Ledger, Rules, _intake, recipient_token
+from postroom.ledger import PREFIX, LaneLimits, Ledger, Rules, _intake, recipient_token
 from postroom.mail import Mail
 from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
 from postroom.retry import Policy, decide
+from postroom.scripts import _SHAS
 
 SENDER = "post@contoso.com"
 OTHER = "news@contoso.com"

@@ -10,12 +10,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
-import redis
-
-from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
+from postroom import scripts
+from postroom.errors import InvalidMail, KeyConflict, TooLate, UnknownJob
 from postroom.job import Attempt, Delivery, Job, Receipt, Status, moment
 from postroom.mail import Mail
 from postroom.outcome import Outcome, Throttled
@@ -23,15 +21,6 @@ from postroom.retry import Move
 
 PREFIX = "{postroom}:"
 LONGEST_KEY = 500
-
-
-class Connection(Protocol):
-    """A redis-py client that gives bytes."""
-
-    def evalsha(self, sha: str, numkeys: int, *args: Any) -> Any: ...
-    def script_load(self, script: str) -> Any: ...
-    def hget(self, name: str, key: str) -> Any: ...
-    def pipeline(self, transaction: bool = ...) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +73,7 @@ class ResultDue:
 class Ledger:
     """The moves of jobs. Raises Unavailable when Redis does not answer in time or refuses the write."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: scripts.Connection) -> None:
         self._redis = connection
 
     def take_in(self, job_id: str, mail: Mail, key: str | None, batch: str | None, now: int | None = None) -> Receipt:
@@ -198,7 +187,7 @@ class Ledger:
 
     def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
         """Those of the jobs that there are, in the order asked for."""
-        with _unavailable():
+        with scripts.or_unavailable():
             pipe = self._redis.pipeline(transaction=True)
             for job_id in job_ids:
                 pipe.hgetall(f"{PREFIX}job:{job_id}")
@@ -234,7 +223,7 @@ class Ledger:
 
     def _pages(self, status: Status | None, to: str | None, batch: str | None, key: str | None) -> Iterator[list[str]]:
         if key is not None:
-            with _unavailable():
+            with scripts.or_unavailable():
                 known = self._redis.hget(PREFIX + "keys", key)
             if known:
                 yield [known.decode()]
@@ -247,7 +236,7 @@ class Ledger:
             indexes = [f"{PREFIX}status:{s}" for s in ([status] if status else Status)]
         step, start = 200, 0
         while True:
-            with _unavailable():
+            with scripts.or_unavailable():
                 pipe = self._redis.pipeline(transaction=False)
                 for index in indexes:
                     pipe.zrevrange(index, start, start + step - 1)
@@ -258,30 +247,12 @@ class Ledger:
             start += step
 
     def _run(self, script: str, now: int | None, *arguments: object) -> Any:
-        args = ("" if now is None else now, *arguments)
-        with _unavailable():
-            try:
-                return self._redis.evalsha(_SHAS[script], 0, *args)
-            except redis.exceptions.NoScriptError:
-                self._redis.script_load(_SCRIPTS[script])
-                return self._redis.evalsha(_SHAS[script], 0, *args)
+        return scripts.run(self._redis, script, now, *arguments)
 
 
 def recipient_token(address: str) -> str:
     """The form in which recipients are indexed: no address stands in a key."""
     return hashlib.sha256(address.casefold().encode()).hexdigest()[:16]
-
-
-class _unavailable:  # noqa: N801 - reads as the statement it is
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, redis.exceptions.OutOfMemoryError):
-            raise Unavailable("Redis is full (maxmemory) and refused the write; nothing was taken in") from error
-        if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError | OSError):
-            raise Unavailable(f"Redis did not answer ({type(error).__name__}); is POSTROOM_REDIS_URL right?") from error
-        if isinstance(error, redis.exceptions.RedisError):
-            raise Unavailable(f"Redis refused: {error}") from error
 
 
 def _intake(job_id: str, mail: Mail, key: str | None, batch: str | None) -> tuple[object, ...]:
@@ -391,27 +362,3 @@ def _ms(seconds: float) -> int:
 
 def _ms_of(time: datetime | None) -> int | str:
     return "" if time is None else _ms(time.astimezone(UTC).timestamp())
-
-
-def _load(*names: str, flags: str = " flags=allow-oom") -> str:
-    """A script: what all share, and its own. Only take-in is refused when Redis is full; the rest makes room."""
-    folder = resources.files("postroom") / "lua"
-    parts = ("base", "status", "trouble", "limits", "lane", "rounds", "moves", *names)
-    return "\n".join((f"#!lua{flags}", *((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)))
-
-
-_SCRIPTS = {
-    "take_in": _load("take_in", flags=""),
-    "claim": _load("claim_next", "claim"),
-    "mark": _load("mark"),
-    "settle": _load("claim_next", "settle"),
-    "tick": _load("tick"),
-    "cancel": _load("cancel"),
-    "pause": _load("pause"),
-    "paused": _load("paused"),
-    "publish": _load("publish"),
-    "mirror": _load("mirror"),
-    "result_due": _load("result_due"),
-    "result_stored": _load("result_stored"),
-}
-_SHAS = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in _SCRIPTS.items()}

@@ -1,0 +1,68 @@
+"""Runs the Lua scripts in `lua/`, and says in our words what Redis would not do."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any, Protocol
+
+import redis
+
+from postroom.errors import Unavailable
+
+
+class Connection(Protocol):
+    """A redis-py client that gives bytes."""
+
+    def evalsha(self, sha: str, numkeys: int, *args: Any) -> Any: ...
+    def script_load(self, script: str) -> Any: ...
+    def hget(self, name: str, key: str) -> Any: ...
+    def pipeline(self, transaction: bool = ...) -> Any: ...
+
+
+def run(connection: Connection, script: str, now: int | None, *arguments: object) -> Any:
+    """The answer of one script. `now` is in milliseconds; None means Redis' own clock. Raises Unavailable."""
+    args = ("" if now is None else now, *arguments)
+    with or_unavailable():
+        try:
+            return connection.evalsha(_SHAS[script], 0, *args)
+        except redis.exceptions.NoScriptError:
+            connection.script_load(_SCRIPTS[script])
+            return connection.evalsha(_SHAS[script], 0, *args)
+
+
+@contextmanager
+def or_unavailable() -> Iterator[None]:
+    """Turns what redis-py raises into Unavailable."""
+    try:
+        yield
+    except redis.exceptions.OutOfMemoryError as error:
+        raise Unavailable("Redis is full (maxmemory) and refused the write; nothing was taken in") from error
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        raise Unavailable(f"Redis did not answer ({type(error).__name__}); is POSTROOM_REDIS_URL right?") from error
+    except redis.exceptions.RedisError as error:
+        raise Unavailable(f"Redis refused: {error}") from error
+
+
+def _load(*names: str, flags: str = " flags=allow-oom") -> str:
+    """A script: what all share, and its own. Only take-in is refused when Redis is full; the rest makes room."""
+    folder = resources.files("postroom") / "lua"
+    parts = ("base", "status", "trouble", "limits", "lane", "rounds", "moves", *names)
+    return "\n".join((f"#!lua{flags}", *((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)))
+
+
+_SCRIPTS = {
+    "take_in": _load("take_in", flags=""),
+    "claim": _load("claim_next", "claim"),
+    "mark": _load("mark"),
+    "settle": _load("claim_next", "settle"),
+    "tick": _load("tick"),
+    "cancel": _load("cancel"),
+    "pause": _load("pause"),
+    "paused": _load("paused"),
+    "publish": _load("publish"),
+    "mirror": _load("mirror"),
+    "result_due": _load("result_due"),
+    "result_stored": _load("result_stored"),
+}
+_SHAS = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in _SCRIPTS.items()}
