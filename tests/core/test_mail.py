@@ -167,3 +167,10 @@ def test_whatever_is_given_a_mail_exists_or_invalid_mail_says_why(values: dict[s
         assert error.faults
     else:
         assert mail.recipients
+
+
+@pytest.mark.parametrize("content_id", ["", "a b", "<a>", "a\x00", "\x7f", "a\n", "é", "i" * 201])
+def test_a_content_id_is_printable_ascii(content_id: str) -> None:
+    assert faults(attachments=[{"filename": "a", "content": b"", "content_id": content_id}])[0].startswith(
+        "attachments.0.content_id"
+    )

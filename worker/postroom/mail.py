@@ -187,7 +187,7 @@ class Attachment(BaseModel):
     filename: Name
     content: Content
     content_type: Annotated[str, AfterValidator(_a_content_type)] | None = None
-    content_id: Annotated[str, Field(pattern=r"^[^\s<>]+$", max_length=200)] | None = None
+    content_id: Annotated[str, Field(pattern=r"^[!-;=?-~]+$", max_length=200)] | None = None
 
     def __init__(
         self,
