@@ -141,6 +141,17 @@ def test_a_worker_says_what_it_lacks_beyond_a_producer(tmp_path: Path) -> None:
     assert load(complete, HERE).worker_faults() == []
 
 
+def test_the_cas_to_trust_are_a_file_or_a_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    complete = REDIS | APP | {"POSTROOM_CLIENT_SECRET": "s"}
+
+    for there in (tmp_path, tmp_path / "ca.pem"):
+        assert load(complete | {"POSTROOM_CA_BUNDLE": str(there)}, HERE).worker_faults() == []
+    assert load(complete | {"POSTROOM_CA_BUNDLE": "/nowhere"}, HERE).worker_faults() == [
+        "POSTROOM_CA_BUNDLE: no file or folder /nowhere"
+    ]
+
+
 def toml(folder: Path, text: str) -> Settings:
     (folder / "postroom.toml").write_text(text)
     return load(REDIS | {"POSTROOM_CONFIG": "postroom.toml"}, folder)

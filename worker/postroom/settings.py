@@ -228,8 +228,8 @@ class Settings(App, Limits):
         for name, app in self.all_apps.items():
             if name in used or (name == "default" and app.client_id):
                 faults += app.faults(PREFIX + "{}" if name == "default" else f"[apps.{name}] {{}}")
-        if self.ca_bundle and not self.ca_bundle.is_file():
-            faults.append(f"{PREFIX}CA_BUNDLE: no file {self.ca_bundle}")
+        if self.ca_bundle and not self.ca_bundle.exists():
+            faults.append(f"{PREFIX}CA_BUNDLE: no file or folder {self.ca_bundle}")
         if "templates" in self.model_fields_set and not self.templates.is_dir():
             faults.append(f"{PREFIX}TEMPLATES: no folder {self.templates}")
         return faults
