@@ -227,6 +227,39 @@ def test_no_fault_and_no_traceback_quotes_a_variable(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (
+            "{{ names[email] }}",
+            "it reads an attribute or element that is not there, by a name that an expression gives",
+        ),
+        ("{{ [][number] }}", "it reads an attribute or element that is not there, by a name that an expression gives"),
+        ("{% include email %}", "no file of that name (looked in templates/)"),
+        ("{% include [email, email|upper] %}", "no file of that name (looked in templates/)"),
+        ("{{ ['a']|map(email)|list }}", "TemplateRuntimeError in an expression"),
+        ("{{ dict(**{email: 1}).x }}", "'dict object' has no attribute 'x'"),
+        ("{% macro m() %}{% endmacro %}{{ m(**{email: 1}) }}", "TypeError in an expression"),
+        ("{{ [][5] }}", "list object has no element 5"),
+        ("{% for n in names.items %}{% endfor %}", "'builtin_function_or_method' object is not iterable"),
+        ("{{ [1, 'a']|sort }}", "'<' not supported between instances of 'str' and 'int'"),
+    ],
+)
+def test_a_fault_names_only_what_stands_in_the_template(write: Write, template: str, told: str) -> None:
+    said = fault(write({"welcome/body.txt": template}), {"names": {}, "email": "ann@contoso.com", "number": 1847})
+    assert said.removesuffix(" (variables given: names, email, number)") == f"welcome/body.txt line 1: {told}"
+
+
+def test_a_literal_name_is_told_through_a_macro_of_another_file(write: Write) -> None:
+    templates = write(
+        {
+            "_layout/macros.txt": "{% macro show(one, field) %}{{ one[field] }}{% endmacro %}",
+            "welcome/body.txt": '{% from "_layout/macros.txt" import show %}{{ show(article, "titel") }}',
+        }
+    )
+    assert "has no attribute 'titel'; did you mean \"title\"?" in fault(templates, {"article": {"title": "A"}})
+
+
+@pytest.mark.parametrize(
     ("files", "told"),
     [
         ({"welcome/sample.json": "{}"}, "welcome: no body; write welcome/body.html, welcome/body.txt or both"),

@@ -16,6 +16,7 @@ from jinja2.exceptions import (
     TemplateError,
     TemplateNotFound,
     TemplateRuntimeError,
+    TemplateSyntaxError,
     UndefinedError,
 )
 from jinja2.runtime import Context
@@ -30,6 +31,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _LOCALE_FILE = re.compile(r"(?:subject|body)\.(.+)\.(?:txt|html)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _MISSING = re.compile(r"'([^']*)'(?: is undefined)?$")
+# What an error says of a value's type: 'dict object' has no …, 'int' object is …, not "int".
+_TYPE = re.compile(r"""'[\w.]+(?: object'|' object)|['"](?:str|int|float|bool|list|dict|tuple|NoneType)['"]""")
+_ELEMENT = re.compile(r"(?s)has no element (.*)")
 
 
 class _File(NamedTuple):
@@ -135,31 +139,43 @@ class Templates:
             if isinstance(error, OSError) and not isinstance(error, TemplateNotFound):
                 raise
             # from None: the error's own text may quote a variable, which no log may show.
-            raise TemplateFault(f"{self._where(error, file.path)}: {self._what(error, variables)}") from None
+            lines = self._lines(error)
+            source = "\n".join([file.path, *map(self._source, lines)])
+            where = _where(lines, file.path)
+            raise TemplateFault(f"{where}: {self._what(error, variables, source)}") from None
 
-    def _where(self, error: Exception, path: str) -> str:
-        """The line in the template's own file, and the one it led to in a file that it extends or calls."""
-        lines: dict[str, str] = {}
-        deepest = path
+    def _lines(self, error: Exception) -> dict[str, int]:
+        """The files that the error passed through, the deepest last, each with its line."""
+        lines: dict[str, int] = {}
         # Jinja2 writes its templates' names and lines into the traceback, those of syntax errors too.
         for frame, line in traceback.walk_tb(error.__traceback__):
             file = Path(frame.f_code.co_filename)
             if file.is_relative_to(self._folder):
-                deepest = file.relative_to(self._folder).as_posix()
-                lines[deepest] = f"{deepest} line {line}"
-        own = lines.get(path, path)
-        return own if deepest == path else f"{own} (in {lines[deepest]})"
+                name = file.relative_to(self._folder).as_posix()
+                lines.pop(name, None)
+                lines[name] = line
+        return lines
 
-    def _what(self, error: Exception, variables: Mapping[str, Any]) -> str:
+    def _source(self, path: str) -> str:
+        try:
+            return (self._folder / path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def _what(self, error: Exception, variables: Mapping[str, Any], source: str) -> str:
         match error:
+            case TemplateSyntaxError():  # told before a variable was looked at
+                return str(error.message)
             case UndefinedError():
-                return _undefined(error.message or "", variables)
+                return _undefined(error.message or "", variables, source)
             case TemplateNotFound():
-                return f'no file "{error.name}" (looked in {self._folder}/)'
+                name = f'no file "{error.name}"' if _stands_in(source, str(error.name)) else "no file of that name"
+                return f"{name} (looked in {self._folder}/)"
             case RecursionError():
                 return "it includes or calls itself without end"
             case TemplateError() | TypeError() | ArithmeticError():
-                return str(error.message if isinstance(error, TemplateError) else error)
+                message = str(error.message if isinstance(error, TemplateError) else error)
+                return message if _quotes_only(source, message) else f"{type(error).__name__} in an expression"
             case _:
                 return f"{type(error).__name__} in an expression"
 
@@ -230,10 +246,31 @@ def _bounded(pieces: Iterable[str], path: str) -> str:
     return "".join(written)
 
 
-def _undefined(message: str, variables: Mapping[str, Any]) -> str:
-    missing = _MISSING.search(message)
-    near = _did_you_mean(missing[1], _keys(variables)) if missing else ""
+def _where(lines: dict[str, int], path: str) -> str:
+    """The line in the template's own file, and the one it led to in a file that it extends or calls."""
+    own = f"{path} line {lines[path]}" if path in lines else path
+    deepest = next(reversed(lines), path)
+    return own if deepest == path else f"{own} (in {deepest} line {lines[deepest]})"
+
+
+def _undefined(message: str, variables: Mapping[str, Any], source: str) -> str:
+    near = ""
+    if not _quotes_only(source, message):
+        message = "it reads an attribute or element that is not there, by a name that an expression gives"
+    elif missing := _MISSING.search(message):
+        near = _did_you_mean(missing[1], _keys(variables))
     return f"{message}{near} (variables given: {', '.join(variables) or 'none'})"
+
+
+def _quotes_only(source: str, message: str) -> bool:
+    """Whether all that an error's message quotes stands in the templates; what does not may be a variable's value."""
+    quoted = re.split(r"['\"]", _TYPE.sub("", message))[1::2]
+    return all(_stands_in(source, name) for name in (*quoted, *_ELEMENT.findall(message)))
+
+
+def _stands_in(source: str, name: str) -> bool:
+    """Whether this is a word of the source, or no word at all: an operator."""
+    return not re.search(r"\w", name) or bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", source))
 
 
 def _keys(value: object) -> Iterator[str]:
