@@ -2,6 +2,7 @@
 -- kombu's Redis transport writes it. Doing it here makes "the job is in" and "a worker will come" one step.
 
 local ROUND_LOST_AFTER = 30000
+local TURNS = 8  -- rounds that one move hands out at the most; a tick hands out a batch
 
 local function ask(lane, queue)
   local id = 'round-' .. redis.call('INCR', P .. 'rounds')
@@ -22,20 +23,54 @@ local function room_in(queue)
   return 2 * tonumber(redis.call('GET', P .. 'hands') or 0) + 1 - length
 end
 
-local function ask_up_to(lane, wanted)
-  local key = of_lane('lane', lane)
-  local asked = redis.call('HMGET', key, 'asked', 'asked_at')
-  local outstanding, since = tonumber(asked[1] or 0), tonumber(asked[2] or 0)
-  if outstanding <= 0 or since + ROUND_LOST_AFTER <= now then outstanding, since = 0, now end
-  if wanted > outstanding then
-    local queue = redis.call('EXISTS', of_lane('ready:high', lane)) == 1 and 'postroom.high' or 'postroom'
-    local more = math.min(wanted - outstanding, room_in(queue))
-    for _ = 1, more do ask(lane, queue) end
-    outstanding = outstanding + math.max(more, 0)
-    redis.call('HSET', key, 'asked', outstanding, 'asked_at', since)
+-- How many rounds were asked for and have not started, and since when; what takes too long was lost.
+local function outstanding(lane)
+  local asked = redis.call('HMGET', of_lane('lane', lane), 'asked', 'asked_at')
+  local count, since = tonumber(asked[1] or 0), tonumber(asked[2] or 0)
+  if count <= 0 or since + ROUND_LOST_AFTER <= now then return 0, now end
+  return count, since
+end
+
+-- Asks for one round more, if the lane wants more than are on their way: 'asked', 'enough' or 'full'.
+local function ask_once(lane, wanted)
+  local count, since = outstanding(lane)
+  if count >= wanted then
+    redis.call('ZREM', P .. 'waiting', lane)
+    redis.call('ZADD', P .. 'lanes', since + ROUND_LOST_AFTER, lane)
+    return 'enough'
   end
-  if outstanding >= wanted then redis.call('ZADD', P .. 'lanes', since + ROUND_LOST_AFTER, lane)
-  else redis.call('ZADD', P .. 'lanes', 'LT', now, lane)  -- the one that waits longest comes first
+  redis.call('ZADD', P .. 'waiting', 'NX', now, lane)
+  redis.call('ZADD', P .. 'lanes', now + LOOK_AGAIN, lane)
+  local queue = redis.call('EXISTS', of_lane('ready:high', lane)) == 1 and 'postroom.high' or 'postroom'
+  if room_in(queue) <= 0 then return 'full' end
+  ask(lane, queue)
+  redis.call('HSET', of_lane('lane', lane), 'asked', count + 1, 'asked_at', since)
+  redis.call('ZADD', P .. 'waiting', now, lane)  -- behind all others that wait
+  return 'asked'
+end
+
+-- Nothing to ask for now: the lane sleeps until then, or until it has a job.
+local function lay_down(lane, cfg, at)
+  redis.call('ZREM', P .. 'waiting', lane)
+  if at then
+    redis.call('ZADD', P .. 'lanes', at, lane)
+    return
+  end
+  redis.call('ZREM', P .. 'lanes', lane)
+  redis.call('ZREM', P .. 'hands:waiting', lane)
+  redis.call('SREM', state_key('app', cfg.app) .. ':waiting', lane)
+end
+
+-- One round to the lane that waits longest, as long as the queue has room: each in turn, not all to one.
+local function hand_out(turns)
+  for _ = 1, turns do
+    local lane = redis.call('ZRANGE', P .. 'waiting', 0, 0)[1]
+    if not lane then return end
+    local cfg = lane_settings(lane)
+    local at, can_go = outlook(lane, cfg)
+    if not at or at > now then lay_down(lane, cfg, at)
+    elseif ask_once(lane, can_go) == 'full' then return
+    end
   end
 end
 
@@ -43,14 +78,15 @@ end
 -- Says whether one can go now.
 local function plan(lane, cfg)
   local at, can_go = outlook(lane, cfg)
-  if not at then
-    redis.call('ZREM', P .. 'lanes', lane)
-    redis.call('ZREM', P .. 'hands:waiting', lane)
-    redis.call('SREM', state_key('app', cfg.app) .. ':waiting', lane)
-  elseif at > now then
-    redis.call('ZADD', P .. 'lanes', at, lane)
+  if not at or at > now then
+    lay_down(lane, cfg, at)
+  elseif redis.call('EXISTS', of_lane('ready:high', lane)) == 1 then
+    repeat local said = ask_once(lane, can_go) until said ~= 'asked'
   else
-    ask_up_to(lane, can_go)
+    local count, since = outstanding(lane)
+    if count < can_go then redis.call('ZADD', P .. 'waiting', 'NX', now, lane) end
+    redis.call('ZADD', P .. 'lanes', count < can_go and now + LOOK_AGAIN or since + ROUND_LOST_AFTER, lane)
   end
+  hand_out(TURNS)
   return at and at <= now
 end

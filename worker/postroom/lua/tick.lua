@@ -130,10 +130,10 @@ local function sweep()
 end
 
 local function wake()
-  if room_in('postroom') <= 0 then return end
   local lanes = due('lanes', now)
   for _, lane in ipairs(lanes) do plan(lane, lane_settings(lane)) end
   if #lanes == BATCH then done = done + BATCH end
+  hand_out(BATCH)
 end
 
 -- Results of jobs for a backend that is not this Redis: lent to this worker for half a minute.
