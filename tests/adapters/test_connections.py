@@ -1,6 +1,8 @@
 """Every form of a Redis URL leads our client and Celery to the same place, or fails in bounded time."""
 
+import select
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,11 +13,16 @@ import celery
 import pytest
 import redis
 from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
 
 from postroom import embedded
-from postroom.connections import celery_urls, connect
+from postroom.connections import celery_urls, connect, result_backend
 from postroom.errors import Unavailable
 from postroom.ledger import Ledger
+
+from .tls import Peer, Server, Servers, all_servers, serve
+
+__all__ = ["all_servers", "serve"]
 
 
 def free_port() -> int:
@@ -87,6 +94,19 @@ def test_a_unix_socket(server: str) -> None:
     assert works(server)
 
 
+def test_a_unix_socket_with_a_database_and_a_login(folder: Path) -> None:
+    with running(folder, port := free_port(), "--port", str(port), "--save", "", "--unixsocket", str(folder / "a b?")):
+        with redis.Redis(port=port) as client:
+            client.acl_setuser(
+                "us@er", enabled=True, passwords=["+p:w/"], keys=["*"], channels=["*"], commands=["+@all"]
+            )
+        url = f"unix://us%40er:p%3Aw%2F@{folder}/a%20b%3F?db=2"
+        assert works(url)
+        assert keyspaces(port) == {"db2"}
+        with pytest.raises(redis.exceptions.AuthenticationError):
+            connect(url.replace("p%3Aw", "x"), timeout_s=2, name="test").ping()
+
+
 def test_an_embedded_server_starts_when_it_is_named(folder: Path) -> None:
     try:
         assert works(f"embedded:{folder}")
@@ -94,10 +114,98 @@ def test_an_embedded_server_starts_when_it_is_named(folder: Path) -> None:
         embedded.stop(folder)
 
 
-def test_a_tcp_port_and_a_database(folder: Path) -> None:
+def test_an_embedded_server_in_a_folder_with_an_odd_name(folder: Path) -> None:
+    odd = folder / "a b%41#?;"
+    try:
+        assert works(f"embedded:{odd}")
+    finally:
+        embedded.stop(odd)
+    assert (odd / "redis.log").exists()
+
+
+@pytest.mark.parametrize("where", ["/5", "?db=5", "/5?db=5", "/?db=5"])
+def test_a_tcp_port_and_a_database(folder: Path, where: str) -> None:
     port = free_port()
     with running(folder, port, "--port", str(port), "--save", ""):
-        assert works(f"redis://127.0.0.1:{port}/5")
+        assert works(f"redis://127.0.0.1:{port}{where}")
+        assert keyspaces(port) == {"db5"}
+
+
+def keyspaces(port: int) -> set[str]:
+    with redis.Redis(port=port) as client:
+        return set(client.info("keyspace"))
+
+
+@pytest.fixture
+def tls(serve: Servers, server: str) -> Server:
+    """TLS before the server of this test process."""
+
+    def relay(peer: Peer) -> None:
+        with socket.socket(socket.AF_UNIX) as behind:
+            behind.connect(server.removeprefix("unix://"))
+            while True:
+                pending = isinstance(peer.sock, ssl.SSLSocket) and peer.sock.pending()
+                ready = [peer.sock] if pending else select.select([peer.sock, behind], [], [], 10)[0]
+                for one, other in ((peer.sock, behind), (behind, peer.sock)):
+                    if one in ready:
+                        if not (data := one.recv(65536)):
+                            return
+                        other.sendall(data)
+
+    return serve(relay)
+
+
+def test_tls_with_a_ca_of_ones_own(tls: Server, serve: Servers, connection: "redis.Redis[bytes]") -> None:
+    assert works(f"rediss://127.0.0.1:{tls.port}?db=3&ssl_ca_certs={serve.ca}")
+    assert set(connection.info("keyspace")) == {"db3"}
+
+
+@pytest.mark.parametrize("parameter", ["", "?ssl_cert_reqs=required", "?ssl_cert_reqs=CERT_REQUIRED"])
+def test_over_tls_nobody_is_trusted_by_default(tls: Server, parameter: str) -> None:
+    url = f"rediss://127.0.0.1:{tls.port}/0{parameter}"
+    with pytest.raises(redis.exceptions.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+        connect(url, timeout_s=2, name="test").ping()
+    urls = celery_urls(url)
+    app = celery.Celery(broker=urls.broker, backend=urls.backend)
+    with app.connection_for_write() as one, pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
+        one.default_channel.client.ping()
+    with pytest.raises(redis.exceptions.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+        app.backend.client.ping()
+    app.close()
+
+
+def test_tls_may_be_told_to_trust_anybody(tls: Server) -> None:
+    assert works(f"rediss://127.0.0.1:{tls.port}/4?ssl_cert_reqs=none&ssl_check_hostname=False")
+
+
+@pytest.mark.parametrize(
+    ("here", "results"),
+    [
+        ("redis://redis", "redis://redis:6379/0"),
+        ("redis://:p%2Fw@redis/3", "redis://:p%2Fw@REDIS?db=3"),
+        ("rediss://redis/1", "rediss://redis:6379/1?ssl_cert_reqs=CERT_REQUIRED"),
+        ("unix:///run/r.sock?db=2", "redis+socket:///run/r.sock?virtual_host=2"),
+        ("redis+sentinel://one,two/post/2", "redis+sentinel://one:26379,two/post?db=2"),
+        ("redis://redis", None),
+    ],
+)
+def test_results_that_go_where_the_jobs_are_are_known_in_any_spelling(here: str, results: str | None) -> None:
+    urls = celery_urls(here)
+
+    assert result_backend(results, urls) == urls.backend
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ("db+sqlite:///results.db", "db+sqlite:///results.db"),
+        ("redis://redis/1", "redis://redis:6379/1"),
+        ("rediss://other", "rediss://other:6379/0?ssl_cert_reqs=required"),
+        ("redis://redis/1?socket_keepalive=yes", "redis://redis/1?socket_keepalive=yes"),
+    ],
+)
+def test_results_that_go_elsewhere_keep_their_own_place(results: str, expected: str) -> None:
+    assert result_backend(results, celery_urls("redis://redis")) == expected
 
 
 def test_a_sentinel_names_the_master(sentinel: str) -> None:

@@ -74,6 +74,41 @@ def test_a_password_in_the_redis_url_shows_in_no_repr() -> None:
     assert "sesame" not in repr(load({"POSTROOM_REDIS_URL": "redis://:sesame@redis:6379/0"}, HERE))
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (
+            "localhost:6379",
+            "give redis://, rediss://, redis+sentinel:// or embedded:DIR, as in redis://localhost:6379/0",
+        ),
+        ("embedded:", "give redis://, rediss://, redis+sentinel:// or embedded:DIR, as in redis://localhost:6379/0"),
+        ("redis://h/1?db=2", "the database is one number, as in redis://localhost:6379/0"),
+        ("redis://h/one", "the database is one number, as in redis://localhost:6379/0"),
+        ("redis://h/1/2", "the database is one number, as in redis://localhost:6379/0"),
+        ("unix:///s?db=-1", "the database is one number, as in redis://localhost:6379/0"),
+        ("redis://h?socket_timeout=1", "the parameter socket_timeout is not understood; redis:// takes db"),
+        ("unix:///s?virtual_host=1", "the parameter virtual_host is not understood; unix:// takes db"),
+        (
+            "redis+sentinel://h/post?ssl_ca_certs=x",
+            "the parameter ssl_ca_certs is not understood; redis+sentinel:// takes db",
+        ),
+        ("unix://run/s", "give the whole path of the socket, as in unix:///run/redis/redis.sock"),
+        ("rediss://h?ssl_cert_reqs=maybe", "ssl_cert_reqs is one of required, optional, none"),
+        ("rediss://h?ssl_check_hostname=maybe", "ssl_check_hostname is one of true, false, 1, 0"),
+    ],
+)
+def test_a_redis_url_that_not_all_libraries_read_alike_is_refused(url: str, told: str) -> None:
+    assert faults({"POSTROOM_REDIS_URL": url}) == [f"POSTROOM_REDIS_URL: {told}"]
+
+
+@pytest.mark.parametrize("password", ["ses/ame", "ses?ame", "ses?ame=x", "ses#ame", "ses[ame", "ses]ame:"])
+def test_a_password_that_breaks_its_url_is_told_without_being_shown(password: str) -> None:
+    (told,) = faults({"POSTROOM_REDIS_URL": f"redis://:{password}@redis:6379/0"})
+
+    assert told.startswith("POSTROOM_REDIS_URL: cannot be read; in a name or password, write / as %2F")
+    assert "ses" not in told
+
+
 def test_a_missing_secret_file_is_named() -> None:
     assert faults(REDIS | {"POSTROOM_CLIENT_SECRET_FILE": "/nowhere"}) == [
         "POSTROOM_CLIENT_SECRET_FILE: cannot read /nowhere (No such file or directory)"

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from postroom import embedded
+from postroom import embedded, redis_url
 
 # Half-open connections behind a NAT or firewall are noticed after a minute.
 _KEEPALIVE = {
@@ -44,77 +44,56 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
         "client_name": name,
         "max_connections": max_connections,
     }
-    if url.startswith(embedded.SCHEME):
-        return redis.Redis.from_url(embedded.ensure(_folder(url)), **options)
-    if url.startswith("unix://"):
-        return redis.Redis.from_url(url, **options)
+    place = _place(url)
+    if place.scheme == "unix":
+        return redis.Redis.from_url(f"unix://{place.login}{quote(place.socket)}?db={place.db}", **options)
     options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
-    if url.startswith("redis+sentinel://"):
-        place = _sentinel(url)
+    if place.scheme == "redis+sentinel":
+        username, password = place.username or None, place.password or None
         sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-            place.hosts,
+            list(place.hosts),
             # A Sentinel that does not answer is not asked again: the next one is.
             sentinel_kwargs={
-                "password": place.password,
+                "password": password,
                 "socket_timeout": timeout_s,
                 "socket_connect_timeout": options["socket_connect_timeout"],
                 "retry": Retry(NoBackoff(), 0),
             },
-            username=place.username,
-            password=place.password,
+            username=username,
+            password=password,
             db=place.db,
             **options,
         )
         master: redis.Redis = sentinel.master_for(place.service)
         return master
-    return redis.Redis.from_url(url, **options)
+    return redis.Redis.from_url(place.tcp, **options)
 
 
 def celery_urls(url: str) -> CeleryUrls:
     """The same place in Celery's words (docs.celeryq.dev: getting-started/backends-and-brokers/redis)."""
-    if url.startswith(embedded.SCHEME):
-        return celery_urls(embedded.ensure(_folder(url)))
-    if url.startswith("unix://"):
-        at = f"redis+socket://{urlsplit(url).path}"
+    place = _place(url)
+    if place.scheme == "unix":
+        at = f"redis+socket://{place.login}{quote(place.socket)}?virtual_host={place.db}"
         return CeleryUrls(at, at)
-    if url.startswith("redis+sentinel://"):
-        place = _sentinel(url)
-        login = f"{_quoted(place.username)}:{_quoted(place.password)}@" if place.password else ""
-        hosts = ";".join(f"sentinel://{login}{host}:{port}/{place.db}" for host, port in place.hosts)
-        options = {"master_name": place.service, "sentinel_kwargs": {"password": place.password}}
+    if place.scheme == "redis+sentinel":
+        hosts = ";".join(f"sentinel://{place.login}{host}:{port}/{place.db}" for host, port in place.hosts)
+        options = {"master_name": place.service, "sentinel_kwargs": {"password": place.password or None}}
         return CeleryUrls(hosts, hosts, options)
-    return CeleryUrls(url, url)
+    return CeleryUrls(place.tcp, place.tcp)
 
 
-@dataclass(frozen=True, slots=True)
-class _SentinelPlace:
-    hosts: list[tuple[str, int]]
-    service: str
-    db: int
-    username: str | None
-    password: str | None
+def result_backend(given: str | None, urls: CeleryUrls) -> str:
+    """The URL of Celery's result backend: the broker's own if `given` is that place, however it is spelled."""
+    if not given:
+        return urls.backend
+    try:
+        found = celery_urls(given)
+    except ValueError:
+        return given  # not Redis, or with parameters that only Celery's backend knows
+    return found.backend if found.options == urls.options or not found.options else given
 
 
-def _sentinel(url: str) -> _SentinelPlace:
-    """`redis+sentinel://[user:password@]host:port[,host:port…]/service[/db]`, or `?db=N`."""
-    parts = urlsplit(url)
-    login, _, hosts = parts.netloc.rpartition("@")
-    username, _, password = login.partition(":")
-    service, _, db = parts.path.strip("/").partition("/")
-    db = db or parse_qs(parts.query).get("db", ["0"])[0]
-    pairs = [host.partition(":") for host in hosts.split(",")]
-    return _SentinelPlace(
-        [(host, int(port or 26379)) for host, _, port in pairs],
-        service or "mymaster",
-        int(db),
-        unquote(username) or None,
-        unquote(password) or None,
-    )
-
-
-def _quoted(part: str | None) -> str:
-    return quote(part or "", safe="")
-
-
-def _folder(url: str) -> Path:
-    return Path(url.removeprefix(embedded.SCHEME))
+def _place(url: str) -> redis_url.RedisUrl:
+    if url.startswith(embedded.SCHEME):
+        url = embedded.ensure(Path(url.removeprefix(embedded.SCHEME)))
+    return redis_url.parse(url)

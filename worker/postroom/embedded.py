@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 import redis
 
@@ -38,7 +39,7 @@ def ensure(folder: Path, timeout_s: float = 15.0) -> str:
         (folder / "lock").touch()
     except OSError as error:
         raise ConfigError(f"POSTROOM_REDIS_URL: cannot use the folder {folder} ({error.strerror})") from None
-    url = f"unix://{socket}"
+    url = f"unix://{quote(str(socket))}"
     until = time.monotonic() + timeout_s
     started = False
     while not _answers(url, until):
@@ -54,6 +55,7 @@ def stop(folder: Path, timeout_s: float = 15.0) -> None:
     folder = folder.resolve()
     if not folder.is_dir():
         return
+    url = f"unix://{quote(str(folder))}/redis.sock"
     until = time.monotonic() + timeout_s
     with _held(folder / "lock", until) as mine:
         while mine:
@@ -62,8 +64,8 @@ def stop(folder: Path, timeout_s: float = 15.0) -> None:
                     return
             if time.monotonic() > until:
                 break
-            with suppress(redis.exceptions.RedisError, OSError), _client(f"unix://{folder}/redis.sock", until) as one:
-                one.shutdown(nosave=True)  # the append-only file is complete already
+            with suppress(redis.exceptions.RedisError, OSError), _client(url, until) as client:
+                client.shutdown(nosave=True)  # the append-only file is complete already
             time.sleep(0.01)
     raise Unavailable(f"the embedded server did not stop within {timeout_s:g} s; see {folder}/redis.log")
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from postroom import redis_url
 from postroom.errors import ConfigError
 from postroom.mail import Address
 from postroom.retry import OnUnknown
@@ -106,8 +107,8 @@ def _root(value: object) -> object:
 
 
 def _redis_url(value: object) -> object:
-    if isinstance(value, str) and not re.match(r"(rediss?|unix|redis\+sentinel)://.|embedded:.", value):
-        raise ValueError("give redis://, rediss://, redis+sentinel:// or embedded:DIR, as in redis://localhost:6379/0")
+    if isinstance(value, str) and not re.match("embedded:.", value):
+        redis_url.parse(value)
     return value
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from postroom import logs, settings
-from postroom.connections import CeleryUrls, celery_urls, connect
+from postroom.connections import CeleryUrls, celery_urls, connect, result_backend
 from postroom.deliver import App, Office
 from postroom.graph import Graph
 from postroom.http import Http
@@ -167,7 +167,7 @@ def check(found: Settings, now: datetime) -> tuple[list[str], list[str]]:
 def celery_place(found: Settings) -> tuple[CeleryUrls, str]:
     """Where Celery's queue is, and the URL of its result backend."""
     urls = celery_urls(found.redis_url)
-    return urls, found.result_backend or urls.backend
+    return urls, result_backend(found.result_backend, urls)
 
 
 def worker_name() -> str:
