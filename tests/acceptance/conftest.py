@@ -109,6 +109,15 @@ class Room:
         lines = [line for file in sorted(self.folder.glob("worker*.log")) for line in file.read_text().splitlines()]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    def raw_log(self) -> str:
+        """All that the workers have written so far, Celery's own lines too."""
+        return "".join(file.read_text() for file in sorted(self.folder.glob("worker*.log")))
+
+    def settled_task(self, task_id: str) -> Any:
+        """The delivery of a mail that was sent as a task, which may not have been taken in yet."""
+        until(lambda: self.redis.exists(f"{{postroom}}:job:{task_id}"), "the task to be taken in")
+        return self.settled(task_id)
+
     def settled(self, job_id: str) -> Any:
         return self.client().wait(job_id, timeout=PATIENCE_S)
 

@@ -1,6 +1,5 @@
 """From each door to the inbox and back: what a producer and an operator see."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -58,12 +57,19 @@ def test_a_task_that_is_no_mail_ends_as_a_dead_letter_that_says_why(room: Room) 
         "to.0: not an address": (mail | {"to": ["nobody"]}, None),
         "a mail is an object with fields, not str": ("nonsense", None),
         "key: a string": (mail, 7),
+        "text: control characters": (mail | {"text": "half an emoji \ud83d"}, None),
+        "unable to parse raw data as a unicode string": (mail | {"\ud83d": 1}, None),
     }
 
     jobs = {
         why: producer.send_task("postroom.send", args=[values], kwargs={"key": key}, queue="postroom").id
         for why, (values, key) in calls.items()
     }
+
+    jobs["and got 1 arguments more"] = producer.send_task(
+        "postroom.send", args=[mail], kwargs={"kye": "k"}, queue="postroom"
+    ).id
+    jobs["not NoneType"] = producer.send_task("postroom.send", queue="postroom").id
 
     for why, job_id in jobs.items():
         with pytest.raises(MailDead, match="invalid"):
@@ -190,11 +196,18 @@ def test_a_template_with_a_typo_is_a_dead_letter_that_names_file_and_line(room: 
 
 
 def test_the_log_says_what_happened_and_holds_no_address_and_no_secret(room: Room) -> None:
-    room.start_worker()
+    room.start_worker("--concurrency", "4", "--loglevel", "DEBUG", celery=True)
     job_id = room.settled(room.client().send(a_mail(to=["secret.person@contoso.com"], subject="Secret")).id).id
+    producer = room.celery()
+    mail = {"from": SENDER, "to": ["secret.person@contoso.com"], "text": "Secret"}
+    room.settled_task(producer.send_task("postroom.send", args=[mail], queue="postroom").id)
+    for wrong in ("postroom.sned", "postroom.round"):  # one that is none, and one with the wrong arguments
+        producer.send_task(wrong, args=[mail, mail], queue="postroom", ignore_result=True)
+    until(lambda: "postroom.sned" in room.raw_log(), "Celery's line about a task that is none")
+    room.settled(room.client().send(a_mail()).id)
 
     event = until(lambda: [line for line in room.log() if line.get("job") == job_id], "the event")[0]
-    said = json.dumps(room.log())
 
     assert event["event"] == "mail.accepted"
+    said = room.raw_log()
     assert not [leak for leak in ("secret.person", SENDER, "Secret", room.address.client_secret, "eyJ") if leak in said]

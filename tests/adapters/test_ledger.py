@@ -1,5 +1,6 @@
 """What each move of a job promises, on a real server, with the time passed in."""
 
+import hashlib
 import json
 import os
 import signal
@@ -15,9 +16,18 @@ import pytest
 import redis
 from celery.result import AsyncResult
 
-from postroom import embedded
+from postroom import embedded, scripts
 from postroom.connections import celery_urls, connect
-from postroom.errors import InvalidMail, KeyConflict, MailDead, MailExpired, TooLate, Unavailable, UnknownJob
+from postroom.errors import (
+    InvalidMail,
+    KeyConflict,
+    MailDead,
+    MailExpired,
+    PostroomError,
+    TooLate,
+    Unavailable,
+    UnknownJob,
+)
 from postroom.job import Delivery, Job, Receipt, Status
 from postroom.ledger import PREFIX, LaneLimits, Ledger, Rules, _intake, recipient_token
 from postroom.mail import Mail
@@ -625,6 +635,25 @@ def test_a_job_claimed_before_a_pause_began_is_not_sent_into_it(room: Room) -> N
     assert room.mark(room.held()) == "marked"
 
 
+def test_a_second_request_is_not_sent_into_a_pause_either(room: Room) -> None:
+    room.take()
+    room.take()
+    rejected, other = room.sending(), room.sending()
+    room.settle(other, throttled(30))
+
+    assert room.mark(rejected) == "wait"
+
+
+def test_a_503_that_says_when_pauses_the_whole_lane(room: Room) -> None:
+    room.take()
+    room.take()
+    busy = Deferred(reason="server_busy", scope=Scope.LANE, wait_s=20, answer=Answer(http_status=503))
+    room.send(busy)
+
+    assert room.claim() is None
+    assert room.wakes_in() == 20
+
+
 def test_waiting_for_a_second_request_s_rate_is_no_trouble(room: Room) -> None:
     room.publish(lanes={SENDER: replace(FREE, rates=((4, 10),))})
     for _ in range(6):
@@ -1031,7 +1060,7 @@ def test_results_for_a_backend_elsewhere_are_lent_until_they_are_stored(room: Ro
     room.ledger.mirror(job_id, "task", now=room.now)
 
     def tick() -> tuple[str, ...]:
-        return room.ledger.tick("worker", 8, 60, now=room.now).results_due
+        return tuple(room.ledger.results_due(now=room.now))
 
     assert (tick(), tick()) == ((job_id,), ())
     room.jump(30)
@@ -1116,7 +1145,7 @@ def test_a_recipient_is_found_without_an_address_in_any_key(room: Room) -> None:
     assert len(recipient_token("ann@contoso.com")) == 16
 
 
-@pytest.mark.parametrize("key", ["", "x" * 501, 7, {"a": 1}])
+@pytest.mark.parametrize("key", ["", "x" * 501, "half an emoji: \ud83d", "a\nb", 7, {"a": 1}])
 def test_a_key_that_is_none_is_a_fault_of_the_mail(room: Room, key: Any) -> None:
     with pytest.raises(InvalidMail, match="key: a string"):
         room.take(key=key)
@@ -1145,6 +1174,16 @@ def test_scripts_that_a_restarted_server_does_not_know_are_loaded_again(room: Ro
     room.redis.script_flush()
 
     assert room.read(room.take()).status == "queued"
+
+
+def test_a_fault_in_a_script_is_told_from_a_redis_that_is_away(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(scripts._SCRIPTS, "paused", "#!lua\nreturn nothing.here")
+    monkeypatch.setitem(scripts._SHAS, "paused", hashlib.sha1(b"#!lua\nreturn nothing.here").hexdigest())
+    job_id = room.take()
+
+    with pytest.raises(PostroomError, match="a fault of Postroom itself") as caught:
+        room.read(job_id)
+    assert not isinstance(caught.value, Unavailable)
 
 
 def test_a_closed_port_is_unavailable(free_port: int) -> None:

@@ -31,6 +31,13 @@ def faults(**fields: object) -> list[str]:
         ({"from": "a@contoso.com", "sender": "b@contoso.com"}, "sender: given twice"),
         ({"subject": "Hello\r\nBcc: eve@evil.example"}, "subject: line breaks"),
         ({"text": "\x00"}, "text: control characters"),
+        ({"text": "half an emoji: \ud83d"}, "text: control characters"),
+        ({"subject": "\ud83d"}, "subject: line breaks"),
+        ({"to": ["\ud83d <ann@contoso.com>"]}, "to.0: line breaks"),
+        ({"headers": {"X-A": "\ud83d"}}, "headers: X-A: line breaks"),
+        ({"metadata": {"a": "\ud83d"}}, "metadata.a: line breaks"),
+        ({"text": None, "template": "t", "variables": {"a": ["\ud83d"]}}, "variables: half a surrogate pair"),
+        ({"text": None, "template": "t", "variables": {"a": float("nan")}}, "variables: Out of range"),
         ({"text": None}, "template: no content"),
         ({"template": "welcome"}, "template: given together with text"),
         ({"text": None, "template": "../../etc/passwd"}, "template: String should match"),
@@ -90,6 +97,29 @@ def test_an_address_keeps_its_name_and_compares_without_case() -> None:
     assert (address.name, address.address, address.lane) == ("Lee, Ann", "Ann.Lee@contoso.com", "ann.lee@contoso.com")
     assert str(address) == '"Lee, Ann" <Ann.Lee@contoso.com>'
     assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Jürgen Müller <a@b.com>", "Jürgen Müller"),
+        ("Dr. Ann (Sales), Contoso: News <a@b.com>", "Dr. Ann (Sales), Contoso: News"),
+        ('"J. \\"R.\\" Smith" <a@b.com>', 'J. "R." Smith'),
+        ('"\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET} Zoë" <a@b.com>', "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET} Zoë"),
+        ("=?utf-8?b?SsO8cmdlbg==?= <a@b.com>", "Jürgen"),
+        ("<a@b.com>", ""),
+    ],
+)
+def test_a_name_is_what_people_are_called(text: str, name: str) -> None:
+    address = Address.parse(text)
+
+    assert (address.name, address.address) == (name, "a@b.com")
+    assert Address.parse(str(address)) == address
+    assert Address.parse(str(address)).name == name
+
+
+def test_a_domain_has_one_form() -> None:
+    assert Address.parse("Ann <ann@Bücher.example>") == Address.parse("Ann <ann@xn--bcher-kva.example>")
 
 
 @pytest.mark.parametrize("text", ["ann@corp.local", "ann@localhost", "Ann <ann@mail.test>", "ann@Example.COM"])
@@ -167,6 +197,7 @@ def test_whatever_is_given_a_mail_exists_or_invalid_mail_says_why(values: dict[s
         assert error.faults
     else:
         assert mail.recipients
+        assert Mail.from_json(mail.to_json().encode()) == mail
 
 
 @pytest.mark.parametrize("content_id", ["", "a b", "<a>", "a\x00", "\x7f", "a\n", "é", "i" * 201])

@@ -1,6 +1,7 @@
 """What follows each outcome, as a table."""
 
 import random
+from dataclasses import replace
 from itertools import accumulate
 
 import pytest
@@ -45,6 +46,11 @@ def waits(wait_s: float, *, spends_attempt: bool) -> Move:
     )
 
 
+def told_when(scope: Scope, wait_s: float) -> Move:
+    pause = Pause(scope=scope, wait_s=wait_s, longest_s=wait_s, reason="busy")
+    return replace(waits(wait_s, spends_attempt=True), pause=pause)
+
+
 @pytest.mark.parametrize(
     ("outcome", "attempts", "expected"),
     [
@@ -64,6 +70,8 @@ def waits(wait_s: float, *, spends_attempt: bool) -> Move:
         (Deferred(reason="busy"), 0, waits(5, spends_attempt=True)),
         (Deferred(reason="busy"), 3, waits(40, spends_attempt=True)),
         (Deferred(reason="busy", wait_s=30.0), 0, waits(30, spends_attempt=True)),
+        (Deferred(reason="busy", wait_s=30.0, scope=Scope.LANE), 0, told_when(Scope.LANE, 30)),
+        (Deferred(reason="busy", scope=Scope.LANE), 0, waits(5, spends_attempt=True)),
         (Deferred(reason="busy", wait_s=1e9), 0, waits(3600, spends_attempt=True)),
         (
             Deferred(reason="busy"),

@@ -11,7 +11,7 @@ from postroom.job import Job, Status
 from postroom.ledger import Ticked
 from postroom.outcome import Answer, Deferred, Outcome, Unknown
 from postroom.retry import Move, Policy
-from postroom.rounds import Desk, tick_for_ever, work
+from postroom.rounds import Desk, store_results_for_ever, tick_for_ever, work
 
 from .test_deliver import ACCEPTED, World, a_job
 
@@ -23,6 +23,8 @@ class FakeLedger:
     settled: list[tuple[str, Status, Outcome]] = field(default_factory=list)
     claimed_next: list[bool] = field(default_factory=list)
     ticks: list[Ticked | Exception] = field(default_factory=list)
+    results: list[list[str] | Exception] = field(default_factory=list)
+    when_ticked_out: Callable[[], None] = lambda: None
 
     def claim(self, lane: str, token: str, lease_s: float) -> Job | None:
         return self.jobs.pop(0) if self.jobs else None
@@ -47,6 +49,14 @@ class FakeLedger:
 
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked:
         answer = self.ticks.pop(0)
+        if not self.ticks:
+            self.when_ticked_out()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def results_due(self) -> list[str]:
+        answer = self.results.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -172,15 +182,26 @@ def test_an_unknown_outcome_waits_in_doubt(world: World) -> None:
 
 
 def test_no_error_ends_the_tick(world: World) -> None:
+    stop, diary = Event(), Diary()
+    ledger = FakeLedger([], ticks=[Unavailable("away"), ValueError("a bug"), Ticked(sleep_s=0.0, busy=True)])
+    ledger.when_ticked_out = stop.set
+
+    tick_for_ever(ledger, "worker", 4, 60.0, stop, diary.emit, longest_s=0.0)
+
+    assert diary.events == ["tick.failed", "tick.failed"]
+
+
+def test_a_result_that_cannot_be_stored_keeps_no_other_from_it(world: World) -> None:
     stop, diary, stored = Event(), Diary(), list[str]()
-    due = Ticked(sleep_s=0.0, busy=True, results_due=("job-1",))
-    ledger = FakeLedger([], ticks=[Unavailable("away"), ValueError("a bug"), due])
+    ledger = FakeLedger([], results=[Unavailable("away"), ["too-long", "job-1"]])
 
     def store(job_id: str) -> None:
+        if job_id == "too-long":
+            raise ValueError("too long for a column")
         stored.append(job_id)
         stop.set()
 
-    tick_for_ever(ledger, "worker", 4, 60.0, store, stop, diary.emit, longest_s=0.0)
+    store_results_for_ever(ledger, store, stop, diary.emit, longest_s=0.0)
 
     assert stored == ["job-1"]
-    assert diary.events == ["tick.failed", "tick.failed"]
+    assert diary.events == ["results.failed", "results.failed"]

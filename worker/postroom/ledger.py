@@ -57,7 +57,6 @@ class Ticked:
 
     sleep_s: float
     busy: bool
-    results_due: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,8 @@ class Ledger:
     def take_in_dead(
         self, job_id: str, sender: str, payload: str, reason: str, detail: str, now: int | None = None
     ) -> None:
-        """Records a mail that cannot exist as a dead letter."""
+        """Records a mail that cannot exist as a dead letter; what is no text in it is replaced."""
+        sender, payload, detail = (text.encode(errors="replace").decode() for text in (sender, payload, detail))
         attempt = json.dumps({"number": 0, "outcome": "refused", "reason": reason, "detail": detail})
         self._run("take_in", now, job_id, sender, "normal", "", "", "", "", "", 0, "", payload, reason, attempt)
 
@@ -126,9 +126,9 @@ class Ledger:
 
     def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
-        at, first, done, due = self._run("tick", now, worker, hands, _ms(lease_s))
+        at, first, done = self._run("tick", now, worker, hands, _ms(lease_s))
         sleep = (float(first) - float(at)) / 1000 if first else 60.0
-        return Ticked(sleep_s=max(sleep, 0.0), busy=int(done) > 0, results_due=tuple(i.decode() for i in due))
+        return Ticked(sleep_s=max(sleep, 0.0), busy=int(done) > 0)
 
     def cancel(self, job_id: str, now: int | None = None) -> None:
         """Ends a job that has not been sent. UnknownJob if there is none, TooLate if it is being sent or has ended."""
@@ -157,6 +157,10 @@ class Ledger:
     def mirror(self, job_id: str, shown_as: str, now: int | None = None) -> None:
         """Makes the result of `job_id` appear under `shown_as` too (a Celery task id whose key was known already)."""
         self._run("mirror", now, job_id, shown_as)
+
+    def results_due(self, now: int | None = None) -> list[str]:
+        """Jobs whose results a backend elsewhere should show; lent to the caller for half a minute."""
+        return [job_id.decode() for job_id in self._run("results_due", now)]
 
     def result_due(self, job_id: str) -> ResultDue | None:
         """What a result backend elsewhere should show for this job; None if its record is gone."""
@@ -259,8 +263,8 @@ def _intake(job_id: str, mail: Mail, key: str | None, batch: str | None) -> tupl
     if mail.sender is None:
         raise InvalidMail("sender: missing")
     for name, value in (("key", key), ("batch", batch)):
-        if value is not None and not (isinstance(value, str) and 0 < len(value) <= LONGEST_KEY):
-            raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} characters is needed")
+        if value is not None and not (isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_KEY):
+            raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} printable characters is needed")
     payload = mail.to_json()
     fingerprint = hashlib.sha256(payload.encode()).hexdigest()[:32]
     tokens = " ".join(dict.fromkeys(recipient_token(address.address) for address in mail.recipients))

@@ -5,15 +5,24 @@ import sys
 
 import structlog
 
-from postroom.events import Emit
+from postroom.events import Emit, place_of
 
 # What an operator should hear of; the rest is the way things go.
-WRONG = {"mail.dead", "round.failed", "tick.failed", "claim.lost", "worker.died", "worker.waiting", "send.waiting"}
+WRONG = {
+    "mail.dead",
+    "round.failed",
+    "tick.failed",
+    "results.failed",
+    "claim.lost",
+    "worker.died",
+    "worker.waiting",
+    "send.waiting",
+}
 
 
 def start(log_format: str) -> Emit:
-    """Sets up the lines on stderr and returns what writes one."""
-    logging.getLogger("urllib3").setLevel(logging.INFO)  # at DEBUG it writes paths, which hold addresses
+    """Sets up the lines on stderr and returns what writes one; keeps mail out of other libraries' lines."""
+    _keep_mail_out()
     last = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
@@ -36,3 +45,27 @@ def start(log_format: str) -> Emit:
         (log.warning if wrong else log.info)(event, **facts)
 
     return emit
+
+
+def _keep_mail_out() -> None:
+    # They write paths and arguments, which hold addresses; urllib3 even when it warns of a strange answer.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    for name in ("celery.pool", "celery.concurrency", "kombu"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    # What Celery cannot run it writes down whole.
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(_first_line)
+    logging.getLogger("celery.app.trace").addFilter(_type_and_place)
+
+
+def _first_line(record: logging.LogRecord) -> bool:
+    record.msg, record.args = record.getMessage().strip().partition("\n")[0].partition(": ")[0], ()
+    record.exc_info = None
+    return True
+
+
+def _type_and_place(record: logging.LogRecord) -> bool:
+    if record.exc_info and record.exc_info[1]:
+        task = getattr(record, "data", {}).get("name", "a task")
+        record.msg, record.args = f"{task}: {place_of(record.exc_info[1])}", ()
+        record.exc_info = None
+    return True

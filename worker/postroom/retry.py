@@ -4,7 +4,8 @@ The life of a mail that fails:
 
 1. Throttled: the lane pauses as long as Graph asked (doubled when it asks again and again); no attempt is spent.
 2. Deferred: the job waits, longer each time and at random (full jitter), and spends an attempt; when the last one
-   is spent it is dead. A fault that is not the mail's (`free`) pauses lane or app instead and spends nothing.
+   is spent it is dead. Where Graph says when to come back to the mailbox, the lane pauses until then. A fault that is
+   not the mail's (`free`) pauses lane or app instead and spends nothing.
 3. Held: the lane or the app pauses; the job waits unspent for the repair.
 4. Refused: dead at once.
 5. Unknown: the job waits in doubt; its next claim decides whether to send again (`after_doubt`).
@@ -82,11 +83,20 @@ def decide(outcome: Outcome, attempts: int, policy: Policy, chance: Callable[[],
             wait = min(wait_s or OUTAGE_S, LONGEST_RETRY_AFTER_S)
             pause = Pause(scope=scope, wait_s=wait, longest_s=LONGEST_OUTAGE_S, reason=reason)
             return Move(status=Status.DEFERRED, reason="backoff", sent_nothing=True, pause=pause)
-        case Deferred(wait_s=wait_s, reason=reason):
+        case Deferred(wait_s=wait_s, scope=scope, reason=reason):
             if attempts + 1 >= policy.max_attempts:
                 return Move(status=Status.DEAD, reason=reason, spends_attempt=True, sent_nothing=True)
-            wait = max(backoff(attempts, policy, chance), min(wait_s or 0.0, LONGEST_RETRY_AFTER_S))
-            return Move(status=Status.DEFERRED, reason="backoff", wait_s=wait, spends_attempt=True, sent_nothing=True)
+            asked = min(wait_s or 0.0, LONGEST_RETRY_AFTER_S)
+            wait = max(backoff(attempts, policy, chance), asked)
+            told = asked > 0 and scope is not Scope.MAIL
+            return Move(
+                status=Status.DEFERRED,
+                reason="backoff",
+                wait_s=wait,
+                spends_attempt=True,
+                sent_nothing=True,
+                pause=Pause(scope=scope, wait_s=asked, longest_s=asked, reason=reason) if told else None,
+            )
         case Held(scope=scope, reason=reason):
             wait = HOLD_APP_S if scope is Scope.APP else HOLD_S
             pause = Pause(scope=scope, wait_s=wait, longest_s=HOLD_S, reason=reason)

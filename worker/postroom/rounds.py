@@ -11,7 +11,7 @@ from typing import Protocol
 
 from postroom.deliver import ClaimLost, Office, deliver
 from postroom.errors import Unavailable
-from postroom.events import Emit, masked
+from postroom.events import Emit, masked, place_of
 from postroom.job import Job
 from postroom.ledger import Ticked
 from postroom.outcome import Answer, Deferred, Outcome
@@ -35,6 +35,7 @@ class Ledger(Protocol):
         slice_over: bool,
     ) -> tuple[bool, Job | None]: ...
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked: ...
+    def results_due(self) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def attempt(job: Job, desk: Desk) -> Outcome | None:
     except Unavailable:
         return Deferred(reason="redis_unavailable", free=True)
     except Exception as error:  # noqa: BLE001 - before the mark nothing was sent, and the next mail must not suffer
-        desk.emit("round.failed", job=job.id, error=repr(error))
+        desk.emit("round.failed", job=job.id, error=place_of(error))
         return Deferred(reason="internal_error", answer=Answer(detail=type(error).__name__))
 
 
@@ -129,7 +130,6 @@ def tick_for_ever(
     worker: str,
     hands: int,
     lease_s: float,
-    store_result: Callable[[str], None],
     stop: Event,
     emit: Emit,
     longest_s: float = LONGEST_TICK_S,
@@ -139,11 +139,31 @@ def tick_for_ever(
         sleep = longest_s
         try:
             ticked = ledger.tick(worker, hands, lease_s)
-            for job_id in ticked.results_due:
-                store_result(job_id)
             sleep = 0.0 if ticked.busy else min(max(ticked.sleep_s, 0.02), longest_s)
         except Unavailable as error:
             emit("tick.failed", error=str(error))
         except Exception as error:  # noqa: BLE001 - a tick that ends would let leases and schedules stand still
-            emit("tick.failed", error=repr(error))
+            emit("tick.failed", error=place_of(error))
         stop.wait(sleep)
+
+
+def store_results_for_ever(
+    ledger: Ledger,
+    store_result: Callable[[str], None],
+    stop: Event,
+    emit: Emit,
+    longest_s: float = LONGEST_TICK_S,
+) -> None:
+    """Stores results in a backend elsewhere until `stop` is set. It may be slow or away: no clock depends on it."""
+    while not stop.is_set():
+        try:
+            due = ledger.results_due()
+        except Exception as error:  # noqa: BLE001 - as for the tick
+            due = []
+            emit("results.failed", error=place_of(error))
+        for job_id in due:
+            try:
+                store_result(job_id)
+            except Exception as error:  # noqa: BLE001 - it is lent to somebody again, and the next may fare better
+                emit("results.failed", job=job_id, error=place_of(error))
+        stop.wait(0.0 if due else longest_s)

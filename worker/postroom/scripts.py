@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import redis
 
-from postroom.errors import Unavailable
+from postroom.errors import PostroomError, Unavailable
 
 
 class Connection(Protocol):
@@ -41,6 +41,8 @@ def or_unavailable() -> Iterator[None]:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         raise Unavailable(f"Redis did not answer ({type(error).__name__}); is POSTROOM_REDIS_URL right?") from error
     except redis.exceptions.RedisError as error:
+        if str(error).startswith("user_script"):
+            raise PostroomError(f"a script failed, which is a fault of Postroom itself: {error}") from error
         raise Unavailable(f"Redis refused: {error}") from error
 
 
@@ -62,6 +64,7 @@ _SCRIPTS = {
     "paused": _load("paused"),
     "publish": _load("publish"),
     "mirror": _load("mirror"),
+    "results_due": _load("results_due"),
     "result_due": _load("result_due"),
     "result_stored": _load("result_stored"),
 }

@@ -4,12 +4,14 @@ Two tasks. `postroom.round(sender)` works a lane; its messages are hints that ma
 takes a mail in, for producers that only know Celery. Why each setting is as it is: docs/architecture.md, "Celery".
 """
 
+import json
 import mmap
 import os
 import signal
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from postroom import settings, wiring
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.ledger import Ledger
 from postroom.mail import Mail
-from postroom.rounds import Desk, tick_for_ever, work
+from postroom.rounds import Desk, store_results_for_ever, tick_for_ever, work
 from postroom.supervisor import SUPERVISOR
 
 
@@ -49,14 +51,14 @@ app.conf.update(
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "health_check_interval": 10,
-        "visibility_timeout": 3600,
+        "visibility_timeout": 120,  # for postroom.send, whose repetition is the same job
         "queue_order_strategy": HighFirst,
         "client_name": "postroom-worker",
     },
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     result_backend=_results,
-    result_backend_transport_options={**_urls.options, "visibility_timeout": 3600},
+    result_backend_transport_options={**_urls.options, "visibility_timeout": 120},
     result_backend_thread_safe=True,
     result_expires=found.retention_dead,
     redis_socket_timeout=5,
@@ -90,13 +92,13 @@ def round_(sender: str) -> None:
 
 
 @app.task(name="postroom.send", bind=True, acks_late=True, reject_on_worker_lost=True)
-def send(self: Task, mail: dict[str, Any], key: str | None = None) -> None:
+def send(self: Task, mail: object = None, key: str | None = None, *more: object, **unknown: object) -> None:
     """Takes a mail in under this task's id. Ends with Ignore: the result is written when the mail's fate is known."""
     job_id = self.request.id
     wait = 0.1
     while True:
         try:
-            _take_in(job_id, mail, key)
+            _take_in(job_id, mail, key, [*map(str, more), *unknown])
         except Unavailable as error:
             _desk().emit("send.waiting", job=job_id, error=str(error))
             if _stop[0]:
@@ -108,22 +110,30 @@ def send(self: Task, mail: dict[str, Any], key: str | None = None) -> None:
             raise Ignore
 
 
-def _take_in(job_id: str, values: dict[str, Any], key: str | None) -> None:
+def _take_in(job_id: str, values: object, key: str | None, unknown: list[str]) -> None:
+    """Takes the mail in, or what it is instead as a dead letter; raises Unavailable and nothing else."""
+    if unknown:
+        _bury(job_id, values, "invalid", f"the task takes mail and key, and got {len(unknown)} arguments more")
+        return
     book = _desk_ledger()
-    sender = str(values.get("from") or values.get("sender") or found.sender or "") if isinstance(values, dict) else ""
     try:
         receipt = book.take_in(job_id, Mail.model_validate(values).with_sender(found.sender), key, None)
-    except InvalidMail as fault:
-        book.take_in_dead(job_id, sender.casefold(), _json(values), "invalid", str(fault))
-    except KeyConflict as fault:
-        book.take_in_dead(job_id, sender.casefold(), _json(values), "key_conflict", str(fault))
-    else:
         if receipt.known:
             book.mirror(receipt.id, job_id)
+    except Unavailable:
+        raise
+    except InvalidMail as fault:
+        _bury(job_id, values, "invalid", str(fault))
+    except KeyConflict as fault:
+        _bury(job_id, values, "key_conflict", str(fault))
+    except Exception as error:  # noqa: BLE001 - a task that ends by exception is a mail that nobody has
+        _bury(job_id, values, "internal_error", type(error).__name__)
 
 
-def _json(values: object) -> str:
-    return str(app.backend.encode(values))
+def _bury(job_id: str, values: object, reason: str, detail: str) -> None:
+    given = values if isinstance(values, dict) else {}
+    sender = str(given.get("from") or given.get("sender") or found.sender or "").casefold()
+    _desk_ledger().take_in_dead(job_id, sender, json.dumps(values, default=str), reason, detail)
 
 
 # One desk a process: made after a fork, for connections and tokens do not survive one.
@@ -157,6 +167,8 @@ def _desk_ledger() -> Ledger:
 def _publish_rules(**_: object) -> None:
     if faults := found.worker_faults():
         raise SystemExit("\n".join(faults))
+    if supervisor := int(os.environ.get(SUPERVISOR, "0")):
+        _start(_end_with, supervisor)
     rules = wiring.Lanes(found=found).rules(results_here=_results == _urls.backend)
     while True:
         try:
@@ -173,11 +185,13 @@ def _start_ticking(sender: Any, **_: object) -> None:
     book, desk = _process()
     hands = sender.pool.limit
     name = wiring.worker_name()
-    arguments = (book, name, hands, found.lease, _store_result, _ticking, desk.emit)
-    threading.Thread(target=tick_for_ever, args=arguments, name="tick", daemon=True).start()
-    if supervisor := int(os.environ.get(SUPERVISOR, "0")):
-        threading.Thread(target=_end_with, args=(supervisor,), name="supervisor", daemon=True).start()
+    _start(tick_for_ever, book, name, hands, found.lease, _ticking, desk.emit)
+    _start(store_results_for_ever, book, _store_result, _ticking, desk.emit)
     desk.emit("worker.ready", worker=name, hands=hands)
+
+
+def _start(target: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=target, args=arguments, name=target.__name__, daemon=True).start()
 
 
 def _end_with(supervisor: int) -> None:

@@ -27,7 +27,7 @@ if job.phase == 'claimed' then
   first_mark()
 elseif job.client_request_id == client_request_id then
   return {'marked', whole(now)}  -- asked again after a lost reply
-elseif rate_left(lane, cfg) <= 0 then
+elseif is_paused() or rate_left(lane, cfg) <= 0 then
   return {'wait'}
 else
   amend_attempt(id, {client_request_id = client_request_id})

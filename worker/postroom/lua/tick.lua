@@ -1,7 +1,7 @@
 -- What time brings, in bounded steps: {now, next wake-up or '', how much was done, {ids whose results are due}}.
 -- ARGV: now, worker, its hands, lease (ms)
 local WORKER_LOST_AFTER, LOST_CLAIMS, LOOK_UP_AFTER = 15000, 5, 10000
-local PASS, RESULT_LENT = 1000, 30000
+local PASS = 1000
 local SWEPT = 1000  -- entries of indexes
 local worker, hands, lease = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local done = 0
@@ -136,13 +136,6 @@ local function wake()
   hand_out(BATCH)
 end
 
--- Results of jobs for a backend that is not this Redis: lent to this worker for half a minute.
-local function results_due()
-  local ids = due('results', now)
-  for _, id in ipairs(ids) do redis.call('ZADD', P .. 'results', now + RESULT_LENT, id) end
-  return ids
-end
-
 count_hands()
 reap()
 notice_slow()
@@ -150,4 +143,4 @@ end_expired()
 sweep()
 wake()
 local first = redis.call('ZRANGE', P .. 'lanes', 0, 0, 'WITHSCORES')
-return {whole(now), first[2] or '', done, results_due()}
+return {whole(now), first[2] or '', done}
