@@ -9,7 +9,7 @@ import psutil
 import pytest
 from celery import Celery
 
-from postroom import Client, Status
+from postroom import Client, Status, embedded
 
 from .conftest import Room, a_mail, until
 
@@ -166,3 +166,67 @@ def backlog(client: Client, room: Room, count: int) -> None:
 def in_flight(room: Room) -> int:
     """Requests that the sandbox has and has not answered."""
     return sum(mailbox["in_flight"] for mailbox in room.sandbox.stats()["mailboxes"].values())
+
+
+def test_a_second_signal_ends_everything_at_once_and_safely(open_room: OpenRoom) -> None:
+    room = open_room(settings={"POSTROOM_LEASE": "10s"})
+    hang = room.sandbox.add_fault(effect="hang")
+    worker = room.start_worker("--processes", "1", "--concurrency", "2")
+    job_id = room.client().send(a_mail()).id
+    until(lambda: in_flight(room), "a request that hangs")
+    children = psutil.Process(worker.pid).children()
+
+    worker.send_signal(signal.SIGTERM)
+    until(lambda: "worker.stopping" in room.raw_log(), "the first signal to be heard")
+    room.end(worker)
+
+    until(lambda: not any(child.is_running() for child in children), "the workers to end")
+    room.sandbox.remove_fault(hang)
+    assert room.client().status(job_id).status is Status.SENDING
+    room.start_worker("--processes", "1", "--concurrency", "2")
+    assert room.settled(job_id).status is Status.ACCEPTED
+
+
+def test_redis_restarted_under_load_loses_and_doubles_nothing(open_room: OpenRoom) -> None:
+    room = open_room(settings={"POSTROOM_RATE": "off", "POSTROOM_LEASE": "10s"}, latency=0.05)
+    client = room.client()
+    jobs = [client.send(a_mail(**{"from": f"m{n % 5}@contoso.com"}), key=f"{n}").id for n in range(60)]
+    room.start_worker("--processes", "2", "--concurrency", "4")
+    until(lambda: len(room.sandbox.messages()) >= 5, "some mails to be sent")
+
+    embedded.stop(room.folder)
+    embedded.ensure(room.folder)
+
+    assert {room.settled(job).status for job in jobs} == {Status.ACCEPTED}
+    sent = Counter(request.job for request in room.sandbox.requests(accepted=True))
+    for job in jobs:
+        unknown = [attempt for attempt in client.status(job).attempts if attempt.outcome == "unknown"]
+        assert 1 <= sent[job] <= 1 + min(len(unknown), 1)
+
+
+def test_a_worker_that_starts_before_redis_waits_for_it(room: Room) -> None:
+    job_id = room.client().send(a_mail()).id
+    embedded.stop(room.folder)
+    address = f"unix://{room.folder}/redis.sock"
+
+    room.start_worker("--processes", "1", "--concurrency", "2", ready=False, POSTROOM_REDIS_URL=address)
+    until(lambda: "worker.waiting" in room.raw_log(), "the worker to say that it waits")
+    embedded.ensure(room.folder)
+
+    assert room.settled(job_id).status is Status.ACCEPTED
+
+
+def test_a_prefork_child_killed_while_it_posts_leaves_an_unknown_outcome(open_room: OpenRoom) -> None:
+    room = open_room(settings={"POSTROOM_LEASE": "10s"})
+    hang = room.sandbox.add_fault(effect="hang", times=1)
+    worker = room.start_worker("--pool", "prefork", "--processes", "1", "--concurrency", "1")
+    job_id = room.client().send(a_mail()).id
+    until(lambda: in_flight(room), "the request to arrive")
+    room.sandbox.remove_fault(hang)
+
+    for child in psutil.Process(worker.pid).children()[0].children():
+        child.kill()
+
+    delivery = room.settled(job_id)
+    assert delivery.status is Status.ACCEPTED
+    assert delivery.attempts[0].outcome == "unknown"

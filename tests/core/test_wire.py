@@ -149,6 +149,11 @@ def test_text_and_html_that_must_not_be_saved_go_as_json_with_the_html() -> None
     assert found["saveToSentItems"] is False
 
 
+def test_an_address_that_is_not_ascii_goes_as_json_where_it_can() -> None:
+    found = in_json(replace(PLAIN, html="<p>both</p>", to=(Address("", "jürgen@contoso.com"),)))
+    assert found["message"]["toRecipients"] == [{"emailAddress": {"address": "jürgen@contoso.com"}}]
+
+
 def test_mime_carries_every_field() -> None:
     parsed = in_mime(
         replace(

@@ -53,6 +53,7 @@ def supervise(processes: int, concurrency: int, pool: str, emit: Emit) -> int:
         with suppress(queue.Empty):
             if happened.get(timeout=_until_next_start(children) if signals == 0 else 1.0) != signal.SIGCHLD:
                 signals += 1
+                emit("worker.stopping", at_once=signals > 1)
                 _signal_all(children, signal.SIGTERM if signals == 1 else signal.SIGKILL)
         _notice_ends(children, stopping=signals > 0, emit=emit)
 

@@ -37,14 +37,20 @@ class GraphRequest:
 def request_for(message: Message) -> GraphRequest | Refused:
     """The request that carries `message`; Refused(reason="too_large") where no sendMail request can."""
     foreign_headers = needs_mime(message.headers)
-    # Mail that goes as MIME is always saved, so here the text part gives way: Exchange makes one from the HTML.
-    both_bodies = bool(message.text and message.html) and message.save_to_sent_items
+    # Mail that goes as MIME is always saved, and its headers are ASCII to most readers. Where that does not do, the
+    # text part gives way: Exchange makes one from the HTML.
+    mime_will_do = message.save_to_sent_items and all(a.address.isascii() for a in _everybody(message))
+    both_bodies = bool(message.text and message.html) and mime_will_do
     if not foreign_headers and not both_bodies:
         return _json_request(message)
     mime = _mime_request(message)
     if isinstance(mime, Refused) and not foreign_headers:
         return _json_request(message)  # the same: rather without its text part than not at all
     return mime
+
+
+def _everybody(message: Message) -> tuple[Address, ...]:
+    return (message.sender, *message.to, *message.cc, *message.bcc, *message.reply_to)
 
 
 def _json_request(message: Message) -> GraphRequest | Refused:
