@@ -398,18 +398,14 @@ def pfx(password: bytes, key: Any = KEY, ends: datetime = NOW + timedelta(days=3
     return pkcs12.serialize_key_and_certificates(b"postroom", key, certificate(key, ends), None, how)
 
 
-@pytest.fixture(params=["pem", "pem pair", "pem with password", "pfx", "password for nothing"])
+@pytest.fixture(params=["pem", "pem with password", "pfx", "password for nothing"])
 def good_certificate(request: pytest.FixtureRequest, tmp_path: Path) -> Certificate:
-    path, key_path = tmp_path / "app", tmp_path / "key"
+    path = tmp_path / "app"
     cert = certificate().public_bytes(PEM)
     match request.param:
         case "pem":
             path.write_bytes(key_pem() + cert)
             return Certificate(path)
-        case "pem pair":
-            path.write_bytes(cert)
-            key_path.write_bytes(key_pem())
-            return Certificate(path, key_path=key_path)
         case "pem with password":
             path.write_bytes(cert + key_pem(password=b"pass"))
             return Certificate(path, password="pass")

@@ -109,8 +109,6 @@ def a_job(mail: Mail = PLAIN) -> Job:
         attempts=0,
         in_doubt=False,
         resends=0,
-        created_at=0,
-        now=0,
     )
 
 

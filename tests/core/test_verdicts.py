@@ -214,7 +214,6 @@ def test_the_answer_is_kept_for_support_without_anything_private() -> None:
         http_status=404,
         graph_code="ErrorInvalidUser",
         request_id="8c1b6f2e-1111-4222-8333-944455556666",
-        date="Sun, 22 Nov 2026 12:00:00 GMT",
         detail="The requested user '…' is invalid.",
     )
 
@@ -368,7 +367,7 @@ def test_no_answer_is_too_strange(status: int, headers: dict[str, str], body: by
     if status == 202:
         assert isinstance(outcome, Accepted)
     answer = outcome.answer
-    kept = " ".join(filter(None, [answer.graph_code, answer.request_id, answer.date, answer.detail]))
+    kept = " ".join(filter(None, [answer.graph_code, answer.request_id, answer.detail]))
     kept.encode()
     assert "@" not in kept
 

@@ -27,7 +27,7 @@ ENDED = frozenset({Status.ACCEPTED, Status.DEAD, Status.CANCELLED, Status.EXPIRE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A claimed job, as one round holds it. Times are milliseconds of Redis' clock."""
+    """A claimed job, as one round holds it."""
 
     id: str
     lane: str
@@ -37,8 +37,6 @@ class Job:
     attempts: int  # spent; Deferred outcomes count, waits do not
     in_doubt: bool  # an earlier attempt's outcome is unknown
     resends: int
-    created_at: int
-    now: int  # Redis' clock when the job was claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -298,7 +298,7 @@ def _receipt(answer: Sequence[Any], job_id: str, key: str | None) -> Receipt:
 def _claimed(answer: Sequence[Any], token: str) -> Job | None:
     if answer[0] != b"claimed":
         return None
-    _, job_id, app, now, flat, mail = answer
+    _, job_id, app, flat, mail = answer
     record = dict(zip((n.decode() for n in flat[::2]), (v.decode() for v in flat[1::2]), strict=True))
     return Job(
         id=job_id.decode(),
@@ -309,8 +309,6 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         attempts=int(record.get("attempts", 0)),
         in_doubt="in_doubt" in record,
         resends=int(record.get("resends", 0)),
-        created_at=int(record["created"]),
-        now=int(now),
     )
 
 

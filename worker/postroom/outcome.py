@@ -30,7 +30,6 @@ class Answer:
     http_status: int | None = None
     graph_code: str | None = None
     request_id: str | None = None
-    date: str | None = None
     detail: str | None = None
 
 

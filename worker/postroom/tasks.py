@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, SecurityWarning
@@ -86,9 +86,9 @@ app.conf.update(
 def round_(sender: str) -> None:
     """Delivers what waits in this sender's lane."""
     try:
-        work(sender, _desk())
+        work(sender, _here().desk)
     except Unavailable as error:
-        _desk().emit("round.failed", error=str(error))
+        _here().desk.emit("round.failed", error=str(error))
 
 
 @app.task(name="postroom.send", bind=True, acks_late=True, reject_on_worker_lost=True)
@@ -100,7 +100,7 @@ def send(self: Task, mail: object = None, key: str | None = None, *more: object,
         try:
             _take_in(job_id, mail, key, [*map(str, more), *unknown])
         except Unavailable as error:
-            _desk().emit("send.waiting", job=job_id, error=str(error))
+            _here().desk.emit("send.waiting", job=job_id, error=str(error))
             if _stop[0]:
                 # It is acknowledged only at the end, so even if this cannot be said the broker keeps the message.
                 raise Reject(requeue=True) from None
@@ -115,7 +115,7 @@ def _take_in(job_id: str, values: object, key: str | None, unknown: list[str]) -
     if unknown:
         _bury(job_id, values, "invalid", f"the task takes mail and key, and got {len(unknown)} arguments more")
         return
-    book = _desk_ledger()
+    book = _here().ledger
     try:
         receipt = book.take_in(job_id, Mail.model_validate(values).with_sender(found.sender), key, None)
         if receipt.known:
@@ -133,34 +133,31 @@ def _take_in(job_id: str, values: object, key: str | None, unknown: list[str]) -
 def _bury(job_id: str, values: object, reason: str, detail: str) -> None:
     given = values if isinstance(values, dict) else {}
     sender = str(given.get("from") or given.get("sender") or found.sender or "").casefold()
-    _desk_ledger().take_in_dead(job_id, sender, json.dumps(values, default=str), reason, detail)
+    _here().ledger.take_in_dead(job_id, sender, json.dumps(values, default=str), reason, detail)
 
 
-# One desk a process: made after a fork, for connections and tokens do not survive one.
+class Workplace(NamedTuple):
+    """What one process works with: made after a fork, for connections and tokens do not survive one."""
 
-_desks: dict[int, tuple[Ledger, Desk]] = {}
+    ledger: Ledger
+    desk: Desk
+
+
+_workplaces: dict[int, Workplace] = {}
 _making = threading.Lock()
 # Shared with prefork's children, which get no signal of a warm shutdown.
 _stop = mmap.mmap(-1, 1)
 _ticking = threading.Event()
 
 
-def _process() -> tuple[Ledger, Desk]:
+def _here() -> Workplace:
     pid = os.getpid()
-    if pid not in _desks:
+    if pid not in _workplaces:
         with _making:
-            if pid not in _desks:
+            if pid not in _workplaces:
                 book = wiring.ledger(found)
-                _desks[pid] = (book, wiring.desk(found, book, lambda: _stop[0] != 0))
-    return _desks[pid]
-
-
-def _desk() -> Desk:
-    return _process()[1]
-
-
-def _desk_ledger() -> Ledger:
-    return _process()[0]
+                _workplaces[pid] = Workplace(book, wiring.desk(found, book, lambda: _stop[0] != 0))
+    return _workplaces[pid]
 
 
 @worker_init.connect
@@ -172,9 +169,9 @@ def _publish_rules(**_: object) -> None:
     rules = wiring.Lanes(found=found).rules(results_here=_results == _urls.backend)
     while True:
         try:
-            _desk_ledger().publish(rules)
+            _here().ledger.publish(rules)
         except Unavailable as error:
-            _desk().emit("worker.waiting", error=str(error))
+            _here().desk.emit("worker.waiting", error=str(error))
             time.sleep(1.0)
         else:
             return
@@ -182,7 +179,7 @@ def _publish_rules(**_: object) -> None:
 
 @worker_ready.connect
 def _start_ticking(sender: Any, **_: object) -> None:
-    book, desk = _process()
+    book, desk = _here()
     hands = sender.pool.limit
     name = wiring.worker_name()
     _start(tick_for_ever, book, name, hands, found.lease, _ticking, desk.emit)
@@ -202,7 +199,7 @@ def _end_with(supervisor: int) -> None:
 
 def _store_result(job_id: str) -> None:
     """Shows a job's state in a result backend that is not the ledger's own Redis."""
-    book = _desk_ledger()
+    book = _here().ledger
     while due := book.result_due(job_id):
         for shown in due.ids:
             if due.state is None:
@@ -227,7 +224,7 @@ def _stop_ticking(**_: object) -> None:
 
 @worker_process_init.connect
 def _forget_parent(**_: object) -> None:
-    _desks.clear()
+    _workplaces.clear()
 
 
 __all__ = ["ConfigError", "app", "round_", "send"]

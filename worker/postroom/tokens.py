@@ -43,11 +43,10 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """`path`: a PFX file, or PEM with the certificate; its key is in the same file or in `key_path`."""
+    """`path`: a PFX file, or PEM with the certificate and its key."""
 
     path: Path | str
     password: str | None = field(default=None, repr=False)
-    key_path: Path | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +272,7 @@ def _key_and_certificate(credential: Certificate) -> tuple[RSAPrivateKey, x509.C
     data = _read(credential.path)
     password = credential.password.encode() if credential.password else None
     try:
-        key, certificates = (
-            _from_pem(credential, data, password) if b"-----BEGIN" in data else _from_pfx(data, password)
-        )
+        key, certificates = _from_pem(data, password) if b"-----BEGIN" in data else _from_pfx(data, password)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _CredentialFault(f"{credential.path}: wrong password, or no PFX or PEM file: {error}") from None
     if not isinstance(key, RSAPrivateKey):
@@ -291,10 +288,9 @@ def _from_pfx(data: bytes, password: bytes | None) -> tuple[object, list[x509.Ce
     return key, [*([certificate] if certificate else []), *others]
 
 
-def _from_pem(credential: Certificate, data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
-    key_data = _read(credential.key_path) if credential.key_path else data
-    encrypted = b"ENCRYPTED" in key_data  # a password for a key without one is an error to cryptography, not to us
-    key = serialization.load_pem_private_key(key_data, password if encrypted else None)
+def _from_pem(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    encrypted = b"ENCRYPTED" in data  # a password for a key without one is an error to cryptography, not to us
+    key = serialization.load_pem_private_key(data, password if encrypted else None)
     return key, x509.load_pem_x509_certificates(data)
 
 

@@ -200,7 +200,6 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -
         http_status=status,
         graph_code=known or next(iter(codes), None),
         request_id=_matching(r"[0-9A-Za-z-]{1,64}", headers.get("request-id")),
-        date=_matching(r"[\w ,:+-]{1,40}", headers.get("date")),
         detail=masked(text) or None,
     )
     return _verdict(status, known, codes, text.lower())(answer, retry_after(headers, now))

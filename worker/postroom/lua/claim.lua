@@ -1,4 +1,4 @@
--- Starts a round: {'claimed', id, app, now, record, mail}, or {'nothing'}. The lane's next round is seen to.
+-- Starts a round: {'claimed', id, app, record, mail}, or {'nothing'}. The lane's next round is seen to.
 -- ARGV: now, lane, token, lease (ms)
 local lane, token, lease = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local cfg = lane_settings(lane)

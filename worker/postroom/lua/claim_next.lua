@@ -6,7 +6,7 @@ local function claimed(id, job, cfg)
     flat[#flat + 1] = name
     flat[#flat + 1] = value
   end
-  return {'claimed', id, cfg.app, whole(now), flat, redis.call('GET', mail_key(id)) or ''}
+  return {'claimed', id, cfg.app, flat, redis.call('GET', mail_key(id)) or ''}
 end
 
 -- What this token claimed before, when the reply was lost.

@@ -7,9 +7,7 @@ if not job or job.place ~= 'claim' or job.token ~= token then return {'void'} en
 local lane = job.lane
 local cfg = lane_settings(lane)
 
-local function is_paused()
-  return paused_until(state_of('lane', lane)) > now or paused_until(state_of('app', cfg.app)) > now
-end
+local function is_paused() return pause_of(lane, cfg.app) > now end
 
 local function first_mark()
   local minute = math.floor(now / MINUTE) * MINUTE

@@ -1,8 +1,4 @@
--- What holds a lane back, its own pause or its app's, whichever ends later: {until (ms), reason}, or {}.
+-- What keeps a lane waiting, its own pause or its app's: {until (ms), reason}, or {}.
 -- ARGV: now, lane
-local longest = {}
-for _, state in ipairs({state_of('lane', ARGV[2]), state_of('app', lane_settings(ARGV[2]).app)}) do
-  local till = paused_until(state)
-  if till > now and till > tonumber(longest[1] or 0) then longest = {whole(till), state.pause_reason} end
-end
-return longest
+local till, reason = pause_of(ARGV[2], lane_settings(ARGV[2]).app)
+return till > now and {whole(till), reason} or {}

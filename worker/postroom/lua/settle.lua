@@ -52,8 +52,7 @@ local function wait_on(job)
     to_later(id, job, now + move.wait)
   else
     to_ready(id, job)
-    local till = math.max(now, paused_until(state_of('lane', lane)), paused_until(state_of('app', cfg.app)))
-    update(id, job, {next_at = whole(till)})
+    update(id, job, {next_at = whole(math.max(now, (pause_of(lane, cfg.app))))})
   end
   set_status(id, job, 'deferred', move.reason)
 end

@@ -11,6 +11,13 @@ local function state_of(scope, name) return hash(state_key(scope, name)) end
 local function paused_until(state) return tonumber(state.pause_until or 0) end
 local function in_trouble(state) return tonumber(state.trouble or 0) > 0 end
 
+-- What keeps a lane waiting, its own pause or its app's, whichever ends later: until when, and why.
+local function pause_of(lane, app)
+  local own, apps = state_of('lane', lane), state_of('app', app)
+  local longest = paused_until(apps) > paused_until(own) and apps or own
+  return paused_until(longest), longest.pause_reason
+end
+
 -- A pause is only ever lengthened.
 local function pause(scope, name, till, reason)
   local state = state_of(scope, name)
