@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from postroom import demo
+from postroom.place import everything, write_settings
 from postroom.sandbox.control import Sandbox
 
 from .pages import PAGES, ROOT, blocks, script
@@ -50,8 +50,8 @@ def run(page: Path, language: str, folder: Path, environment: dict[str, str]) ->
 @pytest.mark.skipif(not shutil.which("openssl"), reason="the page on certificates needs openssl")
 def test_every_block_runs_and_the_mails_of_the_tour_arrive(folder: Path) -> None:
     log_file = folder / "log"
-    with log_file.open("wb") as log, demo.everything(folder / ".postroom", folder / "templates", log) as place:
-        demo.write_settings(folder / ".postroom/env", place.environment)
+    with log_file.open("wb") as log, everything(folder / ".postroom", folder / "templates", log) as place:
+        write_settings(folder / ".postroom/env", place.environment)
         environment = {"PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "HOME": str(folder), **place.environment}
 
         def faults(page: Path) -> list[str]:

@@ -17,6 +17,8 @@ from postroom.errors import ConfigError, InvalidMail, PostroomError
 from postroom.job import Delivery, Receipt, Status
 from postroom.ledger import Ledger
 from postroom.mail import Attachment, Mail, Priority
+from postroom.parent import end_with_parent
+from postroom.place import addresses
 from postroom.supervisor import supervise
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -50,7 +52,7 @@ def main() -> None:
     Settings come from the environment (POSTROOM_…), from .env in the folder it is started in, and from the file that
     POSTROOM_CONFIG names. Try `postroom demo` first.
     """
-    demonstration.end_with_parent()
+    end_with_parent()
 
 
 @main.command()
@@ -137,7 +139,7 @@ def sandbox(
         _fail(1, f"The sandbox needs {error.name}: pip install 'postroom[sandbox]'")
 
     def tell(address: SandboxAddress) -> None:
-        text = json.dumps(address.to_json()) if as_json else demonstration.addresses(address)
+        text = json.dumps(address.to_json()) if as_json else addresses(address)
         click.echo(text)
         sys.stdout.flush()
 

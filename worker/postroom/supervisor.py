@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from postroom.events import Emit
+from postroom.parent import PARENT
 
-SUPERVISOR = "_POSTROOM_SUPERVISOR"  # tells a child whose child it is; without that parent it ends
 LONGEST_RESTART_S = 30.0
 STEADY_S = 10.0  # a worker that lived this long is restarted at once
 
@@ -70,7 +70,7 @@ def _start(number: int, concurrency: int, pool: str) -> "subprocess.Popen[bytes]
         *("--pool", pool, "--concurrency", str(concurrency), "--hostname", f"postroom{number}@%h"),
         *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
-    environment = {**os.environ, SUPERVISOR: str(os.getpid())}
+    environment = {**os.environ, PARENT: str(os.getpid())}
     # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which passes it on in order.
     return subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603 - our own command
 

@@ -7,7 +7,6 @@ takes a mail in, for producers that only know Celery. Why each setting is as it 
 import json
 import mmap
 import os
-import signal
 import threading
 import time
 import warnings
@@ -25,8 +24,8 @@ from postroom import settings, wiring
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.ledger import Ledger
 from postroom.mail import Mail
+from postroom.parent import end_with_parent
 from postroom.rounds import Desk, store_results_for_ever, tick_for_ever, work
-from postroom.supervisor import SUPERVISOR
 
 
 class HighFirst(sorted_cycle):
@@ -164,8 +163,7 @@ def _here() -> Workplace:
 def _publish_rules(**_: object) -> None:
     if faults := found.worker_faults():
         raise SystemExit("\n".join(faults))
-    if supervisor := int(os.environ.get(SUPERVISOR, "0")):
-        _start(_end_with, supervisor)
+    end_with_parent()
     rules = wiring.Lanes(found=found).rules(results_here=_results == _urls.backend)
     while True:
         try:
@@ -189,12 +187,6 @@ def _start_ticking(sender: Any, **_: object) -> None:
 
 def _start(target: Callable[..., None], *arguments: object) -> None:
     threading.Thread(target=target, args=arguments, name=target.__name__, daemon=True).start()
-
-
-def _end_with(supervisor: int) -> None:
-    while os.getppid() == supervisor:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _store_result(job_id: str) -> None:
