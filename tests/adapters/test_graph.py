@@ -1,16 +1,30 @@
-"""One POST to sendMail: what goes out, and which outcome comes back."""
+"""One request to Graph: what goes out, and which outcome comes back."""
 
 import json
 import threading
 import traceback
 from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from postroom.graph import Graph
 from postroom.http import Http
-from postroom.outcome import Accepted, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
-from postroom.wire import GraphRequest
+from postroom.outcome import (
+    Accepted,
+    Answer,
+    Deferred,
+    Drafted,
+    Found,
+    Held,
+    Outcome,
+    Refused,
+    Scope,
+    Throttled,
+    Tidied,
+    Unknown,
+)
+from postroom.wire import JOB_PROPERTY, SENT_ITEMS, Call, GraphRequest, searches
 
 from .tls import OK, Peer, Servers, all_servers, answering, json_answer, serve
 
@@ -27,7 +41,7 @@ def http(serve: Servers, monkeypatch: pytest.MonkeyPatch) -> Http:
 
 def send(http: Http, url: str, *, mailbox: str = "noreply@contoso.com", token: str = TOKEN) -> Outcome:
     graph = Graph(url, http, clock=lambda: datetime(2026, 11, 22, 12, tzinfo=UTC))
-    return graph.send_mail(mailbox, REQUEST, token, client_request_id="c-1", deadline_s=10)
+    return graph.send_mail(mailbox, REQUEST, Call(token=token, client_request_id="c-1", deadline_s=10))
 
 
 def error(status: str, code: str, *headers: bytes) -> bytes:
@@ -101,9 +115,8 @@ def test_what_the_last_check_raises_comes_out_unchanged(serve: Servers, http: Ht
         raise TimeoutError("the lease is over")
 
     with pytest.raises(TimeoutError, match="the lease is over"):
-        Graph(server.url, http).send_mail(
-            "a@contoso.com", REQUEST, TOKEN, client_request_id="c", deadline_s=10, before_write=too_late
-        )
+        call = Call(token=TOKEN, client_request_id="c", deadline_s=10, before_write=too_late)
+        Graph(server.url, http).send_mail("a@contoso.com", REQUEST, call)
     server.close()
     assert server.requests == []
 
@@ -133,3 +146,65 @@ def test_four_threads_send_side_by_side(serve: Servers, http: Http) -> None:
     for thread in threads:
         thread.join(10)
     assert [type(outcome) for outcome in outcomes] == [Accepted] * 4
+
+
+CALL = Call(token=TOKEN, client_request_id="c-1", deadline_s=10)
+
+
+def test_a_search_names_the_job_in_the_query_and_asks_for_lasting_ids(serve: Servers, http: Http) -> None:
+    server = serve(answering(json_answer(b'{"value": [{"id": "m-1"}]}')))
+    by_property, by_message_id = searches("it's-1", "noreply@contoso.com", SENT_ITEMS)
+
+    found = Graph(server.url, http).search("noreply@contoso.com", by_property, CALL)
+
+    assert found == Found(ids=("m-1",), answer=Answer(http_status=200))
+    head = server.requests[0].decode()
+    line, query = head.splitlines()[0], parse_qs(urlsplit(head.split()[1]).query)
+    assert line.startswith("GET /v1.0/users/noreply@contoso.com/mailFolders/sentitems/messages?")
+    assert query["$filter"] == [
+        f"singleValueExtendedProperties/Any(ep: ep/id eq '{JOB_PROPERTY}' and ep/value eq 'it''s-1')"
+    ]
+    assert 'Prefer: IdType="ImmutableId"' in head
+    assert by_message_id.filter == "internetMessageId eq '<it''s-1@contoso.com>'"
+
+
+def test_a_draft_is_made_sent_asked_and_removed_by_its_id(serve: Servers, http: Http) -> None:
+    server = serve(
+        answering(
+            json_answer(b'{"id": "d/1="}', "201 Created"),
+            json_answer(b"", "202 Accepted"),
+            json_answer(b'{"isDraft": false}'),
+            json_answer(b"", "204 No Content"),
+        )
+    )
+    graph = Graph(server.url, http)
+
+    drafted = graph.create_draft("a@contoso.com", REQUEST, CALL)
+    assert isinstance(drafted, Drafted)
+    assert isinstance(graph.send_draft("a@contoso.com", drafted.id, CALL), Accepted)
+    assert isinstance(graph.draft_status("a@contoso.com", drafted.id, CALL), Found)
+    assert isinstance(graph.delete_draft("a@contoso.com", drafted.id, CALL), Tidied)
+
+    heads = [request.decode() for request in server.requests]
+    assert [head.splitlines()[0] for head in heads] == [
+        "POST /v1.0/users/a@contoso.com/messages HTTP/1.1",
+        "POST /v1.0/users/a@contoso.com/messages/d%2F1%3D/send HTTP/1.1",
+        "GET /v1.0/users/a@contoso.com/messages/d%2F1%3D?$select=id,isDraft HTTP/1.1",
+        "DELETE /v1.0/users/a@contoso.com/messages/d%2F1%3D HTTP/1.1",
+    ]
+    assert all('Prefer: IdType="ImmutableId"' in head for head in heads)
+    assert "Content-Length: 0" in heads[1]
+
+
+def test_what_sends_nothing_is_never_unknown(serve: Servers, http: Http) -> None:
+    def hang_up(peer: Peer) -> None:
+        while peer.request():
+            return
+
+    graph = Graph(serve(hang_up).url, http)
+    search = next(searches("j", "a@contoso.com", SENT_ITEMS))
+
+    assert isinstance(graph.create_draft("a@contoso.com", REQUEST, CALL), Deferred)
+    assert isinstance(graph.delete_draft("a@contoso.com", "d", CALL), Deferred)
+    assert isinstance(graph.search("a@contoso.com", search, CALL), Deferred)
+    assert isinstance(graph.send_draft("a@contoso.com", "d", CALL), Unknown)

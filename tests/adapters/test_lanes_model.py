@@ -6,7 +6,7 @@
 import json
 import os
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,8 +20,24 @@ from postroom.errors import InvalidMail, KeyConflict, TooLate
 from postroom.job import Job
 from postroom.ledger import LaneLimits, Ledger, Rules
 from postroom.mail import Mail, Priority
-from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
-from postroom.retry import Policy, decide
+from postroom.outcome import (
+    Accepted,
+    Answer,
+    Deferred,
+    Finding,
+    Found,
+    Held,
+    NotFound,
+    NotPermitted,
+    Outcome,
+    Refused,
+    Scope,
+    StillDraft,
+    Throttled,
+    Tidied,
+    Unknown,
+)
+from postroom.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
 from postroom.scripts import _load
 
 P = "{postroom}:"
@@ -72,6 +88,22 @@ AFTER_THE_MARK: list[Outcome] = [
     Refused(reason="bad", answer=Answer(http_status=400)),
     Unknown(reason="timeout"),
 ]
+LOOK_UPS: list[Finding] = [
+    Found(answer=Answer(http_status=200)),
+    NotFound(answer=Answer(http_status=200)),
+    NotFound(answer=Answer(http_status=200)),
+    NotPermitted(answer=Answer(http_status=403)),
+    Throttled(answer=Answer(http_status=429), wait_s=5.0),
+    Deferred(reason="look_up_failed", free=True, answer=ANSWER),
+    Deferred(reason="no_connection", free=True, scope=Scope.APP),
+]
+OF_A_DRAFT: list[Finding] = [
+    *LOOK_UPS,
+    StillDraft(answer=Answer(http_status=200)),
+    NotFound(answer=Answer(http_status=404), draft_gone=True),
+]
+TIDYING: list[Outcome | Tidied] = [Tidied(), Tidied(), Deferred(reason="server", answer=ANSWER), Throttled(wait_s=2.0)]
+CLASSES = ("check", "high", "again", "normal", "low")
 MAILS = {
     (lane, n, priority): Mail(sender=lane, to=[f"r{i}@z.de" for i in range(n)], text="x", priority=priority)
     for lane in LANES
@@ -97,6 +129,24 @@ class Hand:
 
     job: Job
     marks: list[str] = field(default_factory=list)
+
+    @property
+    def sends(self) -> bool:
+        return not self.job.to_look_up and not self.job.tidy
+
+    def may_meet(self) -> list[Any]:
+        if self.job.tidy:
+            return TIDYING
+        if self.job.to_look_up:
+            return OF_A_DRAFT if self.job.draft else LOOK_UPS
+        return AFTER_THE_MARK if self.marks else BEFORE_THE_MARK
+
+    def move(self, outcome: Any, chance: float) -> Move:
+        if self.job.tidy:
+            return after_tidying(outcome, POLICY, lambda: chance)
+        if self.job.to_look_up:
+            return after_look_up(outcome, self.job, POLICY, OnUnknown.RESEND, lambda: chance)
+        return decide(outcome, self.job.attempts, POLICY, lambda: chance)
 
 
 class Lanes(RuleBasedStateMachine):
@@ -144,6 +194,7 @@ class Lanes(RuleBasedStateMachine):
                 retention_accepted_s=3600,
                 retention_dead_s=7200,
                 results_here=True,
+                first_look_s=10,
             )
         )
 
@@ -226,10 +277,24 @@ class Lanes(RuleBasedStateMachine):
             if again:
                 self.changes_nothing(lambda: self.ledger.claim(lane, token, LEASE_S, now=self.now) == job)
 
-    @precondition(lambda self: self.hands)
+    @precondition(lambda self: any(hand.sends for hand in self.hands))
     @rule(data=st.data(), again=st.booleans())
     def mark(self, data: st.DataObject, again: bool) -> None:
-        self.marks(data.draw(st.sampled_from(self.hands)), again)
+        self.marks(data.draw(st.sampled_from([hand for hand in self.hands if hand.sends])), again)
+
+    @precondition(lambda self: any(hand.sends and not hand.marks for hand in self.hands))
+    @rule(data=st.data(), again=st.booleans())
+    def make_a_draft(self, data: st.DataObject, again: bool) -> None:
+        hand = data.draw(st.sampled_from([hand for hand in self.hands if hand.sends and not hand.marks]))
+        held = self.holds(hand)
+        fields = {"drafting": "1"} if not hand.job.drafting else {"draft": f"draft-{next(self.names)}"}
+        assert self.ledger.note(hand.job, fields, LEASE_S, now=self.now) == held
+        if not held:
+            self.hands.remove(hand)
+            return
+        hand.job = replace(hand.job, drafting=True, draft=fields.get("draft", hand.job.draft))
+        if again:
+            self.changes_nothing(lambda: self.ledger.note(hand.job, fields, LEASE_S, now=self.now))
 
     def marks(self, hand: Hand, again: bool = False) -> None:
         request_id, held = f"request-{next(self.names)}", self.holds(hand)
@@ -255,7 +320,7 @@ class Lanes(RuleBasedStateMachine):
     )
     def settle(self, data: st.DataObject, chance: float, goes_on: bool, slice_over: bool, again: bool) -> None:
         hand = data.draw(st.sampled_from(self.hands))
-        outcome = data.draw(st.sampled_from(AFTER_THE_MARK if hand.marks else BEFORE_THE_MARK))
+        outcome = data.draw(st.sampled_from(hand.may_meet()))
         self.settles(hand, outcome, chance, goes_on, slice_over, again)
 
     @rule(
@@ -269,6 +334,9 @@ class Lanes(RuleBasedStateMachine):
         for outcome in outcomes:
             if not self.hands or self.hands[-1].job.lane != lane or self.hands[-1].marks:
                 return
+            if not self.hands[-1].sends:
+                self.settles(self.hands[-1], self.hands[-1].may_meet()[len(outcomes)], chance)
+                continue
             self.marks(self.hands[-1])
             if not self.hands or not self.hands[-1].marks:
                 return
@@ -276,13 +344,13 @@ class Lanes(RuleBasedStateMachine):
             self.settles(self.hands[-1], outcome, chance)
 
     def settles(
-        self, hand: Hand, outcome: Outcome, chance: float = 0.5, goes_on: bool = True, slice_over: bool = False,
+        self, hand: Hand, outcome: Any, chance: float = 0.5, goes_on: bool = True, slice_over: bool = False,
         again: bool = False,
     ) -> None:  # fmt: skip
         self.hands.remove(hand)
         job, taken = hand.job, self.jobs[hand.job.id]
         held, in_doubt, record = self.holds(hand), self.doubted(hand), self.record(job.id)
-        move = decide(outcome, job.attempts, POLICY, lambda: chance)
+        move, status = hand.move(outcome, chance), self.status(job.id)
         before = self.ready(job.lane)
         said = {
             "next_token": f"token-{next(self.names)}" if goes_on else "",
@@ -293,11 +361,11 @@ class Lanes(RuleBasedStateMachine):
         recorded, following = self.ledger.settle(job, move, outcome, 5, **said)
         believed = in_doubt and isinstance(outcome, Accepted)
         assert recorded == (held or believed)
-        if isinstance(outcome, Accepted) and recorded:
+        if isinstance(outcome, Accepted | Found) and recorded:
             taken.left = True
         if held:
             taken.attempts += move.spends_attempt
-            assert self.status(job.id) in {move.status.value, "expired", "accepted"}
+            assert self.status(job.id) in {move.status or status, "expired", "accepted"}
             if move.sent_nothing:
                 self.spent[job.lane] = [spent for spent in self.spent[job.lane] if spent[1] != job.token]
         elif not believed and (following is None or following.id != job.id):
@@ -348,7 +416,7 @@ class Lanes(RuleBasedStateMachine):
         assert job.attempts == taken.attempts
         assert job.lane == taken.lane
         assert int(record.get("next_at", 0)) <= self.now
-        assert "in_doubt" in record or int(record.get("expires", self.now + 1)) > self.now
+        assert job.in_doubt or job.tidy or int(record.get("expires", self.now + 1)) > self.now
         assert self.redis.zcard(f"{P}claims:{job.lane}") <= self.parallel[job.lane]
         for state in (f"lane:{job.lane}", f"app:{LANES[job.lane].app}"):
             assert int(self.redis.hget(P + state, "pause_until") or 0) <= self.now
@@ -356,15 +424,23 @@ class Lanes(RuleBasedStateMachine):
         self.hands.append(Hand(job))
 
     def in_turn(self, job: Job, ready: dict[str, set[str]]) -> None:
-        own, turns = self.jobs[job.id].priority, self.turns[job.lane]
-        better = {"high": set(), "normal": ready["high"], "low": ready["high"] | ready["normal"]}[own]
+        own, turns = self.class_of(self.record(job.id)), self.turns[job.lane]
+        same = [i for i in ready[own] if self.record(i).get("place") == "ready"]
+        assert all(int(self.record(job.id)["seq"]) < int(self.record(i)["seq"]) for i in same if i != job.id)
+        if own == "check":
+            return
+        assert not [i for i in ready["check"] if self.record(i).get("place") == "ready"], "doubts are looked up first"
+        better = {
+            "high": set(),
+            "again": ready["high"],
+            "normal": ready["high"],
+            "low": ready["high"] | ready["normal"],
+        }[own]
         passed_over = {i for i in better if self.status(i) not in ENDED and self.status(i) is not None}
         assert not passed_over or own == "low", "only a low one may go before a better one"
         turns.append("early" if passed_over else "low" if own == "low" or not ready["low"] else "low waits")
         assert turns[-10:].count("early") <= 1, "low has one claim in ten, no more"
         assert turns[-10:] != ["low waits"] * 10, "low has one claim in ten, no less"
-        same = [i for i in ready[own] if self.status(i) in {"queued", "deferred"}]
-        assert all(int(self.record(job.id)["seq"]) < int(self.record(i)["seq"]) for i in same if i != job.id)
 
     @invariant()
     def every_job_is_in_exactly_one_place(self) -> None:
@@ -378,7 +454,7 @@ class Lanes(RuleBasedStateMachine):
                 for job_id in value:
                     places[job_id, kind.removesuffix("s")] += 1
                     assert records[job_id]["lane"] == lane
-                    assert kind != "ready" or rest.startswith(records[job_id]["priority"])
+                    assert kind != "ready" or rest.startswith(self.class_of(records[job_id]))
         assert places == {(i, r["place"]): 1 for i, r in records.items() if r["place"] != "ended"}
         self.indexes_agree(state, records)
         self.claims_agree(state, records)
@@ -398,9 +474,11 @@ class Lanes(RuleBasedStateMachine):
             names += [f"batch:{record['batch']}"] if "batch" in record else []
             for name in names:
                 expected[name].add(job_id)
-            assert (record["place"] == "ended") == (record["status"] in ENDED)
+            assert (record["place"] == "ended" or "tidy" in record) == (record["status"] in ENDED)
             assert (f"mail:{job_id}" in state) == (record["status"] not in {"accepted", "cancelled"})
-            waits = record["place"] in {"ready", "later"} and "in_doubt" not in record and "expires" in record
+            waits = (
+                record["place"] in {"ready", "later"} and not {"in_doubt", "tidy"} & set(record) and "expires" in record
+            )
             assert not waits or job_id in state["expiring"]
         assert found == expected
         assert all(records[i]["place"] != "ended" for i in state.get("expiring", ()))
@@ -409,13 +487,16 @@ class Lanes(RuleBasedStateMachine):
     def claims_agree(self, state: dict[str, Any], records: dict[str, dict[str, str]]) -> None:
         claims = {i: score for n, v in state.items() if n.startswith("claims:") for i, score in v.items()}
         unmarked = {i for n, v in state.items() if n.startswith("unmarked:") for i in v}
+        claimed = {i for i, r in records.items() if r.get("phase") == "claimed"}
         assert claims == state.get("leases", {})
-        assert unmarked == {i for i, r in records.items() if r.get("phase") == "claimed"}
+        assert unmarked == {i for i in claimed if self.class_of(records[i]) != "check"}
         assert (
             set(claims)
             == {i for i, r in records.items() if "token" in r}
-            == unmarked | {i for i, r in records.items() if r["status"] == "sending"}
+            == claimed | {i for i, r in records.items() if r["status"] == "sending"}
         )
+        doubts = {i for i, r in records.items() if "in_doubt" in r and r["status"] not in ENDED}
+        assert set(state.get("doubts", ())) == doubts
         slow, unknown = set(state.get("hands:slow", ())), set(state.get("hands:unknown", ()))
         assert slow | unknown <= set(claims)
         assert not slow & unknown
@@ -482,7 +563,11 @@ class Lanes(RuleBasedStateMachine):
     def finish_all(self) -> None:
         while self.hands:
             hand = self.hands[0]
-            if self.ledger.mark(hand.job, f"request-{next(self.names)}", LEASE_S, now=self.now) == "marked":
+            if hand.job.tidy:
+                self.settles(hand, TIDYING[0])
+            elif hand.job.to_look_up:
+                self.settles(hand, NotPermitted())
+            elif self.ledger.mark(hand.job, f"request-{next(self.names)}", LEASE_S, now=self.now) == "marked":
                 self.spent[hand.job.lane].append((self.now, hand.job.token, self.jobs[hand.job.id].recipients))
                 self.marked[hand.job.lane].append(self.now)
                 self.settles(hand, AFTER_THE_MARK[0])
@@ -522,8 +607,13 @@ class Lanes(RuleBasedStateMachine):
     def ready(self, lane: str) -> dict[str, set[str]]:
         """The ids that wait in the lane, once what is due has joined them."""
         self.redis.eval(OUTLOOK, 0, self.now, lane)
-        ids = {c: self.redis.zrange(f"{P}ready:{c}:{lane}", 0, -1) for c in ("high", "normal", "low")}
+        ids = {c: self.redis.zrange(f"{P}ready:{c}:{lane}", 0, -1) for c in CLASSES}
         return {c: {i.decode() for i in found} for c, found in ids.items()}
+
+    def class_of(self, record: dict[str, str]) -> str:
+        if "tidy" in record or ("in_doubt" in record and "resend" not in record):
+            return "check"
+        return "again" if "resend" in record else record["priority"]
 
     def snapshot(self) -> dict[str, Any]:
         """All that is in Redis but for Celery's queue: name without prefix -> value."""

@@ -45,6 +45,7 @@ RULES = Rules(
     retention_accepted_s=3600,
     retention_dead_s=7200,
     results_here=True,
+    first_look_s=10,
 )
 
 ACCEPTED = Accepted(answer=Answer(http_status=202, request_id="r-1"))

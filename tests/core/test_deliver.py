@@ -1,16 +1,31 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
-from postroom.deliver import App, ClaimLost, Office, deliver
+from postroom.deliver import deliver
 from postroom.errors import TemplateFault
 from postroom.job import Job
 from postroom.mail import Mail
-from postroom.message import Bodies
-from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
+from postroom.message import Bodies, DeliveryMode
+from postroom.office import App, ClaimLost, Office
+from postroom.outcome import (
+    Accepted,
+    Answer,
+    Deferred,
+    Drafted,
+    Finding,
+    Held,
+    Outcome,
+    Refused,
+    Scope,
+    Throttled,
+    Tidied,
+    Unknown,
+)
 from postroom.retry import OnUnknown
-from postroom.wire import GraphRequest
+from postroom.wire import Call, GraphRequest, Search
 
 PLAIN = Mail(sender="Post <noreply@contoso.com>", to=["ann@contoso.com"], subject="Hello", text="Hi")
 ACCEPTED = Accepted(answer=Answer(http_status=202))
@@ -35,29 +50,45 @@ class FakeTokens:
         return self.fresh
 
 
+Said = Outcome | Finding | Drafted | Tidied | Exception
+
+
 @dataclass
 class FakeGraph:
-    """Gives its answers one by one; an exception among them is raised. Writes what was posted into the diary."""
+    """Gives its answers one by one; an exception among them is raised. Writes what was asked into the diary."""
 
     diary: list[str]
-    answers: list[Outcome | Exception] = field(default_factory=lambda: [ACCEPTED])
+    answers: list[Any] = field(default_factory=lambda: [ACCEPTED])
 
-    def send_mail(
-        self,
-        mailbox: str,
-        request: GraphRequest,
-        token: str,
-        *,
-        client_request_id: str,
-        deadline_s: float,
-        before_write: Callable[[], None],
-    ) -> Outcome:
-        before_write()
-        self.diary.append(f"post {client_request_id} as {mailbox} with {token} within {deadline_s:.0f} s")
+    def say(self, what: str, mailbox: str, call: Call) -> Any:
+        assert call.before_write
+        call.before_write()
+        self.diary.append(
+            f"{what} {call.client_request_id} as {mailbox} with {call.token} within {call.deadline_s:.0f} s"
+        )
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def send_mail(self, mailbox: str, request: GraphRequest, call: Call) -> Outcome:
+        return self.say("post", mailbox, call)
+
+    def create_draft(self, mailbox: str, request: GraphRequest, call: Call) -> Drafted | Outcome:
+        return self.say("draft", mailbox, call)
+
+    def send_draft(self, mailbox: str, draft_id: str, call: Call) -> Outcome:
+        return self.say(f"send {draft_id}", mailbox, call)
+
+    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> Finding:
+        return self.say(f"ask {draft_id}", mailbox, call)
+
+    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome:
+        return self.say(f"delete {draft_id}", mailbox, call)
+
+    def search(self, mailbox: str, search: Search, call: Call) -> Finding:
+        by = "property" if "job-1" in search.filter.partition("ep/value")[2] else "message-id"
+        return self.say(f"search {search.folder} by {by}", mailbox, call)
 
 
 class FakeTemplates:
@@ -73,11 +104,13 @@ class FakeTemplates:
 class World:
     diary: list[str] = field(default_factory=list)
     tokens: FakeTokens = field(default_factory=FakeTokens)
-    answers: list[Outcome | Exception] = field(default_factory=lambda: [ACCEPTED])
+    answers: list[Said] = field(default_factory=lambda: [ACCEPTED])
     marks: list[str] = field(default_factory=lambda: ["marked", "marked"])
     clock: float = 0.0
     mark_takes: float = 0.0
     on_unknown: OnUnknown = OnUnknown.RESEND
+    delivery: DeliveryMode = DeliveryMode.AUTO
+    is_lost: bool = False
 
     def office(self) -> Office:
         ids = iter(range(1, 100))
@@ -86,7 +119,9 @@ class World:
             templates=FakeTemplates(),
             mailbox_of=lambda lane: lane,
             on_unknown=lambda _: self.on_unknown,
+            delivery_of=lambda _: self.delivery,
             mark=self.mark,
+            note=self.note,
             redirect_all_to=None,
             lease_s=60.0,
             monotonic=lambda: self.clock,
@@ -98,6 +133,10 @@ class World:
         self.clock += self.mark_takes
         return self.marks.pop(0)
 
+    def note(self, _: Job, fields: Mapping[str, str]) -> bool:
+        self.diary.append(" ".join(["note", *(f"{name}={value}" for name, value in fields.items())]))
+        return not self.is_lost
+
 
 def a_job(mail: Mail = PLAIN) -> Job:
     return Job(
@@ -107,8 +146,6 @@ def a_job(mail: Mail = PLAIN) -> Job:
         token="t",
         mail=mail.to_json().encode(),
         attempts=0,
-        in_doubt=False,
-        resends=0,
     )
 
 
@@ -195,22 +232,6 @@ def test_an_error_of_ours_while_posting_leaves_the_outcome_unknown(world: World)
 
     assert isinstance(outcome, Unknown)
     assert outcome.answer.detail == "RuntimeError"
-
-
-def test_a_mail_in_doubt_is_sent_once_more_and_not_twice(world: World) -> None:
-    doubtful = replace(a_job(), in_doubt=True)
-
-    assert deliver(doubtful, world.office()) == ACCEPTED
-    assert deliver(replace(doubtful, resends=1), world.office()) == Refused(
-        reason="unknown", answer=Answer(detail="the outcome of an earlier attempt is unknown")
-    )
-
-
-def test_a_mail_in_doubt_is_held_where_the_sender_says_so(world: World) -> None:
-    world.on_unknown = OnUnknown.HOLD
-
-    assert isinstance(deliver(replace(a_job(), in_doubt=True), world.office()), Refused)
-    assert world.diary == []
 
 
 def test_an_app_that_this_worker_does_not_know_keeps_its_mail(world: World) -> None:

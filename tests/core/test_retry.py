@@ -6,8 +6,23 @@ from itertools import accumulate
 
 import pytest
 
-from postroom.job import Status
-from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
+from postroom.job import Job, Status
+from postroom.outcome import (
+    Accepted,
+    Deferred,
+    Finding,
+    Found,
+    Held,
+    NotFound,
+    NotPermitted,
+    Outcome,
+    Refused,
+    Scope,
+    StillDraft,
+    Throttled,
+    Tidied,
+    Unknown,
+)
 from postroom.retry import (
     LONGEST_BACKOFF_S,
     LONGEST_OUTAGE_S,
@@ -16,10 +31,10 @@ from postroom.retry import (
     OnUnknown,
     Pause,
     Policy,
+    after_look_up,
+    after_tidying,
     backoff,
-    dead_in_doubt,
     decide,
-    may_resend,
 )
 
 POLICY = Policy(max_attempts=5, backoff_s=10)
@@ -140,22 +155,69 @@ def test_the_default_policy_goes_on_for_at_least_a_day_in_99_of_100_cases() -> N
     assert list(accumulate(spans))[-1] / 2000 < 4 * DAY_S
 
 
+IN_DOUBT = Job(id="j", lane="l", app="a", token="t", mail=b"{}", attempts=0, in_doubt=True)
+LOOKED_ENOUGH = replace(IN_DOUBT, look_ups=2)
+LOOK_UPS = Policy(max_attempts=5, look_ups_s=(10, 60, 300))
+AGAIN = Move(status=Status.DEFERRED, reason="unknown", look_ups=3, resend=True)
+FOR_A_PERSON = Move(status=Status.DEAD, reason="unknown", look_ups=3)
+
+
+def look_again(wait_s: float, look_ups: int) -> Move:
+    return Move(status=Status.DEFERRED, reason="unknown", wait_s=wait_s, look_ups=look_ups)
+
+
 @pytest.mark.parametrize(
-    ("on_unknown", "resends", "expected"),
+    ("finding", "job", "on_unknown", "expected"),
     [
-        (OnUnknown.RESEND, 0, True),
-        (OnUnknown.RESEND, 1, False),
-        (OnUnknown.HOLD, 0, False),
-        (OnUnknown.HOLD, 1, False),
+        (Found(), IN_DOUBT, OnUnknown.HOLD, Move(status=Status.ACCEPTED, look_ups=1)),
+        (NotFound(), IN_DOUBT, OnUnknown.RESEND, look_again(50, 1)),
+        (NotFound(), replace(IN_DOUBT, look_ups=1), OnUnknown.RESEND, look_again(240, 2)),
+        (NotFound(), LOOKED_ENOUGH, OnUnknown.RESEND, AGAIN),
+        (NotFound(), LOOKED_ENOUGH, OnUnknown.HOLD, FOR_A_PERSON),
+        (NotFound(), replace(LOOKED_ENOUGH, resends=1), OnUnknown.RESEND, FOR_A_PERSON),
+        (NotPermitted(), IN_DOUBT, OnUnknown.RESEND, replace(AGAIN, look_ups=1)),
+        (NotPermitted(), IN_DOUBT, OnUnknown.HOLD, replace(FOR_A_PERSON, look_ups=1)),
+        (StillDraft(), IN_DOUBT, OnUnknown.RESEND, look_again(50, 1)),
+        (StillDraft(), replace(LOOKED_ENOUGH, resends=4), OnUnknown.HOLD, AGAIN),
+        (StillDraft(), replace(LOOKED_ENOUGH, resends=5), OnUnknown.HOLD, FOR_A_PERSON),
+        (NotFound(draft_gone=True), IN_DOUBT, OnUnknown.RESEND, look_again(50, 1)),
+        (NotFound(draft_gone=True), LOOKED_ENOUGH, OnUnknown.RESEND, FOR_A_PERSON),
+        (Deferred(reason="look_up_failed", free=True), LOOKED_ENOUGH, OnUnknown.RESEND, look_again(60, 2)),
     ],
 )
-def test_a_mail_in_doubt_is_sent_once_more_at_most(on_unknown: OnUnknown, resends: int, expected: bool) -> None:
-    assert may_resend(on_unknown, resends) is expected
+def test_what_follows_a_look_up(finding: Finding, job: Job, on_unknown: OnUnknown, expected: Move) -> None:
+    assert after_look_up(finding, job, LOOK_UPS, on_unknown, half) == expected
 
 
-def test_a_mail_in_doubt_that_must_not_be_sent_again_waits_for_a_person() -> None:
-    outcome = dead_in_doubt()
+@pytest.mark.parametrize(
+    "finding",
+    [
+        Throttled(wait_s=7),
+        Held(reason="secret", scope=Scope.APP),
+        Deferred(reason="no_connection", scope=Scope.APP, free=True),
+    ],
+)
+def test_what_stops_all_requests_stops_a_look_up_and_says_nothing_about_the_mail(finding: Finding) -> None:
+    move = after_look_up(finding, LOOKED_ENOUGH, LOOK_UPS, OnUnknown.RESEND, half)
 
-    assert decide(outcome, 0, POLICY, half).status is Status.DEAD
-    assert outcome.reason == "unknown"
-    assert isinstance(outcome.answer, Answer)
+    assert (move.status, move.reason, move.wait_s, move.look_ups, move.resend) == (
+        Status.DEFERRED,
+        "unknown",
+        None,
+        2,
+        False,
+    )
+    assert move.pause is not None
+
+
+def test_without_look_ups_a_mail_in_doubt_still_waits_for_a_moment() -> None:
+    assert decide(Unknown(reason="timeout"), 0, Policy(look_ups_s=()), half).wait_s == 10
+    assert after_look_up(NotFound(), IN_DOUBT, Policy(look_ups_s=()), OnUnknown.RESEND, half).resend
+
+
+def test_a_draft_that_could_not_be_removed_stays_for_later() -> None:
+    assert after_tidying(Tidied(), POLICY, half) == Move(status=None, tidied=True)
+    assert after_tidying(Deferred(reason="busy"), POLICY, half) == Move(status=None)
+    throttle = after_tidying(Throttled(wait_s=3), POLICY, half)
+    assert throttle.pause is not None
+    assert not throttle.tidied

@@ -91,7 +91,7 @@ def test_the_same_seed_throws_the_same_dice() -> None:
         ({"efect": "hang"}, r"no field 'efect' \(effect\?\)"),
         ({"effect": "explode"}, "it can be answer, hang"),
         ({"stage": "grph"}, "stage is 'grph'"),
-        ({"stage": "token", "accepted": True}, "accepted goes with stage 'graph' only"),
+        ({"stage": "token", "accepted": True}, "accepted goes with the stages"),
         ({"probability": 2}, "from 0 to 1"),
         ({"status": 99}, "from 200 to 599"),
         ({"times": 0}, "strike at least once"),

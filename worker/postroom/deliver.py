@@ -2,107 +2,56 @@
 
 What can be found out before the request is found out before the mark. The mark is the point of no return: a worker
 that dies before it has sent nothing; one that dies after it leaves an outcome that nobody knows.
+
+A mail goes out by one request, or, where its sender asks for it, by a draft (`drafts.py`): two requests, and
+afterwards the draft itself tells whether it has left.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from functools import partial
 
+from postroom.drafts import create_draft
 from postroom.errors import TemplateFault
 from postroom.job import Job
 from postroom.mail import Address, Mail
-from postroom.message import Bodies, compose
-from postroom.outcome import Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
-from postroom.retry import OnUnknown, dead_in_doubt, may_resend
-from postroom.wire import GraphRequest, request_for
-
-LONGEST_POST_S = 30.0
-
-
-class Token(Protocol):
-    @property
-    def value(self) -> str: ...
-
-
-class Tokens(Protocol):
-    """`get`: a token, or the outcome that stands in its place. `renew`: another one, after Graph rejected this."""
-
-    def get(self) -> Token | Deferred | Held | Throttled: ...
-    def renew(self, rejected: Any) -> Token | Deferred | Held | Throttled: ...
-
-
-class Graph(Protocol):
-    def send_mail(
-        self,
-        mailbox: str,
-        request: GraphRequest,
-        token: str,
-        *,
-        client_request_id: str,
-        deadline_s: float,
-        before_write: Callable[[], None],
-    ) -> Outcome: ...
-
-
-class Templates(Protocol):
-    def render(self, name: str, variables: Mapping[str, object], locale: str | None = None) -> Bodies: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class App:
-    """A registration in Entra: where its tokens come from and which Graph it speaks to."""
-
-    tokens: Tokens
-    graph: Graph
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Office:
-    """What a delivery needs of the world. `mark(job, client_request_id)` says "marked", "void" or "wait"."""
-
-    apps: Mapping[str, App]
-    templates: Templates
-    mailbox_of: Callable[[str], str]
-    on_unknown: Callable[[str], OnUnknown]
-    mark: Callable[[Job, str], str]
-    redirect_all_to: Address | None
-    lease_s: float
-    monotonic: Callable[[], float]
-    new_id: Callable[[], str]
-
-    @property
-    def deadline_s(self) -> float:
-        """The total deadline of one request: half the lease, so that a mark always leaves room for it."""
-        return min(self.lease_s / 2, LONGEST_POST_S)
-
-
-class ClaimLost(Exception):
-    """Another round may have the job by now; nothing was posted, and there is nothing to settle."""
+from postroom.message import DeliveryMode, Message, compose
+from postroom.office import App, ClaimLost, Office, Stalled, Token, app_of, new_call, with_token
+from postroom.outcome import Answer, Deferred, Drafted, Outcome, Refused, Throttled, Unknown
+from postroom.wire import Call, GraphRequest, draft_for, request_for
 
 
 def deliver(job: Job, office: Office) -> Outcome:
     """The outcome of one attempt to send this job's mail; raises ClaimLost if it is no longer ours to send."""
-    if job.in_doubt and not may_resend(office.on_unknown(job.lane), job.resends):
-        return dead_in_doubt()
-    app = office.apps.get(job.app)
-    if app is None:
-        return Deferred(reason="app_not_configured_here", scope=Scope.LANE, free=True)
-    request = prepare(job, office)
+    app = app_of(job, office)
+    if isinstance(app, Deferred):
+        return app
+    if job.drafting or office.delivery_of(job.lane) is DeliveryMode.DRAFT:
+        return deliver_by_draft(job, app, office)
+    request = prepare(job, office, request_for)
     if isinstance(request, Refused | Deferred):
         return request
-    token = app.tokens.get()
-    if isinstance(token, Deferred | Held | Throttled):
-        return token
-    outcome = post(job, request, token, app.graph, office)
-    if outcome.answer.http_status == 401:
-        token = app.tokens.renew(token)
-        if isinstance(token, Deferred | Held | Throttled):
-            return token
-        outcome = post(job, request, token, app.graph, office)
-    return outcome
+    mailbox = office.mailbox_of(job.lane)
+    return post(job, app, office, partial(app.graph.send_mail, mailbox, request))
 
 
-def prepare(job: Job, office: Office) -> GraphRequest | Refused | Deferred:
+def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
+    """The same by a draft. What was drafted once goes on as a draft: it must not leave in two ways."""
+    draft_id = job.draft
+    if draft_id is None:
+        request = prepare(job, office, draft_for)
+        if isinstance(request, Refused | Deferred):
+            return request
+        drafted = create_draft(job, request, app, office)
+        if not isinstance(drafted, Drafted):
+            return drafted
+        draft_id = drafted.id
+    mailbox = office.mailbox_of(job.lane)
+    return post(job, app, office, partial(app.graph.send_draft, mailbox, draft_id))
+
+
+def prepare(
+    job: Job, office: Office, put_into: Callable[[Message], GraphRequest | Refused]
+) -> GraphRequest | Refused | Deferred:
     """The request that carries this job's mail, or why there is none: no retry mends a broken template."""
     mail = Mail.from_json(job.mail)
     try:
@@ -113,40 +62,28 @@ def prepare(job: Job, office: Office) -> GraphRequest | Refused | Deferred:
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
         return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
     sender = Address(mail.sender.name if mail.sender else "", office.mailbox_of(job.lane))
-    return request_for(compose(mail, sender, job.id, bodies, office.redirect_all_to))
+    return put_into(compose(mail, sender, job.id, bodies, office.redirect_all_to))
 
 
-def post(job: Job, request: GraphRequest, token: Token, graph: Graph, office: Office) -> Outcome:
-    """Marks the job as sending and posts the request, if its lease leaves room for the whole deadline."""
-    client_request_id = office.new_id()
-    marked_at = office.monotonic()
-    match office.mark(job, client_request_id):
-        case "void":
-            raise ClaimLost
-        case "wait":
-            return Throttled(
-                wait_s=1.0,
-                answer=Answer(detail="the lane was paused meanwhile, or has no rate left for a second request"),
-            )
+def post(job: Job, app: App, office: Office, send: Callable[[Call], Outcome]) -> Outcome:
+    """Marks the job as sending and sends it, if its lease leaves room for the whole deadline."""
 
-    def lease_leaves_room() -> None:
-        if office.monotonic() + office.deadline_s > marked_at + office.lease_s:
-            raise _Stalled
+    def once(token: Token) -> Outcome:
+        client_request_id = office.new_id()
+        marked_at = office.monotonic()
+        match office.mark(job, client_request_id):
+            case "void":
+                raise ClaimLost
+            case "wait":
+                return Throttled(
+                    wait_s=1.0,
+                    answer=Answer(detail="the lane was paused meanwhile, or has no rate left for a second request"),
+                )
+        try:
+            return send(new_call(office, token, client_request_id, marked_at))
+        except Stalled:
+            return Deferred(reason="stalled", free=True)
+        except Exception as error:  # noqa: BLE001 - after the mark, whatever happened, nobody knows what was sent
+            return Unknown(reason="internal_error", answer=Answer(detail=type(error).__name__))
 
-    try:
-        return graph.send_mail(
-            office.mailbox_of(job.lane),
-            request,
-            token.value,
-            client_request_id=client_request_id,
-            deadline_s=office.deadline_s,
-            before_write=lease_leaves_room,
-        )
-    except _Stalled:
-        return Deferred(reason="stalled", free=True)
-    except Exception as error:  # noqa: BLE001 - after the mark, whatever happened, nobody knows what was sent
-        return Unknown(reason="internal_error", answer=Answer(detail=type(error).__name__))
-
-
-class _Stalled(Exception):
-    """This process was held up for so long after the mark that another round might have the job."""
+    return with_token(app, once)

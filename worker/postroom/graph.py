@@ -1,16 +1,26 @@
-"""Microsoft Graph, as far as sending needs it: https://learn.microsoft.com/graph/api/user-sendmail."""
+"""Microsoft Graph, as far as sending needs it.
 
-from collections.abc import Callable
+https://learn.microsoft.com/graph/api/user-sendmail, https://learn.microsoft.com/graph/api/message-send,
+https://learn.microsoft.com/graph/api/user-list-messages
+"""
+
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from urllib.parse import quote
+from typing import TypeVar
+from urllib.parse import quote, urlencode
 
+from postroom import verdicts
 from postroom.http import Http, Lost, NotSent
-from postroom.outcome import Outcome
-from postroom.verdicts import judge, lost, not_sent
-from postroom.wire import GraphRequest
+from postroom.outcome import Deferred, Drafted, Finding, Outcome, Tidied
+from postroom.wire import Call, GraphRequest, Search
 
 _USER_AGENT = f"postroom/{version('postroom')}"
+# Else a message changes its id when it moves to another folder, as it does when it is sent.
+_KEEP_IDS = {"Prefer": 'IdType="ImmutableId"'}
+
+Said = TypeVar("Said")
+Judge = Callable[[int, Mapping[str, str], bytes, datetime], Said]
 
 
 def _utc_now() -> datetime:
@@ -18,46 +28,95 @@ def _utc_now() -> datetime:
 
 
 class Graph:
-    """One Graph, by its root URL (`https://graph.microsoft.com`, without version)."""
+    """One Graph, by its root URL (`https://graph.microsoft.com`, without version). Each method makes one request."""
 
     def __init__(self, root_url: str, http: Http, clock: Callable[[], datetime] = _utc_now) -> None:
         self._users = f"{root_url.rstrip('/')}/v1.0/users/"
         self._http = http
         self._clock = clock
 
-    def send_mail(
-        self,
-        mailbox: str,
-        request: GraphRequest,
-        token: str,
-        *,
-        client_request_id: str,
-        deadline_s: float,
-        before_write: Callable[[], None] | None = None,
-    ) -> Outcome:
-        """The outcome of posting `request` once, from `mailbox`, within `deadline_s` seconds in all.
+    def send_mail(self, mailbox: str, request: GraphRequest, call: Call) -> Outcome:
+        """The outcome of posting `request` once, from `mailbox`."""
+        return self._sending("sendMail", mailbox, call, request)
 
-        `client_request_id` is what Microsoft's support finds the attempt by. What `before_write` raises comes out
-        unchanged, and nothing was sent then.
-        """
-        headers = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": request.content_type,
-            "User-Agent": _USER_AGENT,
-            "client-request-id": client_request_id,
-            "return-client-request-id": "true",
-        }
+    def send_draft(self, mailbox: str, draft_id: str, call: Call) -> Outcome:
+        """The outcome of sending this draft. It leaves once, however often it is sent."""
+        return self._sending(f"messages/{quote(draft_id, safe='')}/send", mailbox, call)
+
+    def create_draft(self, mailbox: str, request: GraphRequest, call: Call) -> Drafted | Outcome:
+        """The draft that `request` made."""
+        return self._asking("POST", "messages", mailbox, call, verdicts.judge_drafted, request)
+
+    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> Finding:
+        """Whether this draft was sent."""
+        path = f"messages/{quote(draft_id, safe='')}?$select=id,isDraft"
+        return self._looking(path, mailbox, call, verdicts.judge_draft_status)
+
+    def search(self, mailbox: str, search: Search, call: Call) -> Finding:
+        """Whether there are such messages."""
+        query = urlencode({"$filter": search.filter, "$select": "id", "$top": "10"}, safe="$", quote_via=quote)
+        return self._looking(f"mailFolders/{search.folder}/messages?{query}", mailbox, call, verdicts.judge_search)
+
+    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome:
+        """Removes a draft; one that is gone already counts as removed."""
+        return self._asking("DELETE", f"messages/{quote(draft_id, safe='')}", mailbox, call, verdicts.judge_deleted)
+
+    def _sending(self, path: str, mailbox: str, call: Call, request: GraphRequest | None = None) -> Outcome:
         try:
-            answer = self._http.exchange(
-                "POST",
-                f"{self._users}{quote(mailbox, safe='@')}/sendMail",
-                headers=headers,
-                body=request.body,
-                deadline_s=deadline_s,
-                before_write=before_write,
-            )
+            return self._exchange("POST", path, mailbox, call, verdicts.judge, request)
         except NotSent as fault:
-            return not_sent(str(fault))
+            return verdicts.not_sent(str(fault))
         except Lost as fault:
-            return lost(str(fault), fault.status)
+            return verdicts.lost(str(fault), fault.status)
+
+    def _asking(
+        self,
+        method: str,
+        path: str,
+        mailbox: str,
+        call: Call,
+        judge: Judge[Said],
+        request: GraphRequest | None = None,
+    ) -> Said | Outcome:
+        try:
+            return self._exchange(method, path, mailbox, call, judge, request)
+        except NotSent as fault:
+            return verdicts.not_sent(str(fault))
+        except Lost as fault:
+            return verdicts.sends_nothing(verdicts.lost(str(fault), fault.status))
+
+    def _looking(self, path: str, mailbox: str, call: Call, judge: Judge[Finding]) -> Finding:
+        try:
+            return self._exchange("GET", path, mailbox, call, judge)
+        except NotSent as fault:
+            return verdicts.not_sent(str(fault))
+        except Lost as fault:
+            return Deferred(reason="look_up_failed", answer=verdicts.lost(str(fault)).answer, free=True)
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        mailbox: str,
+        call: Call,
+        judge: Judge[Said],
+        request: GraphRequest | None = None,
+    ) -> Said:
+        body = request.body if request else b"" if method == "POST" else None
+        headers = {
+            "Authorization": f"Bearer {call.token}",
+            "User-Agent": _USER_AGENT,
+            "client-request-id": call.client_request_id,
+            "return-client-request-id": "true",
+            **({"Content-Type": request.content_type} if request else {}),
+            **(_KEEP_IDS if path != "sendMail" else {}),
+        }
+        answer = self._http.exchange(
+            method,
+            f"{self._users}{quote(mailbox, safe='@')}/{path}",
+            headers=headers,
+            body=body,
+            deadline_s=call.deadline_s,
+            before_write=call.before_write,
+        )
         return judge(answer.status, answer.headers, answer.body, self._clock())

@@ -23,6 +23,8 @@ class Status(StrEnum):
 
 
 ENDED = frozenset({Status.ACCEPTED, Status.DEAD, Status.CANCELLED, Status.EXPIRED})
+# What an attempt's `outcome` says where it was a look-up.
+LOOKED_UP = frozenset({"found", "notfound", "stilldraft", "notpermitted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +37,25 @@ class Job:
     token: str
     mail: bytes
     attempts: int  # spent; Deferred outcomes count, waits do not
-    in_doubt: bool  # an earlier attempt's outcome is unknown
-    resends: int
+    in_doubt: bool = False  # an earlier attempt's outcome is unknown
+    look_ups: int = 0  # made since then
+    resend: bool = False  # looked up enough: to be sent again
+    resends: int = 0
+    draft: str | None = None  # the id of the message in Drafts that it is sent from
+    drafting: bool = False  # there may be such a message, or several, whose id nobody has noted
+    tidy: bool = False  # ended; only its drafts are left to remove
+
+    @property
+    def to_look_up(self) -> bool:
+        return self.in_doubt and not self.resend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try to hand the mail to Graph. `outcome` is the word of `postroom.outcome`, or open while it runs."""
+    """One try to hand the mail to Graph. `outcome` is the word of `postroom.outcome`, or open while it runs.
+
+    `number` is 0 for what was no try: a fault found before any request, or a look-up of an earlier try's outcome.
+    """
 
     number: int
     at: datetime
@@ -67,6 +81,8 @@ class Receipt:
 class Delivery:
     """What became of a job so far. HTTP status, Graph code and request-id are those of the last attempt.
 
+    `in_doubt`: it may have been sent; nobody knows.
+
     While it waits, `paused_until` and `pause_reason` tell what keeps its whole lane or app waiting (not in lists).
     """
 
@@ -88,12 +104,13 @@ class Delivery:
     scheduled_at: datetime | None
     expires_at: datetime | None
     ended_at: datetime | None
+    in_doubt: bool = False
     paused_until: datetime | None = None
     pause_reason: str | None = None
 
     @classmethod
     def from_record(cls, job_id: str, record: Mapping[str, str], attempts: list[Attempt]) -> "Delivery":
-        last = attempts[-1] if attempts else None
+        last = next((attempt for attempt in reversed(attempts) if attempt.outcome not in LOOKED_UP), None)
         return cls(
             id=job_id,
             status=Status(record["status"]),
@@ -113,6 +130,7 @@ class Delivery:
             scheduled_at=_time(record.get("scheduled")),
             expires_at=_time(record.get("expires")),
             ended_at=_time(record.get("ended")),
+            in_doubt="in_doubt" in record and record["status"] != Status.ACCEPTED,
         )
 
 

@@ -16,7 +16,7 @@ from postroom import scripts
 from postroom.errors import InvalidMail, KeyConflict, TooLate, UnknownJob
 from postroom.job import Attempt, Delivery, Job, Receipt, Status, moment
 from postroom.mail import Mail
-from postroom.outcome import Outcome, Throttled
+from postroom.outcome import Finding, Outcome, Throttled, Tidied
 from postroom.retry import Move
 
 PREFIX = "{postroom}:"
@@ -49,6 +49,7 @@ class Rules:
     retention_accepted_s: float
     retention_dead_s: float
     results_here: bool  # Celery's results are in this Redis and db
+    first_look_s: float  # how long after an unknown outcome it is looked up first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +104,19 @@ class Ledger:
         answer = self._run("mark", now, job.id, job.token, _ms(lease_s), client_request_id)
         return str(answer[0].decode())
 
+    def note(self, job: Job, fields: Mapping[str, str], lease_s: float, now: int | None = None) -> bool:
+        """Renews the lease before a request that sends nothing, and keeps these fields with the job.
+
+        False if the claim is lost: make no request.
+        """
+        answer = self._run("note", now, job.id, job.token, _ms(lease_s), json.dumps(dict(fields)))
+        return bool(answer[0] == b"noted")
+
     def settle(
         self,
         job: Job,
         move: Move,
-        outcome: Outcome,
+        outcome: Outcome | Finding | Tidied,
         duration_ms: int,
         *,
         next_token: str,
@@ -147,6 +156,7 @@ class Ledger:
         fields = {
             "*": rules.defaults.to_json(),
             "results": "redis" if rules.results_here else "elsewhere",
+            "first_look": str(_ms(rules.first_look_s)),
             "retention_accepted": str(_ms(rules.retention_accepted_s)),
             "retention_dead": str(_ms(rules.retention_dead_s)),
             **{f"lane:{lane}": limits.to_json() for lane, limits in rules.lanes.items()},
@@ -308,11 +318,16 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         mail=mail,
         attempts=int(record.get("attempts", 0)),
         in_doubt="in_doubt" in record,
+        look_ups=int(record.get("look_ups", 0)),
+        resend="resend" in record,
         resends=int(record.get("resends", 0)),
+        draft=record.get("draft"),
+        drafting="drafting" in record,
+        tidy="tidy" in record,
     )
 
 
-def _move(move: Move, outcome: Outcome, duration_ms: int) -> dict[str, object]:
+def _move(move: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> dict[str, object]:
     """The move in the words of settle.lua; what is None is left out, for Lua's nil."""
     answer, pause = outcome.answer, move.pause
     attempt = {
@@ -325,11 +340,14 @@ def _move(move: Move, outcome: Outcome, duration_ms: int) -> dict[str, object]:
         "duration_ms": duration_ms,
     }
     words = {
-        "status": move.status.value,
+        "status": move.status and move.status.value,
         "reason": move.reason,
         "wait": None if move.wait_s is None else _ms(move.wait_s),
         "spends_attempt": move.spends_attempt,
         "in_doubt": move.in_doubt,
+        "look_ups": move.look_ups,
+        "resend": move.resend,
+        "tidied": move.tidied,
         "sent_nothing": move.sent_nothing,
         "answered": answer.http_status is not None,
         "own_wait": isinstance(outcome, Throttled) and answer.http_status is None,

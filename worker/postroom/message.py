@@ -1,6 +1,7 @@
 """A Message: the rendered, transmittable form of a Mail, ready to be put into a request."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from postroom.mail import Address, Attachment, Importance, Mail
 
@@ -12,6 +13,14 @@ class Bodies:
     subject: str
     html: str | None
     text: str | None
+
+
+class DeliveryMode(StrEnum):
+    """How a message is handed over: by one request, or as a draft that is sent then."""
+
+    AUTO = "auto"
+    SEND = "send"
+    DRAFT = "draft"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +43,13 @@ class Message:
 
     @property
     def message_id(self) -> str:
-        """The Message-ID header, derived from the job id so that a look-up needs no saved state."""
-        domain = self.sender.address.rpartition("@")[2]
-        return f"<{self.job_id}@{domain if domain.isascii() else domain.encode('idna').decode()}>"
+        return message_id(self.job_id, self.sender.address)
+
+
+def message_id(job_id: str, mailbox: str) -> str:
+    """The Message-ID header, derived from the job id so that a look-up needs no saved state."""
+    domain = mailbox.rpartition("@")[2]
+    return f"<{job_id}@{domain if domain.isascii() else domain.encode('idna').decode()}>"
 
 
 def compose(

@@ -6,6 +6,13 @@ Deferred    A fault that will pass. Nothing was sent; it costs one attempt, unle
 Held        The configuration of the mailbox or the app is at fault, not the mail. Nothing was sent.
 Refused     This mail will never be taken. Nothing was sent.
 Unknown     The request was written and nobody can know what became of it.
+
+An Unknown is looked up later. What a look-up may find, beside an outcome that stands in its way:
+
+Found         The message is there: Exchange had taken it.
+NotFound      It is not there; shortly after the attempt that proves nothing.
+StillDraft    The draft it was to be sent from is one still.
+NotPermitted  The app may not read this mailbox.
 """
 
 from dataclasses import dataclass
@@ -81,3 +88,47 @@ class Unknown:
 
 
 Outcome = Accepted | Throttled | Deferred | Held | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """`ids` are those of the messages, where more than one may be there."""
+
+    answer: Answer = NO_ANSWER
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFound:
+    """`draft_gone`: there was a draft, and it is neither in Drafts nor in Sent Items."""
+
+    answer: Answer = NO_ANSWER
+    draft_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StillDraft:
+    answer: Answer = NO_ANSWER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotPermitted:
+    answer: Answer = NO_ANSWER
+
+
+Finding = Found | NotFound | StillDraft | NotPermitted | Throttled | Deferred | Held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafted:
+    """A message was put into Drafts under this id, which it keeps when it is sent."""
+
+    id: str
+    answer: Answer = NO_ANSWER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tidied:
+    """What an ended job had left in Drafts is gone."""
+
+    answer: Answer = NO_ANSWER

@@ -8,7 +8,8 @@ The life of a mail that fails:
    not the mail's (`free`) pauses lane or app instead and spends nothing.
 3. Held: the lane or the app pauses; the job waits unspent for the repair.
 4. Refused: dead at once.
-5. Unknown: the job waits in doubt; its next claim decides whether to send again (`after_doubt`).
+5. Unknown: the job waits in doubt and is looked up, several times over minutes. Found: accepted. Else, once there is
+   no more to learn, it is sent once more or left for a person (`after_look_up`).
 
 Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
@@ -18,8 +19,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from postroom.job import Status
-from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
+from postroom.job import Job, Status
+from postroom.outcome import (
+    Accepted,
+    Deferred,
+    Finding,
+    Found,
+    Held,
+    NotFound,
+    NotPermitted,
+    Outcome,
+    Refused,
+    Scope,
+    StillDraft,
+    Throttled,
+    Tidied,
+    Unknown,
+)
 
 LONGEST_BACKOFF_S = 4 * 3600.0
 LONGEST_RETRY_AFTER_S = 3600.0
@@ -28,7 +44,8 @@ LONGEST_THROTTLE_S = 1800.0  # where Graph names no time, ignoring it was report
 OUTAGE_S, LONGEST_OUTAGE_S = 2.0, 60.0
 HOLD_S = 60.0
 HOLD_APP_S = 5.0  # one token request tells whether the app works again, so it is asked soon, then each minute
-DOUBT_S = 10.0
+WITHOUT_LOOK_UPS_S = 10.0
+LOOK_AGAIN_S = 60.0
 
 
 class OnUnknown(StrEnum):
@@ -42,6 +59,12 @@ class Policy:
 
     max_attempts: int = 30
     backoff_s: float = 5.0
+    # Seconds after an unknown outcome at which it is looked up, rising.
+    look_ups_s: tuple[float, ...] = (10.0, 60.0, 300.0)
+
+    @property
+    def first_look_s(self) -> float:
+        return self.look_ups_s[0] if self.look_ups_s else WITHOUT_LOOK_UPS_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +79,19 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """Where a job goes after an attempt. `wait_s` is None where only a pause stands between it and its next claim."""
+    """Where a job goes after an attempt. `wait_s` is None where only a pause stands between it and its next claim.
 
-    status: Status
+    `look_ups`: how many have been made, where this was one. `resend`: it is sent again, as soon as its lane works.
+    """
+
+    status: Status | None  # None: it has ended before, and was only tidied up after
     reason: str | None = None
     wait_s: float | None = None
     spends_attempt: bool = False
     in_doubt: bool = False
+    look_ups: int | None = None
+    resend: bool = False
+    tidied: bool = False
     sent_nothing: bool = False
     pause: Pause | None = None
 
@@ -104,9 +133,16 @@ def decide(outcome: Outcome, attempts: int, policy: Policy, chance: Callable[[],
         case Refused(reason=reason):
             return Move(status=Status.DEAD, reason=reason, sent_nothing=True)
         case Unknown():
-            return Move(status=Status.DEFERRED, reason="unknown", wait_s=DOUBT_S, in_doubt=True)
+            return Move(status=Status.DEFERRED, reason="unknown", wait_s=policy.first_look_s, in_doubt=True)
         case _:
             assert_never(outcome)
+
+
+def after_tidying(outcome: Outcome | Tidied, policy: Policy, chance: Callable[[], float]) -> Move:
+    """The move of an ended job whose draft was to be removed. If it could not be, that is tried again later."""
+    if isinstance(outcome, Tidied):
+        return Move(status=None, tidied=True)
+    return Move(status=None, pause=decide(outcome, 0, policy, chance).pause)
 
 
 def backoff(attempts: int, policy: Policy, chance: Callable[[], float]) -> float:
@@ -114,11 +150,36 @@ def backoff(attempts: int, policy: Policy, chance: Callable[[], float]) -> float
     return chance() * float(min(policy.backoff_s * 2.0 ** min(attempts, 60), LONGEST_BACKOFF_S))
 
 
-def may_resend(on_unknown: OnUnknown, resends: int) -> bool:
-    """Whether a mail whose outcome nobody knows is sent once more."""
-    return on_unknown is OnUnknown.RESEND and resends == 0
-
-
-def dead_in_doubt() -> Refused:
-    """The end of a mail that may have been sent and must not be sent again: a person decides."""
-    return Refused(reason="unknown", answer=Answer(detail="the outcome of an earlier attempt is unknown"))
+def after_look_up(
+    finding: Finding, job: Job, policy: Policy, on_unknown: OnUnknown, chance: Callable[[], float]
+) -> Move:
+    """The move of a job in doubt that was looked up."""
+    made = job.look_ups + 1
+    match finding:
+        case Found():
+            return Move(status=Status.ACCEPTED, look_ups=made)
+        case NotFound() | StillDraft() if made < len(policy.look_ups_s):
+            wait = policy.look_ups_s[made] - policy.look_ups_s[made - 1]
+            return Move(status=Status.DEFERRED, reason="unknown", wait_s=wait, look_ups=made)
+        case StillDraft():
+            # It cannot leave twice, however often it is sent.
+            may_resend = job.resends < policy.max_attempts
+        case NotFound(draft_gone=True):
+            may_resend = False
+        case NotFound() | NotPermitted():
+            may_resend = on_unknown is OnUnknown.RESEND and job.resends == 0
+        case Throttled() | Held() | Deferred():
+            # Whatever stood in the way, it says nothing about the mail.
+            waits = decide(finding, 0, policy, chance)
+            return Move(
+                status=Status.DEFERRED,
+                reason="unknown",
+                wait_s=LOOK_AGAIN_S if waits.pause is None else None,
+                look_ups=job.look_ups,
+                pause=waits.pause,
+            )
+        case _:
+            assert_never(finding)
+    if may_resend:
+        return Move(status=Status.DEFERRED, reason="unknown", look_ups=made, resend=True)
+    return Move(status=Status.DEAD, reason="unknown", look_ups=made)

@@ -7,15 +7,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from postroom.deliver import ClaimLost, Office, deliver
+from postroom.deliver import deliver
+from postroom.doubt import look_up
+from postroom.drafts import tidy
 from postroom.errors import Unavailable
 from postroom.events import Emit, masked, place_of
 from postroom.job import Job
 from postroom.ledger import Ticked
-from postroom.outcome import Answer, Deferred, Outcome
-from postroom.retry import Move, Policy, decide
+from postroom.office import ClaimLost, Office
+from postroom.outcome import Answer, Deferred, Finding, Outcome, Tidied
+from postroom.retry import Move, Policy, after_look_up, after_tidying, decide
+
+Done = TypeVar("Done", bound=Outcome | Finding | Tidied)
 
 SLICE_S = 1.0  # then a round steps aside, if other lanes wait
 LONGEST_TICK_S = 1.0
@@ -27,7 +32,7 @@ class Ledger(Protocol):
         self,
         job: Job,
         move: Move,
-        outcome: Outcome,
+        outcome: Outcome | Finding | Tidied,
         duration_ms: int,
         *,
         next_token: str,
@@ -60,19 +65,33 @@ def work(lane: str, desk: Desk) -> None:
     job = desk.ledger.claim(lane, desk.office.new_id(), desk.office.lease_s)
     while job is not None:
         started = monotonic()
-        outcome = attempt(job, desk)
+        found = attempt(job, desk)
         took_ms = round((monotonic() - started) * 1000)
-        if outcome is None:
+        if found is None:
             desk.emit("claim.lost", job=job.id)
             return
-        move = decide(outcome, job.attempts, desk.policy, desk.chance)
+        outcome, move = found
         job = _settle(job, move, outcome, took_ms, slice_over=monotonic() > slice_end, desk=desk)
 
 
-def attempt(job: Job, desk: Desk) -> Outcome | None:
-    """The outcome of delivering this job, None if its claim was lost. An error of ours is one that may pass."""
+def attempt(job: Job, desk: Desk) -> tuple[Outcome | Finding | Tidied, Move] | None:
+    """What came of this claim, and what follows; None if the claim was lost."""
+    policy, chance = desk.policy, desk.chance
+    if job.tidy:
+        tidied = guarded(tidy, job, desk)
+        return None if tidied is None else (tidied, after_tidying(tidied, policy, chance))
+    if job.to_look_up:
+        finding = guarded(look_up, job, desk)
+        on_unknown = desk.office.on_unknown(job.lane)
+        return None if finding is None else (finding, after_look_up(finding, job, policy, on_unknown, chance))
+    outcome = guarded(deliver, job, desk)
+    return None if outcome is None else (outcome, decide(outcome, job.attempts, policy, chance))
+
+
+def guarded(do: Callable[[Job, Office], Done], job: Job, desk: Desk) -> Done | Deferred | None:
+    """What `do` says of this job, None if its claim was lost. An error of ours is one that may pass."""
     try:
-        return deliver(job, desk.office)
+        return do(job, desk.office)
     except ClaimLost:
         return None
     except Unavailable:
@@ -82,7 +101,9 @@ def attempt(job: Job, desk: Desk) -> Outcome | None:
         return Deferred(reason="internal_error", answer=Answer(detail=type(error).__name__))
 
 
-def _settle(job: Job, move: Move, outcome: Outcome, took_ms: int, *, slice_over: bool, desk: Desk) -> Job | None:
+def _settle(
+    job: Job, move: Move, outcome: Outcome | Finding | Tidied, took_ms: int, *, slice_over: bool, desk: Desk
+) -> Job | None:
     """Records the move however long Redis is away, for a 202 that is not recorded would be sent again."""
     wait = 0.05
     # Decided once: a repeated call whose first reply was lost must find the claim that the first one made.
@@ -106,7 +127,9 @@ def _settle(job: Job, move: Move, outcome: Outcome, took_ms: int, *, slice_over:
             return following
 
 
-def _tell(job: Job, move: Move, outcome: Outcome, took_ms: int, *, recorded: bool, emit: Emit) -> None:
+def _tell(
+    job: Job, move: Move, outcome: Outcome | Finding | Tidied, took_ms: int, *, recorded: bool, emit: Emit
+) -> None:
     answer = outcome.answer
     facts = {
         "reason": move.reason,
@@ -116,8 +139,9 @@ def _tell(job: Job, move: Move, outcome: Outcome, took_ms: int, *, recorded: boo
         "request_id": answer.request_id,
         "wait_s": move.wait_s if move.pause is None else move.pause.wait_s,
     }
+    event = f"mail.{move.status}" if move.status else "draft.removed" if move.tidied else "draft.kept"
     emit(
-        f"mail.{move.status}" if recorded else "claim.lost",
+        event if recorded else "claim.lost",
         job=job.id,
         lane=masked(job.lane),
         ms=took_ms,

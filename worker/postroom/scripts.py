@@ -57,6 +57,7 @@ _SCRIPTS = {
     "take_in": _load("take_in", flags=""),
     "claim": _load("claim_next", "claim"),
     "mark": _load("mark"),
+    "note": _load("note"),
     "settle": _load("claim_next", "settle"),
     "tick": _load("tick"),
     "cancel": _load("cancel"),

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from postroom import redis_url
 from postroom.errors import ConfigError
 from postroom.mail import Address
+from postroom.message import DeliveryMode
 from postroom.retry import OnUnknown
 
 PREFIX = "POSTROOM_"
@@ -97,6 +98,18 @@ def rates(value: object) -> tuple[tuple[int, float], ...]:
     return tuple(found)
 
 
+def look_ups(value: object) -> tuple[float, ...]:
+    """Rising seconds in `10s,1min,5min`; none for `off`."""
+    if isinstance(value, tuple):
+        return value
+    if str(value).strip().lower() == "off":
+        return ()
+    times = tuple(duration(part) for part in str(value).split(","))
+    if list(times) != sorted(set(times)) or times[0] <= 0:
+        raise ValueError("rising times are needed, as in 10s,1min,5min, or off")
+    return times
+
+
 def _root(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -114,6 +127,7 @@ def _redis_url(value: object) -> object:
 
 Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0)]
 Rates = Annotated[tuple[tuple[int, float], ...], BeforeValidator(rates)]
+LookUps = Annotated[tuple[float, ...], BeforeValidator(look_ups)]
 RootUrl = Annotated[str, BeforeValidator(_root)]
 OneAddress = Annotated[Address, BeforeValidator(Address.parse)]
 
@@ -171,6 +185,7 @@ class Limits(_Strict):
     parallel: Annotated[int, Field(ge=1, le=4)] = 4
     daily_recipients: Annotated[int, Field(ge=1, le=10000)] = 10000
     on_unknown: OnUnknown = OnUnknown.RESEND
+    delivery: DeliveryMode = DeliveryMode.AUTO
 
 
 class Sender(_Strict):
@@ -183,6 +198,7 @@ class Sender(_Strict):
     parallel: Annotated[int, Field(ge=1, le=4)] | None = None
     daily_recipients: Annotated[int, Field(ge=1, le=10000)] | None = None
     on_unknown: OnUnknown | None = None
+    delivery: DeliveryMode | None = None
 
 
 class LogFormat(StrEnum):
@@ -201,6 +217,7 @@ class Settings(App, Limits):
     templates: Path = Path("templates")
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 30
     backoff: Seconds = 5.0
+    unknown_lookups: LookUps = (10.0, 60.0, 300.0)
     lease: Annotated[Seconds, Field(ge=10)] = 60.0
     redirect_all_to: OneAddress | None = None
     retention_accepted: Seconds = 7 * 86400.0

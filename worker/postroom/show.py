@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from postroom.job import Attempt, Delivery, Status
+from postroom.job import LOOKED_UP, Attempt, Delivery, Status
 
 _COLOURS = {
     Status.QUEUED: "cyan",
@@ -23,6 +23,7 @@ _COLOURS = {
     Status.CANCELLED: "magenta",
     Status.EXPIRED: "magenta",
 }
+_OUTCOMES = {"notfound": "not found", "stilldraft": "still a draft", "notpermitted": "may not look"}
 _GAP = 2
 _ENDLESS = 10_000
 # Where the terminal is too narrow for all columns of a list, these go first.
@@ -120,13 +121,16 @@ def _what_it_says(row: Attempt) -> tuple[object, ...]:
 
 
 def _name(same: Sequence[Attempt]) -> str:
+    if same[0].outcome in LOOKED_UP:
+        return "look-up"
     return f"try {same[0].number}" if same[0].number else "not sent"
 
 
 def _lines(same: Sequence[Attempt]) -> list[Text]:
     first, last = same[0], same[-1]
     often = f" to {_time(last.at)}, {len(same)} times" if len(same) > 1 else ""
-    said = f"{last.outcome}: {last.reason}" if last.reason else last.outcome
+    outcome = _OUTCOMES.get(last.outcome, last.outcome)
+    said = f"{outcome}: {last.reason}" if last.reason else outcome
     answered = f"  HTTP {last.http_status}" if last.http_status else ""
     took = f"  {last.duration_ms} ms" if last.duration_ms is not None else ""
     lines = [Text(f"{_time(first.at)}{often}  {said}{answered}{took}")]
@@ -143,6 +147,8 @@ def _status(one: Delivery) -> Text:
     text = Text(one.status.value, style=_COLOURS[one.status])
     if one.reason and one.reason != one.status:
         text.append(f" ({one.reason})", style="dim")
+    if one.in_doubt and one.reason != "unknown":
+        text.append(" may have been sent", style="yellow")
     return text
 
 

@@ -18,11 +18,18 @@ from postroom.outcome import (
     Accepted,
     Answer,
     Deferred,
+    Drafted,
+    Finding,
+    Found,
     Held,
+    NotFound,
+    NotPermitted,
     Outcome,
     Refused,
     Scope,
+    StillDraft,
     Throttled,
+    Tidied,
     Unknown,
 )
 
@@ -210,10 +217,80 @@ def not_sent(detail: str) -> Deferred:
     return Deferred(reason="no_connection", answer=Answer(detail=detail), scope=Scope.APP, free=True)
 
 
+def sends_nothing(outcome: Outcome) -> Outcome:
+    """The outcome of a request that sends nothing: a 403 is about its own permission, and nothing is unknown."""
+    if isinstance(outcome, Held) and outcome.reason == "access_denied":
+        return Held(reason="needs_mail_readwrite", scope=outcome.scope, answer=outcome.answer)
+    if isinstance(outcome, Unknown):
+        return Deferred(reason=outcome.reason, answer=outcome.answer)
+    if isinstance(outcome, Accepted):
+        return Deferred(reason="not_201", answer=outcome.answer)
+    return outcome
+
+
 def lost(detail: str, status: int | None = None) -> Accepted | Unknown:
     """The request was written and no complete answer came; `status` is that of an answer which broke off."""
     answer = Answer(http_status=status, detail=detail)
     return Accepted(answer=answer) if status == 202 else Unknown(reason="no_answer", answer=answer)
+
+
+def judge_search(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Finding:
+    """Whether a list of messages has any. No answer but a whole, empty list means that the message is not there."""
+    answer = _answer(status, headers)
+    if status == 200:
+        page = _object(body)
+        messages = page.get("value")
+        if isinstance(messages, list) and messages:
+            ids = (message.get("id") for message in messages if isinstance(message, dict))
+            return Found(answer=answer, ids=tuple(one for one in ids if isinstance(one, str)))
+        if isinstance(messages, list) and "@odata.nextLink" not in page:
+            return NotFound(answer=answer)
+    return _no_finding(status, headers, body, now)
+
+
+def judge_draft_status(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Finding:
+    """Whether the message with a draft's id is one still, or was sent."""
+    answer = _answer(status, headers)
+    if status == 200:
+        match _object(body).get("isDraft"):
+            case True:
+                return StillDraft(answer=answer)
+            case False:
+                return Found(answer=answer)
+    outcome = judge(status, headers, body, now)
+    if status == 404 and outcome.answer.graph_code == "ErrorItemNotFound":
+        return NotFound(answer=outcome.answer, draft_gone=True)
+    return _no_finding(status, headers, body, now)
+
+
+def judge_drafted(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Drafted | Outcome:
+    """The draft that Graph has made, or why there is none. Whatever the answer, nothing was sent."""
+    draft_id = _object(body).get("id")
+    if status == 201 and isinstance(draft_id, str) and draft_id:
+        return Drafted(id=draft_id, answer=_answer(status, headers))
+    return sends_nothing(judge(status, headers, body, now))
+
+
+def judge_deleted(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Tidied | Outcome:
+    """Whether a draft is gone now."""
+    outcome = judge(status, headers, body, now)
+    if status == 204 or outcome.answer.graph_code == "ErrorItemNotFound":
+        return Tidied(answer=_answer(status, headers))
+    return sends_nothing(outcome)
+
+
+def _no_finding(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Finding:
+    outcome = judge(status, headers, body, now)
+    if isinstance(outcome, Throttled):
+        return outcome
+    if status == 403:
+        return NotPermitted(answer=outcome.answer)
+    return Deferred(reason="look_up_failed", answer=outcome.answer, free=True)
+
+
+def _answer(status: int, headers: Mapping[str, str]) -> Answer:
+    request_id = {name.lower(): value for name, value in headers.items()}.get("request-id")
+    return Answer(http_status=status, request_id=_matching(r"[0-9A-Za-z-]{1,64}", request_id))
 
 
 def judge_token_error(
@@ -271,12 +348,16 @@ def masked(text: str) -> str:
     return "".join(character for character in shown if character.isprintable())[:200]
 
 
-def _error(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    error = parsed.get("error") if isinstance(parsed, dict) else None
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _error(body: bytes) -> dict[str, Any]:
+    error = _object(body).get("error")
     return error if isinstance(error, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""A Message as the body of a sendMail request: JSON where JSON can carry it, else MIME.
+"""A Message as the body of a request, JSON where JSON can carry it, else MIME; and the searches that find it again.
 
 https://learn.microsoft.com/graph/api/user-sendmail and https://learn.microsoft.com/graph/outlook-send-mime-message
 """
@@ -6,15 +6,15 @@ https://learn.microsoft.com/graph/api/user-sendmail and https://learn.microsoft.
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, AnyStr, Literal
 from urllib.parse import quote
 
 from email_validator import validate_email
 
 from postroom.mail import OUR_HEADER, Address, Attachment, Importance, needs_mime
-from postroom.message import Message
+from postroom.message import Message, message_id
 from postroom.outcome import Answer, Refused
 
 # https://learn.microsoft.com/graph/outlook-large-attachments: a request is at most 4 MB.
@@ -25,9 +25,48 @@ MIME_LIMIT = 2_200_000
 JOB_PROPERTY = "String {5b0c8a5e-7d0f-4f0b-9a0e-3f6d2c1f7e84} Name PostroomJob"
 
 
+SENT_ITEMS, DRAFTS = "sentitems", "drafts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """How one request is made: its token, the id that Microsoft's support finds it by, its deadline in all.
+
+    What `before_write` raises, directly before the first byte, comes out unchanged, and nothing was sent then.
+    """
+
+    token: str = field(repr=False)
+    client_request_id: str
+    deadline_s: float
+    before_write: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """A list of messages: those in this folder for which the OData `filter` is true."""
+
+    folder: str
+    filter: str
+
+
+def searches(job_id: str, mailbox: str, folder: str) -> Iterator[Search]:
+    """What finds a job's message: by our property, or by its Message-ID.
+
+    https://learn.microsoft.com/graph/api/singlevaluelegacyextendedproperty-get
+    """
+    by_property = f"ep/id eq '{JOB_PROPERTY}' and ep/value eq '{_odata(job_id)}'"
+    yield Search(folder=folder, filter=f"singleValueExtendedProperties/Any(ep: {by_property})")
+    known_as = _for_transport(message_id(job_id, mailbox)[1:-1])
+    yield Search(folder=folder, filter=f"internetMessageId eq '<{_odata(known_as)}>'")
+
+
+def _odata(text: str) -> str:
+    return text.replace("'", "''")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphRequest:
-    """What to POST to sendMail."""
+    """What to POST to sendMail, or to the mailbox's messages to make a draft."""
 
     mode: Literal["json", "mime"]
     content_type: str
@@ -49,6 +88,14 @@ def request_for(message: Message) -> GraphRequest | Refused:
     return mime
 
 
+def draft_for(message: Message) -> GraphRequest | Refused:
+    """The request that makes a draft of `message`. A draft is always saved to Sent Items when it is sent."""
+    request = request_for(replace(message, save_to_sent_items=True))
+    if isinstance(request, Refused) or request.mode == "mime":
+        return request
+    return GraphRequest(mode="json", content_type=request.content_type, body=_json(_resource(message)))
+
+
 def _everybody(message: Message) -> tuple[Address, ...]:
     return (message.sender, *message.to, *message.cc, *message.bcc, *message.reply_to)
 
@@ -57,10 +104,14 @@ def _json_request(message: Message) -> GraphRequest | Refused:
     request: dict[str, Any] = {"message": _resource(message)}
     if not message.save_to_sent_items:
         request["saveToSentItems"] = False
-    body = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
+    body = _json(request)
     if len(body) > JSON_LIMIT:
         return _too_large("JSON", len(body), JSON_LIMIT)
     return GraphRequest(mode="json", content_type="application/json", body=body)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _resource(message: Message) -> dict[str, Any]:

@@ -4,17 +4,18 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from postroom import logs, settings
 from postroom.connections import CeleryUrls, celery_urls, connect, result_backend
-from postroom.deliver import App, Office
 from postroom.graph import Graph
 from postroom.http import Http
 from postroom.job import Job
 from postroom.ledger import LaneLimits, Ledger, Rules
+from postroom.message import DeliveryMode
+from postroom.office import App, Office
 from postroom.render import Templates
 from postroom.retry import OnUnknown, Policy
 from postroom.rounds import Desk
@@ -69,16 +70,25 @@ class Lanes:
             retention_accepted_s=self.found.retention_accepted,
             retention_dead_s=self.found.retention_dead,
             results_here=results_here,
+            first_look_s=policy(self.found).first_look_s,
         )
 
     def mailbox(self, lane: str) -> str:
         return lane.partition("#")[0]
 
     def on_unknown(self, lane: str) -> OnUnknown:
-        for address, sender in self.found.senders.items():
-            if self.name(address, sender) == lane and sender.on_unknown:
-                return sender.on_unknown
-        return self.found.on_unknown
+        return self._sender(lane).on_unknown or self.found.on_unknown
+
+    def delivery(self, lane: str) -> DeliveryMode:
+        return self._sender(lane).delivery or self.found.delivery
+
+    def _sender(self, lane: str) -> settings.Sender:
+        given = self.found.senders.items()
+        return next((sender for address, sender in given if self.name(address, sender) == lane), settings.Sender())
+
+
+def policy(found: Settings) -> Policy:
+    return Policy(max_attempts=found.max_attempts, backoff_s=found.backoff, look_ups_s=found.unknown_lookups)
 
 
 def ledger(found: Settings) -> Ledger:
@@ -94,6 +104,9 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
     def mark(job: Job, client_request_id: str) -> str:
         return book.mark(job, client_request_id, found.lease)
 
+    def note(job: Job, fields: Mapping[str, str]) -> bool:
+        return book.note(job, fields, found.lease)
+
     office = Office(
         apps={
             name: App(
@@ -105,8 +118,10 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         },
         templates=Templates(found.templates),
         mailbox_of=lanes.mailbox,
+        delivery_of=lanes.delivery,
         on_unknown=lanes.on_unknown,
         mark=mark,
+        note=note,
         redirect_all_to=found.redirect_all_to,
         lease_s=found.lease,
         monotonic=time.monotonic,
@@ -115,7 +130,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
     return Desk(
         ledger=book,
         office=office,
-        policy=Policy(max_attempts=found.max_attempts, backoff_s=found.backoff),
+        policy=policy(found),
         chance=_random.random,
         emit=logs.start(found.log_format),
         stopping=stopping,

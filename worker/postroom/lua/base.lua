@@ -1,10 +1,12 @@
 -- What every script starts with: the places of a job, names of keys, the clock, records, settings.
 --
 -- A job is at any time in exactly one place, and its record's `place` names it:
---   ready    in ready:<priority>:<lane>     score: order of arrival
+--   ready    in ready:<class>:<lane>        score: order of arrival; the class is the priority, or
+--            `check`: to be looked up, or a draft to be removed; `again`: to be sent again after a look-up
 --   later    in later:<lane>                score: when it is due
 --   claim    in claims:<lane> and leases    score: when the lease ends; also in unmarked:<lane> until it is marked
 --   ended    in status:<status> only
+-- A job that has ended and left a draft (`tidy`) goes through the first three once more, until that is removed.
 -- Every script may be run again with the same arguments (a lost reply is asked for again) and changes nothing then.
 
 local P = '{postroom}:'

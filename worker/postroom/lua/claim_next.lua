@@ -11,7 +11,7 @@ end
 
 -- What this token claimed before, when the reply was lost.
 local function claimed_before(lane, cfg, token)
-  for _, id in ipairs(redis.call('SMEMBERS', of_lane('unmarked', lane))) do
+  for _, id in ipairs(redis.call('ZRANGE', of_lane('claims', lane), 0, -1)) do
     local job = record(id)
     if job and job.token == token then return claimed(id, job, cfg) end
   end
@@ -19,9 +19,10 @@ end
 
 local function take(id, job, lane, cfg, token, lease)
   local self, app = state_of('lane', lane), state_of('app', cfg.app)
+  if job.resend then spare_others(lane, cfg, self, app) end
   leave(id, job)
   to_claim(id, job, token, lease)
-  redis.call('HINCRBY', of_lane('lane', lane), 'turn', 1)
+  if not is_check(job) then redis.call('HINCRBY', of_lane('lane', lane), 'turn', 1) end
   if pace_of(self) ~= 'quick' then redis.call('SADD', P .. 'hands:' .. pace_of(self), id) end
   if in_trouble(app) then redis.call('HSET', state_key('app', cfg.app), 'probe', id) end
 end
@@ -35,7 +36,7 @@ local function claim_next(lane, cfg, token, lease)
       for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, lane), id) end
     elseif may_expire(job) then
       expire(id, job)
-    elseif tonumber(job.recipients) > cfg.daily then  -- it was taken in under other rules
+    elseif tonumber(job.recipients) > cfg.daily and not is_check(job) then  -- it was taken in under other rules
       leave(id, job)
       finish(id, job, 'dead', 'too_many_recipients')
     else

@@ -2,31 +2,39 @@
 
 local SLOW = 2000        -- an answer that takes longer makes its lane a slow one
 local LOOK_AGAIN = 5000  -- for lanes that others will wake: only in case they do not
-local CLASSES = {'high', 'normal', 'low'}
+local CLASSES = {'check', 'high', 'again', 'normal', 'low'}
+
+-- A mail in doubt is looked up before anything else leaves: what it needs is a slot, no rate.
+local function is_check(job) return (job.in_doubt and not job.resend) or job.tidy end
+local function ready_class(job) return is_check(job) and 'check' or job.resend and 'again' or job.priority end
 
 -- High before normal before low; but each tenth claim is a low one's.
-local function head_of(lane, turn)
-  local heads = {}
+local function next_class(counts, turn, spared)
+  if counts.low > 0 and turn % 10 == 9 and counts.check == 0 then return 'low' end
+  if spared and counts.all > counts.check + counts.again and counts.check == 0 then counts.again = 0 end
   for _, class in ipairs(CLASSES) do
-    heads[class] = redis.call('ZRANGE', of_lane('ready:' .. class, lane), 0, 0)[1]
+    if counts[class] > 0 then return class end
   end
-  if heads.low and turn % 10 == 9 then return heads.low end
-  return heads.high or heads.normal or heads.low
 end
 
+-- How many jobs wait in each class.
 local function waiting(lane)
-  local n = 0
-  for _, class in ipairs(CLASSES) do n = n + redis.call('ZCARD', of_lane('ready:' .. class, lane)) end
-  return n
+  local counts = {all = 0}
+  for _, class in ipairs(CLASSES) do
+    counts[class] = redis.call('ZCARD', of_lane('ready:' .. class, lane))
+    counts.all = counts.all + counts[class]
+  end
+  return counts
 end
 
 local function due_to_ready(lane)
   local later = of_lane('later', lane)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', whole(now), 'LIMIT', 0, BATCH)) do
-    local job = redis.call('HMGET', job_key(id), 'priority', 'seq')
+    local found = redis.call('HMGET', job_key(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy')
     redis.call('ZREM', later, id)
-    if job[1] then
-      redis.call('ZADD', of_lane('ready:' .. job[1], lane), job[2], id)
+    if found[1] then
+      local class = ready_class({priority = found[1], in_doubt = found[3], resend = found[4], tidy = found[5]})
+      redis.call('ZADD', of_lane('ready:' .. class, lane), found[2], id)
       redis.call('HSET', job_key(id), 'place', 'ready')
     end
   end
@@ -51,10 +59,11 @@ local function no_hand_for(self)
 end
 
 -- Until when the limits keep the head back; and how many could go at once.
-local function limited_until(lane, cfg, self, head)
+local function limited_until(lane, cfg, self, head, is_checked)
   local at = now
   local most = (in_trouble(self) or pace_of(self) == 'unknown') and 1 or cfg.parallel
   local free = most - redis.call('ZCARD', of_lane('claims', lane))
+  if is_checked then return free > 0 and now or now + LOOK_AGAIN, free end
   local left, rate_ready = rate_left(lane, cfg)
   if left <= 0 and rate_ready > now then at = rate_ready
   elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
@@ -82,12 +91,15 @@ end
 -- When the lane can next give a claim (nil where nothing waits), how many at once, and the job that is next.
 local function outlook(lane, cfg)
   due_to_ready(lane)
-  local ready = waiting(lane)
-  if ready == 0 then return first_later(lane), 0 end
+  local counts = waiting(lane)
+  if counts.all == 0 then return first_later(lane), 0 end
   local self, app = state_of('lane', lane), state_of('app', cfg.app)
-  local head = head_of(lane, tonumber(self.turn or 0))
-  local at, can_go = limited_until(lane, cfg, self, head)
+  local spared = counts.again > 0 and spared_until(self, app) or 0
+  if spared > now and counts.all == counts.again then return math.min(spared, first_later(lane) or spared), 0 end
+  local class = next_class(counts, tonumber(self.turn or 0), spared > 0)
+  local head = redis.call('ZRANGE', of_lane('ready:' .. class, lane), 0, 0)[1]
+  local at, can_go = limited_until(lane, cfg, self, head, class == 'check')
   at = math.max(at, paused_until(self))
   if at <= now then at = waits_for_others(lane, cfg, self, app) end
-  return at, math.min(ready, in_trouble(app) and 1 or can_go), head
+  return at, math.min(counts.all, in_trouble(app) and 1 or can_go), head
 end

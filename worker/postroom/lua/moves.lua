@@ -1,7 +1,7 @@
 -- Moves of a job from place to place.
 
 local function to_ready(id, job)
-  redis.call('ZADD', of_lane('ready:' .. job.priority, job.lane), job.seq, id)
+  redis.call('ZADD', of_lane('ready:' .. ready_class(job), job.lane), job.seq, id)
   update(id, job, {place = 'ready'})
 end
 
@@ -17,7 +17,7 @@ end
 
 local function to_claim(id, job, token, lease)
   renew(id, job, lease)
-  redis.call('SADD', of_lane('unmarked', job.lane), id)
+  if not is_check(job) then redis.call('SADD', of_lane('unmarked', job.lane), id) end
   update(id, job, {place = 'claim', token = token, phase = 'claimed', since = now})
 end
 
@@ -37,31 +37,45 @@ local function leave_claim(id, job)
 end
 
 local function leave(id, job)
-  if job.place == 'ready' then redis.call('ZREM', of_lane('ready:' .. job.priority, job.lane), id)
+  if job.place == 'ready' then redis.call('ZREM', of_lane('ready:' .. ready_class(job), job.lane), id)
   elseif job.place == 'later' then redis.call('ZREM', of_lane('later', job.lane), id)
   elseif job.place == 'claim' then leave_claim(id, job)
   end
+end
+
+-- A mail that is not sent leaves no draft behind; but of a dead one in doubt the draft is what a person asks.
+local function leaves_draft(job, status)
+  return job.drafting and status ~= 'accepted' and not (job.in_doubt and status == 'dead')
 end
 
 local function finish(id, job, status, reason)
   update(id, job, {place = 'ended', ended = now, next_at = ''})
   set_status(id, job, status, reason)
   redis.call('ZREM', P .. 'expiring', id)
+  redis.call('ZREM', P .. 'doubts', id)
   -- what a person may requeue keeps its mail
   if status == 'accepted' or status == 'cancelled' then redis.call('DEL', mail_key(id)) end
+  if leaves_draft(job, status) then
+    update(id, job, {tidy = 1})
+    to_later(id, job, now)
+    update(id, job, {next_at = ''})
+  end
 end
 
 -- Nobody knows what became of this attempt; `resends` counts how often that happened to a mail sent again.
 local function doubt(id, job, token)
   update(id, job, {
     resends = tonumber(job.resends or 0) + (job.in_doubt and 1 or 0),
-    in_doubt = '1',
+    in_doubt = '1', look_ups = '', resend = '',
     doubted = (job.doubted and job.doubted .. ' ' or '') .. token,
   })
+  redis.call('ZADD', P .. 'doubts', now, id)
 end
 
 -- A mail that may have left is never called expired.
-local function may_expire(job) return job.expires and tonumber(job.expires) <= now and not job.in_doubt end
+local function may_expire(job)
+  return job.expires and tonumber(job.expires) <= now and not job.in_doubt and not job.ended
+end
 
 local function expire(id, job)
   leave(id, job)

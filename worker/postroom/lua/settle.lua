@@ -3,8 +3,13 @@
 local lane, id, token = ARGV[2], ARGV[3], ARGV[4]
 local move, next_token, lease, slice_over = cjson.decode(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
 local cfg = lane_settings(lane)
+local TIDYING_TRIES = 8
 
 local function note_attempt(job)
+  if move.look_ups then
+    move.attempt.at, move.attempt.number = now, 0
+    return push_attempt(id, move.attempt)
+  end
   if not amend_attempt(id, move.attempt) then
     move.attempt.at, move.attempt.number = now, 0  -- ended before any request was made
     push_attempt(id, move.attempt)
@@ -23,12 +28,13 @@ local function note_pace(job)
 end
 
 local function note_trouble(job)
-  if move.status == 'accepted' then
+  if move.status == 'accepted' and not move.look_ups then
     forget_failures(lane, cfg.app)
     went_well('lane', lane, job)
   end
   local failure = move.spends_attempt or move.in_doubt
-  if move.answered and move.pause_scope ~= 'app' and not failure then went_well('app', cfg.app, job) end
+  -- that a mailbox can be read does not say that one can send from it
+  if move.answered and move.pause_scope ~= 'app' and not failure and not move.look_ups then went_well('app', cfg.app, job) end
   local name = move.pause_scope == 'app' and cfg.app or lane
   if move.own_wait then
     pause(move.pause_scope, name, now + move.pause_wait, move.pause_reason)
@@ -65,10 +71,25 @@ local function settle(job)
   leave(id, job)
   update(id, job, {settled = token, minute = '', attempts = tonumber(job.attempts or 0) + (move.spends_attempt and 1 or 0)})
   if move.in_doubt then doubt(id, job, token) end
+  if move.look_ups then update(id, job, {look_ups = move.look_ups, resend = move.resend and '1' or ''}) end
   if job.left then finish_as_left(id, job)
   elseif move.status ~= 'deferred' then finish(id, job, move.status, move.reason)
   elseif may_expire(job) then finish(id, job, 'expired', 'expired')
   else wait_on(job)
+  end
+end
+
+-- A job that has ended, and has left a draft. If that cannot be removed after hours, it stays.
+local function settle_tidying(job)
+  local tries = tonumber(job.tidy)
+  note_trouble(job)
+  leave(id, job)
+  update(id, job, {settled = token})
+  if move.tidied or tries >= TIDYING_TRIES then
+    update(id, job, {place = 'ended', tidy = '', draft = '', drafting = '', next_at = ''})
+  else
+    update(id, job, {tidy = tries + 1})
+    to_later(id, job, now + MINUTE * 2 ^ tries)
   end
 end
 
@@ -86,7 +107,7 @@ local function settle_or_void(job)
   if not job then return 'void' end
   if job.settled == token then return 'settled' end  -- asked again after a lost reply
   if job.place == 'claim' and job.token == token then
-    settle(job)
+    if job.tidy then settle_tidying(job) else settle(job) end
   elseif move.status == 'accepted' and job.doubted and string.find(job.doubted, token, 1, true) then
     believe(job)
   else

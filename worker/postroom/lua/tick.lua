@@ -1,6 +1,6 @@
 -- What time brings, in bounded steps: {now, next wake-up or '', how much was done, {ids whose results are due}}.
 -- ARGV: now, worker, its hands, lease (ms)
-local WORKER_LOST_AFTER, LOST_CLAIMS, LOOK_UP_AFTER = 15000, 5, 10000
+local WORKER_LOST_AFTER, LOST_CLAIMS = 15000, 5
 local PASS = 1000
 local SWEPT = 1000  -- entries of indexes
 local worker, hands, lease = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -33,23 +33,24 @@ end
 local function put_back(id, job)
   local lost = tonumber(job.lost or 0) + 1
   update(id, job, {lost = lost})
-  if lost >= LOST_CLAIMS then return finish(id, job, 'dead', 'poison') end
+  if lost >= LOST_CLAIMS then return finish(id, job, 'dead', job.in_doubt and 'unknown' or 'poison') end
   to_later(id, job, now + 1000 * 2 ^ lost)
-  set_status(id, job, 'deferred', 'backoff')
+  set_status(id, job, 'deferred', job.in_doubt and 'unknown' or 'backoff')
 end
 
 local function put_in_doubt(id, job, token)
   amend_attempt(id, {outcome = 'unknown', reason = 'worker_lost'})
   doubt(id, job, token)
   update(id, job, {minute = '', http_status = '', graph_code = '', request_id = ''})
-  to_later(id, job, now + LOOK_UP_AFTER)
+  to_later(id, job, now + tonumber(setting('first_look') or 10000))
   set_status(id, job, 'deferred', 'unknown')
 end
 
 local function take_back(id, job)
   local sending, token = job.phase == 'sending', job.token
   leave(id, job)
-  if job.left then finish_as_left(id, job)
+  if job.tidy then to_later(id, job, now + MINUTE)
+  elseif job.left then finish_as_left(id, job)
   elseif sending then put_in_doubt(id, job, token)
   elseif may_expire(job) then finish(id, job, 'expired', 'expired')
   else put_back(id, job)
@@ -107,6 +108,7 @@ local function forget(id, job)
   if job.batch then redis.call('ZREM', P .. 'batch:' .. job.batch, id) end
   for token in string.gmatch(job.to or '', '%S+') do redis.call('ZREM', P .. 'to:' .. token, id) end
   redis.call('ZREM', P .. 'status:' .. job.status, id)
+  redis.call('ZREM', P .. 'doubts', id)
   redis.call('ZREM', P .. 'results', id)
   if setting('results') == 'redis' then
     for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do redis.call('DEL', 'celery-task-meta-' .. shown) end
@@ -122,6 +124,7 @@ local function sweep()
     for _, found in ipairs(retention and due_jobs('status:' .. status, now - retention) or {}) do
       if left <= 0 then return end
       local id, job = unpack(found)
+      leave(id, job)
       left = left - tonumber(job.recipients) - 1
       done = done + 1
       forget(id, job)

@@ -5,6 +5,7 @@
 
 local FAILURES = 3                       -- that many in a row, with no 202 between them, are no accident
 local FAILING_WAIT, FAILING_LONGEST = 2000, 60000
+local SPARED, SPARED_LONGEST = 60000, 3600000
 
 local function state_key(scope, name) return P .. scope .. ':' .. name end
 local function state_of(scope, name) return hash(state_key(scope, name)) end
@@ -58,23 +59,54 @@ local function went_well(scope, name, job)
 end
 
 local function forget_failures(lane, app)
-  redis.call('HDEL', state_key('lane', lane), 'row')
-  redis.call('HDEL', state_key('app', app), 'failing')
+  redis.call('HDEL', state_key('lane', lane), 'row', 'spared_until', 'spared_for')
+  redis.call('HDEL', state_key('app', app), 'failing', 'spared_until', 'spared_for')
+end
+
+-- How many names, and whether one is among them.
+local function names_in(text, name)
+  local count, known = 0, false
+  for one in string.gmatch(text or '', '%S+') do count, known = count + 1, known or one == name end
+  return count, known
 end
 
 -- The lanes of this app that failed since its last 202, as many as matter.
 local function failing_lanes(app, lane)
   local text = redis.call('HGET', state_key('app', app), 'failing') or ''
-  local count, known = 0, false
-  for name in string.gmatch(text, '%S+') do count, known = count + 1, known or name == lane end
+  local count, known = names_in(text, lane)
   if known or count >= FAILURES then return count end
   redis.call('HSET', state_key('app', app), 'failing', text .. ' ' .. lane)
   return count + 1
 end
 
+-- A mail that is sent again and fails again is left to a person. So while its lane or its app is failing, others go
+-- first as probes, and such mails only at growing intervals: an outage of an hour must not cost them all.
+local function failing_scope(self, app)
+  if names_in(app.failing) >= FAILURES then return 'app', app end
+  if tonumber(self.row or 0) >= FAILURES then return 'lane', self end
+end
+
+-- Until when mails that are sent again stand back; 0 where nothing fails.
+local function spared_until(self, app)
+  local scope, state = failing_scope(self, app)
+  return scope and tonumber(state.spared_until or 0) or 0
+end
+
+local function spare(scope, name, wait)
+  redis.call('HSET', state_key(scope, name), 'spared_for', whole(wait), 'spared_until', whole(now + wait))
+end
+
+local function spare_others(lane, cfg, self, app)
+  local scope, state = failing_scope(self, app)
+  if not scope then return end
+  spare(scope, scope == 'app' and cfg.app or lane, math.min(tonumber(state.spared_for or SPARED) * 4, SPARED_LONGEST))
+end
+
 local function failed(lane, app, job)
   local row = redis.call('HINCRBY', state_key('lane', lane), 'row', 1)
+  if row == FAILURES then spare('lane', lane, SPARED) end
   if failing_lanes(app, lane) >= FAILURES then
+    if not state_of('app', app).spared_until then spare('app', app, SPARED) end
     troubled('app', app, job, FAILING_WAIT, FAILING_LONGEST, 'failing')
     -- A little longer than its app, so that the next probe is another lane's: perhaps only this one is broken.
     pause('lane', lane, paused_until(state_of('app', app)) + FAILING_WAIT, 'failing')

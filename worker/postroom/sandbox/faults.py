@@ -30,7 +30,8 @@ _KINDS: tuple[tuple[tuple[str, ...], type | tuple[type, ...], str], ...] = (
 class FaultRule:
     """One fault. The first group says whom it strikes, the second what happens then.
 
-    With `accepted` the mail is taken in and recorded first, and the effect hides it from the client.
+    With `accepted` the mail is taken in, or the draft made, and recorded first, and the effect hides it from the
+    client.
     """
 
     stage: str = "graph"
@@ -87,8 +88,8 @@ class FaultRule:
             raise ValueError(f"stage is {self.stage!r}; it can be {', '.join(STAGES)}")
         if self.effect not in EFFECTS:
             raise ValueError(f"effect is {self.effect!r}; it can be {', '.join(EFFECTS)}")
-        if self.accepted and self.stage != "graph":
-            raise ValueError("accepted goes with stage 'graph' only: no other stage takes in mail")
+        if self.accepted and self.stage not in ("graph", "draft"):
+            raise ValueError("accepted goes with the stages 'graph' and 'draft' only: no other takes in mail")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability is {self.probability}; it goes from 0 to 1")
         if self.status is not None and not 200 <= self.status <= 599:

@@ -66,8 +66,8 @@ class Graph:
             rule = await self._meet_fault(visit, operation)
             answer = self._answer(visit, operation, rule)
             meter.throttled += answer.status == 429
-            # "Accept, then fail" has nothing to hide where the mail was refused.
-            spared = rule is not None and rule.accepted and not arrival.accepted
+            # "Accept, then fail" has nothing to hide where the request was refused.
+            spared = rule is not None and rule.accepted and not visit.done
             await finish(world, call, arrival, None if spared else rule, answer)
         finally:
             meter.leave()
@@ -101,6 +101,7 @@ class Graph:
             return faulty_answer(rule, visit.arrival)
         try:
             answer = self._perform(visit, operation)
+            visit.done = True
         except GraphError as error:
             return refuse(visit.arrival, error)
         if rule is not None and rule.effect == "answer":

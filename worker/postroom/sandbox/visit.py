@@ -15,13 +15,17 @@ from postroom.sandbox.traffic import Meter
 
 @dataclass(slots=True)
 class Visit:
-    """What is known of the request when it is decided upon; `mail` is the one it is about, or why there is none."""
+    """What is known of the request when it is decided upon; `mail` is the one it is about, or why there is none.
+
+    `done`: what was asked for has been done, whatever will be answered.
+    """
 
     call: Call
     user: str
     arrival: Arrival
     meter: Meter
     mail: Outgoing | GraphError | None = None
+    done: bool = False
 
     def mail_or_error(self) -> Outgoing:
         """The mail, or raised, why it could not be read."""

@@ -1,0 +1,185 @@
+"""Mails in doubt and their drafts, in the ledger: on a real server, with the time passed in."""
+
+from dataclasses import replace
+
+import pytest
+
+from postroom.job import Job
+from postroom.ledger import PREFIX
+from postroom.outcome import Answer, Finding, Found, NotFound, NotPermitted, Refused, Tidied
+from postroom.retry import Move, OnUnknown, Policy, after_look_up
+
+from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, mail, room
+
+__all__ = ["room"]
+
+
+def test_a_mail_in_doubt_is_looked_up_first_without_rate_or_recipients(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, rates=((1, 60.0),), daily_recipients=1)})
+    doubtful = room.take()
+    room.send(NO_ANSWER)
+    room.take(mail(priority="high"))
+    room.jump(10)
+    room.tick()
+
+    job = room.held()
+
+    assert (job.id, job.to_look_up, job.look_ups) == (doubtful, True, 0)
+    assert room.claim() is None, "the rate is spent"
+
+
+def looked(room: Room, finding: Finding, on_unknown: OnUnknown = OnUnknown.RESEND) -> Job:
+    job = room.held()
+    assert job.to_look_up
+    policy = Policy(max_attempts=3, look_ups_s=(10, 60, 300))
+    move = after_look_up(finding, job, policy, on_unknown, lambda: 1.0)
+    assert room.ledger.settle(job, move, finding, 7, next_token="", lease_s=60, now=room.now)[0]
+    return job
+
+
+def test_a_mail_that_is_found_is_accepted_and_its_look_up_is_no_attempt(room: Room) -> None:
+    doubtful = room.take()
+    room.send(NO_ANSWER)
+    room.tick(10)
+    looked(room, NotFound(answer=Answer(http_status=200)))
+    assert room.read(doubtful).next_at == room.at(50)
+    room.tick(50)
+    looked(room, Found(answer=Answer(http_status=200, request_id="r-9")))
+
+    found = room.read(doubtful)
+    assert (found.status, found.in_doubt, found.http_status) == ("accepted", False, None)
+    assert [(a.number, a.outcome) for a in found.attempts] == [(1, "unknown"), (0, "notfound"), (0, "found")]
+    assert room.redis.zcard(PREFIX + "doubts") == 0
+
+
+def test_a_mail_to_be_sent_again_goes_before_normal_ones_and_after_high_ones(room: Room) -> None:
+    doubtful = room.take()
+    room.send(NO_ANSWER)
+    normal, high = room.take(), room.take(mail(priority="high"))
+    room.jump(10)
+    room.tick()
+    looked(room, NotPermitted())
+
+    assert [room.held().id for _ in range(3)] == [high, doubtful, normal]
+
+
+def test_while_its_lane_fails_a_mail_to_be_sent_again_lets_others_go_first(room: Room) -> None:
+    for _ in range(3):
+        room.take()
+        room.send(NO_ANSWER)
+    probe = room.take()
+    room.tick(10)
+    for _ in range(3):
+        looked(room, NotPermitted())
+
+    assert room.held().id == probe, "one that was not tried before"
+    assert room.claim() is None, "one probe at a time"
+
+
+def test_of_mails_to_be_sent_again_few_are_spent_on_an_outage(room: Room) -> None:
+    jobs = [room.take() for _ in range(40)]
+    spent = 0
+    for _ in range(3600):
+        job = room.claim()
+        if job and job.to_look_up:
+            move = after_look_up(NotPermitted(), job, Policy(), OnUnknown.RESEND, lambda: 1.0)
+            room.ledger.settle(job, move, NotPermitted(), 7, next_token="", lease_s=60, now=room.now)
+        elif job:
+            assert room.mark(job) == "marked"
+            room.settle(job, NO_ANSWER)
+            spent += job.resend
+        room.tick(1)
+
+    assert spent <= 4
+    assert sum(room.read(job).status == "dead" for job in jobs) <= 4
+    assert all(room.read(job).in_doubt for job in jobs)
+
+
+def test_the_first_success_lets_all_that_stood_back_go(room: Room) -> None:
+    for _ in range(3):
+        room.take()
+        room.send(NO_ANSWER)
+    room.tick(10)
+    for _ in range(3):
+        looked(room, NotPermitted())
+    assert room.claim() is None, "nothing but mails to be sent again: not yet"
+    room.tick(60)
+
+    room.send(ACCEPTED)
+
+    assert room.held().resend
+    assert room.held().resend
+
+
+def test_a_worker_that_dies_while_it_looks_leaves_the_mail_in_doubt(room: Room) -> None:
+    doubtful = room.take()
+    room.send(NO_ANSWER)
+    room.tick(10)
+    room.held()
+    room.tick(70)
+
+    assert (room.read(doubtful).status, room.read(doubtful).reason) == ("deferred", "unknown")
+    assert room.held().to_look_up
+
+
+def drafted(room: Room) -> Job:
+    job = room.held()
+    assert room.ledger.note(job, {"drafting": "1"}, 60, now=room.now)
+    assert room.ledger.note(job, {"draft": "d-1"}, 60, now=room.now)
+    return job
+
+
+def test_a_draft_is_kept_with_its_job_until_that_is_sent(room: Room) -> None:
+    room.take()
+    job = drafted(room)
+    assert room.mark(job) == "marked"
+    room.settle(job, BUSY)
+    room.tick(10)
+
+    again = room.held()
+    assert (again.drafting, again.draft) == (True, "d-1")
+
+
+@pytest.mark.parametrize("end", ["cancel", "expire", "refuse"])
+def test_a_job_that_ends_unsent_goes_through_its_lane_once_more_for_its_draft(room: Room, end: str) -> None:
+    job_id = room.take(mail(expires_at=room.at(100)))
+    job = drafted(room)
+    if end == "cancel":
+        room.ledger.cancel(job_id, now=room.now)
+        assert room.mark(job) == "void"
+    elif end == "expire":
+        room.settle(job, BUSY)
+        room.tick(100)
+    else:
+        room.settle(job, Refused(reason="bad"))
+    ended = room.read(job_id).status
+    assert ended.ended
+
+    left = room.held()
+    assert (left.id, left.tidy, left.draft) == (job_id, True, "d-1")
+    room.ledger.settle(left, Move(status=None), BUSY, 7, next_token="", lease_s=60, now=room.now)
+    assert room.claim() is None
+    room.tick(120)
+    left = room.held()
+    room.ledger.settle(left, Move(status=None, tidied=True), Tidied(), 7, next_token="", lease_s=60, now=room.now)
+
+    assert room.read(job_id).status == ended
+    assert room.record(job_id)[b"place"] == b"ended"
+    room.tick(300)
+    assert room.claim() is None
+
+
+def test_a_dead_mail_in_doubt_keeps_its_draft(room: Room) -> None:
+    room.take()
+    job = drafted(room)
+    assert room.mark(job) == "marked"
+    room.settle(job, NO_ANSWER)
+    room.tick(10)
+    for wait in (50, 240, 0):
+        looked(room, NotFound(draft_gone=True))
+        room.tick(wait)
+
+    found = room.read(job.id)
+    assert (found.status, found.reason, found.in_doubt) == ("dead", "unknown", True)
+    assert room.record(job.id)[b"draft"] == b"d-1"
+    assert room.claim() is None

@@ -1,0 +1,188 @@
+"""A mail in doubt is looked for before anything else; drafts tell about themselves, and none is left behind."""
+
+from dataclasses import replace
+
+import pytest
+
+from postroom.deliver import deliver
+from postroom.doubt import look_up
+from postroom.drafts import tidy
+from postroom.message import DeliveryMode
+from postroom.office import ClaimLost
+from postroom.outcome import (
+    Answer,
+    Deferred,
+    Drafted,
+    Found,
+    Held,
+    NotFound,
+    NotPermitted,
+    Refused,
+    Scope,
+    StillDraft,
+    Throttled,
+    Tidied,
+    Unknown,
+)
+
+from .test_deliver import ACCEPTED, REJECTED, World, a_job
+
+IN_DOUBT = replace(a_job(), in_doubt=True)
+NOT_THERE = NotFound(answer=Answer(http_status=200))
+DRAFT = Drafted(id="d-1", answer=Answer(http_status=201))
+
+
+def asked(world: World) -> list[str]:
+    """What was asked of Graph, and noted in the ledger."""
+    return [line.partition(" request-")[0] for line in world.diary]
+
+
+def test_a_mail_in_doubt_is_looked_for_in_both_folders_in_both_ways() -> None:
+    world = World(answers=[NOT_THERE] * 4)
+
+    assert look_up(IN_DOUBT, world.office()) == NOT_THERE
+    assert [line for line in asked(world) if line != "note"] == [
+        "search sentitems by property",
+        "search sentitems by message-id",
+        "search drafts by property",
+        "search drafts by message-id",
+    ]
+    assert asked(world)[::2] == ["note"] * 4, "each request renews the lease first"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Found(answer=Answer(http_status=200)),
+        NotPermitted(answer=Answer(http_status=403)),
+        Deferred(reason="look_up_failed", free=True, answer=Answer(http_status=503)),
+        Throttled(answer=Answer(http_status=429)),
+    ],
+)
+def test_the_first_answer_but_not_there_ends_a_look_up(answer: Found | NotPermitted | Deferred | Throttled) -> None:
+    world = World(answers=[NOT_THERE, answer])
+
+    assert look_up(IN_DOUBT, world.office()) == answer
+
+
+def test_a_look_up_renews_a_rejected_token() -> None:
+    world = World(answers=[REJECTED, Found()])
+
+    assert look_up(IN_DOUBT, world.office()) == Found()
+    assert "with fresh" in world.diary[-1]
+
+
+def test_a_look_up_whose_claim_is_lost_asks_nothing() -> None:
+    world = World(is_lost=True)
+
+    with pytest.raises(ClaimLost):
+        look_up(IN_DOUBT, world.office())
+    assert asked(world) == ["note"]
+
+
+def test_a_stalled_look_up_asks_nothing() -> None:
+    world = World()
+    office = world.office()
+    times = iter([0.0, 31.0])
+
+    found = look_up(IN_DOUBT, replace(office, monotonic=lambda: next(times)))
+
+    assert found == Deferred(reason="stalled", free=True)
+    assert asked(world) == ["note"]
+
+
+def test_a_draft_is_noted_before_anything_else_can_fail() -> None:
+    world = World(delivery=DeliveryMode.DRAFT, answers=[DRAFT, ACCEPTED])
+
+    assert deliver(a_job(), world.office()) == ACCEPTED
+    assert asked(world) == ["note drafting=1", "draft", "note draft=d-1", "mark", "send d-1"]
+
+
+def test_what_was_drafted_once_leaves_from_that_draft() -> None:
+    world = World(answers=[ACCEPTED])
+
+    assert deliver(replace(a_job(), drafting=True, draft="d-1"), world.office()) == ACCEPTED
+    assert asked(world) == ["mark", "send d-1"]
+
+
+def test_a_draft_whose_id_was_never_learnt_is_removed_before_another_is_made() -> None:
+    stray = Found(ids=("s-1",))
+    world = World(delivery=DeliveryMode.DRAFT, answers=[stray, Tidied(), NOT_THERE, DRAFT, ACCEPTED])
+
+    assert deliver(replace(a_job(), drafting=True), world.office()) == ACCEPTED
+    assert [line for line in asked(world) if line != "note"] == [
+        "search drafts by property",
+        "delete s-1",
+        "search drafts by message-id",
+        "note drafting=1",
+        "draft",
+        "note draft=d-1",
+        "mark",
+        "send d-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        Deferred(reason="gateway_timeout"),
+        Held(reason="needs_mail_readwrite", scope=Scope.LANE),
+        Refused(reason="too_large"),
+        Throttled(wait_s=3),
+    ],
+)
+def test_without_its_draft_nothing_is_marked(instead: Deferred | Held | Refused | Throttled) -> None:
+    world = World(delivery=DeliveryMode.DRAFT, answers=[instead])
+
+    assert deliver(a_job(), world.office()) == instead
+    assert asked(world) == ["note drafting=1", "draft"]
+
+
+def test_a_draft_made_while_its_job_ended_is_withdrawn() -> None:
+    world = World(delivery=DeliveryMode.DRAFT, answers=[DRAFT, Tidied()])
+    office = world.office()
+    held = iter([True, False])
+
+    with pytest.raises(ClaimLost):
+        deliver(a_job(), replace(office, note=lambda job, fields: next(held)))
+    assert asked(world) == ["draft", "delete d-1"]
+
+
+@pytest.mark.parametrize("found", [Found(), StillDraft(), NotPermitted(), Deferred(reason="look_up_failed", free=True)])
+def test_a_draft_in_doubt_is_asked_itself(found: Found | StillDraft | NotPermitted | Deferred) -> None:
+    world = World(answers=[found])
+
+    assert look_up(replace(IN_DOUBT, drafting=True, draft="d-1"), world.office()) == found
+    assert asked(world) == ["note", "ask d-1"]
+
+
+def test_a_draft_that_is_gone_is_looked_for_in_sent_items() -> None:
+    gone = NotFound(draft_gone=True)
+    drafted = replace(IN_DOUBT, drafting=True, draft="d-1")
+
+    assert look_up(drafted, World(answers=[gone, NOT_THERE, NOT_THERE]).office()) == gone
+    assert look_up(drafted, World(answers=[gone, NOT_THERE, Found()]).office()) == Found()
+
+
+def test_an_ended_jobs_draft_is_removed() -> None:
+    world = World(answers=[Tidied()])
+
+    assert tidy(replace(a_job(), tidy=True, drafting=True, draft="d-1"), world.office()) == Tidied()
+    assert asked(world) == ["note", "delete d-1"]
+
+
+@pytest.mark.parametrize(
+    ("said", "removed"),
+    [(StillDraft(), True), (Found(), False), (NotFound(draft_gone=True), False)],
+)
+def test_what_may_have_been_sent_is_removed_only_as_a_draft(said: StillDraft | Found | NotFound, removed: bool) -> None:
+    world = World(answers=[said, Tidied()])
+
+    assert isinstance(tidy(replace(IN_DOUBT, tidy=True, drafting=True, draft="d-1"), world.office()), Tidied)
+    assert ("delete d-1" in asked(world)) == removed
+
+
+def test_an_unknown_outcome_of_sending_a_draft_stays_unknown() -> None:
+    world = World(answers=[Unknown(reason="gateway_timeout")])
+
+    assert deliver(replace(a_job(), drafting=True, draft="d-1"), world.office()) == Unknown(reason="gateway_timeout")

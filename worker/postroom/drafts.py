@@ -1,0 +1,81 @@
+"""Drafts: a mail that must never be doubled is put into Drafts, noted by its id, and then sent from there.
+
+Needs Mail.ReadWrite. The id is immutable (https://learn.microsoft.com/graph/outlook-immutable-id): the message keeps
+it in Sent Items, so after an unknown outcome it tells itself whether it has left. A draft whose creation was never
+answered is found by its job's id, and only such ones are removed.
+"""
+
+from functools import partial
+
+from postroom.job import Job
+from postroom.office import App, ClaimLost, Office, app_of, ask, new_call, with_token
+from postroom.outcome import Deferred, Drafted, Found, NotFound, NotPermitted, Outcome, StillDraft, Tidied
+from postroom.wire import DRAFTS, GraphRequest, searches
+
+
+def create_draft(job: Job, request: GraphRequest, app: App, office: Office) -> Drafted | Outcome:
+    """The draft of this job's mail, noted with the job; or why there is none yet."""
+    if job.drafting and not job.in_doubt:
+        removed = remove_strays(job, app, office)
+        if not isinstance(removed, Tidied):
+            return removed
+    mailbox = office.mailbox_of(job.lane)
+    drafted = ask(job, app, office, partial(app.graph.create_draft, mailbox, request), drafting="1")
+    if isinstance(drafted, Drafted) and not office.note(job, {"draft": drafted.id}):
+        _withdraw(drafted.id, mailbox, app, office)
+        raise ClaimLost
+    return drafted
+
+
+def tidy(job: Job, office: Office) -> Tidied | Outcome:
+    """Removes what a job that ended without being sent has left in Drafts."""
+    app = app_of(job, office)
+    if isinstance(app, Deferred):
+        return app
+    draft_id = job.draft
+    if draft_id is None:
+        # What is in Drafts of a mail in doubt may be on its way out.
+        return Tidied() if job.in_doubt else remove_strays(job, app, office)
+    if job.in_doubt:
+        mailbox = office.mailbox_of(job.lane)
+        found = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
+        if isinstance(found, Found | NotFound):
+            return Tidied(answer=found.answer)
+        if not isinstance(found, StillDraft):
+            return Deferred(reason="look_up_failed", answer=found.answer, free=True)
+    return _remove(job, draft_id, app, office)
+
+
+def remove_strays(job: Job, app: App, office: Office) -> Tidied | Outcome:
+    """Removes the drafts of this job that were made without our learning their ids; never any other."""
+    mailbox = office.mailbox_of(job.lane)
+    for search in searches(job.id, mailbox, DRAFTS):
+        found = ask(job, app, office, partial(app.graph.search, mailbox, search))
+        match found:
+            case Found(ids=ids):
+                for draft_id in ids:
+                    removed = _remove(job, draft_id, app, office)
+                    if not isinstance(removed, Tidied):
+                        return removed
+            case NotPermitted(answer=answer):
+                return Deferred(reason="needs_mail_readwrite", answer=answer, free=True)
+            case NotFound() | StillDraft():
+                pass
+            case _:
+                return found
+    return Tidied()
+
+
+def _remove(job: Job, draft_id: str, app: App, office: Office) -> Tidied | Outcome:
+    mailbox = office.mailbox_of(job.lane)
+    return ask(job, app, office, partial(app.graph.delete_draft, mailbox, draft_id))
+
+
+def _withdraw(draft_id: str, mailbox: str, app: App, office: Office) -> None:
+    """Removes a draft that only we know of: its job went to another round, or ended, while it was being made."""
+    with_token(
+        app,
+        lambda token: app.graph.delete_draft(
+            mailbox, draft_id, new_call(office, token, office.new_id(), office.monotonic())
+        ),
+    )

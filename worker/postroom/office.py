@@ -1,0 +1,148 @@
+"""What the work on a claimed job needs of the world, and how a request to Graph is made for it.
+
+Every request has a total deadline of half the lease, and begins with the lease renewed, in the ledger and by this
+process' own clock. So a process that was held up in between posts nothing: another round might have the job by then.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from postroom.job import Job
+from postroom.mail import Address
+from postroom.message import Bodies, DeliveryMode
+from postroom.outcome import (
+    Deferred,
+    Drafted,
+    Finding,
+    Held,
+    Outcome,
+    Scope,
+    Throttled,
+    Tidied,
+)
+from postroom.retry import OnUnknown
+from postroom.wire import Call, GraphRequest, Search
+
+LONGEST_POST_S = 30.0
+
+
+class Token(Protocol):
+    @property
+    def value(self) -> str: ...
+
+
+NoToken = Deferred | Held | Throttled
+
+
+class Tokens(Protocol):
+    """`get`: a token, or the outcome that stands in its place. `renew`: another one, after Graph rejected this."""
+
+    def get(self) -> Token | NoToken: ...
+    def renew(self, rejected: Any) -> Token | NoToken: ...
+
+
+class Graph(Protocol):
+    def send_mail(self, mailbox: str, request: GraphRequest, call: Call) -> Outcome: ...
+    def search(self, mailbox: str, search: Search, call: Call) -> Finding: ...
+    def create_draft(self, mailbox: str, request: GraphRequest, call: Call) -> Drafted | Outcome: ...
+    def send_draft(self, mailbox: str, draft_id: str, call: Call) -> Outcome: ...
+    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> Finding: ...
+    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome: ...
+
+
+class Templates(Protocol):
+    def render(self, name: str, variables: Mapping[str, object], locale: str | None = None) -> Bodies: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """A registration in Entra: where its tokens come from and which Graph it speaks to."""
+
+    tokens: Tokens
+    graph: Graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """What a delivery needs of the world.
+
+    `mark(job, client_request_id)` says "marked", "void" or "wait". `note(job, fields)` renews the lease and keeps the
+    fields with the job; False if the claim is lost.
+    """
+
+    apps: Mapping[str, App]
+    templates: Templates
+    mailbox_of: Callable[[str], str]
+    delivery_of: Callable[[str], DeliveryMode]
+    on_unknown: Callable[[str], OnUnknown]
+    mark: Callable[[Job, str], str]
+    note: Callable[[Job, Mapping[str, str]], bool]
+    redirect_all_to: Address | None
+    lease_s: float
+    monotonic: Callable[[], float]
+    new_id: Callable[[], str]
+
+    @property
+    def deadline_s(self) -> float:
+        """The total deadline of one request: half the lease, so that a renewed lease always leaves room for it."""
+        return min(self.lease_s / 2, LONGEST_POST_S)
+
+
+class ClaimLost(Exception):
+    """Another round may have the job by now; nothing was posted, and there is nothing to settle."""
+
+
+class Stalled(Exception):
+    """This process was held up for so long after the lease was renewed that another round might have the job."""
+
+
+Said = TypeVar("Said", bound=Outcome | Finding | Drafted | Tidied)
+
+
+def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:
+    """What `request` says with a token, or with a fresh one where Graph rejected the first."""
+    token = app.tokens.get()
+    if isinstance(token, Deferred | Held | Throttled):
+        return token
+    said = request(token)
+    if said.answer.http_status != 401:
+        return said
+    token = app.tokens.renew(token)
+    return token if isinstance(token, Deferred | Held | Throttled) else request(token)
+
+
+def ask(job: Job, app: App, office: Office, request: Callable[[Call], Said], **notes: str) -> Said | NoToken:
+    """What Graph says to a request that sends nothing; the `notes` are kept with the job before it is made."""
+
+    def once(token: Token) -> Said | Deferred:
+        renewed_at = office.monotonic()
+        if not office.note(job, notes):
+            raise ClaimLost
+        try:
+            return request(new_call(office, token, office.new_id(), renewed_at))
+        except Stalled:
+            return Deferred(reason="stalled", free=True)
+
+    return with_token(app, once)
+
+
+def new_call(office: Office, token: Token, client_request_id: str, renewed_at: float) -> Call:
+    """A call that raises Stalled instead of writing, if by then the lease leaves no room for the whole deadline."""
+
+    def lease_leaves_room() -> None:
+        if office.monotonic() + office.deadline_s > renewed_at + office.lease_s:
+            raise Stalled
+
+    return Call(
+        token=token.value,
+        client_request_id=client_request_id,
+        deadline_s=office.deadline_s,
+        before_write=lease_leaves_room,
+    )
+
+
+def app_of(job: Job, office: Office) -> App | Deferred:
+    """The app that the job's lane belongs to, if this worker has it."""
+    app = office.apps.get(job.app)
+    return app or Deferred(reason="app_not_configured_here", scope=Scope.LANE, free=True)
