@@ -80,6 +80,7 @@ def test_a_worker_killed_while_it_posts_leaves_an_unknown_outcome_and_no_lost_ma
     assert delivery.status is Status.ACCEPTED
     assert [(attempt.outcome, attempt.reason) for attempt in delivery.attempts] == [
         ("unknown", "worker_lost"),
+        ("notpermitted", None),
         ("accepted", None),
     ]
 
