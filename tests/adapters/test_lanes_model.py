@@ -61,7 +61,19 @@ CELERY = {
     "queued": None,
     "sending": None,
 }
-KEPT_FOR_EVER = ("config", "seq", "rounds", "workers", "hands", "passed", "lane:", "app:", "marks:", "minutes:")
+KEPT_FOR_EVER = (
+    "config",
+    "seq",
+    "rounds",
+    "workers",
+    "hands",
+    "passed",
+    "lane:",
+    "app:",
+    "marks:",
+    "minutes:",
+    "uploaded:",
+)
 OUTLOOK = (
     _load() + "\nlocal at, can_go = outlook(ARGV[2], lane_settings(ARGV[2]))\nreturn {at and whole(at) or '', can_go}"
 )
@@ -288,21 +300,21 @@ class Lanes(RuleBasedStateMachine):
         hand = data.draw(st.sampled_from([hand for hand in self.hands if hand.sends and not hand.marks]))
         held = self.holds(hand)
         fields = {"drafting": "1"} if not hand.job.drafting else {"draft": f"draft-{next(self.names)}"}
-        assert self.ledger.note(hand.job, fields, LEASE_S, now=self.now) == held
+        assert (self.ledger.note(hand.job, fields, 0, LEASE_S, now=self.now) is not None) == held
         if not held:
             self.hands.remove(hand)
             return
         hand.job = replace(hand.job, drafting=True, draft=fields.get("draft", hand.job.draft))
         if again:
-            self.changes_nothing(lambda: self.ledger.note(hand.job, fields, LEASE_S, now=self.now))
+            self.changes_nothing(lambda: self.ledger.note(hand.job, fields, 0, LEASE_S, now=self.now) is not None)
 
     def marks(self, hand: Hand, again: bool = False) -> None:
         request_id, held = f"request-{next(self.names)}", self.holds(hand)
-        said = self.ledger.mark(hand.job, request_id, LEASE_S, now=self.now)
-        assert (said == "void") == (not held)
-        if said == "void":
+        wait_s = self.ledger.mark(hand.job, request_id, 1000, LEASE_S, now=self.now)
+        assert (wait_s is None) == (not held)
+        if wait_s is None:
             self.hands.remove(hand)
-        if said != "marked":
+        if wait_s != 0:
             return
         assert not self.jobs[hand.job.id].left, "accepted once, and marked again"
         if not hand.marks:
@@ -311,7 +323,7 @@ class Lanes(RuleBasedStateMachine):
         self.marked[hand.job.lane].append(self.now)
         if again:
             self.changes_nothing(
-                lambda: self.ledger.mark(hand.job, request_id, LEASE_S, now=self.now) == "marked",
+                lambda: self.ledger.mark(hand.job, request_id, 1000, LEASE_S, now=self.now) == 0,
             )
 
     @precondition(lambda self: self.hands)
@@ -567,7 +579,7 @@ class Lanes(RuleBasedStateMachine):
                 self.settles(hand, TIDYING[0])
             elif hand.job.to_look_up:
                 self.settles(hand, NotPermitted())
-            elif self.ledger.mark(hand.job, f"request-{next(self.names)}", LEASE_S, now=self.now) == "marked":
+            elif self.ledger.mark(hand.job, f"request-{next(self.names)}", 1000, LEASE_S, now=self.now) == 0:
                 self.spent[hand.job.lane].append((self.now, hand.job.token, self.jobs[hand.job.id].recipients))
                 self.marked[hand.job.lane].append(self.now)
                 self.settles(hand, AFTER_THE_MARK[0])

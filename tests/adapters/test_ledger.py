@@ -89,8 +89,9 @@ class Room:
         assert job is not None
         return job
 
-    def mark(self, job: Job) -> str:
-        return self.ledger.mark(job, self.name("request"), 60, now=self.now)
+    def mark(self, job: Job, size: int = 1000) -> str:
+        wait_s = self.ledger.mark(job, self.name("request"), size, 60, now=self.now)
+        return "void" if wait_s is None else "wait" if wait_s else "marked"
 
     def sending(self, lane: str = SENDER) -> Job:
         job = self.held(lane)
@@ -1310,3 +1311,44 @@ def test_a_job_that_waits_behind_its_app_says_until_when_and_why(room: Room) -> 
 
     assert (found.status, found.pause_reason) == ("queued", "invalid_client_secret")
     assert found.paused_until is not None
+
+
+# Uploads
+
+
+def test_at_most_150_mb_are_uploaded_in_any_5_minutes(room: Room) -> None:
+    first = [room.held() for _ in range(3) if room.take()]
+    assert [room.mark(job, 50_000_000) for job in first] == ["marked"] * 3
+    for job in first:
+        room.settle(job, ACCEPTED)
+        room.jump(60)
+    room.take()
+    job = room.held()
+
+    wait_s = room.ledger.mark(job, "r", 1000, 60, now=room.now)
+
+    assert wait_s is not None
+    assert 120 < wait_s <= 130, "until the first of them is 5 minutes old"
+    room.jump(wait_s)
+    assert room.mark(job) == "marked"
+
+
+def test_what_is_uploaded_into_a_draft_counts_too_and_its_fields_are_kept_either_way(room: Room) -> None:
+    room.take()
+    job = room.held()
+    assert room.ledger.note(job, {"drafting": "1"}, 149_999_000, 60, now=room.now) == 0
+
+    wait_s = room.ledger.note(job, {"draft": "d-1"}, 1001, 60, now=room.now)
+
+    assert wait_s
+    assert room.record(job.id)[b"draft"] == b"d-1"
+    assert room.ledger.note(job, {}, 1000, 60, now=room.now) == 0
+
+
+def test_a_lane_that_was_paused_since_makes_no_further_request(room: Room) -> None:
+    room.take()
+    job = room.held()
+    room.ledger.pause("lane", SENDER, 7, "throttled", now=room.now)
+
+    assert room.ledger.note(job, {"draft": "d-1"}, 0, 60, now=room.now) == 7
+    assert room.record(job.id)[b"draft"] == b"d-1"

@@ -124,8 +124,8 @@ def test_a_worker_that_dies_while_it_looks_leaves_the_mail_in_doubt(room: Room) 
 
 def drafted(room: Room) -> Job:
     job = room.held()
-    assert room.ledger.note(job, {"drafting": "1"}, 60, now=room.now)
-    assert room.ledger.note(job, {"draft": "d-1"}, 60, now=room.now)
+    assert room.ledger.note(job, {"drafting": "1"}, 0, 60, now=room.now) == 0
+    assert room.ledger.note(job, {"draft": "d-1"}, 0, 60, now=room.now) == 0
     return job
 
 

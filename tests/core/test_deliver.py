@@ -105,7 +105,7 @@ class World:
     diary: list[str] = field(default_factory=list)
     tokens: FakeTokens = field(default_factory=FakeTokens)
     answers: list[Said] = field(default_factory=lambda: [ACCEPTED])
-    marks: list[str] = field(default_factory=lambda: ["marked", "marked"])
+    marks: list[float | None] = field(default_factory=lambda: [0.0, 0.0])
     clock: float = 0.0
     mark_takes: float = 0.0
     on_unknown: OnUnknown = OnUnknown.RESEND
@@ -128,14 +128,14 @@ class World:
             new_id=lambda: f"request-{next(ids)}",
         )
 
-    def mark(self, _: Job, client_request_id: str) -> str:
+    def mark(self, _: Job, client_request_id: str, size: int) -> float | None:
         self.diary.append(f"mark {client_request_id}")
         self.clock += self.mark_takes
         return self.marks.pop(0)
 
-    def note(self, _: Job, fields: Mapping[str, str]) -> bool:
+    def note(self, _: Job, fields: Mapping[str, str], size: int) -> float | None:
         self.diary.append(" ".join(["note", *(f"{name}={value}" for name, value in fields.items())]))
-        return not self.is_lost
+        return None if self.is_lost else 0.0
 
 
 def a_job(mail: Mail = PLAIN) -> Job:
@@ -179,7 +179,7 @@ def test_a_fresh_token_that_is_rejected_too_is_a_fault_of_the_app(world: World) 
 
 
 def test_no_second_post_without_rate_for_it(world: World) -> None:
-    world.answers, world.marks = [REJECTED], ["marked", "wait"]
+    world.answers, world.marks = [REJECTED], [0.0, 1.0]
 
     assert isinstance(deliver(a_job(), world.office()), Throttled)
 
@@ -208,7 +208,7 @@ def test_templates_that_cannot_be_read_kill_no_mail(world: World) -> None:
 
 
 def test_a_lost_claim_posts_nothing(world: World) -> None:
-    world.marks = ["void"]
+    world.marks = [None]
 
     with pytest.raises(ClaimLost):
         deliver(a_job(), world.office())

@@ -141,10 +141,10 @@ def test_without_its_draft_nothing_is_marked(instead: Deferred | Held | Refused 
 def test_a_draft_made_while_its_job_ended_is_withdrawn() -> None:
     world = World(delivery=DeliveryMode.DRAFT, answers=[DRAFT, Tidied()])
     office = world.office()
-    held = iter([True, False])
+    held = iter([0.0, None])
 
     with pytest.raises(ClaimLost):
-        deliver(a_job(), replace(office, note=lambda job, fields: next(held)))
+        deliver(a_job(), replace(office, note=lambda job, fields, size: next(held)))
     assert asked(world) == ["draft", "delete d-1"]
 
 

@@ -89,7 +89,7 @@ def jobs(count: int) -> list[Job]:
 
 @pytest.fixture
 def world() -> World:
-    return World(answers=[ACCEPTED] * 9, marks=["marked"] * 9)
+    return World(answers=[ACCEPTED] * 9, marks=[0.0] * 9)
 
 
 def test_a_round_goes_on_until_the_lane_has_no_job_for_it(world: World) -> None:
@@ -137,7 +137,7 @@ def test_a_202_is_recorded_however_long_redis_is_away(world: World) -> None:
 
 def test_a_lost_claim_ends_the_round_and_settles_nothing(world: World) -> None:
     ledger, diary = FakeLedger(jobs(2)), Diary()
-    world.marks = ["void"]
+    world.marks = [None]
 
     work("lane", desk(ledger, world, diary))
 
@@ -163,7 +163,7 @@ def test_redis_away_at_the_mark_costs_the_mail_nothing(world: World) -> None:
     ledger = FakeLedger(jobs(1))
     office = world.office()
 
-    def away(_: Job, __: str) -> str:
+    def away(_: Job, __: str, ___: int) -> float | None:
         raise Unavailable("away")
 
     work("lane", replace(desk(ledger, world, Diary()), office=replace(office, mark=away)))

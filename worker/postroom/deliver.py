@@ -15,7 +15,7 @@ from postroom.errors import TemplateFault
 from postroom.job import Job
 from postroom.mail import Address, Mail
 from postroom.message import DeliveryMode, Message, compose
-from postroom.office import App, ClaimLost, Office, Stalled, Token, app_of, new_call, with_token
+from postroom.office import NOT_NOW, App, ClaimLost, Office, Stalled, Token, app_of, new_call, with_token
 from postroom.outcome import Answer, Deferred, Drafted, Outcome, Refused, Throttled, Unknown
 from postroom.wire import Call, GraphRequest, draft_for, request_for
 
@@ -31,7 +31,7 @@ def deliver(job: Job, office: Office) -> Outcome:
     if isinstance(request, Refused | Deferred):
         return request
     mailbox = office.mailbox_of(job.lane)
-    return post(job, app, office, partial(app.graph.send_mail, mailbox, request))
+    return post(job, app, office, len(request.body), partial(app.graph.send_mail, mailbox, request))
 
 
 def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
@@ -46,7 +46,7 @@ def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
             return drafted
         draft_id = drafted.id
     mailbox = office.mailbox_of(job.lane)
-    return post(job, app, office, partial(app.graph.send_draft, mailbox, draft_id))
+    return post(job, app, office, 0, partial(app.graph.send_draft, mailbox, draft_id))
 
 
 def prepare(
@@ -65,20 +65,17 @@ def prepare(
     return put_into(compose(mail, sender, job.id, bodies, office.redirect_all_to))
 
 
-def post(job: Job, app: App, office: Office, send: Callable[[Call], Outcome]) -> Outcome:
+def post(job: Job, app: App, office: Office, size: int, send: Callable[[Call], Outcome]) -> Outcome:
     """Marks the job as sending and sends it, if its lease leaves room for the whole deadline."""
 
     def once(token: Token) -> Outcome:
         client_request_id = office.new_id()
         marked_at = office.monotonic()
-        match office.mark(job, client_request_id):
-            case "void":
-                raise ClaimLost
-            case "wait":
-                return Throttled(
-                    wait_s=1.0,
-                    answer=Answer(detail="the lane was paused meanwhile, or has no rate left for a second request"),
-                )
+        wait_s = office.mark(job, client_request_id, size)
+        if wait_s is None:
+            raise ClaimLost
+        if wait_s > 0:
+            return Throttled(wait_s=wait_s, answer=NOT_NOW)
         try:
             return send(new_call(office, token, client_request_id, marked_at))
         except Stalled:

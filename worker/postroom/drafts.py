@@ -20,8 +20,9 @@ def create_draft(job: Job, request: GraphRequest, app: App, office: Office) -> D
         if not isinstance(removed, Tidied):
             return removed
     mailbox = office.mailbox_of(job.lane)
-    drafted = ask(job, app, office, partial(app.graph.create_draft, mailbox, request), drafting="1")
-    if isinstance(drafted, Drafted) and not office.note(job, {"draft": drafted.id}):
+    make = partial(app.graph.create_draft, mailbox, request)
+    drafted = ask(job, app, office, make, size=len(request.body), drafting="1")
+    if isinstance(drafted, Drafted) and office.note(job, {"draft": drafted.id}, 0) is None:
         _withdraw(drafted.id, mailbox, app, office)
         raise ClaimLost
     return drafted

@@ -96,21 +96,19 @@ class Ledger:
         """The lane's best job, leased to `token`; None if it has none now. Called once at the start of a round."""
         return _claimed(self._run("claim", now, lane, token, _ms(lease_s)), token)
 
-    def mark(self, job: Job, client_request_id: str, lease_s: float, now: int | None = None) -> str:
-        """Directly before a request: "marked", "void" (the claim is lost: post nothing) or "wait" (paused, or no rate).
+    def mark(self, job: Job, client_request_id: str, size: int, lease_s: float, now: int | None = None) -> float | None:
+        """Directly before a request of `size` bytes that sends: 0 if it may be made, or in how many seconds.
 
-        Renews the lease. A further request of the same attempt is marked again with its own id.
+        None if the claim is lost: post nothing. Renews the lease. A further request of the same attempt is marked again
+        with its own id.
         """
-        answer = self._run("mark", now, job.id, job.token, _ms(lease_s), client_request_id)
-        return str(answer[0].decode())
+        return _leave(self._run("mark", now, job.id, job.token, _ms(lease_s), client_request_id, size))
 
-    def note(self, job: Job, fields: Mapping[str, str], lease_s: float, now: int | None = None) -> bool:
-        """Renews the lease before a request that sends nothing, and keeps these fields with the job.
-
-        False if the claim is lost: make no request.
-        """
-        answer = self._run("note", now, job.id, job.token, _ms(lease_s), json.dumps(dict(fields)))
-        return bool(answer[0] == b"noted")
+    def note(
+        self, job: Job, fields: Mapping[str, str], size: int, lease_s: float, now: int | None = None
+    ) -> float | None:
+        """The same before a request that sends nothing; these fields are kept with the job. An empty one is dropped."""
+        return _leave(self._run("note", now, job.id, job.token, _ms(lease_s), json.dumps(dict(fields)), size))
 
     def settle(
         self,
@@ -303,6 +301,16 @@ def _receipt(answer: Sequence[Any], job_id: str, key: str | None) -> Receipt:
         raise InvalidMail(f"to: more recipients than this sender may reach in a day ({int(answer[1])})")
     found = answer[1].decode()
     return Receipt(id=found, known=found != job_id)
+
+
+def _leave(answer: Sequence[Any]) -> float | None:
+    match answer[0]:
+        case b"void":
+            return None
+        case b"wait":
+            return int(answer[1]) / 1000
+        case _:
+            return 0.0
 
 
 def _claimed(answer: Sequence[Any], token: str) -> Job | None:

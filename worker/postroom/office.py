@@ -12,6 +12,7 @@ from postroom.job import Job
 from postroom.mail import Address
 from postroom.message import Bodies, DeliveryMode
 from postroom.outcome import (
+    Answer,
     Deferred,
     Drafted,
     Finding,
@@ -25,6 +26,7 @@ from postroom.retry import OnUnknown
 from postroom.wire import Call, GraphRequest, Search
 
 LONGEST_POST_S = 30.0
+NOT_NOW = Answer(detail="the lane was paused meanwhile, or its limits leave nothing for this request")
 
 
 class Token(Protocol):
@@ -67,8 +69,9 @@ class App:
 class Office:
     """What a delivery needs of the world.
 
-    `mark(job, client_request_id)` says "marked", "void" or "wait". `note(job, fields)` renews the lease and keeps the
-    fields with the job; False if the claim is lost.
+    Both `mark(job, client_request_id, size)`, before a request that sends, and `note(job, fields, size)`, before any
+    other, renew the lease and say whether the request of `size` bytes may be made: 0, or in how many seconds, or None
+    if the claim is lost.
     """
 
     apps: Mapping[str, App]
@@ -76,8 +79,8 @@ class Office:
     mailbox_of: Callable[[str], str]
     delivery_of: Callable[[str], DeliveryMode]
     on_unknown: Callable[[str], OnUnknown]
-    mark: Callable[[Job, str], str]
-    note: Callable[[Job, Mapping[str, str]], bool]
+    mark: Callable[[Job, str, int], float | None]
+    note: Callable[[Job, Mapping[str, str], int], float | None]
     redirect_all_to: Address | None
     lease_s: float
     monotonic: Callable[[], float]
@@ -112,13 +115,18 @@ def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:
     return token if isinstance(token, Deferred | Held | Throttled) else request(token)
 
 
-def ask(job: Job, app: App, office: Office, request: Callable[[Call], Said], **notes: str) -> Said | NoToken:
+def ask(
+    job: Job, app: App, office: Office, request: Callable[[Call], Said], *, size: int = 0, **notes: str
+) -> Said | NoToken:
     """What Graph says to a request that sends nothing; the `notes` are kept with the job before it is made."""
 
-    def once(token: Token) -> Said | Deferred:
+    def once(token: Token) -> Said | Deferred | Throttled:
         renewed_at = office.monotonic()
-        if not office.note(job, notes):
+        wait_s = office.note(job, notes, size)
+        if wait_s is None:
             raise ClaimLost
+        if wait_s > 0:
+            return Throttled(wait_s=wait_s, answer=NOT_NOW)
         try:
             return request(new_call(office, token, office.new_id(), renewed_at))
         except Stalled:

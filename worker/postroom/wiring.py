@@ -101,11 +101,11 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
     lanes = Lanes(found=found)
     http = Http(str(found.ca_bundle) if found.ca_bundle else None)
 
-    def mark(job: Job, client_request_id: str) -> str:
-        return book.mark(job, client_request_id, found.lease)
+    def mark(job: Job, client_request_id: str, size: int) -> float | None:
+        return book.mark(job, client_request_id, size, found.lease)
 
-    def note(job: Job, fields: Mapping[str, str]) -> bool:
-        return book.note(job, fields, found.lease)
+    def note(job: Job, fields: Mapping[str, str], size: int) -> float | None:
+        return book.note(job, fields, size, found.lease)
 
     office = Office(
         apps={

@@ -67,3 +67,47 @@ local function recipients_ready(lane, cfg, need)
   end
   return now + MINUTE  -- what is missing is held by claims that are still open
 end
+
+-- Bytes uploaded in the last 5 minutes: the hash uploaded:<lane>, in buckets of 5 s, with its sum as `total`.
+-- https://learn.microsoft.com/graph/throttling-limits#outlook-service-limits
+
+local UPLOAD_WINDOW, UPLOAD_BUCKET = 300000, 5000
+local UPLOAD_MOST = 150000000
+
+local function forget_old_uploads(lane)
+  local key = of_lane('uploaded', lane)
+  for at, bytes in pairs(hash(key)) do
+    if at ~= 'total' and tonumber(at) + UPLOAD_BUCKET + UPLOAD_WINDOW + MARGIN <= now then
+      redis.call('HDEL', key, at)
+      redis.call('HINCRBY', key, 'total', -tonumber(bytes))
+    end
+  end
+end
+
+-- When so many bytes more fit, if not now.
+local function upload_ready(lane, bytes)
+  local over = tonumber(redis.call('HGET', of_lane('uploaded', lane), 'total') or 0) + bytes - UPLOAD_MOST
+  local buckets = hash(of_lane('uploaded', lane))
+  buckets.total = nil
+  local starts = {}
+  for at in pairs(buckets) do starts[#starts + 1] = at end
+  table.sort(starts, function(a, b) return tonumber(a) < tonumber(b) end)
+  for _, at in ipairs(starts) do
+    over = over - tonumber(buckets[at])
+    if over <= 0 then return tonumber(at) + UPLOAD_BUCKET + UPLOAD_WINDOW + MARGIN end
+  end
+  return now
+end
+
+-- Spends the bytes of a request; where they do not fit, says how long until they do (ms).
+local function spend_upload(lane, bytes)
+  local key = of_lane('uploaded', lane)
+  if tonumber(redis.call('HGET', key, 'total') or 0) + bytes > UPLOAD_MOST then
+    forget_old_uploads(lane)
+    local at = upload_ready(lane, bytes)
+    if at > now then return at - now end
+  end
+  redis.call('HINCRBY', key, 'total', bytes)
+  local bucket = whole(math.floor(now / UPLOAD_BUCKET) * UPLOAD_BUCKET)
+  if redis.call('HINCRBY', key, bucket, bytes) == bytes then forget_old_uploads(lane) end
+end

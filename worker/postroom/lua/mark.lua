@@ -1,11 +1,13 @@
--- The point of no return, directly before a request: {'marked', now}, {'wait'} (no rate left, or paused since the
--- claim), {'void'} (claim lost). A further request of the same attempt renews the lease and spends the rate again.
--- ARGV: now, id, token, lease (ms), client-request-id
-local id, token, lease, client_request_id = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+-- The point of no return, directly before a request: {'marked', now}, {'wait', ms} (paused since the claim, or no rate
+-- or upload left), {'void'} (claim lost). A further request of the same attempt renews the lease and spends again.
+-- ARGV: now, id, token, lease (ms), client-request-id, bytes of the request
+local id, token, lease, client_request_id, bytes = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local job = record(id)
 if not job or job.place ~= 'claim' or job.token ~= token then return {'void'} end
 local lane = job.lane
 local cfg = lane_settings(lane)
+
+local WAIT = 1000
 
 local function is_paused() return pause_of(lane, cfg.app) > now end
 
@@ -19,14 +21,15 @@ local function first_mark()
   set_status(id, job, 'sending')
 end
 
+if job.phase == 'sending' and job.client_request_id == client_request_id then
+  return {'marked', whole(now)}  -- asked again after a lost reply
+end
+if is_paused() or (job.phase == 'sending' and rate_left(lane, cfg) <= 0) then return {'wait', WAIT} end
+local wait = spend_upload(lane, bytes)
+if wait then return {'wait', wait} end
 if job.phase == 'claimed' then
-  if is_paused() then return {'wait'} end
   if state_of('app', cfg.app).trouble_with == 'token' then went_well('app', cfg.app, job) end
   first_mark()
-elseif job.client_request_id == client_request_id then
-  return {'marked', whole(now)}  -- asked again after a lost reply
-elseif is_paused() or rate_left(lane, cfg) <= 0 then
-  return {'wait'}
 else
   amend_attempt(id, {client_request_id = client_request_id})
 end
