@@ -12,6 +12,7 @@ from postroom.sandbox.entra import Entra
 from postroom.sandbox.graph import Graph
 from postroom.sandbox.inbox import page_routes
 from postroom.sandbox.options import SandboxAddress, SandboxOptions
+from postroom.sandbox.uploads import UPLOADS
 from postroom.sandbox.world import World
 
 
@@ -27,7 +28,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one call."""
         path: str = scope["path"]
-        if path.startswith("/v1.0/"):
+        if path.startswith(("/v1.0/", UPLOADS)):
             await self._graph(Call(scope, receive, send))
         elif Entra.serves(path):
             await self._entra(Call(scope, receive, send))

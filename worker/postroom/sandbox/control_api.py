@@ -165,7 +165,7 @@ def message_json(message: Message) -> dict[str, Any]:
         "message_id": mail.message_id,
         "job": message.job,
         "form": mail.form,
-        "saved": mail.save,
+        "saved": bool(message.folder),
         "accepted_at": message.accepted_at,
         "delayed_by": message.delayed_by,
         "bounced": message.bounced,

@@ -1,4 +1,4 @@
-"""Draft, then send: `POST …/messages`, `POST …/messages/{id}/send`, and `GET …/messages/{id}` to see which it is."""
+"""Draft, then send: `POST …/messages`, `POST …/messages/{id}/send`; `GET …/messages/{id}` tells which it is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CreateDraft:
 
     def allow(self, claims: Claims, visit: Visit) -> None:
         """Passes where the token may write mail; the mailbox must be there."""
-        _require(claims, frozenset({"Mail.ReadWrite"}))
+        require_role(claims, frozenset({"Mail.ReadWrite"}))
         self._world.exchange.require(visit.user)
 
     def perform(self, visit: Visit) -> Answer:
@@ -88,7 +88,7 @@ class GetMessage:
 
     def allow(self, claims: Claims, visit: Visit) -> None:
         """Passes where the token may read mail; the mailbox must be there."""
-        _require(claims, ROLES)
+        require_role(claims, ROLES)
         self._world.exchange.require(visit.user)
 
     def perform(self, visit: Visit) -> Answer:
@@ -98,7 +98,35 @@ class GetMessage:
         )
 
 
-def _require(claims: Claims, any_of: frozenset[str]) -> None:
+class DeleteMessage:
+    """Takes a message away, draft or sent."""
+
+    stage = "delete"
+    method = "DELETE"
+
+    def __init__(self, world: World, message_id: str) -> None:
+        self._world = world
+        self._message_id = message_id
+
+    def read(self, visit: Visit, body: bytes) -> Outgoing:
+        """The mail that is to go."""
+        return self._world.exchange.require_message(visit.arrival.mailbox, self._message_id).mail
+
+    def allow(self, claims: Claims, visit: Visit) -> None:
+        """Passes where the token may write mail; the mailbox must be there."""
+        require_role(claims, frozenset({"Mail.ReadWrite"}))
+        self._world.exchange.require(visit.user)
+
+    def perform(self, visit: Visit) -> Answer:
+        """Nothing is left to show."""
+        arrival = visit.arrival
+        visit.mail_or_error()
+        self._world.exchange.delete(arrival.mailbox, self._message_id)
+        return Answer(204, graph_headers(arrival.request_id, arrival.client_request_id))
+
+
+def require_role(claims: Claims, any_of: frozenset[str]) -> None:
+    """Passes where the token has one of these roles."""
     if not claims.roles & any_of:
         raise GraphError(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
 

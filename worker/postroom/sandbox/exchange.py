@@ -87,6 +87,7 @@ class Exchange:
         self, mailbox: str, mail: Outgoing, job: str, request_id: str, meter: Meter, message_id: str = ""
     ) -> Message:
         """The mail is Exchange's from here on; `message_id` is that of a draft which keeps its own."""
+        self.require_size(mail)
         self._name(mail)
         now = time.monotonic()
         message = Message(
@@ -133,9 +134,23 @@ class Exchange:
     def send_draft(self, mailbox: str, draft_id: str, request_id: str, meter: Meter) -> Message:
         """The draft is a mail like any other from here on, and always saved."""
         draft = self.require_draft(mailbox, draft_id)
+        self.require_size(draft.mail)
         del self._drafts[draft_id]
         kept_id = draft_id if draft.immutable_id else ""
         return self.accept(mailbox, draft.mail, draft.job, request_id, meter, kept_id)
+
+    def require_size(self, mail: Outgoing) -> None:
+        """Passes where the mailbox may send mails of this size."""
+        if mail.size > self._options.max_message:
+            raise GraphError(413, "ErrorMessageSizeExceeded", "The message exceeds the maximum supported size.")
+
+    def delete(self, mailbox: str, message_id: str) -> None:
+        """Takes a message out of the mailbox. Of one that was sent only the sender's copy goes."""
+        message = self.require_message(mailbox, message_id)
+        if message.is_draft:
+            del self._drafts[message_id]
+        else:
+            message.folder = ""
 
     def require_draft(self, mailbox: str, draft_id: str) -> Message:
         """The mailbox's draft with this id; one that was sent is none any longer."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from postroom.sandbox.message import Outgoing
 
-STAGES = ("graph", "draft", "lookup", "token", "discovery")
+STAGES = ("graph", "draft", "attachment", "upload", "delete", "lookup", "token", "discovery")
+_WRITING = ("graph", "draft", "attachment", "upload", "delete")
 EFFECTS = {
     "answer": "an error in place of the service",
     "hang": "never answers",
@@ -30,12 +31,13 @@ _KINDS: tuple[tuple[tuple[str, ...], type | tuple[type, ...], str], ...] = (
 class FaultRule:
     """One fault. The first group says whom it strikes, the second what happens then.
 
-    With `accepted` the mail is taken in, or the draft made, and recorded first, and the effect hides it from the
-    client.
+    With `accepted` the request does its work first (the mail is taken in, the draft made, the range kept), and the
+    effect hides it from the client.
     """
 
     stage: str = "graph"
-    """`graph` is whatever sends (sendMail, a draft's send), `draft` its creation, `lookup` the search for a mail."""
+    """`graph` is whatever sends (sendMail, a draft's send), `draft` its creation, `attachment` what is added to it,
+    `upload` the ranges of an upload session, `delete` the end of a message, `lookup` the search for one."""
     mailbox: str = ""
     """The mailbox's address; empty: any."""
     recipient: str = ""
@@ -88,8 +90,8 @@ class FaultRule:
             raise ValueError(f"stage is {self.stage!r}; it can be {', '.join(STAGES)}")
         if self.effect not in EFFECTS:
             raise ValueError(f"effect is {self.effect!r}; it can be {', '.join(EFFECTS)}")
-        if self.accepted and self.stage not in ("graph", "draft"):
-            raise ValueError("accepted goes with the stages 'graph' and 'draft' only: no other takes in mail")
+        if self.accepted and self.stage not in _WRITING:
+            raise ValueError(f"accepted goes with the stages {', '.join(_WRITING)} only: no other changes anything")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability is {self.probability}; it goes from 0 to 1")
         if self.status is not None and not 200 <= self.status <= 599:

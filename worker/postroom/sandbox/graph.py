@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from postroom.sandbox.attachments import AddAttachment, CreateUploadSession, ListAttachments
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.drafts import CreateDraft, GetMessage, SendDraft
+from postroom.sandbox.drafts import CreateDraft, DeleteMessage, GetMessage, SendDraft
 from postroom.sandbox.effects import dress, finish, prepare
 from postroom.sandbox.faults import FaultRule
 from postroom.sandbox.graph_error import GraphError, refuse, unauthorized
@@ -14,6 +15,7 @@ from postroom.sandbox.look_up import LookUp
 from postroom.sandbox.message import Outgoing
 from postroom.sandbox.send_mail import SendMail
 from postroom.sandbox.tokens import Claims
+from postroom.sandbox.uploads import UPLOADS, CancelUpload, UploadRange, UploadSession
 from postroom.sandbox.visit import Operation, Visit
 from postroom.sandbox.world import World
 
@@ -21,7 +23,7 @@ MAX_REQUEST = 4 * 1024 * 1024
 
 
 class Graph:
-    """Everything below `/v1.0`."""
+    """Everything below `/v1.0`, and the URLs of upload sessions, which Graph hands out."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -38,10 +40,22 @@ class Graph:
                 await self._visit(call, user, self._all_messages)
             case ["", _, "users", user, "messages"] if call.method == "POST":
                 await self._visit(call, user, self._create_draft)
+            case ["", _, "users", user, "messages", message_id] if call.method == "DELETE":
+                await self._visit(call, user, DeleteMessage(self._world, message_id))
             case ["", _, "users", user, "messages", message_id]:
                 await self._visit(call, user, GetMessage(self._world, message_id))
             case ["", _, "users", user, "messages", message_id, "send"]:
                 await self._visit(call, user, SendDraft(self._world, message_id))
+            case ["", _, "users", user, "messages", message_id, "attachments"]:
+                add_or_list = ListAttachments if call.method == "GET" else AddAttachment
+                await self._visit(call, user, add_or_list(self._world, message_id))
+            case ["", _, "users", user, "messages", message_id, "attachments", "createUploadSession"]:
+                await self._visit(call, user, CreateUploadSession(self._world, message_id))
+            case _ if call.path.startswith(UPLOADS):
+                session = self._world.uploads.admit(call)
+                user = session.user if isinstance(session, UploadSession) else ""
+                take_or_cancel = CancelUpload if call.method == "DELETE" else UploadRange
+                await self._visit(call, user, take_or_cancel(self._world.uploads, session))
             case ["", _, "users", user, "mailFolders", folder, "messages"] if call.method == "GET":
                 await self._visit(call, user, LookUp(self._world, folder))
             case _:
@@ -119,6 +133,9 @@ class Graph:
         return operation.perform(visit)
 
     def _claims(self, call: Call) -> Claims | GraphError:
+        if call.path.startswith(UPLOADS):
+            session = self._world.uploads.admit(call)
+            return session.claims if isinstance(session, UploadSession) else session
         scheme, _, token = call.header(b"authorization").partition(" ")
         if scheme.casefold() != "bearer" or not token:
             return unauthorized("Access token is empty.")

@@ -55,7 +55,8 @@ _ATTACHMENTS = {
 }
 
 
-def _check_attachment(value: Any, name: str) -> None:
+def check_attachment(value: Any, name: str) -> None:
+    """Passes where this is an attachment of one of Graph's types."""
     kind = value.get("@odata.type") if isinstance(value, dict) else None
     if kind is None:
         _attachment(value, name)  # names contentBytes as unknown: the base type has none
@@ -84,7 +85,7 @@ MESSAGE: dict[str, edm.Check] = {
     "isDeliveryReceiptRequested": edm.boolean,
     "internetMessageHeaders": edm.collection(_header, "microsoft.graph.internetMessageHeader"),
     "internetMessageId": edm.text,
-    "attachments": edm.collection(_check_attachment, "microsoft.graph.attachment"),
+    "attachments": edm.collection(check_attachment, "microsoft.graph.attachment"),
     "singleValueExtendedProperties": edm.collection(
         _single_property, "microsoft.graph.singleValueLegacyExtendedProperty"
     ),
@@ -114,7 +115,7 @@ _message = edm.record("microsoft.graph.message", MESSAGE)
 
 def read_json_mail(body: bytes) -> Outgoing:
     """The mail in a sendMail body, or the GraphError that it earns."""
-    parameters = _load(body)
+    parameters = load_json(body)
     message: Any = None
     save: Any = None
     for name, value in parameters.items():
@@ -139,7 +140,7 @@ def read_json_mail(body: bytes) -> Outgoing:
 
 def read_json_message(body: bytes) -> Outgoing:
     """The mail in a body that is a message resource: a draft, which may still lack recipients."""
-    message = _load(body)
+    message = load_json(body)
     _message(message, "message")
     return _outgoing(message, body, save=True)
 
@@ -165,7 +166,8 @@ def check_addresses(people: list[Address]) -> None:
             )
 
 
-def _load(body: bytes) -> dict[str, Any]:
+def load_json(body: bytes) -> dict[str, Any]:
+    """The object in a body, or the GraphError that it earns."""
     try:
         parameters = json.loads(body)
     except (ValueError, RecursionError):
@@ -203,7 +205,7 @@ def _outgoing(message: dict[str, Any], source: bytes, save: bool) -> Outgoing:
         html=content if is_html else None,
         text=None if is_html else content,
         headers=_headers(message),
-        attachments=[_attached(one) for one in message.get("attachments", ())],
+        attachments=[read_attachment(one) for one in message.get("attachments", ())],
         message_id=message.get("internetMessageId") or "",
         importance=(message.get("importance") or "normal").casefold(),
         properties=_properties(message),
@@ -252,7 +254,8 @@ def _headers(message: dict[str, Any]) -> list[tuple[str, str]]:
     return headers
 
 
-def _attached(attachment: dict[str, Any]) -> Attachment:
+def read_attachment(attachment: dict[str, Any]) -> Attachment:
+    """The file in an attachment resource."""
     is_file = str(attachment["@odata.type"]).endswith("fileAttachment")
     name, content = attachment.get("name"), attachment.get("contentBytes")
     if not name or (is_file and content is None):

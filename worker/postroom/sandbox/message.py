@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import NamedTuple
 
 
@@ -25,6 +26,7 @@ class Attachment:
     content: bytes
     content_id: str = ""
     inline: bool = False
+    id: str = field(default_factory=lambda: f"AAMk{token_hex(20)}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +49,19 @@ class Outgoing:
     importance: str = "normal"
     properties: dict[str, str] = field(default_factory=dict)
     save: bool = True
+    added: int = 0
+    """Bytes of attachments that came after the source."""
+
+    def attach(self, attachment: Attachment) -> None:
+        """Puts a file into a draft."""
+        self.attachments.append(attachment)
+        self.added += len(attachment.content)
+
+    @property
+    def size(self) -> int:
+        """The mail's size as Exchange counts it: with the third that base64 adds to the attachments."""
+        bodies = sum(len(body.encode()) for body in (self.html, self.text) if body)
+        return bodies + sum(len(one.content) for one in self.attachments) * 4 // 3
 
     def recipients(self) -> list[Address]:
         """Everybody the mail goes to: the envelope."""
@@ -91,7 +106,7 @@ class Message:
     @property
     def size(self) -> int:
         """What keeping this message costs, roughly."""
-        return 2 * len(self.mail.source) + 1000
+        return 2 * len(self.mail.source) + self.mail.added + 1000
 
     def matches(self, words: list[str]) -> bool:
         """Whether every one of these casefolded words is somewhere in the mail."""

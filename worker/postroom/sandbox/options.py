@@ -78,6 +78,10 @@ class SandboxOptions:
     refuse_above_per_minute: int | None = None
     """A stricter service than Exchange: 429 above this many requests in 60 s to one mailbox."""
 
+    max_message: int = 35 * 1024 * 1024
+    """The largest mail that mailboxes may send, counted as Exchange does: attachments are a third larger in it."""
+    upload_session_lifetime: float = 3600.0
+
     sent_items_after: float = 0.0
     """Seconds that an accepted mail stays in Drafts before transport moves it to Sent Items."""
     keep_mime_message_id: bool = True

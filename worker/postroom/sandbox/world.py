@@ -14,6 +14,7 @@ from postroom.sandbox.options import SandboxAddress, SandboxOptions
 from postroom.sandbox.request_log import Bell, RequestLog
 from postroom.sandbox.tenant import Tenant
 from postroom.sandbox.tokens import TokenMint
+from postroom.sandbox.uploads import Uploads
 
 
 class World:
@@ -25,6 +26,7 @@ class World:
         self.mint = TokenMint(signing_key, options.tenant_id, address.graph_url)
         self.tenant = Tenant(options, address.graph_url, self.mint)
         self.exchange = Exchange(options)
+        self.uploads = Uploads(self.exchange, address.graph_url, options.upload_session_lifetime)
         self.bell = Bell()
         self.log = RequestLog(options.keep_requests, self.bell)
         self.closing = asyncio.Event()
@@ -39,6 +41,7 @@ class World:
     def reset(self) -> None:
         """Everything as it was at the start."""
         self.exchange.reset()
+        self.uploads.reset()
         self.log.reset()
         self.tenant.restore()
         self.faults = self._faults_at_start()
