@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from postroom.content import PIECE, AttachmentMissing, Stored
 from postroom.deliver import deliver
 from postroom.errors import TemplateFault
 from postroom.job import Job
-from postroom.mail import Mail
+from postroom.mail import Attachment, Mail
 from postroom.message import Bodies, DeliveryMode
 from postroom.office import App, ClaimLost, Office
 from postroom.outcome import (
@@ -157,6 +158,51 @@ def world() -> World:
 def test_an_accepted_mail_was_marked_before_it_was_posted(world: World) -> None:
     assert deliver(a_job(), world.office()) == ACCEPTED
     assert world.diary == ["mark request-1", "post request-1 as noreply@contoso.com with first within 30 s"]
+
+
+class Shelf:
+    """Holds no stored attachment; raises this instead, and counts how often it was asked."""
+
+    def __init__(self, fault: Exception) -> None:
+        self.fault, self.asked = fault, 0
+
+    def read(self, stored: Stored, begin: int, end: int) -> bytes:
+        self.asked += 1
+        raise self.fault
+
+
+def with_stored(size: int) -> Job:
+    stored = Stored(where="redis", name="job-1", number=0, piece=PIECE, size=size, sha256="")
+    return a_job(PLAIN.model_copy(update={"attachments": (Attachment("a.pdf", b""),)}).with_contents({0: stored}))
+
+
+def test_a_mail_never_goes_without_its_attachment(world: World) -> None:
+    shelf = Shelf(AttachmentMissing("a piece of it is no longer in Redis"))
+
+    outcome = deliver(with_stored(9), replace(world.office(), attachments=shelf))
+
+    assert outcome == Refused(reason="attachment_missing", answer=Answer(detail="a piece of it is no longer in Redis"))
+    assert world.diary == []
+
+
+def test_a_folder_of_attachments_that_is_away_kills_no_mail(world: World) -> None:
+    outcome = deliver(with_stored(9), replace(world.office(), attachments=Shelf(OSError("stale"))))
+
+    assert isinstance(outcome, Deferred)
+    assert (outcome.reason, outcome.free, world.diary) == ("attachments_unreadable", True, [])
+
+
+@pytest.mark.parametrize("headers", [{}, {"List-Id": "x"}], ids=["json", "mime"])
+def test_what_no_request_can_hold_is_not_even_loaded(world: World, headers: dict[str, str]) -> None:
+    shelf = Shelf(AttachmentMissing())
+    job = with_stored(3_100_000)
+    mail = Mail.from_json(job.mail).model_copy(update={"headers": headers})
+    mail.model_fields_set.add("headers")
+
+    outcome = deliver(replace(job, mail=mail.to_json().encode()), replace(world.office(), attachments=shelf))
+
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason, shelf.asked) == ("too_large", 0)
 
 
 def test_a_rejected_token_is_renewed_once_and_the_second_post_is_marked_too(world: World) -> None:

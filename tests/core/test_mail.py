@@ -1,15 +1,20 @@
 import copy
 import pickle
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from postroom.content import PIECE, AttachmentMissing, File, Stored, pieces
 from postroom.errors import InvalidMail
 from postroom.mail import Address, Attachment, Mail, needs_mime
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HUGE = File(path=Path("plan.pdf"), size=120_000_000, modified_ns=0)
+STORED = Stored(where="redis", name="job-1", number=0, piece=PIECE, size=3, sha256=sha256(b"abc").hexdigest())
 PLAIN = {"from": "noreply@contoso.com", "to": ["ann@contoso.com"], "text": "Hello"}
 
 
@@ -55,7 +60,9 @@ def faults(**fields: object) -> list[str]:
         ({"attachments": [{"filename": "a", "content": "no base64!"}]}, "attachments.0.content: a str here is read"),
         ({"attachments": [{"filename": "a\nb", "content": b""}]}, "attachments.0.filename: line breaks"),
         ({"attachments": [{"filename": "a", "content": b"", "content_type": "x"}]}, "attachments.0.content_type"),
-        ({"attachments": [{"filename": "a", "content": bytes(3_000_000)}]}, "attachments: 3.0 MB together"),
+        ({"attachments": [{"filename": "a", "content": HUGE}]}, "attachments: the mail takes 152.6 MB"),
+        ({"attachments": [{"filename": "a", "content": Path("/no/such")}]}, "attachments.0.content: cannot read the"),
+        ({"attachments": [{"filename": "a", "content": STORED.to_json()}]}, "attachments.0.content: bytes, base64 or"),
         ({"attachments": [Attachment("a", b"", content_id="i"), Attachment("b", b"", content_id="i")]}, "attachments:"),
         ({"importance": "urgent"}, "importance: Input should be"),
         ({"priority": "urgent"}, "priority: Input should be"),
@@ -156,6 +163,68 @@ def test_equal_mails_have_equal_json_whatever_the_order_of_their_parts() -> None
 
 def test_json_holds_only_fields_that_were_set() -> None:
     assert Mail(to="a@b.de", text="x").to_json() == '{"text":"x","to":["a@b.de"]}'
+
+
+def test_the_digest_is_that_of_the_json_however_large_and_from_wherever_the_contents_come(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4096  # three pieces, the last one incomplete
+    (tmp_path / "a.bin").write_bytes(content)
+
+    def mail(*contents: bytes | Path) -> Mail:
+        return Mail(to="a@b.de", text="x", attachments=[Attachment(f"{i}", one) for i, one in enumerate(contents)])
+
+    in_memory, in_a_file = mail(content, b"", b"a"), mail(tmp_path / "a.bin", b"", b"a")
+    assert in_memory.digest() == in_a_file.digest() == sha256(in_memory.to_json().encode()).hexdigest()
+    assert in_memory.digest() != mail(content, b"a", b"").digest()
+    assert mail().digest() == sha256(mail().to_json().encode()).hexdigest()
+
+
+def test_a_file_that_changes_after_the_mail_was_made_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"abc")
+    attachment = Attachment("a.txt", path)
+    assert (attachment.size, attachment.read(), attachment.read(1, 2)) == (3, b"abc", b"b")
+
+    path.write_bytes(b"abcd")
+
+    with pytest.raises(InvalidMail, match=r"a\.txt has changed"):
+        attachment.read()
+    path.unlink()
+    with pytest.raises(InvalidMail, match=r"a\.txt cannot be read"):
+        attachment.read()
+
+
+def test_the_size_of_a_mail_is_counted_as_exchange_does() -> None:
+    mail = Mail(to="a@b.de", text="ü", html="<p>", attachments=[Attachment("a", b"abcd"), Attachment("b", b"")])
+    assert mail.size == 2 + 3 + 8
+
+
+class Shelf:
+    """A source that holds one content."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def read(self, stored: Stored, begin: int, end: int) -> bytes:
+        return self.content[begin:end]
+
+
+def test_stored_content_is_named_in_the_mail_and_read_from_its_place() -> None:
+    mail = Mail(to="a@b.de", text="x", attachments=[Attachment("a", b"abc")]).with_contents({0: STORED})
+
+    found = Mail.from_json(mail.to_json(), Shelf(b"abc"))
+
+    assert found == mail
+    assert '"YWJj"' not in mail.to_json()
+    assert (found.attachments[0].read(), found.attachments[0].read(1)) == (b"abc", b"bc")
+    assert list(pieces(found.attachments[0].content)) == [b"abc"]
+    assert found.digest() == Mail(to="a@b.de", text="x", attachments=[Attachment("a", b"abc")]).digest()
+
+
+def test_stored_content_that_is_not_what_was_taken_in_is_missing() -> None:
+    mail = Mail(to="a@b.de", text="x", attachments=[Attachment("a", b"abc")]).with_contents({0: STORED})
+
+    with pytest.raises(AttachmentMissing):
+        Mail.from_json(mail.to_json(), Shelf(b"abX")).attachments[0].read()
 
 
 def test_a_field_of_a_newer_version_is_left_out_when_read() -> None:

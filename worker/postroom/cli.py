@@ -216,7 +216,7 @@ def send(
     if headers:
         values["headers"] = _pairs("--header", headers)
     if attach:
-        values["attachments"] = [Attachment(path.name, path.read_bytes()) for path in attach]
+        values["attachments"] = [Attachment(path.name, path) for path in attach]
     mail = Mail.model_validate(values)
     patience_s = _duration_option("--timeout", timeout)
     client = Client.from_env()

@@ -1,6 +1,5 @@
 """The Python door: `Client` takes mail in and tells what became of it. Safe to share between threads and after fork."""
 
-import hashlib
 import os
 import time
 import uuid
@@ -47,7 +46,8 @@ class Client:
         from postroom import settings  # noqa: PLC0415 - `import postroom` stays cheap
 
         found = settings.load(os.environ, Path.cwd())
-        return cls(Ledger(connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-client")), found.sender)
+        redis = connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-client")
+        return cls(Ledger(redis, found.attachments), found.sender)
 
     def send(self, mail: Mail, key: str | None = None, *, batch: str | None = None) -> Receipt:
         """Takes a mail in. Once this has returned, the mail is kept and will be sent, or end as a dead letter.
@@ -121,4 +121,4 @@ class Client:
 
 def batch_key(batch: str, mail: Mail) -> str:
     """The key that makes running a batch again harmless."""
-    return f"{batch}/{hashlib.sha256(mail.to_json().encode()).hexdigest()[:32]}"
+    return f"{batch}/{mail.digest()[:32]}"

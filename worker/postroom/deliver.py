@@ -10,6 +10,7 @@ afterwards the draft itself tells whether it has left.
 from collections.abc import Callable
 from functools import partial
 
+from postroom.content import AttachmentMissing
 from postroom.drafts import create_draft
 from postroom.errors import TemplateFault
 from postroom.job import Job
@@ -53,7 +54,7 @@ def prepare(
     job: Job, office: Office, put_into: Callable[[Message], GraphRequest | Refused]
 ) -> GraphRequest | Refused | Deferred:
     """The request that carries this job's mail, or why there is none: no retry mends a broken template."""
-    mail = Mail.from_json(job.mail)
+    mail = Mail.from_json(job.mail, office.attachments)
     try:
         bodies = office.templates.render(mail.template, mail.variables, mail.locale) if mail.template else None
     except TemplateFault as fault:
@@ -62,7 +63,13 @@ def prepare(
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
         return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
     sender = Address(mail.sender.name if mail.sender else "", office.mailbox_of(job.lane))
-    return put_into(compose(mail, sender, job.id, bodies, office.redirect_all_to))
+    try:
+        return put_into(compose(mail, sender, job.id, bodies, office.redirect_all_to))
+    except AttachmentMissing as fault:  # never the mail without it
+        return Refused(reason="attachment_missing", answer=Answer(detail=str(fault)))
+    except OSError as error:
+        unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_ATTACHMENTS there and readable?")
+        return Deferred(reason="attachments_unreadable", answer=unreadable, wait_s=30.0, free=True)
 
 
 def post(job: Job, app: App, office: Office, size: int, send: Callable[[Call], Outcome]) -> Outcome:

@@ -10,16 +10,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from postroom import scripts
-from postroom.errors import InvalidMail, KeyConflict, TooLate, UnknownJob
+from postroom.attachments import INSIDE, SMALL, Attachments
+from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
 from postroom.job import Attempt, Delivery, Job, Receipt, Status, moment
-from postroom.mail import Mail
+from postroom.mail import MAX_MESSAGE, Attachment, Mail, too_large
 from postroom.outcome import Finding, Outcome, Throttled, Tidied
 from postroom.retry import Move
+from postroom.scripts import PREFIX
 
-PREFIX = "{postroom}:"
 LONGEST_KEY = 500
 
 
@@ -50,6 +52,7 @@ class Rules:
     retention_dead_s: float
     results_here: bool  # Celery's results are in this Redis and db
     first_look_s: float  # how long after an unknown outcome it is looked up first
+    max_message: int = MAX_MESSAGE  # bytes of a whole mail, as Exchange counts them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +74,42 @@ class ResultDue:
 
 
 class Ledger:
-    """The moves of jobs. Raises Unavailable when Redis does not answer in time or refuses the write."""
+    """The moves of jobs. Raises Unavailable when Redis does not answer in time or refuses the write.
 
-    def __init__(self, connection: scripts.Connection) -> None:
+    Large attachments of new mails go into `folder`, if there is one, else to Redis in pieces.
+    """
+
+    def __init__(self, connection: scripts.Connection, folder: Path | None = None) -> None:
         self._redis = connection
+        self.attachments = Attachments(connection, folder)
 
     def take_in(self, job_id: str, mail: Mail, key: str | None, batch: str | None, now: int | None = None) -> Receipt:
         """The receipt of a mail that is now kept. KeyConflict if `key` is another mail's.
 
         The mail must have its sender. Calling again with the same `job_id` is the same job.
         """
-        arguments = _intake(job_id, mail, key, batch)
+        _check_names(mail, key, batch)
+        apart = _apart(mail.attachments)
+        if not apart:
+            return _receipt(self._run("take_in", now, *_intake(job_id, mail, key, batch)), job_id, key)
+        fingerprint, parts = mail.digest()[:32], 0
+
+        def stage(part: str, value: bytes) -> Sequence[Any]:
+            answer: Sequence[Any] = self._run("stage", now, job_id, key or "", fingerprint, mail.size, part, value)
+            return answer
+
+        def keep(part: str, value: bytes) -> None:
+            nonlocal parts
+            parts += 1
+            stage(part, value)
+
+        asked = stage("", b"")
+        if asked[0] != b"staged":
+            return _receipt(asked, job_id, key)
+        contents = [mail.attachments[place].content for place in apart]
+        stored = dict(zip(apart, self.attachments.store(contents, job_id, keep), strict=True))
+        lean = mail.with_contents(stored)
+        arguments = _intake(job_id, lean, key, batch, fingerprint=fingerprint, parts=parts)
         return _receipt(self._run("take_in", now, *arguments), job_id, key)
 
     def take_in_dead(
@@ -155,6 +183,7 @@ class Ledger:
             "*": rules.defaults.to_json(),
             "results": "redis" if rules.results_here else "elsewhere",
             "first_look": str(_ms(rules.first_look_s)),
+            "max_message": str(rules.max_message),
             "retention_accepted": str(_ms(rules.retention_accepted_s)),
             "retention_dead": str(_ms(rules.retention_dead_s)),
             **{f"lane:{lane}": limits.to_json() for lane, limits in rules.lanes.items()},
@@ -267,21 +296,36 @@ def recipient_token(address: str) -> str:
     return hashlib.sha256(address.casefold().encode()).hexdigest()[:16]
 
 
-def _intake(job_id: str, mail: Mail, key: str | None, batch: str | None) -> tuple[object, ...]:
+def _check_names(mail: Mail, key: str | None, batch: str | None) -> None:
     if mail.sender is None:
         raise InvalidMail("sender: missing")
     for name, value in (("key", key), ("batch", batch)):
         if value is not None and not (isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_KEY):
             raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} printable characters is needed")
+
+
+def _apart(attachments: Sequence[Attachment]) -> list[int]:
+    """The places of those that are too large to travel inside the mail."""
+    apart, inside = [], 0
+    for place, attachment in enumerate(attachments):
+        if attachment.size > SMALL or inside + attachment.size > INSIDE:
+            apart.append(place)
+        else:
+            inside += attachment.size
+    return apart
+
+
+def _intake(
+    job_id: str, mail: Mail, key: str | None, batch: str | None, *, fingerprint: str = "", parts: int = 0
+) -> tuple[object, ...]:
     payload = mail.to_json()
-    fingerprint = hashlib.sha256(payload.encode()).hexdigest()[:32]
     tokens = " ".join(dict.fromkeys(recipient_token(address.address) for address in mail.recipients))
     return (
         job_id,
-        mail.sender.lane,
+        mail.sender.lane if mail.sender else "",
         mail.priority.value,
         key or "",
-        fingerprint,
+        fingerprint or hashlib.sha256(payload.encode()).hexdigest()[:32],
         batch or "",
         _ms_of(mail.scheduled_at),
         _ms_of(mail.expires_at),
@@ -290,6 +334,8 @@ def _intake(job_id: str, mail: Mail, key: str | None, batch: str | None) -> tupl
         payload,
         "",
         "",
+        mail.size,
+        parts,
     )
 
 
@@ -299,6 +345,10 @@ def _receipt(answer: Sequence[Any], job_id: str, key: str | None) -> Receipt:
         raise KeyConflict(key or "", answer[1].decode())
     if said == "refused":
         raise InvalidMail(f"to: more recipients than this sender may reach in a day ({int(answer[1])})")
+    if said == "too_large":
+        raise InvalidMail(too_large(int(answer[2]), int(answer[1])))
+    if said == "unstaged":
+        raise Unavailable("the attachments took so long that what was stored of them had been given up; send it again")
     found = answer[1].decode()
     return Receipt(id=found, known=found != job_id)
 

@@ -11,10 +11,13 @@ import difflib
 import json
 import mimetypes
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from email.header import decode_header, make_header
 from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from email_validator import EmailNotValidError, validate_email
@@ -29,16 +32,21 @@ from pydantic import (
     JsonValue,
     ModelWrapValidatorHandler,
     PlainSerializer,
+    PlainValidator,
+    SerializationInfo,
     ValidationError,
     model_validator,
 )
 
+from postroom import content as contents
+from postroom.content import Content, File, Source, Stored
 from postroom.errors import InvalidMail
 
 MAX_RECIPIENTS = 500
-# Graph takes requests of up to 4 MB in all (https://learn.microsoft.com/graph/outlook-large-attachments);
-# what is left here is room for the bodies, recipients and headers.
-MAX_ATTACHMENTS_BASE64 = 3_700_000
+MB = 1024 * 1024
+# A whole mail: what Exchange Online lets a mailbox send unless its administrator raised it, and the most it can be.
+MAX_MESSAGE = 35 * MB
+LARGEST_MESSAGE = 150 * MB
 OUR_HEADER = "x-postroom-job"
 
 # Set by a field of the mail, by Postroom or by Exchange; a second one would be refused or mislead.
@@ -154,13 +162,27 @@ def _encodable(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return values
 
 
-def _content(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("a str here is read as base64 and this is none; pass bytes") from None
+def _content(value: object) -> Content:
+    match value:
+        case bytes() | File() | Stored():
+            return value
+        case bytearray():
+            return bytes(value)
+        case Path():
+            return File.at(value)
+        case str():
+            try:
+                return base64.b64decode(value, validate=True)
+            except (binascii.Error, ValueError):
+                raise ValueError("a str here is read as base64 and this is none; pass bytes") from None
+        case _:
+            raise ValueError(f"bytes, base64 or a pathlib.Path is needed, not {type(value).__name__}")
+
+
+def _content_as_json(value: Content, info: SerializationInfo) -> str | dict[str, str | int]:
+    if info.context and "mark" in info.context:
+        return str(info.context["mark"])
+    return value.to_json() if isinstance(value, Stored) else base64.b64encode(contents.read(value)).decode()
 
 
 def _header(item: tuple[str, str]) -> tuple[str, str]:
@@ -194,30 +216,27 @@ Addresses = Annotated[tuple[AnAddress, ...], BeforeValidator(_one_or_many)]
 Line = Annotated[str, AfterValidator(_one_line)]
 Text = Annotated[str, AfterValidator(_readable)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
-Content = Annotated[
-    bytes,
-    BeforeValidator(_content),
-    PlainSerializer(lambda data: base64.b64encode(data).decode(), return_type=str, when_used="json"),
-]
+AContent = Annotated[Content, PlainValidator(_content), PlainSerializer(_content_as_json, when_used="json")]
 
 
 class Attachment(BaseModel):
     """A file that travels with the mail. With a `content_id` it is an inline image: `<img src="cid:…">`.
 
-    `content` is bytes; a str is read as base64, as in JSON. `content_type` is guessed from the name if missing.
+    `content` is bytes, or a `pathlib.Path`: that file is read piece by piece when the mail is taken in, and must stay
+    as it is until then. A str is read as base64, as in JSON. `content_type` is guessed from the name if missing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     filename: Name
-    content: Content
+    content: AContent
     content_type: Annotated[str, AfterValidator(_a_content_type)] | None = None
     content_id: Annotated[str, Field(pattern=r"^[!-;=?-~]+$", max_length=200)] | None = None
 
     def __init__(
         self,
         filename: str,
-        content: bytes | str,
+        content: bytes | str | Path,
         content_type: str | None = None,
         content_id: str | None = None,
         **unknown: object,
@@ -226,6 +245,15 @@ class Attachment(BaseModel):
         super().__init__(
             filename=filename, content=content, **{k: v for k, v in given.items() if v is not None}, **unknown
         )
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return contents.size_of(self.content)
+
+    def read(self, begin: int = 0, end: int | None = None) -> bytes:
+        """Its bytes from `begin` to before `end`; all of them by default. What is raised: see `postroom.content`."""
+        return contents.read(self.content, begin, end)
 
     @property
     def mime_type(self) -> str:
@@ -299,15 +327,47 @@ class Mail(BaseModel):
             raise InvalidMail("sender: missing, and no default sender is set (POSTROOM_SENDER)")
         return self.model_copy(update={"sender": default})
 
-    def to_json(self) -> str:
+    @property
+    def size(self) -> int:
+        """Bytes that the mail takes, counted as Exchange does: attachments in base64, a third larger than they are."""
+        bodies = sum(len(body.encode()) for body in (self.text, self.html) if body)
+        return bodies + sum(_in_base64(attachment.size) for attachment in self.attachments)
+
+    def with_contents(self, stored: Mapping[int, Stored]) -> "Mail":
+        """This mail with stored content in the attachments at these places."""
+        attachments = tuple(
+            attachment.model_copy(update={"content": stored[place]}) if place in stored else attachment
+            for place, attachment in enumerate(self.attachments)
+        )
+        return self.model_copy(update={"attachments": attachments})
+
+    def to_json(self, **context: str) -> str:
         """The fields that were set, in an order that equal mails share; `from_json` reads it."""
-        set_fields = self.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        set_fields = self.model_dump(mode="json", exclude_unset=True, by_alias=True, context=context)
         return json.dumps(set_fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
+    def digest(self) -> str:
+        """SHA-256 of the mail in JSON, with all content in it, wherever that is kept and without loading it whole."""
+        mark = uuid.uuid4().hex
+        between = self.to_json(mark=mark).split(mark)
+        hashed = sha256(between[0].encode())
+        for attachment, following in zip(self.attachments, between[1:], strict=True):
+            for piece in contents.pieces(attachment.content):
+                hashed.update(base64.b64encode(piece))
+            hashed.update(following.encode())
+        return hashed.hexdigest()
+
     @classmethod
-    def from_json(cls, text: str | bytes) -> "Mail":
-        """The mail that `to_json` wrote, perhaps in a newer version: fields not known here are left out."""
+    def from_json(cls, text: str | bytes, source: Source | None = None) -> "Mail":
+        """The mail that `to_json` wrote, perhaps in a newer version: fields not known here are left out.
+
+        `source` is where its stored attachments are read from, when they are.
+        """
         values = json.loads(text)
+        # Here and nowhere else: a producer that could name stored content might name another mail's.
+        for attachment in values.get("attachments", ()):
+            if isinstance(attachment["content"], dict):
+                attachment["content"] = Stored.from_json(attachment["content"], source)
         known = {*cls.model_fields, "from"}
         return cls.model_validate({name: value for name, value in values.items() if name in known})
 
@@ -316,6 +376,18 @@ def needs_mime(headers: Mapping[str, str]) -> list[str]:
     """The headers that Graph's JSON cannot carry (only four `x-` of the sender's own fit beside ours, in ASCII)."""
     foreign = [name for name, value in headers.items() if not name.lower().startswith("x-") or not value.isascii()]
     return foreign or (sorted(headers) if len(headers) > 4 else [])
+
+
+def too_large(size: int, most: int) -> str:
+    """What is wrong with a mail of `size` bytes where only `most` may be sent."""
+    return (
+        f"attachments: the mail takes {size / MB:.1f} MB as Exchange counts, which adds a third to attachments; "
+        f"at most {most / MB:.1f} MB are allowed (POSTROOM_MAX_MESSAGE)"
+    )
+
+
+def _in_base64(size: int) -> int:
+    return -(-size // 3) * 4
 
 
 def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
@@ -358,10 +430,8 @@ def _too_much(mail: Mail) -> Iterator[str]:
     inline = [a.content_id for a in mail.attachments if a.content_id]
     if len(set(inline)) < len(inline):
         yield "attachments: the same content_id twice"
-    size = sum(-(-len(a.content) // 3) * 4 for a in mail.attachments)
-    if size > MAX_ATTACHMENTS_BASE64:
-        most = MAX_ATTACHMENTS_BASE64 * 3 / 4 / 1e6
-        yield f"attachments: {size * 3 / 4 / 1e6:.1f} MB together; at most {most:.1f} MB fit into a request to Graph"
+    if mail.size > LARGEST_MESSAGE:
+        yield too_large(mail.size, LARGEST_MESSAGE)
     if not mail.save_to_sent_items and (headers := needs_mime(mail.headers)):
         yield (
             f"save_to_sent_items: cannot be false together with the headers {', '.join(headers)}: "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from postroom.content import Source
 from postroom.job import Job
 from postroom.mail import Address
 from postroom.message import Bodies, DeliveryMode
@@ -85,6 +86,7 @@ class Office:
     lease_s: float
     monotonic: Callable[[], float]
     new_id: Callable[[], str]
+    attachments: Source | None = None
 
     @property
     def deadline_s(self) -> float:

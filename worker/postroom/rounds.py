@@ -171,6 +171,21 @@ def tick_for_ever(
         stop.wait(sleep)
 
 
+def remove_files_for_ever(
+    remove_due: Callable[[], tuple[int, int]], stop: Event, emit: Emit, longest_s: float = LONGEST_TICK_S
+) -> None:
+    """Removes files of ended jobs until `stop` is set. The folder may be slow or away: no clock depends on it."""
+    while not stop.is_set():
+        gone = 0
+        try:
+            gone, kept = remove_due()
+            if kept:
+                emit("files.failed", error=f"{kept} of POSTROOM_ATTACHMENTS cannot be removed")
+        except Exception as error:  # noqa: BLE001 - as for the tick
+            emit("files.failed", error=place_of(error))
+        stop.wait(0.0 if gone else longest_s)
+
+
 def store_results_for_ever(
     ledger: Ledger,
     store_result: Callable[[str], None],

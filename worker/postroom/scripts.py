@@ -10,6 +10,8 @@ import redis
 
 from postroom.errors import PostroomError, Unavailable
 
+PREFIX = "{postroom}:"
+
 
 class Connection(Protocol):
     """A redis-py client that gives bytes."""
@@ -17,6 +19,10 @@ class Connection(Protocol):
     def evalsha(self, sha: str, numkeys: int, *args: Any) -> Any: ...
     def script_load(self, script: str) -> Any: ...
     def hget(self, name: str, key: str) -> Any: ...
+    def hmget(self, name: str, keys: list[str]) -> Any: ...
+    def zrange(self, name: str, start: int, end: int) -> Any: ...
+    def zrem(self, name: str, *values: str) -> Any: ...
+    def zincrby(self, name: str, amount: float, value: str) -> Any: ...
     def pipeline(self, transaction: bool = ...) -> Any: ...
 
 
@@ -54,7 +60,8 @@ def _load(*names: str, flags: str = " flags=allow-oom") -> str:
 
 
 _SCRIPTS = {
-    "take_in": _load("take_in", flags=""),
+    "stage": _load("intake", "stage", flags=""),
+    "take_in": _load("intake", "take_in", flags=""),
     "claim": _load("claim_next", "claim"),
     "mark": _load("mark"),
     "note": _load("note"),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 
 from postroom import redis_url
 from postroom.errors import ConfigError
-from postroom.mail import Address
+from postroom.mail import LARGEST_MESSAGE, MAX_MESSAGE, MB, Address
 from postroom.message import DeliveryMode
 from postroom.retry import OnUnknown
 
@@ -98,6 +98,16 @@ def rates(value: object) -> tuple[tuple[int, float], ...]:
     return tuple(found)
 
 
+def size(value: object) -> int:
+    """Bytes in `35MB` or `500kB`, by 1024 as Exchange counts."""
+    if isinstance(value, int):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kb|mb)", str(value).strip().lower())
+    if not match:
+        raise ValueError("a size is a number and a unit, as in 35MB")
+    return round(float(match[1]) * (MB if match[2] == "mb" else 1024))
+
+
 def look_ups(value: object) -> tuple[float, ...]:
     """Rising seconds in `10s,1min,5min`; none for `off`."""
     if isinstance(value, tuple):
@@ -126,6 +136,7 @@ def _redis_url(value: object) -> object:
 
 
 Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(size)]
 Rates = Annotated[tuple[tuple[int, float], ...], BeforeValidator(rates)]
 LookUps = Annotated[tuple[float, ...], BeforeValidator(look_ups)]
 RootUrl = Annotated[str, BeforeValidator(_root)]
@@ -215,6 +226,8 @@ class Settings(App, Limits):
     ca_bundle: Path | None = None
     sender: OneAddress | None = None
     templates: Path = Path("templates")
+    attachments: Path | None = None
+    max_message: Annotated[Size, Field(ge=MB, le=LARGEST_MESSAGE)] = MAX_MESSAGE
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 30
     backoff: Seconds = 5.0
     unknown_lookups: LookUps = (10.0, 60.0, 300.0)
@@ -250,6 +263,8 @@ class Settings(App, Limits):
             faults.append(f"{PREFIX}CA_BUNDLE: no file or folder {self.ca_bundle}")
         if "templates" in self.model_fields_set and not self.templates.is_dir():
             faults.append(f"{PREFIX}TEMPLATES: no folder {self.templates}")
+        if self.attachments and not self.attachments.is_dir():
+            faults.append(f"{PREFIX}ATTACHMENTS: no folder {self.attachments}")
         return faults
 
 

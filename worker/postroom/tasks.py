@@ -25,7 +25,7 @@ from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.ledger import Ledger
 from postroom.mail import Mail
 from postroom.parent import end_with_parent
-from postroom.rounds import Desk, store_results_for_ever, tick_for_ever, work
+from postroom.rounds import Desk, remove_files_for_ever, store_results_for_ever, tick_for_ever, work
 
 
 class HighFirst(sorted_cycle):
@@ -182,6 +182,8 @@ def _start_ticking(sender: Any, **_: object) -> None:
     name = wiring.worker_name()
     _start(tick_for_ever, book, name, hands, found.lease, _ticking, desk.emit)
     _start(store_results_for_ever, book, _store_result, _ticking, desk.emit)
+    if found.attachments:
+        _start(remove_files_for_ever, book.attachments.remove_due, _ticking, desk.emit)
     desk.emit("worker.ready", worker=name, hands=hands)
 
 

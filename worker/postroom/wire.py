@@ -101,6 +101,9 @@ def _everybody(message: Message) -> tuple[Address, ...]:
 
 
 def _json_request(message: Message) -> GraphRequest | Refused:
+    content = _attached(message) * 4 // 3  # known before any of it is loaded
+    if content > JSON_LIMIT:
+        return _too_large("JSON", content, JSON_LIMIT)
     request: dict[str, Any] = {"message": _resource(message)}
     if not message.save_to_sent_items:
         request["saveToSentItems"] = False
@@ -157,9 +160,13 @@ def _file(attachment: Attachment) -> dict[str, Any]:
         "@odata.type": "#microsoft.graph.fileAttachment",
         "name": attachment.filename,
         "contentType": attachment.mime_type,
-        "contentBytes": base64.b64encode(attachment.content).decode(),
+        "contentBytes": base64.b64encode(attachment.read()).decode(),
         **inline,
     }
+
+
+def _attached(message: Message) -> int:
+    return sum(attachment.size for attachment in message.attachments)
 
 
 def _too_large(kind: str, size: int, limit: int) -> Refused:
@@ -168,7 +175,7 @@ def _too_large(kind: str, size: int, limit: int) -> Refused:
 
 
 def _mime_request(message: Message) -> GraphRequest | Refused:
-    content = sum(len(attachment.content) for attachment in message.attachments) * 16 // 9  # base64, twice
+    content = _attached(message) * 16 // 9  # base64, twice
     if content > MIME_LIMIT:
         return _too_large("MIME", content, MIME_LIMIT)
     head = "".join(f"{line}\r\n" for line in _header_lines(message)).encode()
@@ -285,7 +292,7 @@ def _file_part(attachment: Attachment, disposition: str) -> bytes:
     composite = attachment.mime_type.startswith(("message/", "multipart/"))
     return _part(
         "application/octet-stream" if composite else attachment.mime_type,
-        attachment.content,
+        attachment.read(),
         f"Content-Disposition: {disposition};\r\n {_filename(attachment.filename)}",
         *([f"Content-ID: <{attachment.content_id}>"] if attachment.content_id else []),
     )

@@ -71,6 +71,7 @@ class Lanes:
             retention_dead_s=self.found.retention_dead,
             results_here=results_here,
             first_look_s=policy(self.found).first_look_s,
+            max_message=self.found.max_message,
         )
 
     def mailbox(self, lane: str) -> str:
@@ -93,7 +94,8 @@ def policy(found: Settings) -> Policy:
 
 def ledger(found: Settings) -> Ledger:
     """The worker's ledger: patient with Redis, but never without a bound."""
-    return Ledger(connect(found.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker"))
+    redis = connect(found.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker")
+    return Ledger(redis, found.attachments)
 
 
 def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
@@ -126,6 +128,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         lease_s=found.lease,
         monotonic=time.monotonic,
         new_id=lambda: str(uuid.uuid4()),
+        attachments=book.attachments,
     )
     return Desk(
         ledger=book,

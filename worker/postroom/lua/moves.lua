@@ -48,13 +48,25 @@ local function leaves_draft(job, status)
   return job.drafting and status ~= 'accepted' and not (job.in_doubt and status == 'dead')
 end
 
+-- Attachments apart from the mail: their pieces, or the name of what a worker is to remove from the folder.
+local function drop_files(id)
+  if redis.call('EXISTS', files_key(id)) == 0 then return end
+  local name = redis.call('HGET', files_key(id), 'folder')
+  if name then redis.call('ZADD', P .. 'files', now, name) end
+  redis.call('UNLINK', files_key(id))
+  redis.call('ZREM', P .. 'staged', id)
+end
+
 local function finish(id, job, status, reason)
   update(id, job, {place = 'ended', ended = now, next_at = ''})
   set_status(id, job, status, reason)
   redis.call('ZREM', P .. 'expiring', id)
   redis.call('ZREM', P .. 'doubts', id)
   -- what a person may requeue keeps its mail
-  if status == 'accepted' or status == 'cancelled' then redis.call('DEL', mail_key(id)) end
+  if status == 'accepted' or status == 'cancelled' then
+    redis.call('DEL', mail_key(id))
+    drop_files(id)
+  end
   if leaves_draft(job, status) then
     update(id, job, {tidy = 1})
     to_later(id, job, now)

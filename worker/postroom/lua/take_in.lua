@@ -1,16 +1,12 @@
--- Takes a job in: {'new'|'known'|'conflict'|'refused', job id or most recipients}.
+-- Takes a job in: {'new'|'known'|'conflict'|'refused'|'too_large', job id, most recipients or most bytes}, or
+-- {'unstaged'}: parts of it that were staged are gone.
 -- ARGV: now, id, sender, priority, key, fingerprint, batch, not before, expires, recipients, their index tokens, mail,
---       and for a mail that is none: the reason of its death and its only attempt (JSON).
+--       for a mail that is none: the reason of its death and its only attempt (JSON), else twice '';
+--       the size of the mail as Exchange counts it, how many parts of it were staged.
 local id, sender, priority, key, fingerprint = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local batch, due, expires, recipients = ARGV[7], tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
 local tokens, mail, dead, detail = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
-
-local function known()
-  local first = key ~= '' and redis.call('HGET', P .. 'keys', key)
-  local print = first and redis.call('HGET', job_key(first), 'fingerprint')
-  if not print then return nil end
-  return {print == fingerprint and 'known' or 'conflict', first}
-end
+local size, parts = tonumber(ARGV[15] or 0), tonumber(ARGV[16] or 0)
 
 local function write(lane)
   local seq, job = redis.call('INCR', P .. 'seq'), {}
@@ -45,15 +41,22 @@ local function line_up(job)
 end
 
 if redis.call('EXISTS', job_key(id)) == 1 then return {'new', id} end
-local before = known()
-if before then return before end
+local no = known(key, fingerprint) or too_large(size)
+if no then
+  drop_files(id)
+  return no
+end
 local lane = setting('alias:' .. sender) or sender
 local cfg = lane_settings(lane)
 if dead ~= '' then
   bury(write(lane))
 elseif recipients > cfg.daily then
+  drop_files(id)
   return {'refused', cfg.daily}
+elseif redis.call('HLEN', files_key(id)) ~= parts then
+  return {'unstaged'}
 else
+  redis.call('ZREM', P .. 'staged', id)
   line_up(write(lane))
   plan(lane, cfg)
 end

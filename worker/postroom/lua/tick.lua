@@ -2,6 +2,7 @@
 -- ARGV: now, worker, its hands, lease (ms)
 local WORKER_LOST_AFTER, LOST_CLAIMS = 15000, 5
 local PASS = 1000
+local STAGED_FOR = 3600000
 local SWEPT = 1000  -- entries of indexes
 local worker, hands, lease = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local done = 0
@@ -114,6 +115,7 @@ local function forget(id, job)
     for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do redis.call('DEL', 'celery-task-meta-' .. shown) end
     redis.call('DEL', 'celery-task-meta-' .. id)
   end
+  drop_files(id)
   redis.call('DEL', job_key(id), mail_key(id), attempts_key(id), mirrors_key(id))
 end
 
@@ -132,6 +134,15 @@ local function sweep()
   end
 end
 
+-- What a producer has staged and not taken in: it died, or gave up.
+local function sweep_staged()
+  for _, id in ipairs(due('staged', now - STAGED_FOR)) do
+    if redis.call('EXISTS', job_key(id)) == 0 then drop_files(id) end
+    redis.call('ZREM', P .. 'staged', id)
+    done = done + 1
+  end
+end
+
 local function wake()
   local lanes = due('lanes', now)
   for _, lane in ipairs(lanes) do plan(lane, lane_settings(lane)) end
@@ -144,6 +155,7 @@ reap()
 notice_slow()
 end_expired()
 sweep()
+sweep_staged()
 wake()
 local first = redis.call('ZRANGE', P .. 'lanes', 0, 0, 'WITHSCORES')
 return {whole(now), first[2] or '', done}
