@@ -137,8 +137,8 @@ end
 -- What a producer has staged and not taken in: it died, or gave up.
 local function sweep_staged()
   for _, id in ipairs(due('staged', now - STAGED_FOR)) do
-    if redis.call('EXISTS', job_key(id)) == 0 then drop_files(id) end
     redis.call('ZREM', P .. 'staged', id)
+    drop_files(id)
     done = done + 1
   end
 end
