@@ -51,7 +51,8 @@ def test_a_mail_whose_file_is_gone_is_dead_and_never_sent_without_it(
     job = client.send(a_mail(attachments=[Attachment("plan.bin", CONTENT)])).id
     for file in shared.glob("*/0") if shared else ():
         file.unlink()
-    room.redis.hdel(f"{{postroom}}:files:{job}", "0:2")
+    for key in room.redis.keys("{postroom}:files:*"):
+        room.redis.hdel(key, "0:2")
 
     room.start_worker("--processes", "1", "--concurrency", "2")
 

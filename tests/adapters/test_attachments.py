@@ -21,6 +21,7 @@ __all__ = ["room"]
 
 LARGE = bytes(range(256)) * 4096  # 1 MiB: three pieces, the last one incomplete
 OTHER = LARGE[::-1]
+DEAD = "2d6d8a0e-9f0b-4b57-8a63-0c1d2e3f4a5b"
 
 
 @pytest.fixture(params=["redis", "folder"])
@@ -161,18 +162,18 @@ def test_what_was_staged_and_never_taken_in_is_given_up_after_an_hour(room: Room
     assert kept(room, place) == []
 
 
-def died_before_take_in(room: Room, job_id: str = "dead") -> None:
+def died_before_take_in(room: Room) -> None:
     """Stages a mail's files as take-in does, and stops there."""
 
     def stage(part: str, value: bytes) -> None:
-        scripts.run(room.redis, "stage", room.now, job_id, "", "", 0, part, value)
+        scripts.run(room.redis, "stage", room.now, "dead", "", "", 0, DEAD, part, value)
 
-    room.ledger.attachments.store([LARGE], job_id, stage)
+    room.ledger.attachments.store([LARGE], DEAD, stage)
 
 
 def test_many_that_died_are_given_up_in_bounded_steps(room: Room) -> None:
     for number in range(150):
-        scripts.run(room.redis, "stage", room.now, f"dead-{number}", "", "", 0, "0:0", b"x")
+        scripts.run(room.redis, "stage", room.now, "dead", "", "", 0, f"dead-{number}", "0:0", b"x")
     room.jump(3601)
 
     busy = room.ledger.tick("worker", 8, 60, now=room.now).busy
@@ -203,6 +204,25 @@ def test_a_repeated_message_changes_nothing_of_the_job_it_made(room: Room, place
     assert kept(room, place) == []
 
 
+def test_the_same_task_twice_at_once_leaves_one_job_and_its_files(room: Room, place: Path) -> None:
+    attachments = room.ledger.attachments
+    store = attachments.store
+
+    def while_it_runs_again(*arguments: object) -> list[Stored]:
+        attachments.store = store
+        found = store(*arguments)
+        room.ledger.take_in("id", with_files(LARGE), None, None, now=room.now)
+        return found
+
+    attachments.store = while_it_runs_again
+    room.ledger.take_in("id", with_files(LARGE), None, None, now=room.now)
+
+    assert mail_of(room.held(), room).attachments[0].read() == LARGE
+    assert len(room.redis.keys(PREFIX + "files:*")) == 1
+    room.ledger.attachments.remove_due()
+    assert len([one for one in place.iterdir() if one.is_dir()]) <= 1
+
+
 def test_a_mail_whose_files_were_given_up_meanwhile_is_not_taken_in(room: Room, place: Path) -> None:
     attachments = room.ledger.attachments
     store = attachments.store
@@ -223,10 +243,11 @@ def test_a_mail_whose_files_were_given_up_meanwhile_is_not_taken_in(room: Room, 
 
 
 def test_a_file_that_is_gone_is_missing(room: Room, place: Path) -> None:
-    job_id = room.take(with_files(LARGE))
+    room.take(with_files(LARGE))
     for file in place.glob("*/0"):
         file.unlink()
-    room.redis.hdel(f"{PREFIX}files:{job_id}", "0:1")
+    for key in room.redis.keys(PREFIX + "files:*"):
+        room.redis.hdel(key, "0:1")
 
     found = mail_of(room.held(), room).attachments[0]
 

@@ -4,7 +4,7 @@ import pytest
 
 from postroom.errors import ConfigError
 from postroom.retry import OnUnknown
-from postroom.settings import Credential, Settings, duration, load, rates
+from postroom.settings import Credential, Settings, duration, load, rates, size
 
 HERE = Path("/nonexistent")
 REDIS = {"POSTROOM_REDIS_URL": "redis://localhost:6379/0"}
@@ -244,6 +244,17 @@ def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
 def test_anything_else_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="30s, 5min"):
         duration(text)
+
+
+@pytest.mark.parametrize(("text", "count"), [("35MB", 36_700_160), ("1.5 mb", 1_572_864), ("2048kB", 2_097_152)])
+def test_a_size_is_a_number_and_a_unit(text: str, count: int) -> None:
+    assert size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "35", "MB", "35GB", "-1MB"])
+def test_anything_else_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="35MB"):
+        size(text)
 
 
 @pytest.mark.parametrize(

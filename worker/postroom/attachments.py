@@ -1,6 +1,6 @@
 """Where large attachments are kept apart from their mail: in pieces in Redis, or as files in a folder that all share.
 
-They are staged first, under the id of a job that does not exist yet, and taken over in the step that takes the mail in.
+They are staged first, under a name of their own, and taken over by a job in the step that takes the mail in.
 What a producer has staged and never taken in, because it died, the tick gives up after an hour; what is to leave the
 folder, with its job or without one, a worker removes.
 """
@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -34,13 +33,12 @@ class Attachments:
         self._redis = connection
         self._folder = folder
 
-    def store(self, contents: Iterable[Content], job_id: str, stage: Callable[[str, bytes], None]) -> list[Stored]:
-        """The contents, stored for this job. `stage(field, value)` keeps a value with it in Redis."""
+    def store(self, contents: Iterable[Content], name: str, stage: Callable[[str, bytes], None]) -> list[Stored]:
+        """The contents, stored under this name, a UUID. `stage(part, value)` keeps a value under it in Redis."""
         if self._folder is None:
-            return [self._store_pieces(one, job_id, number, stage) for number, one in enumerate(contents)]
-        name = str(uuid.uuid4())
+            return [self._store_pieces(one, name, number, stage) for number, one in enumerate(contents)]
         # Said first: whatever happens now, the files are found again.
-        stage("folder", name.encode())
+        stage("folder", b"1")
         try:
             return self._store_files(list(contents), self._folder, name)
         except OSError as error:
@@ -64,14 +62,14 @@ class Attachments:
                 self._redis.zincrby(PREFIX + "files", 60_000, name)  # the others first
         return len(gone), len(due) - len(gone)
 
-    def _store_pieces(self, one: Content, job_id: str, number: int, stage: Callable[[str, bytes], None]) -> Stored:
+    def _store_pieces(self, one: Content, name: str, number: int, stage: Callable[[str, bytes], None]) -> Stored:
         digest = hashlib.sha256()
         for place, piece in enumerate(content.pieces(one)):
             digest.update(piece)
             stage(f"{number}:{place}", piece)
         size = content.size_of(one)
         return Stored(
-            where="redis", name=job_id, number=number, piece=PIECE, size=size, sha256=digest.hexdigest(), source=self
+            where="redis", name=name, number=number, piece=PIECE, size=size, sha256=digest.hexdigest(), source=self
         )
 
     def _store_files(self, contents: list[Content], folder: Path, name: str) -> list[Stored]:

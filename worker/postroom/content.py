@@ -61,7 +61,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """Content apart from its mail: `where` it is kept, its `name` there, and its number among that mail's.
+    """Content apart from its mail: `where` it is kept, the `name` of that mail's files there, its number among them.
 
     `piece` is how many bytes each of its pieces has, except the last.
     """

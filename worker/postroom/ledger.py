@@ -7,6 +7,7 @@ again with the same arguments, so a reply that was lost on the way is asked for 
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -92,10 +93,11 @@ class Ledger:
         apart = _apart(mail.attachments)
         if not apart:
             return _receipt(self._run("take_in", now, *_intake(job_id, mail, key, batch)), job_id, key)
-        fingerprint, parts = mail.digest()[:32], 0
+        fingerprint, files, parts = mail.digest()[:32], str(uuid.uuid4()), 0
 
         def stage(part: str, value: bytes) -> Sequence[Any]:
-            answer: Sequence[Any] = self._run("stage", now, job_id, key or "", fingerprint, mail.size, part, value)
+            about = (job_id, key or "", fingerprint, mail.size, files)
+            answer: Sequence[Any] = self._run("stage", now, *about, part, value)
             return answer
 
         def keep(part: str, value: bytes) -> None:
@@ -107,9 +109,9 @@ class Ledger:
         if asked[0] != b"staged":
             return _receipt(asked, job_id, key)
         contents = [mail.attachments[place].content for place in apart]
-        stored = dict(zip(apart, self.attachments.store(contents, job_id, keep), strict=True))
+        stored = dict(zip(apart, self.attachments.store(contents, files, keep), strict=True))
         lean = mail.with_contents(stored)
-        arguments = _intake(job_id, lean, key, batch, fingerprint=fingerprint, parts=parts)
+        arguments = _intake(job_id, lean, key, batch, fingerprint=fingerprint, files=files, parts=parts)
         return _receipt(self._run("take_in", now, *arguments), job_id, key)
 
     def take_in_dead(
@@ -316,7 +318,14 @@ def _apart(attachments: Sequence[Attachment]) -> list[int]:
 
 
 def _intake(
-    job_id: str, mail: Mail, key: str | None, batch: str | None, *, fingerprint: str = "", parts: int = 0
+    job_id: str,
+    mail: Mail,
+    key: str | None,
+    batch: str | None,
+    *,
+    fingerprint: str = "",
+    files: str = "",
+    parts: int = 0,
 ) -> tuple[object, ...]:
     payload = mail.to_json()
     tokens = " ".join(dict.fromkeys(recipient_token(address.address) for address in mail.recipients))
@@ -335,6 +344,7 @@ def _intake(
         "",
         "",
         mail.size,
+        files,
         parts,
     )
 

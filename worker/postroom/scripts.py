@@ -60,8 +60,8 @@ def _load(*names: str, flags: str = " flags=allow-oom") -> str:
 
 
 _SCRIPTS = {
-    "stage": _load("intake", "stage", flags=""),
-    "take_in": _load("intake", "take_in", flags=""),
+    "stage": _load("admit", "stage", flags=""),
+    "take_in": _load("admit", "take_in", flags=""),
     "claim": _load("claim_next", "claim"),
     "mark": _load("mark"),
     "note": _load("note"),

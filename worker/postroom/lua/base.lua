@@ -23,7 +23,7 @@ local function whole(number) return string.format('%d', number) end
 
 local function job_key(id) return P .. 'job:' .. id end
 local function mail_key(id) return P .. 'mail:' .. id end
-local function files_key(id) return P .. 'files:' .. id end
+local function files_key(name) return P .. 'files:' .. name end
 local function attempts_key(id) return P .. 'attempts:' .. id end
 local function mirrors_key(id) return P .. 'mirrors:' .. id end
 local function of_lane(what, lane) return P .. what .. ':' .. lane end

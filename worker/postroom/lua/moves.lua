@@ -48,13 +48,12 @@ local function leaves_draft(job, status)
   return job.drafting and status ~= 'accepted' and not (job.in_doubt and status == 'dead')
 end
 
--- Attachments apart from the mail: their pieces, or the name of what a worker is to remove from the folder.
-local function drop_files(id)
-  if redis.call('EXISTS', files_key(id)) == 0 then return end
-  local name = redis.call('HGET', files_key(id), 'folder')
-  if name then redis.call('ZADD', P .. 'files', now, name) end
-  redis.call('UNLINK', files_key(id))
-  redis.call('ZREM', P .. 'staged', id)
+-- Attachments apart from the mail, by the name that a job's `files` says: in pieces, or for a worker to remove from the
+-- folder.
+local function drop_files(name)
+  if redis.call('HEXISTS', files_key(name), 'folder') == 1 then redis.call('ZADD', P .. 'files', now, name) end
+  redis.call('UNLINK', files_key(name))
+  redis.call('ZREM', P .. 'staged', name)
 end
 
 local function finish(id, job, status, reason)
@@ -65,7 +64,7 @@ local function finish(id, job, status, reason)
   -- what a person may requeue keeps its mail
   if status == 'accepted' or status == 'cancelled' then
     redis.call('DEL', mail_key(id))
-    drop_files(id)
+    if job.files then drop_files(job.files) end
   end
   if leaves_draft(job, status) then
     update(id, job, {tidy = 1})

@@ -2,17 +2,17 @@
 -- {'unstaged'}: parts of it that were staged are gone.
 -- ARGV: now, id, sender, priority, key, fingerprint, batch, not before, expires, recipients, their index tokens, mail,
 --       for a mail that is none: the reason of its death and its only attempt (JSON), else twice '';
---       the size of the mail as Exchange counts it, how many parts of it were staged.
+--       the size of the mail as Exchange counts it, the name of its files ('' if none), how many parts they are.
 local id, sender, priority, key, fingerprint = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local batch, due, expires, recipients = ARGV[7], tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
 local tokens, mail, dead, detail = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
-local size, parts = tonumber(ARGV[15] or 0), tonumber(ARGV[16] or 0)
+local size, files, parts = tonumber(ARGV[15] or 0), ARGV[16] or '', tonumber(ARGV[17] or 0)
 
 local function write(lane)
   local seq, job = redis.call('INCR', P .. 'seq'), {}
   update(id, job, {
     v = 1, sender = sender, lane = lane, priority = priority, recipients = recipients, created = now, seq = seq,
-    key = key, fingerprint = fingerprint, batch = batch, expires = expires, to = tokens,
+    key = key, fingerprint = fingerprint, batch = batch, expires = expires, to = tokens, files = files,
   })
   redis.call('SET', mail_key(id), mail)
   if key ~= '' then redis.call('HSET', P .. 'keys', key, id) end
@@ -40,10 +40,14 @@ local function line_up(job)
   end
 end
 
-if redis.call('EXISTS', job_key(id)) == 1 then return {'new', id} end
+local mine = record(id)
+if mine then
+  if mine.files ~= files then drop_files(files) end  -- the same task ran twice at once
+  return {'new', id}
+end
 local no = known(key, fingerprint) or too_large(size)
 if no then
-  drop_files(id)
+  drop_files(files)
   return no
 end
 local lane = setting('alias:' .. sender) or sender
@@ -51,12 +55,12 @@ local cfg = lane_settings(lane)
 if dead ~= '' then
   bury(write(lane))
 elseif recipients > cfg.daily then
-  drop_files(id)
+  drop_files(files)
   return {'refused', cfg.daily}
-elseif redis.call('HLEN', files_key(id)) ~= parts then
+elseif redis.call('HLEN', files_key(files)) ~= parts then
   return {'unstaged'}
 else
-  redis.call('ZREM', P .. 'staged', id)
+  redis.call('ZREM', P .. 'staged', files)
   line_up(write(lane))
   plan(lane, cfg)
 end

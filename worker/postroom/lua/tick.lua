@@ -115,7 +115,7 @@ local function forget(id, job)
     for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do redis.call('DEL', 'celery-task-meta-' .. shown) end
     redis.call('DEL', 'celery-task-meta-' .. id)
   end
-  drop_files(id)
+  if job.files then drop_files(job.files) end
   redis.call('DEL', job_key(id), mail_key(id), attempts_key(id), mirrors_key(id))
 end
 
@@ -136,9 +136,8 @@ end
 
 -- What a producer has staged and not taken in: it died, or gave up.
 local function sweep_staged()
-  for _, id in ipairs(due('staged', now - STAGED_FOR)) do
-    redis.call('ZREM', P .. 'staged', id)
-    drop_files(id)
+  for _, name in ipairs(due('staged', now - STAGED_FOR)) do
+    drop_files(name)
     done = done + 1
   end
 end
