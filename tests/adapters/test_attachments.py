@@ -3,8 +3,10 @@
 from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
@@ -166,14 +168,14 @@ def died_before_take_in(room: Room) -> None:
     """Stages a mail's files as take-in does, and stops there."""
 
     def stage(part: str, value: bytes) -> None:
-        scripts.run(room.redis, "stage", room.now, "dead", "", "", 0, DEAD, part, value)
+        scripts.run(room.redis, "stage", room.now, "", "", 0, DEAD, part, value)
 
     room.ledger.attachments.store([LARGE], DEAD, stage)
 
 
 def test_many_that_died_are_given_up_in_bounded_steps(room: Room) -> None:
     for number in range(150):
-        scripts.run(room.redis, "stage", room.now, "dead", "", "", 0, f"dead-{number}", "0:0", b"x")
+        scripts.run(room.redis, "stage", room.now, "", "", 0, f"dead-{number}", "0:0", b"x")
     room.jump(3601)
 
     busy = room.ledger.tick("worker", 8, 60, now=room.now).busy
@@ -202,6 +204,29 @@ def test_a_repeated_message_changes_nothing_of_the_job_it_made(room: Room, place
     room.send()
     room.ledger.take_in("id", with_files(LARGE), None, None, now=room.now)
     assert kept(room, place) == []
+
+
+class LosesReplies:
+    """A connection on which each script runs twice, as it does when the first reply was lost."""
+
+    def __init__(self, connection: "redis.Redis[bytes]") -> None:
+        self._redis = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._redis, name)
+
+    def evalsha(self, *arguments: Any) -> Any:
+        self._redis.evalsha(*arguments)
+        return self._redis.evalsha(*arguments)
+
+
+def test_a_lost_reply_costs_no_files(room: Room, place: Path) -> None:
+    ledger = Ledger(LosesReplies(room.redis), room.ledger.attachments.folder)
+
+    ledger.take_in("id", with_files(LARGE), "k", None, now=room.now)
+
+    room.ledger = ledger
+    assert mail_of(room.held(), room).attachments[0].read() == LARGE
 
 
 def test_the_same_task_twice_at_once_leaves_one_job_and_its_files(room: Room, place: Path) -> None:

@@ -31,16 +31,16 @@ class Attachments:
 
     def __init__(self, connection: scripts.Connection, folder: Path | None = None) -> None:
         self._redis = connection
-        self._folder = folder
+        self.folder = folder
 
     def store(self, contents: Iterable[Content], name: str, stage: Callable[[str, bytes], None]) -> list[Stored]:
         """The contents, stored under this name, a UUID. `stage(part, value)` keeps a value under it in Redis."""
-        if self._folder is None:
+        if self.folder is None:
             return [self._store_pieces(one, name, number, stage) for number, one in enumerate(contents)]
         # Said first: whatever happens now, the files are found again.
         stage("folder", b"1")
         try:
-            return self._store_files(list(contents), self._folder, name)
+            return self._store_files(list(contents), self.folder, name)
         except OSError as error:
             raise Unavailable(f"the folder POSTROOM_ATTACHMENTS cannot be written ({error.strerror})") from error
 
@@ -50,11 +50,11 @@ class Attachments:
 
     def remove_due(self) -> tuple[int, int]:
         """Removes files from the folder whose jobs have ended; how many are gone, and how many could not be removed."""
-        if self._folder is None:
+        if self.folder is None:
             return 0, 0
         with scripts.or_unavailable():
             due = [name.decode() for name in self._redis.zrange(PREFIX + "files", 0, _BATCH - 1)]
-        gone = [name for name in due if _removed(self._folder, name)]
+        gone = [name for name in due if _removed(self.folder, name)]
         with scripts.or_unavailable():
             if gone:
                 self._redis.zrem(PREFIX + "files", *gone)
@@ -115,16 +115,16 @@ class Attachments:
         return b"".join(found)[begin - skipped : end - skipped]
 
     def _read_file(self, stored: Stored, begin: int, end: int) -> bytes:
-        if self._folder is None:
+        if self.folder is None:
             raise OSError("POSTROOM_ATTACHMENTS is not set here")
         if not re.fullmatch(r"[0-9a-f-]{36}", stored.name):
             raise AttachmentMissing("it names no file of ours")
         try:
-            with (self._folder / stored.name / str(stored.number)).open("rb") as file:
+            with (self.folder / stored.name / str(stored.number)).open("rb") as file:
                 file.seek(begin)
                 data = file.read(end - begin)
         except FileNotFoundError:
-            if not (self._folder / _MARK).exists():
+            if not (self.folder / _MARK).exists():
                 raise
             raise AttachmentMissing("its file is no longer in the folder") from None
         if len(data) != end - begin:

@@ -96,7 +96,7 @@ class Ledger:
         fingerprint, files, parts = mail.digest()[:32], str(uuid.uuid4()), 0
 
         def stage(part: str, value: bytes) -> Sequence[Any]:
-            about = (job_id, key or "", fingerprint, mail.size, files)
+            about = (key or "", fingerprint, mail.size, files)
             answer: Sequence[Any] = self._run("stage", now, *about, part, value)
             return answer
 
