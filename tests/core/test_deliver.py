@@ -1,3 +1,4 @@
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,9 +22,12 @@ from postroom.outcome import (
     Outcome,
     Refused,
     Scope,
+    Session,
+    SessionLost,
     Throttled,
     Tidied,
     Unknown,
+    Uploaded,
 )
 from postroom.retry import OnUnknown
 from postroom.wire import Call, GraphRequest, Search
@@ -51,7 +55,15 @@ class FakeTokens:
         return self.fresh
 
 
-Said = Outcome | Finding | Drafted | Tidied | Exception
+Said = Outcome | Finding | Drafted | Session | Uploaded | SessionLost | Tidied | Exception
+
+
+class FakeSeal:
+    def close(self, text: str) -> str:
+        return f"sealed:{text}"
+
+    def open(self, closed: str) -> str | None:
+        return closed.removeprefix("sealed:") if closed.startswith("sealed:") else None
 
 
 @dataclass
@@ -87,6 +99,18 @@ class FakeGraph:
     def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome:
         return self.say(f"delete {draft_id}", mailbox, call)
 
+    def add_attachment(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Uploaded | Outcome:
+        return self.say(f"add {json.loads(body)['name']}", mailbox, call)
+
+    def begin_upload(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Session | Outcome:
+        return self.say(f"begin {json.loads(body)['AttachmentItem']['name']}", mailbox, call)
+
+    def upload(self, url: str, data: bytes, begin: int, size: int, call: Call) -> Uploaded | SessionLost | Outcome:
+        return self.say(f"put {begin}+{len(data)}/{size} to {url}", "-", call)
+
+    def cancel_upload(self, url: str, call: Call) -> Tidied | Outcome:
+        return self.say(f"cancel {url}", "-", call)
+
     def search(self, mailbox: str, search: Search, call: Call) -> Finding:
         by = "property" if "job-1" in search.filter.partition("ep/value")[2] else "message-id"
         return self.say(f"search {search.folder} by {by}", mailbox, call)
@@ -112,17 +136,20 @@ class World:
     on_unknown: OnUnknown = OnUnknown.RESEND
     delivery: DeliveryMode = DeliveryMode.AUTO
     is_lost: bool = False
+    is_stopping: bool = False
+    seal: FakeSeal | None = field(default_factory=FakeSeal)
 
     def office(self) -> Office:
         ids = iter(range(1, 100))
         return Office(
-            apps={"default": App(tokens=self.tokens, graph=FakeGraph(self.diary, self.answers))},
+            apps={"default": App(tokens=self.tokens, graph=FakeGraph(self.diary, self.answers), seal=self.seal)},
             templates=FakeTemplates(),
             mailbox_of=lambda lane: lane,
             on_unknown=lambda _: self.on_unknown,
             delivery_of=lambda _: self.delivery,
             mark=self.mark,
             note=self.note,
+            stopping=lambda: self.is_stopping,
             redirect_all_to=None,
             lease_s=60.0,
             monotonic=lambda: self.clock,
@@ -195,6 +222,7 @@ def test_a_folder_of_attachments_that_is_away_kills_no_mail(world: World) -> Non
 @pytest.mark.parametrize("headers", [{}, {"List-Id": "x"}], ids=["json", "mime"])
 def test_what_no_request_can_hold_is_not_even_loaded(world: World, headers: dict[str, str]) -> None:
     shelf = Shelf(AttachmentMissing())
+    world.delivery = DeliveryMode.SEND
     job = with_stored(3_100_000)
     mail = Mail.from_json(job.mail).model_copy(update={"headers": headers})
     mail.model_fields_set.add("headers")

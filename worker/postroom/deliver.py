@@ -8,17 +8,22 @@ afterwards the draft itself tells whether it has left.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from postroom.content import AttachmentMissing
-from postroom.drafts import create_draft
+from postroom.drafts import complete_draft, create_draft
 from postroom.errors import TemplateFault
 from postroom.job import Job
 from postroom.mail import Address, Mail
 from postroom.message import DeliveryMode, Message, compose
 from postroom.office import NOT_NOW, App, ClaimLost, Office, Stalled, Token, app_of, new_call, with_token
-from postroom.outcome import Answer, Deferred, Drafted, Outcome, Refused, Throttled, Unknown
-from postroom.wire import Call, GraphRequest, draft_for, request_for
+from postroom.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
+from postroom.wire import Call, DraftPlan, GraphRequest, plan_draft, request_for
+
+Request = TypeVar("Request", GraphRequest, DraftPlan)
+Read = TypeVar("Read")
 
 
 def deliver(job: Job, office: Office) -> Outcome:
@@ -26,33 +31,48 @@ def deliver(job: Job, office: Office) -> Outcome:
     app = app_of(job, office)
     if isinstance(app, Deferred):
         return app
-    if job.drafting or office.delivery_of(job.lane) is DeliveryMode.DRAFT:
+    delivery = office.delivery_of(job.lane)
+    if delivery is DeliveryMode.DRAFT:
         return deliver_by_draft(job, app, office)
+    if job.drafting:
+        return of_one_mail(deliver_by_draft(job, app, office))
     request = prepare(job, office, request_for)
-    if isinstance(request, Refused | Deferred):
-        return request
-    mailbox = office.mailbox_of(job.lane)
-    return post(job, app, office, len(request.body), partial(app.graph.send_mail, mailbox, request))
+    if isinstance(request, GraphRequest):
+        mailbox = office.mailbox_of(job.lane)
+        return post(job, app, office, len(request.body), partial(app.graph.send_mail, mailbox, request))
+    if request.reason == "too_large" and delivery is DeliveryMode.AUTO:
+        return of_one_mail(deliver_by_draft(job, app, office))
+    return request
+
+
+def of_one_mail(outcome: Outcome) -> Outcome:
+    """A mail that only a draft can carry waits alone for the permission: the mailbox's others need none."""
+    if isinstance(outcome, Held) and outcome.reason == "needs_mail_readwrite":
+        return replace(outcome, scope=Scope.MAIL)
+    return outcome
 
 
 def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
     """The same by a draft. What was drafted once goes on as a draft: it must not leave in two ways."""
-    draft_id = job.draft
-    if draft_id is None:
-        request = prepare(job, office, draft_for)
-        if isinstance(request, Refused | Deferred):
-            return request
-        drafted = create_draft(job, request, app, office)
+    if job.draft is None:
+        plan = prepare(job, office, plan_draft)
+        if not isinstance(plan, DraftPlan):
+            return plan
+        drafted = create_draft(job, plan, app, office)
         if not isinstance(drafted, Drafted):
             return drafted
-        draft_id = drafted.id
+        job = replace(job, draft=drafted.id, to_add=plan.to_add, upload=None, upload_at=None)
+    draft_id = str(job.draft)
+    if job.to_add:
+        attachments = Mail.from_json(job.mail, office.attachments).attachments
+        completed = with_attachments(lambda: complete_draft(job, draft_id, attachments, app, office))
+        if not isinstance(completed, Uploaded):
+            return completed
     mailbox = office.mailbox_of(job.lane)
     return post(job, app, office, 0, partial(app.graph.send_draft, mailbox, draft_id))
 
 
-def prepare(
-    job: Job, office: Office, put_into: Callable[[Message], GraphRequest | Refused]
-) -> GraphRequest | Refused | Deferred:
+def prepare(job: Job, office: Office, put_into: Callable[[Message], Request | Refused]) -> Request | Refused | Deferred:
     """The request that carries this job's mail, or why there is none: no retry mends a broken template."""
     mail = Mail.from_json(job.mail, office.attachments)
     try:
@@ -63,9 +83,15 @@ def prepare(
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
         return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
     sender = Address(mail.sender.name if mail.sender else "", office.mailbox_of(job.lane))
+    message = compose(mail, sender, job.id, bodies, office.redirect_all_to)
+    return with_attachments(lambda: put_into(message))
+
+
+def with_attachments(read: Callable[[], Read]) -> Read | Refused | Deferred:
+    """What `read` makes of the mail's attachments, or why they cannot be read: never the mail without them."""
     try:
-        return put_into(compose(mail, sender, job.id, bodies, office.redirect_all_to))
-    except AttachmentMissing as fault:  # never the mail without it
+        return read()
+    except AttachmentMissing as fault:
         return Refused(reason="attachment_missing", answer=Answer(detail=str(fault)))
     except OSError as error:
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_ATTACHMENTS there and readable?")

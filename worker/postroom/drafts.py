@@ -7,25 +7,44 @@ answered is found by its job's id, and only such ones are removed.
 
 from functools import partial
 
+from postroom import uploads
 from postroom.job import Job
+from postroom.mail import Attachment
 from postroom.office import App, ClaimLost, Office, app_of, ask, new_call, with_token
-from postroom.outcome import Deferred, Drafted, Found, NotFound, NotPermitted, Outcome, StillDraft, Tidied
-from postroom.wire import DRAFTS, GraphRequest, searches
+from postroom.outcome import Deferred, Drafted, Found, NotFound, NotPermitted, Outcome, StillDraft, Tidied, Uploaded
+from postroom.wire import DRAFTS, DraftPlan, searches
 
 
-def create_draft(job: Job, request: GraphRequest, app: App, office: Office) -> Drafted | Outcome:
+def create_draft(job: Job, plan: DraftPlan, app: App, office: Office) -> Drafted | Outcome:
     """The draft of this job's mail, noted with the job; or why there is none yet."""
     if job.drafting and not job.in_doubt:
         removed = remove_strays(job, app, office)
         if not isinstance(removed, Tidied):
             return removed
     mailbox = office.mailbox_of(job.lane)
-    make = partial(app.graph.create_draft, mailbox, request)
-    drafted = ask(job, app, office, make, size=len(request.body), drafting="1")
-    if isinstance(drafted, Drafted) and office.note(job, {"draft": drafted.id}, 0) is None:
+    make = partial(app.graph.create_draft, mailbox, plan.request)
+    drafted = ask(job, app, office, make, size=len(plan.request.body), drafting="1")
+    if not isinstance(drafted, Drafted):
+        return drafted
+    lacks = {"to_add": " ".join(map(str, plan.to_add))} if plan.to_add else {}
+    if office.note(job, {"draft": drafted.id, **lacks}, 0) is None:
         _withdraw(drafted.id, mailbox, app, office)
         raise ClaimLost
     return drafted
+
+
+def complete_draft(
+    job: Job, draft_id: str, attachments: tuple[Attachment, ...], app: App, office: Office
+) -> Uploaded | Outcome:
+    """Adds what the draft lacks. One of which nobody knows what it has is removed, to be made anew."""
+    said = uploads.add_attachments(job, draft_id, attachments, app, office)
+    if not isinstance(said, uploads.MakeAnew):
+        return said
+    removed = _remove(job, draft_id, app, office)
+    if not isinstance(removed, Tidied):
+        return removed
+    office.note(job, uploads.MADE_ANEW, 0)
+    return Deferred(reason=said.why, answer=said.answer)
 
 
 def tidy(job: Job, office: Office) -> Tidied | Outcome:
@@ -44,6 +63,7 @@ def tidy(job: Job, office: Office) -> Tidied | Outcome:
             return Tidied(answer=found.answer)
         if not isinstance(found, StillDraft):
             return Deferred(reason="look_up_failed", answer=found.answer, free=True)
+    uploads.cancel(job, app, office)
     return _remove(job, draft_id, app, office)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from postroom import verdicts
 from postroom.http import Http, Lost, NotSent
-from postroom.outcome import Deferred, Drafted, Finding, Outcome, Tidied
+from postroom.outcome import Deferred, Drafted, Finding, Outcome, Session, SessionLost, Tidied, Uploaded
 from postroom.wire import Call, GraphRequest, Search
 
 _USER_AGENT = f"postroom/{version('postroom')}"
@@ -56,6 +56,49 @@ class Graph:
         """Whether there are such messages."""
         query = urlencode({"$filter": search.filter, "$select": "id", "$top": "10"}, safe="$", quote_via=quote)
         return self._looking(f"mailFolders/{search.folder}/messages?{query}", mailbox, call, verdicts.judge_search)
+
+    def add_attachment(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Uploaded | Outcome:
+        """Adds an attachment to a draft. An Unknown may have done so."""
+        request = GraphRequest(mode="json", content_type="application/json", body=body)
+        path = f"messages/{quote(draft_id, safe='')}/attachments"
+        try:
+            return self._exchange("POST", path, mailbox, call, verdicts.judge_added, request)
+        except NotSent as fault:
+            return verdicts.not_sent(str(fault))
+        except Lost as fault:
+            return verdicts.unclear(verdicts.lost(str(fault), fault.status))
+
+    def begin_upload(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Session | Outcome:
+        """A session that takes the ranges of a large attachment."""
+        request = GraphRequest(mode="json", content_type="application/json", body=body)
+        path = f"messages/{quote(draft_id, safe='')}/attachments/createUploadSession"
+        return self._asking("POST", path, mailbox, call, verdicts.judge_session, request)
+
+    def upload(self, url: str, data: bytes, begin: int, size: int, call: Call) -> Uploaded | SessionLost | Outcome:
+        """Puts `data`, which begins at byte `begin` of `size`, to a session's URL. That wants no token."""
+        headers = {
+            "User-Agent": _USER_AGENT,
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"bytes {begin}-{begin + len(data) - 1}/{size}",
+        }
+        return self._at_session("PUT", url, headers, data, call, verdicts.judge_range)
+
+    def cancel_upload(self, url: str, call: Call) -> Tidied | Outcome:
+        """Ends a session whose attachment is not wanted any longer."""
+        return self._at_session("DELETE", url, {"User-Agent": _USER_AGENT}, None, call, verdicts.judge_deleted)
+
+    def _at_session(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, call: Call, judge: Judge[Said]
+    ) -> Said | Outcome:
+        try:
+            answer = self._http.exchange(
+                method, url, headers=headers, body=body, deadline_s=call.deadline_s, before_write=call.before_write
+            )
+        except NotSent as fault:
+            return verdicts.not_sent(str(fault))
+        except Lost as fault:
+            return verdicts.sends_nothing(verdicts.lost(str(fault), fault.status))
+        return judge(answer.status, answer.headers, answer.body, self._clock())
 
     def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome:
         """Removes a draft; one that is gone already counts as removed."""

@@ -42,6 +42,9 @@ class Job:
     resend: bool = False  # looked up enough: to be sent again
     resends: int = 0
     draft: str | None = None  # the id of the message in Drafts that it is sent from
+    to_add: tuple[int, ...] = ()  # the places of the attachments that this draft still lacks
+    upload: str | None = None  # sealed: the URL of the first one's upload session
+    upload_at: int | None = None  # where its next range begins; a worker that was lost may have put that one
     drafting: bool = False  # there may be such a message, or several, whose id nobody has noted
     tidy: bool = False  # ended; only its drafts are left to remove
 

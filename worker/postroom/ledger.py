@@ -390,6 +390,9 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         resend="resend" in record,
         resends=int(record.get("resends", 0)),
         draft=record.get("draft"),
+        to_add=tuple(map(int, record.get("to_add", "").split())),
+        upload=record.get("upload"),
+        upload_at=int(record["range"]) if "range" in record else None,
         drafting="drafting" in record,
         tidy="tidy" in record,
     )

@@ -20,8 +20,11 @@ from postroom.outcome import (
     Held,
     Outcome,
     Scope,
+    Session,
+    SessionLost,
     Throttled,
     Tidied,
+    Uploaded,
 )
 from postroom.retry import OnUnknown
 from postroom.wire import Call, GraphRequest, Search
@@ -51,6 +54,10 @@ class Graph(Protocol):
     def create_draft(self, mailbox: str, request: GraphRequest, call: Call) -> Drafted | Outcome: ...
     def send_draft(self, mailbox: str, draft_id: str, call: Call) -> Outcome: ...
     def draft_status(self, mailbox: str, draft_id: str, call: Call) -> Finding: ...
+    def add_attachment(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Uploaded | Outcome: ...
+    def begin_upload(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Session | Outcome: ...
+    def upload(self, url: str, data: bytes, begin: int, size: int, call: Call) -> Uploaded | SessionLost | Outcome: ...
+    def cancel_upload(self, url: str, call: Call) -> Tidied | Outcome: ...
     def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome: ...
 
 
@@ -58,12 +65,23 @@ class Templates(Protocol):
     def render(self, name: str, variables: Mapping[str, object], locale: str | None = None) -> Bodies: ...
 
 
+class Seal(Protocol):
+    """`open` gives None for what was closed with another key."""
+
+    def close(self, text: str) -> str: ...
+    def open(self, closed: str) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """A registration in Entra: where its tokens come from and which Graph it speaks to."""
+    """A registration in Entra: where its tokens come from and which Graph it speaks to.
+
+    `seal` closes what must lie in Redis and be read by nobody but this app's workers; None where there is no key to.
+    """
 
     tokens: Tokens
     graph: Graph
+    seal: Seal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +100,7 @@ class Office:
     on_unknown: Callable[[str], OnUnknown]
     mark: Callable[[Job, str, int], float | None]
     note: Callable[[Job, Mapping[str, str], int], float | None]
+    stopping: Callable[[], bool]
     redirect_all_to: Address | None
     lease_s: float
     monotonic: Callable[[], float]
@@ -102,7 +121,7 @@ class Stalled(Exception):
     """This process was held up for so long after the lease was renewed that another round might have the job."""
 
 
-Said = TypeVar("Said", bound=Outcome | Finding | Drafted | Tidied)
+Said = TypeVar("Said", bound=Outcome | Finding | Drafted | Session | Uploaded | SessionLost | Tidied)
 
 
 def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:

@@ -15,7 +15,7 @@ StillDraft    The draft it was to be sent from is one still.
 NotPermitted  The app may not read this mailbox.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -130,5 +130,28 @@ class Drafted:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tidied:
     """What an ended job had left in Drafts is gone."""
+
+    answer: Answer = NO_ANSWER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """An upload session. Its URL opens it to whoever has it, so it stands in no log and no error."""
+
+    url: str = field(repr=False)
+    answer: Answer = NO_ANSWER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """A part of an attachment is there. `next` is the first byte that is missing, None if none is."""
+
+    next: int | None = None
+    answer: Answer = NO_ANSWER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLost:
+    """The upload session is over: expired, or finished before."""
 
     answer: Answer = NO_ANSWER

@@ -43,6 +43,7 @@ PAUSE_WITHOUT_RETRY_AFTER_S = 10.0
 LONGEST_THROTTLE_S = 1800.0  # where Graph names no time, ignoring it was reported to cost half an hour
 OUTAGE_S, LONGEST_OUTAGE_S = 2.0, 60.0
 HOLD_S = 60.0
+HOLD_MAIL_S = 600.0
 HOLD_APP_S = 5.0  # one token request tells whether the app works again, so it is asked soon, then each minute
 WITHOUT_LOOK_UPS_S = 10.0
 LOOK_AGAIN_S = 60.0
@@ -126,6 +127,8 @@ def decide(outcome: Outcome, attempts: int, policy: Policy, chance: Callable[[],
                 sent_nothing=True,
                 pause=Pause(scope=scope, wait_s=asked, longest_s=asked, reason=reason) if told else None,
             )
+        case Held(scope=Scope.MAIL):
+            return Move(status=Status.DEFERRED, reason="held", wait_s=HOLD_MAIL_S, sent_nothing=True)
         case Held(scope=scope, reason=reason):
             wait = HOLD_APP_S if scope is Scope.APP else HOLD_S
             pause = Pause(scope=scope, wait_s=wait, longest_s=HOLD_S, reason=reason)

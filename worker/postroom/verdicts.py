@@ -27,10 +27,13 @@ from postroom.outcome import (
     Outcome,
     Refused,
     Scope,
+    Session,
+    SessionLost,
     StillDraft,
     Throttled,
     Tidied,
     Unknown,
+    Uploaded,
 )
 
 HOUR_S = 3600.0
@@ -277,6 +280,42 @@ def judge_deleted(status: int, headers: Mapping[str, str], body: bytes, now: dat
     if status == 204 or outcome.answer.graph_code == "ErrorItemNotFound":
         return Tidied(answer=_answer(status, headers))
     return sends_nothing(outcome)
+
+
+def judge_session(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Session | Outcome:
+    """The upload session that Graph has opened, or why there is none."""
+    url = _object(body).get("uploadUrl")
+    if status == 201 and isinstance(url, str) and url.startswith("https://"):
+        return Session(url=url, answer=_answer(status, headers))
+    return sends_nothing(judge(status, headers, body, now))
+
+
+def judge_range(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime
+) -> Uploaded | SessionLost | Outcome:
+    """What is there after a range was put. Microsoft's pages spell the field that says so in two ways."""
+    answer = _answer(status, headers)
+    said = _object(body)
+    ranges = said.get("NextExpectedRanges", said.get("nextExpectedRanges"))
+    first = re.match(r"\d+", str(ranges[0]), re.ASCII) if isinstance(ranges, list) and ranges else None
+    if status == 201:
+        return Uploaded(answer=answer)
+    if status in (200, 202, 416) and first:
+        return Uploaded(next=int(first[0]), answer=answer)
+    outcome = judge(status, headers, body, now)
+    if isinstance(outcome, Throttled) or status in (408, 409) or status >= 500:
+        return sends_nothing(outcome)
+    return SessionLost(answer=outcome.answer)
+
+
+def judge_added(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Uploaded | Outcome:
+    """Whether an attachment was added to a draft."""
+    return Uploaded(answer=_answer(status, headers)) if status == 201 else unclear(judge(status, headers, body, now))
+
+
+def unclear(outcome: Outcome) -> Outcome:
+    """The outcome of a request that sends nothing, but must not be made twice without a look."""
+    return outcome if isinstance(outcome, Unknown) else sends_nothing(outcome)
 
 
 def _no_finding(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Finding:

@@ -19,6 +19,12 @@ from postroom.outcome import Answer, Refused
 
 # https://learn.microsoft.com/graph/outlook-large-attachments: a request is at most 4 MB.
 JSON_LIMIT = 4_000_000
+# An attachment from this size on goes by an upload session; no smaller one may.
+SESSION_FROM = 3_000_000
+# What a draft's own request carries in attachments, as they are: in base64 they leave room for the bodies.
+INSIDE_LIMIT = 1_500_000
+# Below 4 MB, and of 320 KiB as OneDrive wants its ranges.
+RANGE = 11 * 320 * 1024
 # Larger MIME requests were answered with 200, and nothing was sent.
 MIME_LIMIT = 2_200_000
 # The property that a look-up in Sent Items finds a job's message by; the GUID is ours, made for this one use.
@@ -94,6 +100,49 @@ def draft_for(message: Message) -> GraphRequest | Refused:
     if isinstance(request, Refused) or request.mode == "mime":
         return request
     return GraphRequest(mode="json", content_type=request.content_type, body=_json(_resource(message)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftPlan:
+    """The request that makes a draft, and the places of the attachments that do not fit into it."""
+
+    request: GraphRequest
+    to_add: tuple[int, ...]
+
+
+def plan_draft(message: Message) -> DraftPlan | Refused:
+    """How a draft of `message` is made: what is large, and what is too much for one request, is added to it after.
+
+    https://learn.microsoft.com/graph/outlook-large-attachments
+    """
+    left = INSIDE_LIMIT
+    inside, to_add = [], []
+    for place, attachment in enumerate(message.attachments):
+        if attachment.size < SESSION_FROM and attachment.size <= left:
+            inside.append(attachment)
+            left -= attachment.size
+        else:
+            to_add.append(place)
+    request = draft_for(replace(message, attachments=tuple(inside)))
+    if isinstance(request, Refused) and inside:
+        to_add = list(range(len(message.attachments)))
+        request = draft_for(replace(message, attachments=()))
+    return request if isinstance(request, Refused) else DraftPlan(request=request, to_add=tuple(to_add))
+
+
+def attachment_body(attachment: Attachment) -> bytes:
+    """The body that adds an attachment of less than `SESSION_FROM` bytes to a draft, in one request."""
+    return _json(_file(attachment))
+
+
+def session_body(attachment: Attachment) -> bytes:
+    """The body that asks for an upload session.
+
+    https://learn.microsoft.com/graph/api/attachment-createuploadsession
+    """
+    inline = {"isInline": True, "contentId": attachment.content_id} if attachment.content_id else {}
+    item = {"attachmentType": "file", "name": attachment.filename, "size": attachment.size, **inline}
+    return _json({"AttachmentItem": {**item, "contentType": attachment.mime_type}})
 
 
 def _everybody(message: Message) -> tuple[Address, ...]:

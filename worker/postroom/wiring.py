@@ -19,6 +19,7 @@ from postroom.office import App, Office
 from postroom.render import Templates
 from postroom.retry import OnUnknown, Policy
 from postroom.rounds import Desk
+from postroom.seal import Seal
 from postroom.settings import Credential, Settings
 from postroom.tokens import (
     Certificate,
@@ -114,6 +115,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
             name: App(
                 tokens=Tokens(identity(app), http, deadline_s=min(found.lease / 4, LONGEST_TOKEN_S)),
                 graph=Graph(app.graph_url or app.cloud.graph_url, http),
+                seal=seal(app),
             )
             for name, app in found.all_apps.items()
             if app.kind is not None and not list(app.faults("{}"))
@@ -124,6 +126,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         on_unknown=lanes.on_unknown,
         mark=mark,
         note=note,
+        stopping=stopping,
         redirect_all_to=found.redirect_all_to,
         lease_s=found.lease,
         monotonic=time.monotonic,
@@ -138,6 +141,17 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         emit=logs.start(found.log_format),
         stopping=stopping,
     )
+
+
+def seal(app: settings.App) -> Seal | None:
+    """A seal from what this app keeps secret; an identity without a secret of its own has none."""
+    match app.kind:
+        case Credential.SECRET if app.client_secret:
+            return Seal(app.client_secret.get_secret_value().encode())
+        case Credential.CERTIFICATE if app.client_certificate and app.client_certificate.is_file():
+            return Seal(app.client_certificate.read_bytes())
+        case _:
+            return None
 
 
 def identity(app: settings.App) -> Identity:

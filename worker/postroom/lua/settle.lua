@@ -86,7 +86,9 @@ local function settle_tidying(job)
   leave(id, job)
   update(id, job, {settled = token})
   if move.tidied or tries >= TIDYING_TRIES then
-    update(id, job, {place = 'ended', tidy = '', draft = '', drafting = '', next_at = ''})
+    update(id, job, {
+      place = 'ended', tidy = '', draft = '', drafting = '', to_add = '', upload = '', range = '', next_at = '',
+    })
   else
     update(id, job, {tidy = tries + 1})
     to_later(id, job, now + MINUTE * 2 ^ tries)

@@ -203,6 +203,7 @@ class Exchange:
             "jobs": len(self._jobs),
             "doubled": {job: times for job, times in self._jobs.items() if times > 1},
             "kept": len(self._messages),
+            "drafts": len(self._drafts),
             "mailboxes": mailboxes,
         }
 

@@ -1,0 +1,161 @@
+"""Large attachments reach their draft once and whole, whatever a range is answered with and wherever a round stops."""
+
+from dataclasses import replace
+
+import pytest
+
+from postroom.deliver import deliver
+from postroom.drafts import tidy
+from postroom.job import Job
+from postroom.mail import Attachment, Mail
+from postroom.message import DeliveryMode
+from postroom.outcome import (
+    Answer,
+    Deferred,
+    Drafted,
+    Held,
+    Outcome,
+    Refused,
+    Scope,
+    Session,
+    SessionLost,
+    Throttled,
+    Tidied,
+    Unknown,
+    Uploaded,
+)
+from postroom.wire import RANGE
+
+from .test_deliver import ACCEPTED, World, a_job
+from .test_doubt import asked
+
+LARGE = RANGE + 1000
+SMALL = Attachment("small.txt", b"s")
+BIG = Attachment("big.bin", b"b" * LARGE)
+MIDDLE = Attachment("middle.bin", b"m" * 2_000_000)
+DRAFT = Drafted(id="d-1", answer=Answer(http_status=201))
+SESSION = Session(url="https://outlook.example/u")
+ON = Uploaded(next=RANGE)
+DONE = Uploaded()
+
+
+def a_job_with(*attachments: Attachment) -> Job:
+    return a_job(Mail(sender="a@b.de", to="c@d.de", text="x", attachments=attachments))
+
+
+def test_a_mail_too_large_for_a_request_goes_by_a_draft_and_upload_sessions() -> None:
+    world = World(answers=[DRAFT, DONE, SESSION, ON, DONE, ACCEPTED])
+
+    assert deliver(a_job_with(SMALL, MIDDLE, BIG), world.office()) == ACCEPTED
+    assert asked(world) == [
+        "note drafting=1",
+        "draft",
+        "note draft=d-1 to_add=1 2",
+        "note range=0",
+        "add middle.bin",
+        "note to_add=2 upload= range=",
+        "note",
+        "begin big.bin",
+        "note upload=sealed:https://outlook.example/u range=0",
+        f"put 0+{RANGE}/{LARGE} to https://outlook.example/u",
+        f"note upload=sealed:https://outlook.example/u range={RANGE}",
+        f"put {RANGE}+1000/{LARGE} to https://outlook.example/u",
+        "note to_add= upload= range=",
+        "mark",
+        "send d-1",
+    ]
+
+
+def test_a_mail_that_must_be_one_request_is_refused_instead() -> None:
+    world = World(delivery=DeliveryMode.SEND)
+
+    outcome = deliver(a_job_with(BIG), world.office())
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == "too_large"
+    assert world.diary == []
+
+
+def uploading(at: int | None = 0, upload: str | None = "sealed:https://u") -> Job:
+    return replace(a_job_with(BIG), drafting=True, draft="d-1", to_add=(0,), upload=upload, upload_at=at)
+
+
+def test_another_round_goes_on_at_the_next_range() -> None:
+    world = World(answers=[DONE, ACCEPTED])
+
+    assert deliver(uploading(RANGE), world.office()) == ACCEPTED
+    assert [line for line in asked(world) if not line.startswith("note")] == [
+        f"put {RANGE}+1000/{LARGE} to https://u",
+        "mark",
+        "send d-1",
+    ]
+
+
+def test_a_worker_that_stops_leaves_the_rest_to_another() -> None:
+    world = World(is_stopping=True)
+
+    outcome = deliver(uploading(), world.office())
+
+    assert outcome == Deferred(reason="worker_stopping", free=True)
+    assert world.diary == ["note upload=sealed:https://u range=0"]
+
+
+@pytest.mark.parametrize("answer", [Throttled(wait_s=9), Deferred(reason="bad_gateway")])
+def test_a_range_that_was_not_taken_is_put_again_later(answer: Outcome) -> None:
+    world = World(answers=[answer])
+
+    assert deliver(uploading(), world.office()) == answer
+    assert "delete" not in "".join(asked(world))
+
+
+def test_the_server_may_have_more_of_it_than_was_known_here() -> None:
+    world = World(answers=[ON, DONE, ACCEPTED])
+
+    assert deliver(uploading(0), world.office()) == ACCEPTED
+    assert asked(world)[1] == f"put 0+{RANGE}/{LARGE} to https://u"
+    assert asked(world)[3] == f"put {RANGE}+1000/{LARGE} to https://u"
+
+
+def test_without_its_url_a_session_is_begun_anew_for_the_whole_file() -> None:
+    world = World(answers=[SESSION, ON, DONE, ACCEPTED], seal=None)
+
+    assert deliver(uploading(0, None), world.office()) == ACCEPTED
+    assert asked(world)[1] == "begin big.bin"
+    assert asked(world)[2] == "note upload= range=0"
+
+
+@pytest.mark.parametrize(
+    ("job", "answers"),
+    [
+        (uploading(RANGE), [SessionLost()]),
+        (uploading(RANGE, None), []),
+        (uploading(None, None), [Deferred(reason="draft_gone")]),
+        (replace(uploading(None, None), mail=a_job_with(MIDDLE).mail), [Unknown(reason="gateway_timeout")]),
+        (replace(uploading(0, None), mail=a_job_with(MIDDLE).mail), []),
+    ],
+    ids=["session lost", "last range, session unknown", "draft gone", "added or not", "worker lost while it added"],
+)
+def test_where_nobody_knows_what_a_draft_has_it_is_made_anew(job: Job, answers: list[Outcome | SessionLost]) -> None:
+    world = World(answers=[*answers, Tidied()])
+
+    outcome = deliver(job, world.office())
+
+    assert isinstance(outcome, Deferred)
+    assert not outcome.free
+    assert asked(world)[-2:] == ["delete d-1", "note draft= to_add= upload= range="]
+
+
+def test_one_large_mail_without_permission_waits_alone() -> None:
+    held = Held(reason="needs_mail_readwrite", scope=Scope.LANE)
+
+    assert deliver(a_job_with(BIG), World(answers=[held]).office()) == replace(held, scope=Scope.MAIL)
+    assert deliver(a_job_with(BIG), World(answers=[held], delivery=DeliveryMode.DRAFT).office()) == held
+    again = World(answers=[Held(reason="needs_mail_readwrite", scope=Scope.LANE)])
+    assert deliver(replace(a_job_with(BIG), drafting=True), again.office()) == replace(held, scope=Scope.MAIL)
+
+
+def test_a_cancelled_mail_takes_its_upload_along() -> None:
+    world = World(answers=[Tidied(), Tidied()])
+
+    assert tidy(replace(uploading(), tidy=True), world.office()) == Tidied()
+    assert asked(world) == ["note", "cancel https://u", "note", "delete d-1"]
