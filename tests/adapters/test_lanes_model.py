@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from postroom.errors import InvalidMail, KeyConflict, TooLate
 from postroom.job import Job
-from postroom.ledger import LaneLimits, Ledger, Rules
+from postroom.ledger import LaneLimits, Ledger, Order, Rules
 from postroom.mail import Mail, Priority
 from postroom.outcome import (
     Accepted,
@@ -267,6 +267,54 @@ class Lanes(RuleBasedStateMachine):
             assert status in {"queued", "deferred", "cancelled"}
             self.changes_nothing(lambda: self.ledger.cancel(job_id, now=self.now) is None)
 
+    @precondition(lambda self: self.dead())
+    @rule(data=st.data(), expires=st.sampled_from([None, "never", 30]), twice=st.booleans())
+    def requeue(self, data: st.DataObject, expires: Any, twice: bool) -> None:
+        job_id = data.draw(st.sampled_from(self.dead()))
+        record, order = self.record(job_id), Order(f"order-{next(self.names)}", "somebody")
+        until = self.at(expires) if expires == 30 else expires
+
+        def ask() -> str:
+            return self.ledger.requeue([job_id], order, expires=until, twice=twice, now=self.now)[0].said
+
+        said = ask()
+        if said in {"busy", "past_expiry"}:
+            assert record["place"] == "claim" if said == "busy" else int(record["expires"]) <= self.now
+            assert self.record(job_id) == record
+            return
+        assert said == ("look_up" if "in_doubt" in record and not twice else "requeued")
+        self.jobs[job_id].attempts = 0
+        self.changes_nothing(lambda: ask() == said)
+
+    @precondition(lambda self: self.dead())
+    @rule(data=st.data(), what=st.sampled_from(sorted(MAILS)), twice=st.booleans())
+    def replace_letter(self, data: st.DataObject, what: Any, twice: bool) -> None:
+        job_id, new_id = data.draw(st.sampled_from(self.dead())), f"job-{next(self.names)}"
+        record, order = self.record(job_id), Order(f"order-{next(self.names)}", "somebody")
+
+        def ask() -> str:
+            return self.ledger.replace(job_id, new_id, MAILS[what], ["to"], order, twice=twice, now=self.now)
+
+        try:
+            said = ask()
+        except InvalidMail:
+            assert what[1] > LANES[what[0]].daily_recipients
+            return
+        if said != "replaced":
+            assert said == ("in_doubt" if "in_doubt" in record and not twice else "busy")
+            assert self.record(job_id) == record
+            return
+        self.jobs[new_id] = Taken(what[0], what[2].value, what[1])
+        self.changes_nothing(lambda: ask() == "replaced")
+
+    @precondition(lambda self: self.dead())
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        job_id, order = data.draw(st.sampled_from(self.dead())), Order(f"order-{next(self.names)}", "somebody")
+        said = self.ledger.discard([job_id], order, now=self.now)
+        assert (said[0].said, self.status(job_id)) == ("discarded", "cancelled")
+        self.changes_nothing(lambda: self.ledger.discard([job_id], order, now=self.now) == said)
+
     @rule(where=st.sampled_from([("lane", "a@x.de"), ("lane", "b@x.de"), ("app", "one")]), wait=st.integers(0, 20))
     def pause(self, where: tuple[str, str], wait: int) -> None:
         till = self.ledger.pause(*where, wait, "operator", now=self.now)
@@ -482,7 +530,7 @@ class Lanes(RuleBasedStateMachine):
                 found |= {f"keys:{key}": {job_id} for key, job_id in value.items()}
         for job_id, record in records.items():
             names = [f"status:{record['status']}", *(f"to:{token}" for token in record["to"].split())]
-            names += [f"{name}s:{record[name]}" for name in ("key",) if name in record]
+            names += [f"keys:{record['key']}"] if "key" in record and "replaced_by" not in record else []
             names += [f"batch:{record['batch']}"] if "batch" in record else []
             for name in names:
                 expected[name].add(job_id)
@@ -601,6 +649,9 @@ class Lanes(RuleBasedStateMachine):
 
     def at(self, seconds: int | None) -> datetime | None:
         return None if seconds is None else datetime.fromtimestamp(self.now / 1000, UTC) + timedelta(seconds=seconds)
+
+    def dead(self) -> list[str]:
+        return sorted(i for i in self.jobs if self.status(i) in {"dead", "expired"})
 
     def record(self, job_id: str) -> dict[str, str]:
         return {k.decode(): v.decode() for k, v in self.redis.hgetall(f"{P}job:{job_id}").items()}

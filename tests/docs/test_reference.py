@@ -85,7 +85,12 @@ def test_no_page_names_a_setting_that_there_is_not() -> None:
 
 # Commands
 
-COMMANDS = dict(main.commands)
+COMMANDS = dict(main.commands) | {
+    f"{group} {name}": command
+    for group, commands in main.commands.items()
+    if isinstance(commands, click.Group)
+    for name, command in commands.commands.items()
+}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -146,7 +151,10 @@ def test_every_event_has_its_meaning_on_the_page() -> None:
     told = {event for row in rows("docs/operations.md", "## Logs") for event in re.findall(r"[a-z]+\.[a-z]+", row)}
     code = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("*.py"))
     moves = {"mail.accepted", "mail.deferred", "mail.dead", "draft.removed", "draft.kept"}
-    assert told == {*re.findall(r'emit\(\s*"([a-z.]+)"', code), *moves, "claim.lost"}
+    scripts = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("lua/*.lua"))
+    acts = {f"mail.{did}" for did in re.findall(r"audit\(\w+, \w+, act, '(\w+)'", scripts)}
+    acts |= set(re.findall(r"tell\('([a-z]+\.[a-z]+)'", scripts))
+    assert told == {*re.findall(r'emit\(\s*"([a-z.]+)"', code), *moves, *acts, "claim.lost"}
 
 
 # Files and links

@@ -3,25 +3,25 @@
 import json
 import os
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from postroom import demo as demonstration
-from postroom import settings, show
+from postroom import operate, settings, show
 from postroom.client import Client
 from postroom.connections import connect
 from postroom.errors import ConfigError, InvalidMail, PostroomError
 from postroom.job import Delivery, Receipt, Status
 from postroom.ledger import Ledger
 from postroom.mail import Attachment, Mail, Priority
+from postroom.options import JSON, duration_option, fail, json_option, pairs, time_option
 from postroom.parent import end_with_parent
 from postroom.place import addresses
 from postroom.supervisor import supervise
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 # Two hands-full of processes at the least: one that starts or dies never stops all mail.
 PROCESSES = max(2, os.cpu_count() or 1)
 
@@ -33,15 +33,15 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            _fail(2, "The settings are wrong:", *(f"  {fault}" for fault in error.faults))
+            fail(2, "The settings are wrong:", *(f"  {fault}" for fault in error.faults))
         except InvalidMail as error:
-            _fail(2, "This cannot be sent:", *(f"  {fault}" for fault in error.faults))
+            fail(2, "This cannot be sent:", *(f"  {fault}" for fault in error.faults))
         except PostroomError as error:
-            _fail(1, str(error))
+            fail(1, str(error))
         except OSError as error:
             if error.filename is None:  # a closed pipe, for instance, which click sees to
                 raise
-            _fail(1, f"{error.filename}: {error.strerror}")
+            fail(1, f"{error.filename}: {error.strerror}")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -136,7 +136,7 @@ def sandbox(
     try:
         from postroom.sandbox import SandboxAddress, SandboxOptions, serve  # noqa: PLC0415 - an extra
     except ImportError as error:
-        _fail(1, f"The sandbox needs {error.name}: pip install 'postroom[sandbox]'")
+        fail(1, f"The sandbox needs {error.name}: pip install 'postroom[sandbox]'")
 
     def tell(address: SandboxAddress) -> None:
         text = json.dumps(address.to_json()) if as_json else addresses(address)
@@ -149,14 +149,14 @@ def sandbox(
         folder=state,
         public_host=public_host,
         latency=latency,
-        faults=tuple(_json_option("--fault", text) for text in faults),
+        faults=tuple(json_option("--fault", text) for text in faults),
     )
     try:
         serve(options, tell)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--fault") from None
     except OSError as error:
-        _fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+        fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
 
 
 @main.command()
@@ -209,16 +209,16 @@ def send(
             values[body] = sys.stdin.read()
     for name in ("scheduled_at", "expires_at"):
         if name in values:
-            values[name] = _time_option(f"--{name.removesuffix('_at').replace('scheduled', 'at')}", values[name])
+            values[name] = time_option(f"--{name.removesuffix('_at').replace('scheduled', 'at')}", values[name])
     if variables or variables_file:
-        given = _json_option("--vars", variables_file.read()) if variables_file else {}
-        values["variables"] = {**given, **_pairs("--var", variables)}
+        given = json_option("--vars", variables_file.read()) if variables_file else {}
+        values["variables"] = {**given, **pairs("--var", variables)}
     if headers:
-        values["headers"] = _pairs("--header", headers)
+        values["headers"] = pairs("--header", headers)
     if attach:
         values["attachments"] = [Attachment(path.name, path) for path in attach]
     mail = Mail.model_validate(values)
-    patience_s = _duration_option("--timeout", timeout)
+    patience_s = duration_option("--timeout", timeout)
     client = Client.from_env()
     receipt = client.send(mail, key, batch=batch)
     if wait:
@@ -232,9 +232,9 @@ def _wait(client: Client, receipt: Receipt, patience_s: float, *, as_json: bool)
         delivery = client.wait(receipt.id, patience_s)
     except TimeoutError:
         _print(client.status(receipt.id), as_json=as_json)
-        _fail(1, f"Not ended within {patience_s:g} s. It is kept and goes on; is a `postroom worker` running?")
+        fail(1, f"Not ended within {patience_s:g} s. It is kept and goes on; is a `postroom worker` running?")
     except KeyboardInterrupt:
-        _fail(1, "", f"Job {receipt.id} is kept and goes on: postroom status {receipt.id}")
+        fail(1, "", f"Job {receipt.id} is kept and goes on: postroom status {receipt.id}")
     _print(delivery, as_json=as_json)
     sys.exit(0 if delivery.status is Status.ACCEPTED else 1)
 
@@ -266,26 +266,8 @@ def jobs(wanted: str | None, as_json: bool, **filters: Any) -> None:
         click.echo("No such jobs.", err=True)
 
 
-@main.command()
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID…")
-@JSON
-def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs that have not been sent yet.
-
-    Exit 1 if it is too late for one of them.
-    """
-    client, ended, failed = Client.from_env(), [], False
-    for job_id in job_ids:
-        try:
-            ended.append(client.cancel(job_id))
-        except PostroomError as error:
-            failed = True
-            click.echo(str(error), err=True)
-    if as_json:
-        click.echo(show.as_json(ended))
-    elif ended:
-        _print_list(ended)
-    sys.exit(1 if failed else 0)
+for command in operate.COMMANDS:
+    main.add_command(command)
 
 
 @main.command()
@@ -323,49 +305,6 @@ def _print(delivery: Delivery, *, as_json: bool) -> None:
 def _print_list(deliveries: list[Delivery]) -> None:
     console = show.console()
     console.print(show.jobs(deliveries, console.width))
-
-
-def _fail(code: int, *lines: str) -> NoReturn:
-    for line in lines:
-        click.secho(line, fg="red" if sys.stderr.isatty() else None, err=True)
-    sys.exit(code)
-
-
-def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
-    for text in given:
-        if "=" not in text:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
-    return dict(text.split("=", 1) for text in given)
-
-
-def _json_option(option: str, text: str | bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint=option) from None
-    if not isinstance(value, dict):
-        raise click.BadParameter("a JSON object is needed", param_hint=option)
-    return value
-
-
-def _duration_option(option: str, text: str) -> float:
-    try:
-        return settings.duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint=option) from None
-
-
-def _time_option(option: str, text: str) -> datetime:
-    try:
-        return datetime.now(UTC) + timedelta(seconds=settings.duration(text))
-    except ValueError:
-        pass
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        hint = "neither an ISO time (2026-12-24T18:00+01:00) nor a time from now (10min)"
-        raise click.BadParameter(f"{text!r} is {hint}", param_hint=option) from None
-    return time if time.tzinfo else time.astimezone()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from postroom.connections import connect
 from postroom.errors import PostroomError, Unavailable
 from postroom.job import Delivery, Receipt, Status
-from postroom.ledger import Ledger
+from postroom.ledger import Ledger, Order, portions
 from postroom.mail import Address, Mail
 
 TIMEOUT_S = 3.0
@@ -24,6 +25,38 @@ class BatchResult:
     taken: int
     known: int
     refused: list[tuple[int, PostroomError]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCancelled:
+    """What came of cancelling a batch: how many jobs were `cancelled`, and what had become of the others.
+
+    `in_doubt` are cancelled too, so they are not sent again, but may have left. `accepted` had left, `sending` were
+    leaving, `ended_before` were dead, expired or cancelled already.
+    """
+
+    batch: str
+    cancelled: int
+    in_doubt: int
+    accepted: int
+    sending: int
+    ended_before: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCounts:
+    """How many jobs of a batch are in each state; of those not accepted, `in_doubt` may have left."""
+
+    batch: str
+    total: int
+    in_doubt: int
+    queued: int
+    deferred: int
+    sending: int
+    accepted: int
+    dead: int
+    cancelled: int
+    expired: int
 
 
 class Client:
@@ -99,10 +132,43 @@ class Client:
             time.sleep(POLL_S)
         return delivery
 
-    def cancel(self, job_id: str) -> Delivery:
-        """Ends a job that was not sent yet; TooLate while it is being sent or after, UnknownJob if there is none."""
-        self._ledger.cancel(job_id)
+    def cancel(self, job_id: str, *, by: str | None = None, why: str | None = None) -> Delivery:
+        """Ends a job that was not sent yet; TooLate while it is being sent or after, UnknownJob if there is none.
+
+        `by` (this process's user, if not given) and `why` are kept with the job.
+        """
+        self._ledger.cancel(job_id, order=Order.here(by, why))
         return self.status(job_id)
+
+    def cancel_batch(self, batch: str, *, by: str | None = None, why: str | None = None) -> BatchCancelled:
+        """Ends all of a batch that has not been sent yet, and says how much had left.
+
+        What is taken in for the batch after this began is new mail, and is not cancelled. It may be interrupted and
+        called again.
+        """
+        order, said = Order.here(by, why), Counter[str]()
+        for page in self._ledger.walk(f"batch:{batch}"):
+            for some in portions(page.ids):
+                said.update(" ".join(reply[1:]) for reply in self._ledger.cancel_many(some, order))
+        return BatchCancelled(
+            batch=batch,
+            cancelled=said["cancelled cancelled"],
+            in_doubt=said["in_doubt cancelled"],
+            accepted=said["late accepted"],
+            sending=said["late sending"],
+            ended_before=said["late cancelled"] + said["late dead"] + said["late expired"],
+        )
+
+    def batch(self, batch: str) -> BatchCounts:
+        """How many jobs of a batch are in which state; all 0 if there is no such batch."""
+        counts, in_doubt = Counter[Status](), 0
+        for page in self._ledger.walk(f"batch:{batch}"):
+            for group in page.groups:
+                counts[group.status] += group.count
+                in_doubt += group.count if group.in_doubt else 0
+        return BatchCounts(
+            batch=batch, total=counts.total(), in_doubt=in_doubt, **{status.value: counts[status] for status in Status}
+        )
 
     def find(
         self,

@@ -15,6 +15,11 @@ def masked(address: str) -> str:
     return f"{local[:1]}…@{domain}"
 
 
+def signed(by: str) -> str:
+    """Who did something: a login such as `ops@mailhost` as it is, a mail address `masked`."""
+    return masked(by) if "." in by.rpartition("@")[2] and "@" in by else by
+
+
 def place_of(error: BaseException) -> str:
     """An error's type and where it was raised; its text may quote what an event must not hold."""
     frames = traceback.extract_tb(error.__traceback__)

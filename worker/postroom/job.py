@@ -1,9 +1,11 @@
 """A Job: one mail that was taken in; and the forms in which callers see it."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from postroom.mail import Priority
 
@@ -73,6 +75,21 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What a person did to a job: `did` is requeued, replaced, discarded or cancelled; `why` in their own words.
+
+    Where a letter was changed, `fields` names what is new in its mail, and `job` is the other of the two jobs.
+    """
+
+    at: datetime
+    by: str
+    did: str
+    why: str | None
+    fields: tuple[str, ...] = ()
+    job: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What `send` returns. `known`: this key had been taken in before, and `id` is that first job."""
 
@@ -84,7 +101,8 @@ class Receipt:
 class Delivery:
     """What became of a job so far. HTTP status, Graph code and request-id are those of the last attempt.
 
-    `in_doubt`: it may have been sent; nobody knows.
+    `in_doubt`: it may have been sent; nobody knows. `audit` is what people did to it, and a dead letter that was sent
+    with changes is another job: `replaced_by` here, `requeued_from` there.
 
     While it waits, `paused_until` and `pause_reason` tell what keeps its whole lane or app waiting (not in lists).
     """
@@ -108,6 +126,9 @@ class Delivery:
     expires_at: datetime | None
     ended_at: datetime | None
     in_doubt: bool = False
+    requeued_from: str | None = None
+    replaced_by: str | None = None
+    audit: list[Act] = field(default_factory=list)
     paused_until: datetime | None = None
     pause_reason: str | None = None
 
@@ -134,7 +155,21 @@ class Delivery:
             expires_at=_time(record.get("expires")),
             ended_at=_time(record.get("ended")),
             in_doubt="in_doubt" in record and record["status"] != Status.ACCEPTED,
+            requeued_from=record.get("requeued_from"),
+            replaced_by=record.get("replaced_by"),
+            audit=[_act(entry) for entry in json.loads(record.get("audit", "[]"))],
         )
+
+
+def _act(entry: Mapping[str, Any]) -> Act:
+    return Act(
+        at=moment(entry["at"]),
+        by=entry["by"],
+        did=entry["did"],
+        why=entry.get("why"),
+        fields=tuple(entry.get("fields", ())),
+        job=entry.get("job"),
+    )
 
 
 def moment(ms: int) -> datetime:

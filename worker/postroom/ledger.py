@@ -5,18 +5,21 @@ again with the same arguments, so a reply that was lost on the way is asked for 
 `now` (milliseconds) is passed only by tests.
 """
 
+import getpass
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
 from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
+from postroom.events import signed
 from postroom.job import Attempt, Delivery, Job, Receipt, Status, moment
 from postroom.mail import MAX_MESSAGE, Attachment, Mail, too_large
 from postroom.outcome import Finding, Outcome, Throttled, Tidied
@@ -58,10 +61,14 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """`sleep_s` is how long nothing is due; `busy`: more was due than one tick does."""
+    """`sleep_s` is how long nothing is due; `busy`: more was due than one tick does.
+
+    `events` are what the log should say of moves that no worker made: each an event's name and facts.
+    """
 
     sleep_s: float
     busy: bool
+    events: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,50 @@ class ResultDue:
     state: str | None
     result: Any
     ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person wants done, for the audit. The same `id` once more is the same order, whose reply was lost."""
+
+    id: str
+    by: str
+    why: str | None = None
+
+    @classmethod
+    def here(cls, by: str | None = None, why: str | None = None) -> "Order":
+        """A new order, given by this process's user unless `by` says who."""
+        return cls(str(uuid.uuid4()), by or _login(), why)
+
+    def to_json(self) -> str:
+        return json.dumps({"id": self.id, "by": self.by} | ({"why": self.why} if self.why else {}))
+
+
+class Reply(NamedTuple):
+    """What came of an order for one job. `status` is the job's after it, empty where there is no such job."""
+
+    id: str
+    said: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How many jobs of a page are the same in this respect, and which of them is the newest."""
+
+    status: Status
+    reason: str | None
+    in_doubt: bool
+    count: int
+    newest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a walk."""
+
+    ids: tuple[str, ...]
+    groups: tuple[Group, ...]
 
 
 class Ledger:
@@ -163,17 +214,9 @@ class Ledger:
 
     def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
-        at, first, done = self._run("tick", now, worker, hands, _ms(lease_s))
+        at, first, done, events = self._run("tick", now, worker, hands, _ms(lease_s))
         sleep = (float(first) - float(at)) / 1000 if first else 60.0
-        return Ticked(sleep_s=max(sleep, 0.0), busy=int(done) > 0)
-
-    def cancel(self, job_id: str, now: int | None = None) -> None:
-        """Ends a job that has not been sent. UnknownJob if there is none, TooLate if it is being sent or has ended."""
-        answer, status = (part.decode() for part in self._run("cancel", now, job_id))
-        if answer == "unknown":
-            raise UnknownJob(job_id)
-        if answer == "late":
-            raise TooLate(job_id, status)
+        return Ticked(sleep_s=max(sleep, 0.0), busy=int(done) > 0, events=tuple(map(_event, events)))
 
     def pause(self, scope: str, name: str, wait_s: float, reason: str, now: int | None = None) -> datetime:
         """Pauses a "lane" or an "app" for `wait_s` from now at least; 0 ends its pause. Returns when it ends."""
@@ -214,7 +257,103 @@ class Ledger:
         """Takes a job off the list of results due, unless it has changed since; True when it is off the list."""
         return bool(self._run("result_stored", None, job_id, changed)[0] == b"stored")
 
+    # What people do. Each takes up to a hundred jobs, and says what came of each.
+
+    def cancel(self, job_id: str, now: int | None = None, order: Order | None = None) -> None:
+        """Ends a job that has not been sent. UnknownJob if there is none, TooLate if it is being sent or has ended."""
+        reply = self.cancel_many([job_id], order or Order.here(), now)[0]
+        if reply.said == "unknown":
+            raise UnknownJob(job_id)
+        if reply.said == "late" and reply.status != Status.CANCELLED:
+            raise TooLate(job_id, reply.status)
+
+    def cancel_many(self, job_ids: Sequence[str], order: Order, now: int | None = None) -> list[Reply]:
+        """Ends jobs that have not been sent: `cancelled`, `in_doubt` (as well, but it may have left), or `late`."""
+        return _replies(self._run("cancel", now, order.to_json(), *job_ids))
+
+    def requeue(
+        self,
+        job_ids: Sequence[str],
+        order: Order,
+        *,
+        expires: datetime | Literal["never"] | None = None,
+        twice: bool = False,
+        dry_run: bool = False,
+        now: int | None = None,
+    ) -> list[Reply]:
+        """Puts dead letters and expired jobs back into their lanes: `requeued`, `look_up`, or why not (requeue.lua).
+
+        `expires` is their new expiry; without one, a job whose expiry has passed stays (`past_expiry`). What may have
+        been sent is looked up first; with `twice` it is sent at once.
+        """
+        how: dict[str, object] = {"twice": twice, "dry": dry_run}
+        if expires is not None:
+            how["expires"] = "" if expires == "never" else str(_ms_of(expires))
+        return _replies(self._run("requeue", now, order.to_json(), json.dumps(how), *job_ids))
+
+    def replace(
+        self,
+        job_id: str,
+        new_id: str,
+        mail: Mail,
+        fields: Sequence[str],
+        order: Order,
+        *,
+        twice: bool = False,
+        dry_run: bool = False,
+        now: int | None = None,
+    ) -> str:
+        """Ends a dead letter and takes `mail` in instead of it, in one step: `replaced`, or why not (replace.lua).
+
+        `fields` names what is new. The mail must have its sender.
+        """
+        _, sender, priority, _, _, _, due, expires, recipients, tokens, payload, *_ = _intake(new_id, mail, None, None)
+        flags = (json.dumps(list(fields)), int(twice), int(dry_run))
+        told = (sender, priority, due, expires, recipients, tokens, payload)
+        answer, more = (
+            part.decode() for part in self._run("replace", now, order.to_json(), new_id, job_id, *flags, *told)
+        )
+        if answer == "refused":
+            raise InvalidMail(f"to: more recipients than this sender may reach in a day ({more})")
+        return str(answer)
+
+    def discard(
+        self, job_ids: Sequence[str], order: Order, *, dry_run: bool = False, now: int | None = None
+    ) -> list[Reply]:
+        """Ends dead letters and expired jobs for good: `discarded`, or why not."""
+        return _replies(self._run("discard", now, order.to_json(), int(dry_run), *job_ids))
+
     # Reading.
+
+    def walk(
+        self,
+        index: str,
+        *,
+        reason: str | None = None,
+        sender: str | None = None,
+        batch: str | None = None,
+        since: datetime | None = None,
+        page: int = 1000,
+    ) -> Iterator[Page]:
+        """The jobs of an index ("status:dead", "batch:NAME") that fit, newest first, in bounded pages.
+
+        What leaves the index meanwhile may be missed, what enters it is not seen: a walk always ends.
+        """
+        given = {"reason": reason, "sender": sender and sender.casefold(), "batch": batch}
+        wanted = json.dumps({name: value for name, value in given.items() if value})
+        before: str | bytes = ""
+        while True:
+            arguments = (index, before, _ms_of(since) or "-inf", page, wanted)
+            before, ids, groups = self._run("walk", None, *arguments)
+            yield Page(tuple(job_id.decode() for job_id in ids), tuple(_group(group) for group in groups))
+            if not before:
+                return
+
+    def payload(self, job_id: str) -> bytes | None:
+        """The mail of a job as it was taken in, as JSON; None if it is no longer kept."""
+        with scripts.or_unavailable():
+            found: bytes | None = self._redis.get(f"{PREFIX}mail:{job_id}")
+        return found
 
     def read(self, job_id: str, now: int | None = None) -> Delivery:
         """What became of this job so far. UnknownJob if there is none."""
@@ -291,6 +430,33 @@ class Ledger:
 
     def _run(self, script: str, now: int | None, *arguments: object) -> Any:
         return scripts.run(self._redis, script, now, *arguments)
+
+
+def _login() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        user = f"uid{os.getuid()}"
+    return f"{user}@{os.uname().nodename.partition('.')[0]}"
+
+
+def _event(text: bytes) -> Mapping[str, Any]:
+    said: dict[str, Any] = json.loads(text)
+    return said | ({"by": signed(said["by"])} if "by" in said else {})
+
+
+def _replies(said: Sequence[Sequence[bytes]]) -> list[Reply]:
+    return [Reply(*(part.decode() for part in one)) for one in said]
+
+
+def _group(group: Sequence[bytes]) -> Group:
+    status, reason, in_doubt, count, newest, _ = group
+    return Group(Status(status.decode()), reason.decode() or None, in_doubt == b"1", int(count), newest.decode())
+
+
+def portions(job_ids: Sequence[str], most: int = 100) -> Iterator[Sequence[str]]:
+    """These jobs, as many at a time as one order may name."""
+    return (job_ids[start : start + most] for start in range(0, len(job_ids), most))
 
 
 def recipient_token(address: str) -> str:

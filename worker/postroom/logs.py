@@ -10,6 +10,7 @@ from postroom.events import Emit, place_of
 # What an operator should hear of; the rest is the way things go.
 WRONG = {
     "mail.dead",
+    "mail.left",
     "round.failed",
     "tick.failed",
     "results.failed",

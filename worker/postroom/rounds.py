@@ -163,6 +163,8 @@ def tick_for_ever(
         sleep = longest_s
         try:
             ticked = ledger.tick(worker, hands, lease_s)
+            for event in ticked.events:
+                emit(**event)
             sleep = 0.0 if ticked.busy else min(max(ticked.sleep_s, 0.02), longest_s)
         except Unavailable as error:
             emit("tick.failed", error=str(error))

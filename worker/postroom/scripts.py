@@ -18,6 +18,7 @@ class Connection(Protocol):
 
     def evalsha(self, sha: str, numkeys: int, *args: Any) -> Any: ...
     def script_load(self, script: str) -> Any: ...
+    def get(self, name: str) -> Any: ...
     def hget(self, name: str, key: str) -> Any: ...
     def hmget(self, name: str, keys: list[str]) -> Any: ...
     def zrange(self, name: str, start: int, end: int) -> Any: ...
@@ -61,13 +62,18 @@ def _load(*names: str, flags: str = " flags=allow-oom") -> str:
 
 _SCRIPTS = {
     "stage": _load("admit", "stage", flags=""),
-    "take_in": _load("admit", "take_in", flags=""),
-    "claim": _load("claim_next", "claim"),
+    "take_in": _load("admit", "intake", "take_in", flags=""),
+    "claim": _load("events", "claim_next", "claim"),
     "mark": _load("mark"),
     "note": _load("note"),
-    "settle": _load("claim_next", "settle"),
+    "settle": _load("events", "claim_next", "settle"),
     "tick": _load("tick"),
-    "cancel": _load("cancel"),
+    "cancel": _load("events", "audit", "cancel"),
+    "requeue": _load("events", "audit", "requeue"),
+    "replace": _load("events", "audit", "intake", "replace", flags=""),
+    "discard": _load("events", "audit", "discard"),
+    "walk": _load("walk"),
+    "backlog": _load("backlog"),
     "pause": _load("pause"),
     "paused": _load("paused"),
     "publish": _load("publish"),

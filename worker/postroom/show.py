@@ -12,7 +12,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from postroom.job import LOOKED_UP, Attempt, Delivery, Status
+from postroom.client import BatchCancelled, BatchCounts
+from postroom.dead_letters import Letter, Overview
+from postroom.job import LOOKED_UP, Act, Attempt, Delivery, Status
+from postroom.stats import Lane, Memory, Stats
 
 _COLOURS = {
     Status.QUEUED: "cyan",
@@ -57,20 +60,11 @@ def jobs(deliveries: Sequence[Delivery], width: int) -> Table:
         "taken in": [Text(when(one.created_at)) for one in deliveries],
         "next": [Text(when(one.next_at)) for one in deliveries],
         "tries": [Text(str(sum(1 for attempt in one.attempts if attempt.number))) for one in deliveries],
-        "answer": [Text(f"{one.http_status or ''} {one.graph_code or ''}".strip()) for one in deliveries],
+        "answer": [Text(_answer(one)) for one in deliveries],
         "from": [Text(one.sender) for one in deliveries],
         "recipients": [Text(str(one.recipients)) for one in deliveries],
     }
-    columns = {name: cells for name, cells in columns.items() if any(cells)}
-    for name in _DISPENSABLE:
-        if sum(_width(head, cells) + _GAP for head, cells in columns.items()) - _GAP > width:
-            columns.pop(name, None)
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name == "job")
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
-    return table
+    return _columns(columns, _DISPENSABLE, width)
 
 
 def job(one: Delivery) -> RenderableType:
@@ -92,15 +86,173 @@ def job(one: Delivery) -> RenderableType:
         ("paused", f"until {_time(one.paused_until)}: {one.pause_reason}" if one.paused_until else None),
         ("next try", _time(one.next_at)),
         ("ended", _time(one.ended_at)),
+        ("requeued from", one.requeued_from),
+        ("replaced by", one.replaced_by),
     ):
         if value not in (None, ""):
             facts.add_row(name, value if isinstance(value, Text) else Text(str(value)))
-    return Group(facts, _attempts(one.attempts)) if one.attempts else facts
+    return Group(facts, _attempts(one.attempts), _audit(one.audit))
 
 
 def way(one: Delivery) -> RenderableType:
     """One job in short: how it ended, and by which attempts."""
     return Group(Text.assemble("  ", _status(one), f"  job {one.id}"), _attempts(one.attempts, indent="  "))
+
+
+def letter(one: Letter) -> RenderableType:
+    """One job with its mail, all its attempts, and what people did to it."""
+    parts: list[RenderableType] = [job(one.job)]
+    if one.mail is not None:
+        fields = Table.grid(padding=(0, _GAP))
+        fields.add_column(style="dim")
+        fields.add_column(overflow="fold")
+        for name, value in one.mail.items():
+            said = ", ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+            fields.add_row(name, Text(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)))
+        parts += [Text("\nIts mail", style="bold"), fields]
+    else:
+        parts.append(Text("\nIts mail is no longer kept.", style="dim"))
+    return Group(*parts)
+
+
+def dead_letters(found: Overview, width: int) -> RenderableType:
+    """How many of each reason, and the newest of all."""
+    if not found.total:
+        return Text("No such dead letters.")
+    one = found.total == 1
+    parts: list[RenderableType] = [
+        Text(f"{found.total:,} dead letter{'' if one else 's'}\n", style="bold"),
+        _columns(
+            {
+                "reason": [Text(kind.reason, style="red") for kind in found.reasons],
+                "mails": [Text(f"{kind.count:,}") for kind in found.reasons],
+                "newest": [Text(_short_time(kind.newest.ended_at) if kind.newest else "") for kind in found.reasons],
+                "answer": [Text(_answer(kind.newest) if kind.newest else "") for kind in found.reasons],
+                "such as": [Text(kind.newest.id if kind.newest else "") for kind in found.reasons],
+                "may have been sent": [Text(f"{kind.in_doubt:,}" if kind.in_doubt else "") for kind in found.reasons],
+            },
+            ("may have been sent", "answer", "newest"),
+            width,
+        ),
+    ]
+    if found.letters:
+        head = "The newest" if len(found.letters) < found.total else "All of them"
+        parts += [Text(f"\n{head}\n", style="bold"), jobs(found.letters, width)]
+    return Group(*parts)
+
+
+def batch(counts: BatchCounts) -> RenderableType:
+    """A batch's jobs by state."""
+    table = Table.grid(padding=(0, _GAP))
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_row("batch", counts.batch)
+    for status in Status:
+        if count := getattr(counts, status):
+            table.add_row(Text(status.value, style=_COLOURS[status]), f"{count:,}")
+    table.add_row("total", f"{counts.total:,}")
+    if counts.in_doubt:
+        table.add_row("may have been sent", Text(f"{counts.in_doubt:,}", style="yellow"))
+    return table
+
+
+def batch_cancelled(told: BatchCancelled) -> str:
+    """What came of cancelling a batch."""
+    lines = [f"Batch {told.batch}: {told.cancelled:,} cancelled."]
+    if told.in_doubt:
+        lines.append(f"{told.in_doubt:,} more are cancelled as well, but may have been sent before.")
+    if told.accepted:
+        lines.append(f"{told.accepted:,} had left (accepted).")
+    if told.sending:
+        lines.append(f"{told.sending:,} were being sent just now; postroom batch {told.batch} shows how they end.")
+    if told.ended_before:
+        lines.append(f"{told.ended_before:,} had ended before, unsent.")
+    return "\n".join(lines)
+
+
+def stats(told: Stats, width: int) -> RenderableType:
+    """The figures of the whole mail room."""
+    living = [worker for worker in told.workers if worker.alive]
+    parts: list[RenderableType] = []
+    if not living:
+        seen = min((worker.silent_s for worker in told.workers), default=None)
+        when = "" if seen is None else f" The last one was seen {_span(seen)} ago."
+        parts.append(Text(f"NO WORKER IS ALIVE: nothing is sent.{when}\n", style="bold red"))
+    facts = Table.grid(padding=(0, _GAP))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    for name, value in (
+        ("workers", f"{len(living)} alive, {told.hands} hands" if living else "none"),
+        ("jobs", ", ".join(f"{told.jobs[status]:,} {status}" for status in Status if told.jobs[status]) or "none"),
+        ("may have been sent", f"{told.in_doubt:,} in doubt" if told.in_doubt else None),
+        ("dead", ", ".join(f"{count:,} {reason}" for reason, count in told.dead_by_reason.items()) or None),
+        ("oldest due", f"since {_span(told.oldest_due_s)}" if told.oldest_due_s is not None else None),
+        ("rounds queued", f"{told.rounds_queued:,}"),
+        ("Redis", _memory(told.memory)),
+    ):
+        if value is not None:
+            facts.add_row(name, Text(value))
+    parts.append(facts)
+    if told.lanes:
+        rest = (
+            f"the longest {len(told.lanes)} of {told.waiting_lanes:,}"
+            if told.waiting_lanes > len(told.lanes)
+            else "all"
+        )
+        parts += [Text(f"\nLanes that wait ({rest})\n", style="bold"), _lanes(told.lanes, width)]
+    return Group(*parts)
+
+
+def _lanes(lanes: Sequence[Lane], width: int) -> Table:
+    return _columns(
+        {
+            "lane": [Text(lane.lane) for lane in lanes],
+            "ready": [Text(f"{lane.ready:,}") for lane in lanes],
+            "later": [Text(f"{lane.later:,}") for lane in lanes],
+            "sending": [Text(str(lane.sending)) for lane in lanes],
+            "next": [Text(_short_time(lane.wakes_at)) for lane in lanes],
+            "paused until": [Text(_short_time(lane.paused_until)) for lane in lanes],
+            "why": [Text(lane.pause_reason or "", style="yellow") for lane in lanes],
+            "app": [Text("" if lane.app == "default" else lane.app) for lane in lanes],
+        },
+        ("app", "sending", "next", "paused until"),
+        width,
+    )
+
+
+def _memory(memory: Memory | None) -> str | None:
+    if memory is None:
+        return None
+    return f"{_size(memory.used)} of {_size(memory.most)}" if memory.most else f"{_size(memory.used)}, without a bound"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _columns(columns: dict[str, list[Text]], dispensable: Sequence[str], width: int) -> Table:
+    """Rows with as many columns as fit into `width`: empty ones never, then the dispensable ones in turn."""
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    for name in dispensable:
+        if sum(_width(head, cells) + _GAP for head, cells in columns.items()) - _GAP > width:
+            columns.pop(name, None)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name == "job")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _answer(one: Delivery) -> str:
+    return f"{one.http_status or ''} {one.graph_code or ''}".strip()
 
 
 def _attempts(rows: Sequence[Attempt], indent: str = "") -> Table:
@@ -112,6 +264,18 @@ def _attempts(rows: Sequence[Attempt], indent: str = "") -> Table:
         same = list(group)
         for number, line in enumerate(_lines(same)):
             table.add_row(indent + (_name(same) if number == 0 else ""), line)
+    return table
+
+
+def _audit(acts: Sequence[Act]) -> Table:
+    """Who did what, when and why."""
+    table = Table.grid(padding=(0, _GAP))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for act in acts:
+        changes = f", changed: {', '.join(act.fields)}" if act.fields else ""
+        why = f": {act.why}" if act.why else ""
+        table.add_row(act.did, Text(f"{_time(act.at)}  by {act.by}{changes}{why}"))
     return table
 
 

@@ -1,5 +1,7 @@
 -- A part of claim.lua and settle.lua: the lane's best job, leased to a token, or nil.
 
+local LEFT_TO_NEWER = 30000
+
 local function claimed(id, job, cfg)
   local flat = {}
   for name, value in pairs(job) do
@@ -27,6 +29,15 @@ local function take(id, job, lane, cfg, token, lease)
   if in_trouble(app) then redis.call('HSET', state_key('app', cfg.app), 'probe', id) end
 end
 
+-- A newer version took this mail in, and needs more of a worker than this one knows: it might send something else.
+local function leave_to_newer(id, job)
+  leave(id, job)
+  to_later(id, job, now + LEFT_TO_NEWER)
+  if job.ended then return end
+  set_status(id, job, 'deferred', job.in_doubt and 'unknown' or 'newer_version')
+  tell('mail.left', {job = id, version = job.v})
+end
+
 local function claim_next(lane, cfg, token, lease)
   for _ = 1, BATCH do
     local at, can_go, id = outlook(lane, cfg)
@@ -34,6 +45,8 @@ local function claim_next(lane, cfg, token, lease)
     local job = record(id)
     if not job then  -- somebody deleted its record by hand
       for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, lane), id) end
+    elseif tonumber(job.v or 1) > FORMAT then
+      leave_to_newer(id, job)
     elseif may_expire(job) then
       expire(id, job)
     elseif tonumber(job.recipients) > cfg.daily and not is_check(job) then  -- it was taken in under other rules

@@ -37,7 +37,9 @@ local function leave_claim(id, job)
 end
 
 local function leave(id, job)
-  if job.place == 'ready' then redis.call('ZREM', of_lane('ready:' .. ready_class(job), job.lane), id)
+  -- from every class: a worker of 0.1.0 puts a job in doubt into its priority's
+  if job.place == 'ready' then
+    for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, job.lane), id) end
   elseif job.place == 'later' then redis.call('ZREM', of_lane('later', job.lane), id)
   elseif job.place == 'claim' then leave_claim(id, job)
   end

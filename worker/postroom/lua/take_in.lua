@@ -9,17 +9,10 @@ local tokens, mail, dead, detail = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 local size, files, parts = tonumber(ARGV[15] or 0), ARGV[16] or '', tonumber(ARGV[17] or 0)
 
 local function write(lane)
-  local seq, job = redis.call('INCR', P .. 'seq'), {}
-  update(id, job, {
-    v = 1, sender = sender, lane = lane, priority = priority, recipients = recipients, created = now, seq = seq,
-    key = key, fingerprint = fingerprint, batch = batch, expires = expires, to = tokens, files = files,
-  })
-  redis.call('SET', mail_key(id), mail)
-  if key ~= '' then redis.call('HSET', P .. 'keys', key, id) end
-  if batch ~= '' then redis.call('ZADD', P .. 'batch:' .. batch, seq, id) end
-  for token in string.gmatch(tokens, '%S+') do redis.call('ZADD', P .. 'to:' .. token, seq, id) end
-  if expires ~= '' then redis.call('ZADD', P .. 'expiring', expires, id) end
-  return job
+  return write_job(id, {
+    sender = sender, lane = lane, priority = priority, recipients = recipients, key = key, fingerprint = fingerprint,
+    batch = batch, expires = expires, to = tokens, files = files,
+  }, mail)
 end
 
 local function bury(job)
@@ -27,17 +20,6 @@ local function bury(job)
   attempt.at = now
   push_attempt(id, attempt)
   finish(id, job, 'dead', dead)
-end
-
-local function line_up(job)
-  if due and due > now then
-    update(id, job, {scheduled = due})
-    to_later(id, job, due)
-    set_status(id, job, 'deferred', 'scheduled')
-  else
-    to_ready(id, job)
-    set_status(id, job, 'queued')
-  end
 end
 
 local mine = record(id)
@@ -61,7 +43,7 @@ elseif redis.call('HLEN', files_key(files)) ~= parts then
   return {'unstaged'}
 else
   redis.call('ZREM', P .. 'staged', files)
-  line_up(write(lane))
+  line_up(id, write(lane), due)
   plan(lane, cfg)
 end
 return {'new', id}

@@ -1,4 +1,4 @@
--- What time brings, in bounded steps: {now, next wake-up or '', how much was done, {ids whose results are due}}.
+-- What time brings, in bounded steps: {now, next wake-up or '', how much was done, {what a log is to say, as JSON}}.
 -- ARGV: now, worker, its hands, lease (ms)
 local WORKER_LOST_AFTER, LOST_CLAIMS = 15000, 5
 local PASS = 1000
@@ -157,4 +157,5 @@ sweep()
 sweep_staged()
 wake()
 local first = redis.call('ZRANGE', P .. 'lanes', 0, 0, 'WITHSCORES')
-return {whole(now), first[2] or '', done}
+local events = redis.call('LPOP', P .. 'events', BATCH) or {}
+return {whole(now), first[2] or '', done + #events, events}

@@ -1,0 +1,137 @@
+"""The operator's commands, on a mail room of real processes."""
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from postroom import Status
+
+from .conftest import SENDER, Room, a_mail, until
+
+REFUSED = {"recipient": "bad@contoso.com", "status": 400, "code": "ErrorInvalidRecipients"}
+
+
+def data(room: Room, *arguments: str) -> Any:
+    done = room.postroom(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def dead(room: Room, **fields: Any) -> str:
+    job_id = room.client().send(a_mail(to=["bad@contoso.com"], **fields), key=f"k{fields}", batch=None).id
+    assert room.settled(job_id).status is Status.DEAD
+    return job_id
+
+
+def test_a_dead_letter_is_found_understood_mended_and_sent(room: Room) -> None:
+    room.sandbox.add_fault(**REFUSED)
+    room.start_worker()
+    mended, changed = dead(room), dead(room, subject="A typo in the address")
+
+    listed = data(room, "dead", "list", "--reason", "invalid_recipients")
+    assert (listed["total"], listed["reasons"][0]["count"], len(listed["letters"])) == (2, 2, 2)
+    assert room.postroom("dead", "requeue", mended, "--dry-run").stdout == "Would be: 1 requeued.\n"
+    room.sandbox.clear_faults()
+    requeued = room.postroom("dead", "requeue", mended, "--why", "the mailbox exists by now", "--by", "ann")
+    new = data(room, "dead", "requeue", changed, "--to", "good@contoso.com")["id"]
+
+    assert (requeued.returncode, requeued.stdout) == (0, "1 requeued.\n")
+    assert (room.settled(mended).status, room.settled(new).status) == ("accepted", "accepted")
+    assert sorted(mail.to[0] for mail in room.sandbox.wait_for_messages(2)) == ["bad@contoso.com", "good@contoso.com"]
+    shown = data(room, "dead", "show", mended)["job"]
+    assert [(act["did"], act["by"], act["why"]) for act in shown["audit"]] == [
+        ("requeued", "ann", "the mailbox exists by now")
+    ]
+    assert "replaced by" in room.postroom("status", changed).stdout
+    until(lambda: {"mail.requeued", "mail.replaced"} <= {line["event"] for line in room.log()}, "the log to be told")
+
+
+def test_dead_letters_are_let_go_by_filter_and_only_with_a_reason(room: Room) -> None:
+    room.sandbox.add_fault(**REFUSED)
+    room.start_worker()
+    letters = [dead(room, subject=f"no {number}") for number in range(3)]
+
+    assert room.postroom("dead", "discard", "--sender", SENDER).returncode == 2
+    assert room.postroom("dead", "discard", "--why", "x").returncode == 2
+    assert room.postroom("dead", "discard", letters[0], "--sender", SENDER, "--why", "x").returncode == 2
+    done = room.postroom("dead", "discard", "--sender", SENDER, "--since", "1h", "--why", "a test")
+
+    assert (done.returncode, done.stdout) == (0, "3 discarded.\n")
+    assert {str(room.client().status(letter).reason) for letter in letters} == {"discarded"}
+    again = room.postroom("dead", "requeue", letters[0], "nobody")
+    assert again.returncode == 1
+    assert "neither dead nor expired" in again.stderr
+    assert "no such job" in again.stderr
+    assert data(room, "dead", "list") == {"total": 0, "reasons": [], "letters": []}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("dead", "requeue"),
+        ("dead", "requeue", "--all", "--to", "x@contoso.com"),
+        ("dead", "requeue", "a", "b", "--subject", "x"),
+        ("dead", "requeue", "a", "--edit", "[]"),
+        ("dead", "requeue", "a", "--expires", "soon"),
+        ("dead", "list", "--since", "soon"),
+        ("cancel",),
+        ("cancel", "a", "--batch", "b"),
+        ("stats", "--here"),
+    ],
+)
+def test_a_wrong_use_is_exit_code_2(room: Room, arguments: tuple[str, ...]) -> None:
+    assert room.postroom(*arguments).returncode == 2
+
+
+def test_a_batch_is_counted_and_cancelled(room: Room) -> None:
+    client = room.client()
+    for number in range(3):
+        client.send(a_mail(subject=str(number)), batch="news")
+
+    assert data(room, "batch", "news")["queued"] == 3
+    assert room.postroom("cancel", "--batch", "news").stdout == "Batch news: 3 cancelled.\n"
+    counts = data(room, "batch", "news")
+    assert (counts["cancelled"], counts["total"]) == (3, 3)
+    assert data(room, "cancel", "--batch", "news")["ended_before"] == 3
+    for command in (("batch", "none"), ("cancel", "--batch", "none")):
+        done = room.postroom(*command)
+        assert (done.returncode, "No job of a batch 'none'" in done.stderr) == (1, True)
+
+
+def test_stats_say_whether_a_worker_is_alive(room: Room) -> None:
+    room.client().send(a_mail())
+    alone = room.postroom("stats")
+    assert alone.returncode == 0
+    assert "NO WORKER IS ALIVE" in alone.stdout
+    assert [room.postroom("stats", "--ready", *here).returncode for here in ((), ("--here",))] == [1, 1]
+
+    room.start_worker("--processes", "1")
+    until(lambda: room.client().find(status=Status.ACCEPTED), "the mail to be sent")
+
+    told = data(room, "stats")
+    assert (told["jobs"]["accepted"], told["workers"][0]["hands"]) == (1, 8)
+    assert [room.postroom("stats", "--ready", *here).returncode for here in ((), ("--here",))] == [0, 0]
+    assert "NO WORKER" not in room.postroom("stats").stdout
+    room.kill()
+    name = next(iter(room.redis.hkeys("{postroom}:workers")))
+    room.redis.hset("{postroom}:workers", name, f"{(room.redis.time()[0] - 16) * 1000} 8")
+    assert room.postroom("stats", "--ready").returncode == 1
+
+
+def test_stats_end_with_one_line_when_redis_is_away_or_stands_still(room: Room) -> None:
+    pid = room.redis.info("server")["process_id"]
+    room.environment["POSTROOM_REDIS_URL"] = room.redis_url
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        still = room.postroom("stats", "--ready")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    room.environment["POSTROOM_REDIS_URL"] = "redis://127.0.0.1:1"
+    away = room.postroom("stats")
+
+    for done in (still, away):
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+        assert "Redis did not answer" in done.stderr

@@ -1,0 +1,101 @@
+"""The figures of the mail room, on a real server with its own clock."""
+
+import redis
+from redis.exceptions import ResponseError
+
+from postroom import scripts, stats
+from postroom.ledger import PREFIX, LaneLimits, Ledger
+from postroom.outcome import Answer, Refused, Throttled, Unknown
+
+from .test_ledger import FREE, OTHER, SENDER, Room, mail
+
+
+def real_room(connection: "redis.Redis[bytes]") -> Room:
+    """A room by the server's clock."""
+    room = Room(connection)
+    seconds, micros = connection.time()
+    room.now = seconds * 1000 + micros // 1000
+    connection.delete(PREFIX + "workers", PREFIX + "lanes")
+    room.quick(SENDER, OTHER)
+    return room
+
+
+def test_the_figures_are_those_of_the_room(connection: "redis.Redis[bytes]") -> None:
+    room = real_room(connection)
+    for _ in range(3):
+        room.take()
+    room.send()
+    room.send(Refused(reason="template"))
+    room.send(Unknown(reason="timeout"))
+    for _ in range(5):
+        room.take(mail(OTHER))
+    room.take(mail(OTHER, scheduled_at=room.at(3600)))
+    room.send(Throttled(answer=Answer(http_status=429), wait_s=60.0), OTHER)
+    room.ledger.tick("host:7", 8, 60)
+
+    told = stats.read(connection, lanes=1)
+
+    assert {status: n for status, n in told.jobs.items() if n} == {"accepted": 1, "dead": 1, "deferred": 3, "queued": 4}
+    assert (told.in_doubt, dict(told.dead_by_reason), told.waiting_lanes) == (1, {"template": 1}, 2)
+    (lane,) = told.lanes
+    assert (lane.lane, lane.app, lane.ready, lane.later, lane.sending) == (OTHER, "main", 5, 1, 0)
+    assert (lane.pause_reason, lane.paused_until is not None) == ("throttled", True)
+    assert [(worker.name, worker.hands, worker.alive) for worker in told.workers] == [("host:7", 8, True)]
+    assert told.hands == 8
+    assert told.rounds_queued == len(room.rounds())
+    assert told.memory is not None
+    assert told.memory.used > 0
+
+
+def test_the_oldest_due_job_counts_from_when_it_was_due(connection: "redis.Redis[bytes]") -> None:
+    room = real_room(connection)
+    room.now -= 3_600_000
+    old = room.take(mail(scheduled_at=room.at(3000)))
+    room.jump(1)
+    room.take(mail(OTHER, scheduled_at=room.at(9000)))
+    due = stats.read(connection, lanes=5).oldest_due_s
+
+    assert due is not None
+    assert 500 <= due <= 1500
+    room.ledger.cancel(old)
+    assert stats.read(connection, lanes=5).oldest_due_s is None
+
+
+def test_a_worker_that_is_silent_is_not_alive(connection: "redis.Redis[bytes]") -> None:
+    room = real_room(connection)
+    room.ledger.tick("here:1", 8, 60, now=room.now - 20_000)
+    assert stats.alive(connection) == []
+    assert stats.read(connection, lanes=0).workers[0].alive is False
+
+    room.ledger.tick("there:1", 4, 60)
+
+    assert [worker.name for worker in stats.alive(connection)] == ["there:1"]
+    assert stats.alive(connection, "here") == []
+    assert [worker.hands for worker in stats.alive(connection, "there")] == [4]
+
+
+def test_many_lanes_are_read_in_pages(connection: "redis.Redis[bytes]") -> None:
+    room = real_room(connection)
+    limits = LaneLimits(app="main", parallel=4, daily_recipients=1000, rates=())
+    assert limits == FREE
+    for number in range(450):
+        room.take(mail(f"s{number}@contoso.com"))
+    room.take(mail("s449@contoso.com"))
+
+    told = stats.read(connection, lanes=3)
+
+    assert (told.waiting_lanes, [lane.ready for lane in told.lanes]) == (450, [2, 1, 1])
+    assert told.lanes[0].lane == "s449@contoso.com"
+    assert sum(len(scripts.run(connection, "backlog", None, first, 200)) for first in (0, 200, 400)) == 450
+
+
+def test_a_redis_that_does_not_tell_of_its_memory_is_no_fault(connection: "redis.Redis[bytes]") -> None:
+    class Silent:
+        def __getattr__(self, name: str) -> object:
+            return getattr(connection, name)
+
+        def info(self, section: str) -> None:
+            raise ResponseError("NOPERM this user has no permissions to run the 'info' command")
+
+    assert stats.read(Silent(), lanes=1).memory is None
+    assert Ledger(connection).payload("nobody") is None
