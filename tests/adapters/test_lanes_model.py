@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from postroom.errors import InvalidMail, KeyConflict, TooLate
 from postroom.job import Job
-from postroom.ledger import LaneLimits, Ledger, Order, Rules
+from postroom.ledger import LaneLimits, Ledger, Order, Rules, TokenProbe
 from postroom.mail import Mail, Priority
 from postroom.outcome import (
     Accepted,
@@ -85,6 +85,7 @@ BEFORE_THE_MARK: list[Outcome] = [
     Deferred(reason="entra", free=True, scope=Scope.APP),
     Deferred(reason="not_here", free=True, scope=Scope.LANE),
     Deferred(reason="internal_error"),
+    Held(reason="secret", scope=Scope.APP, no_token=True),
     Held(reason="consent", scope=Scope.APP),
     Refused(reason="template"),
 ]
@@ -97,6 +98,7 @@ AFTER_THE_MARK: list[Outcome] = [
     Deferred(reason="stalled", free=True),
     Deferred(reason="no_connection", free=True, scope=Scope.APP),
     Held(reason="policy", scope=Scope.LANE, answer=Answer(http_status=403)),
+    Held(reason="token_rejected", scope=Scope.APP, answer=Answer(http_status=401)),
     Refused(reason="bad", answer=Answer(http_status=400)),
     Unknown(reason="timeout"),
 ]
@@ -108,6 +110,7 @@ LOOK_UPS: list[Finding] = [
     Throttled(answer=Answer(http_status=429), wait_s=5.0),
     Deferred(reason="look_up_failed", free=True, answer=ANSWER),
     Deferred(reason="no_connection", free=True, scope=Scope.APP),
+    Held(reason="secret", scope=Scope.APP, no_token=True),
 ]
 OF_A_DRAFT: list[Finding] = [
     *LOOK_UPS,
@@ -158,7 +161,7 @@ class Hand:
             return after_tidying(outcome, POLICY, lambda: chance)
         if self.job.to_look_up:
             return after_look_up(outcome, self.job, POLICY, OnUnknown.RESEND, lambda: chance)
-        return decide(outcome, self.job.attempts, POLICY, lambda: chance)
+        return decide(outcome, self.job.attempts, POLICY, lambda: chance, suspect=self.job.suspect)
 
 
 class Lanes(RuleBasedStateMachine):
@@ -178,6 +181,7 @@ class Lanes(RuleBasedStateMachine):
         self.turns: dict[str, list[str]] = defaultdict(list)
         self.seen_rounds: dict[str, int] = {}
         self.doubled = 0
+        self.lent: list[TokenProbe] = []
         self.names = iter(range(10**6))
         self.publish()
         self.tick()
@@ -206,8 +210,11 @@ class Lanes(RuleBasedStateMachine):
                 retention_accepted_s=3600,
                 retention_dead_s=7200,
                 results_here=True,
+                hold_probe_s=60,
+                hold_patience_s=2000,
                 first_look_s=10,
-            )
+            ),
+            now=self.now,
         )
 
     @rule(lane=st.sampled_from(sorted(LANES)), parallel=st.integers(1, MOST_PARALLEL))
@@ -321,6 +328,23 @@ class Lanes(RuleBasedStateMachine):
         if wait:
             self.changes_nothing(lambda: self.ledger.pause(*where, wait, "operator", now=self.now) == till)
 
+    @rule(
+        what=st.sampled_from([{"sender": "a@x.de"}, {"sender": "c@y.de"}, {"batch": "news"}]),
+        length=st.sampled_from([None, 5.0, 400.0]),
+        again=st.booleans(),
+    )
+    def hold(self, what: dict[str, str], length: float | None, again: bool) -> None:
+        kept = self.ledger.hold(**what, by="anna", length_s=length, now=self.now)
+        if again:
+            self.changes_nothing(
+                lambda: self.ledger.hold(**what, by="anna", length_s=length, now=self.now).waiting == kept.waiting
+            )
+
+    @rule(what=st.sampled_from([{"sender": "a@x.de"}, {"sender": "c@y.de"}, {"batch": "news"}]))
+    def release(self, what: dict[str, str]) -> None:
+        self.ledger.release(**what, now=self.now)
+        assert not self.ledger.release(**what, now=self.now).was_held
+
     # What rounds do.
 
     @rule(again=st.booleans())
@@ -425,7 +449,8 @@ class Lanes(RuleBasedStateMachine):
             taken.left = True
         if held:
             taken.attempts += move.spends_attempt
-            assert self.status(job.id) in {move.status or status, "expired", "accepted"}
+            out_of_patience = {"dead"} if isinstance(outcome, Held) else set()
+            assert self.status(job.id) in {move.status or status, "expired", "accepted", *out_of_patience}
             if move.sent_nothing:
                 self.spent[job.lane] = [spent for spent in self.spent[job.lane] if spent[1] != job.token]
         elif not believed and (following is None or following.id != job.id):
@@ -459,7 +484,16 @@ class Lanes(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
-        self.ledger.tick("worker", 8, LEASE_S, now=self.now)
+        self.lent += self.ledger.tick("worker", 8, LEASE_S, now=self.now).probes
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data(), instead=st.sampled_from([None, *BEFORE_THE_MARK[:4]]), again=st.booleans())
+    def probe_for_a_token(self, data: st.DataObject, instead: Any, again: bool) -> None:
+        probe = data.draw(st.sampled_from(self.lent))
+        self.lent.remove(probe)
+        self.ledger.probed(probe, instead, now=self.now)
+        if again:
+            self.changes_nothing(lambda: self.ledger.probed(probe, instead, now=self.now) is None)
 
     @rule(seconds=st.sampled_from([3, 12, 70]))
     def the_clock_runs(self, seconds: int) -> None:
@@ -480,6 +514,10 @@ class Lanes(RuleBasedStateMachine):
         assert self.redis.zcard(f"{P}claims:{job.lane}") <= self.parallel[job.lane]
         for state in (f"lane:{job.lane}", f"app:{LANES[job.lane].app}"):
             assert int(self.redis.hget(P + state, "pause_until") or 0) <= self.now
+            assert self.redis.hget(P + state, "held_for") is None, "only a token ends this hold"
+        for state in (f"lane:{job.lane}", *([] if job.to_look_up or job.tidy else [f"held:{record.get('batch')}"])):
+            since, until = self.redis.hmget(P + state, "stopped_since", "stopped_until")
+            assert since is None or int(until or self.now + 1) <= self.now, "a person holds it"
         self.in_turn(job, {c: ids - set(came_back) for c, ids in before.items()})
         self.hands.append(Hand(job))
 
@@ -509,6 +547,10 @@ class Lanes(RuleBasedStateMachine):
         places = Counter[tuple[str, str]]()
         for name, value in state.items():
             kind, _, rest = name.partition(":")
+            if kind == "aside":
+                for job_id in value:
+                    places[job_id, kind] += 1
+                    assert records[job_id]["batch"] == rest
             if kind in {"ready", "later", "claims"}:
                 lane = rest.rpartition(":")[2]
                 for job_id in value:
@@ -537,7 +579,9 @@ class Lanes(RuleBasedStateMachine):
             assert (record["place"] == "ended" or "tidy" in record) == (record["status"] in ENDED)
             assert (f"mail:{job_id}" in state) == (record["status"] not in {"accepted", "cancelled"})
             waits = (
-                record["place"] in {"ready", "later"} and not {"in_doubt", "tidy"} & set(record) and "expires" in record
+                record["place"] in {"ready", "later", "aside"}
+                and not {"in_doubt", "tidy"} & set(record)
+                and "expires" in record
             )
             assert not waits or job_id in state["expiring"]
         assert found == expected
@@ -605,10 +649,14 @@ class Lanes(RuleBasedStateMachine):
     def everything_drains(self) -> None:
         """With every round message lost, and from here on every mail accepted."""
         self.hands.clear()
+        for what in ({"sender": "a@x.de"}, {"sender": "c@y.de"}, {"batch": "news"}):
+            self.ledger.release(**what, now=self.now)
         for step in range(600):
             if step % 2:
                 self.redis.delete("postroom", "postroom.high")
             ticked = self.ledger.tick("worker", 8, LEASE_S, now=self.now)
+            for probe in ticked.probes:
+                self.ledger.probed(probe, None, now=self.now)
             while message := self.redis.rpop("postroom.high") or self.redis.rpop("postroom"):
                 self.claim(json.loads(json.loads(message)["body"])[0][0], again=False)
                 self.finish_all()

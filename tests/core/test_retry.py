@@ -103,13 +103,25 @@ def test_each_outcome_has_its_move(outcome: Outcome, attempts: int, expected: Mo
 
 
 @pytest.mark.parametrize("scope", [Scope.LANE, Scope.APP])
-def test_a_hold_costs_nothing_and_is_tried_again_within_a_minute(scope: Scope) -> None:
-    move = decide(Held(reason="consent", scope=scope), 99, POLICY, half)
+def test_a_hold_costs_nothing_and_waits_for_the_repair(scope: Scope) -> None:
+    held = Held(reason="consent", scope=scope)
 
-    assert (move.status, move.reason, move.spends_attempt, move.wait_s) == (Status.DEFERRED, "held", False, None)
-    assert move.pause is not None
-    assert (move.pause.scope, move.pause.reason) == (scope, "consent")
-    assert move.pause.wait_s <= move.pause.longest_s <= 60
+    move = decide(held, 99, POLICY, half)
+
+    assert move == Move(status=Status.DEFERRED, reason="held", sent_nothing=True, hold=held)
+
+
+def test_a_mail_that_alone_is_at_fault_does_not_hold_its_mailbox_again() -> None:
+    held = Held(reason="access_denied", scope=Scope.LANE)
+
+    assert decide(held, 0, POLICY, half, suspect=True) == decide(Deferred(reason="access_denied"), 0, POLICY, half)
+    assert decide(held, POLICY.max_attempts, POLICY, half, suspect=True).status is Status.DEAD
+
+
+def test_a_mail_that_was_at_fault_alone_is_not_so_for_the_whole_app() -> None:
+    held = Held(reason="token_rejected", scope=Scope.APP)
+
+    assert decide(held, 0, POLICY, half, suspect=True).hold == held
 
 
 def test_only_an_unknown_outcome_leaves_doubt_and_only_deferred_spends_an_attempt() -> None:
@@ -207,7 +219,7 @@ def test_what_stops_all_requests_stops_a_look_up_and_says_nothing_about_the_mail
         2,
         False,
     )
-    assert move.pause is not None
+    assert move.pause or move.hold
 
 
 def test_without_look_ups_a_mail_in_doubt_still_waits_for_a_moment() -> None:

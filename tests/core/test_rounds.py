@@ -186,7 +186,7 @@ def test_no_error_ends_the_tick(world: World) -> None:
     ledger = FakeLedger([], ticks=[Unavailable("away"), ValueError("a bug"), Ticked(sleep_s=0.0, busy=True)])
     ledger.when_ticked_out = stop.set
 
-    tick_for_ever(ledger, "worker", 4, 60.0, stop, diary.emit, longest_s=0.0)
+    tick_for_ever(ledger, "worker", 4, 60.0, stop, diary.emit, lambda _: None, longest_s=0.0)
 
     assert diary.events == ["tick.failed", "tick.failed"]
 

@@ -49,6 +49,7 @@ class Job:
     upload_at: int | None = None  # where its next range begins; a worker that was lost may have put that one
     drafting: bool = False  # there may be such a message, or several, whose id nobody has noted
     tidy: bool = False  # ended; only its drafts are left to remove
+    suspect: bool = False  # its answer held its lane, and another job's ended that hold
 
     @property
     def to_look_up(self) -> bool:
@@ -98,13 +99,31 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """What waits until a fault is repaired, or until a person releases it.
+
+    `scope` is "lane", "app" or "batch". A fault's hold has `next_probe`, a person's `by` and perhaps `until`.
+    """
+
+    scope: str
+    name: str
+    reason: str
+    since: datetime
+    by: str | None = None
+    until: datetime | None = None
+    next_probe: datetime | None = None
+    waiting: int | None = None  # mails; only in lists of holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """What became of a job so far. HTTP status, Graph code and request-id are those of the last attempt.
 
     `in_doubt`: it may have been sent; nobody knows. `audit` is what people did to it, and a dead letter that was sent
     with changes is another job: `replaced_by` here, `requeued_from` there.
 
-    While it waits, `paused_until` and `pause_reason` tell what keeps its whole lane or app waiting (not in lists).
+    While it waits, `paused_until`, `pause_reason` and `hold` tell what keeps its whole lane, app or batch waiting (not
+    in lists).
     """
 
     id: str
@@ -131,6 +150,7 @@ class Delivery:
     audit: list[Act] = field(default_factory=list)
     paused_until: datetime | None = None
     pause_reason: str | None = None
+    hold: Hold | None = None
 
     @classmethod
     def from_record(cls, job_id: str, record: Mapping[str, str], attempts: list[Attempt]) -> "Delivery":

@@ -19,10 +19,10 @@ from typing import Any, Literal, NamedTuple
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
 from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
-from postroom.events import signed
-from postroom.job import Attempt, Delivery, Job, Receipt, Status, moment
+from postroom.events import masked, signed
+from postroom.job import Attempt, Delivery, Hold, Job, Receipt, Status, moment
 from postroom.mail import MAX_MESSAGE, Attachment, Mail, too_large
-from postroom.outcome import Finding, Outcome, Throttled, Tidied
+from postroom.outcome import Deferred, Finding, Held, Outcome, Throttled, Tidied
 from postroom.retry import Move
 from postroom.scripts import PREFIX
 
@@ -55,8 +55,18 @@ class Rules:
     retention_accepted_s: float
     retention_dead_s: float
     results_here: bool  # Celery's results are in this Redis and db
+    hold_probe_s: float  # from the start of a fault's hold to its first probe
+    hold_patience_s: float  # how long a fault's hold keeps a job waiting
     first_look_s: float  # how long after an unknown outcome it is looked up first
     max_message: int = MAX_MESSAGE  # bytes of a whole mail, as Exchange counts them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenProbe:
+    """A request for a token that this worker is to make for a held app; `lease` names it."""
+
+    app: str
+    lease: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +78,28 @@ class Ticked:
 
     sleep_s: float
     busy: bool
+    probes: tuple[TokenProbe, ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a hold found: `name` is the lane or the batch. `sending` leaves still; the last two are a batch's only."""
+
+    name: str
+    waiting: int
+    sending: int
+    accepted: int
+    ended: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """Whether a person held it, and what is held by a fault still and probed at once: "lane", "app" or None."""
+
+    name: str
+    was_held: bool
+    probed: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,19 +245,70 @@ class Ledger:
 
     def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
-        at, first, done, events = self._run("tick", now, worker, hands, _ms(lease_s))
+        at, first, done, probes, events = self._run("tick", now, worker, hands, _ms(lease_s))
         sleep = (float(first) - float(at)) / 1000 if first else 60.0
-        return Ticked(sleep_s=max(sleep, 0.0), busy=int(done) > 0, events=tuple(map(_event, events)))
+        return Ticked(
+            sleep_s=max(sleep, 0.0),
+            busy=int(done) > 0,
+            probes=tuple(TokenProbe(app=app.decode(), lease=lease.decode()) for app, lease in probes),
+            events=tuple(map(_event, events)),
+        )
+
+    def probed(self, probe: TokenProbe, instead: Held | Deferred | Throttled | None, now: int | None = None) -> None:
+        """Records what came of a token probe: a token ends the app's hold; what stands `instead` makes it go on."""
+        match instead:
+            case None:
+                said = ("token", "", 0)
+            case Held(reason=reason):
+                said = ("held", reason, 0)
+            case Deferred(wait_s=wait_s) | Throttled(wait_s=wait_s):
+                said = ("later", "", _ms(wait_s or 0.0))
+        self._run("probed", now, probe.app, probe.lease, *said)
+
+    def hold(
+        self,
+        *,
+        sender: str | None = None,
+        batch: str | None = None,
+        by: str,
+        reason: str = "",
+        length_s: float | None = None,
+        now: int | None = None,
+    ) -> Kept:
+        """Keeps a sender's lane, or a batch, from leaving until it is released or `length_s` are over."""
+        scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
+        counts, walked = [0, 0, 0, 0], "0"
+        while walked:
+            answer = self._run("hold", now, scope, name, by, reason, "" if length_s is None else _ms(length_s), walked)
+            counts = [before + more for before, more in zip(counts, answer[1:5], strict=True)]
+            walked = answer[5].decode()
+        waiting, sending, accepted, ended = counts
+        return Kept(name=answer[0].decode(), waiting=waiting, sending=sending, accepted=accepted, ended=ended)
+
+    def release(self, *, sender: str | None = None, batch: str | None = None, now: int | None = None) -> Released:
+        """Ends a person's hold. A fault's is probed at once, and ends when that succeeds."""
+        scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
+        was_held, left = False, 1
+        while left:
+            found, was, probed, left = self._run("release", now, scope, name)
+            was_held = was_held or bool(was)
+        return Released(name=found.decode(), was_held=was_held, probed=probed.decode() or None)
+
+    def holds(self, now: int | None = None) -> list[Hold]:
+        """All that is held now, by faults and by people."""
+        return [_hold(json.loads(said)) for said in self._run("list_holds", now)]
 
     def pause(self, scope: str, name: str, wait_s: float, reason: str, now: int | None = None) -> datetime:
         """Pauses a "lane" or an "app" for `wait_s` from now at least; 0 ends its pause. Returns when it ends."""
         return moment(int(self._run("pause", now, scope, name, _ms(wait_s), reason)[0]))
 
-    def publish(self, rules: Rules) -> None:
-        """Makes these rules the ones that every script goes by from now on."""
+    def publish(self, rules: Rules, now: int | None = None) -> None:
+        """Makes these rules the ones that every script goes by from now on. Held apps are probed at once."""
         fields = {
             "*": rules.defaults.to_json(),
             "results": "redis" if rules.results_here else "elsewhere",
+            "hold_probe": str(_ms(rules.hold_probe_s)),
+            "hold_patience": str(_ms(rules.hold_patience_s)),
             "first_look": str(_ms(rules.first_look_s)),
             "max_message": str(rules.max_message),
             "retention_accepted": str(_ms(rules.retention_accepted_s)),
@@ -234,7 +316,7 @@ class Ledger:
             **{f"lane:{lane}": limits.to_json() for lane, limits in rules.lanes.items()},
             **{f"alias:{address}": lane for address, lane in rules.aliases.items()},
         }
-        self._run("publish", None, json.dumps(fields))
+        self._run("publish", now, json.dumps(fields))
 
     def mirror(self, job_id: str, shown_as: str, now: int | None = None) -> None:
         """Makes the result of `job_id` appear under `shown_as` too (a Celery task id whose key was known already)."""
@@ -362,10 +444,13 @@ class Ledger:
             raise UnknownJob(job_id)
         if found.status not in (Status.QUEUED, Status.DEFERRED):
             return found
-        pause = self._run("paused", now, found.lane)
-        if not pause:
-            return found
-        return replace(found, paused_until=moment(int(pause[0])), pause_reason=pause[1].decode())
+        till, reason, held = (part.decode() for part in self._run("paused", now, found.lane, found.batch or ""))
+        return replace(
+            found,
+            paused_until=moment(int(till)) if till else None,
+            pause_reason=reason or None,
+            hold=_hold(json.loads(held)) if held else None,
+        )
 
     def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
         """Those of the jobs that there are, in the order asked for."""
@@ -442,6 +527,9 @@ def _login() -> str:
 
 def _event(text: bytes) -> Mapping[str, Any]:
     said: dict[str, Any] = json.loads(text)
+    if "scope" in said:  # of a hold
+        scope, name = said.pop("scope"), said.pop("name")
+        said[scope] = masked(name) if scope == "lane" else name
     return said | ({"by": signed(said["by"])} if "by" in said else {})
 
 
@@ -561,12 +649,13 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         upload_at=int(record["range"]) if "range" in record else None,
         drafting="drafting" in record,
         tidy="tidy" in record,
+        suspect="suspect" in record,
     )
 
 
 def _move(move: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> dict[str, object]:
     """The move in the words of settle.lua; what is None is left out, for Lua's nil."""
-    answer, pause = outcome.answer, move.pause
+    answer, pause, hold = outcome.answer, move.pause, move.hold
     attempt = {
         "outcome": type(outcome).__name__.lower(),
         "reason": getattr(outcome, "reason", None),
@@ -592,6 +681,9 @@ def _move(move: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> 
         "pause_wait": pause and _ms(pause.wait_s),
         "pause_longest": pause and _ms(pause.longest_s),
         "pause_reason": pause and pause.reason,
+        "hold_scope": hold and hold.scope.value,
+        "hold_reason": hold and hold.reason,
+        "hold_for_token": hold and hold.no_token,
         "attempt": {name: value for name, value in attempt.items() if value is not None},
     }
     return {name: value for name, value in words.items() if value is not None}
@@ -610,6 +702,20 @@ def _attempt(text: bytes) -> Attempt:
         request_id=said.get("request_id"),
         client_request_id=said.get("client_request_id"),
         duration_ms=said.get("duration_ms"),
+    )
+
+
+def _hold(said: Mapping[str, Any]) -> Hold:
+    ends, probe = said.get("ends"), said.get("next_probe")
+    return Hold(
+        scope=said["scope"],
+        name=said["name"],
+        reason=said["reason"],
+        since=moment(said["since"]),
+        by=said.get("by"),
+        until=moment(ends) if ends else None,
+        next_probe=moment(probe) if probe else None,
+        waiting=said.get("waiting"),
     )
 
 

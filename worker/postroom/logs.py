@@ -17,6 +17,9 @@ WRONG = {
     "claim.lost",
     "worker.died",
     "worker.waiting",
+    "hold.started",
+    "hold.gave_up",
+    "probe.failed",
     "send.waiting",
 }
 

@@ -42,10 +42,12 @@ NoToken = Deferred | Held | Throttled
 
 
 class Tokens(Protocol):
-    """`get`: a token, or the outcome that stands in its place. `renew`: another one, after Graph rejected this."""
+    """`get`: a token, or the outcome that stands in its place. `renew`: another one, after Graph rejected this. `probe`:
+    what Entra says now, whatever tokens there are."""
 
     def get(self) -> Token | NoToken: ...
     def renew(self, rejected: Any) -> Token | NoToken: ...
+    def probe(self) -> Token | NoToken: ...
 
 
 class Graph(Protocol):

@@ -70,9 +70,12 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
+    """`no_token`: Entra gives none, so that a request for one tells whether it has been mended."""
+
     reason: str
     scope: Scope
     answer: Answer = NO_ANSWER
+    no_token: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ The life of a mail that fails:
 2. Deferred: the job waits, longer each time and at random (full jitter), and spends an attempt; when the last one
    is spent it is dead. Where Graph says when to come back to the mailbox, the lane pauses until then. A fault that is
    not the mail's (`free`) pauses lane or app instead and spends nothing.
-3. Held: the lane or the app pauses; the job waits unspent for the repair.
+3. Held: the lane or the app is held, and the job waits unspent for the repair, up to HOLD_PATIENCE. Where others of
+   its lane were sent meanwhile (`suspect`), it is the job's own fault and treated as such.
 4. Refused: dead at once.
 5. Unknown: the job waits in doubt and is looked up, several times over minutes. Found: accepted. Else, once there is
    no more to learn, it is sent once more or left for a person (`after_look_up`).
@@ -42,9 +43,7 @@ LONGEST_RETRY_AFTER_S = 3600.0
 PAUSE_WITHOUT_RETRY_AFTER_S = 10.0
 LONGEST_THROTTLE_S = 1800.0  # where Graph names no time, ignoring it was reported to cost half an hour
 OUTAGE_S, LONGEST_OUTAGE_S = 2.0, 60.0
-HOLD_S = 60.0
 HOLD_MAIL_S = 600.0
-HOLD_APP_S = 5.0  # one token request tells whether the app works again, so it is asked soon, then each minute
 WITHOUT_LOOK_UPS_S = 10.0
 LOOK_AGAIN_S = 60.0
 
@@ -80,7 +79,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """Where a job goes after an attempt. `wait_s` is None where only a pause stands between it and its next claim.
+    """Where a job goes after an attempt. `wait_s` is None where only a pause or a hold stands before its next claim.
 
     `look_ups`: how many have been made, where this was one. `resend`: it is sent again, as soon as its lane works.
     """
@@ -95,10 +94,16 @@ class Move:
     tidied: bool = False
     sent_nothing: bool = False
     pause: Pause | None = None
+    hold: Held | None = None
 
 
-def decide(outcome: Outcome, attempts: int, policy: Policy, chance: Callable[[], float]) -> Move:
-    """The move that follows `outcome`. `attempts` were spent before; `chance()` gives a number in [0, 1)."""
+def decide(
+    outcome: Outcome, attempts: int, policy: Policy, chance: Callable[[], float], *, suspect: bool = False
+) -> Move:
+    """The move that follows `outcome`. `attempts` were spent before; `chance()` gives a number in [0, 1).
+
+    `suspect`: this job's answer held its lane before, and another job's ended that hold.
+    """
     match outcome:
         case Accepted():
             return Move(status=Status.ACCEPTED)
@@ -129,10 +134,10 @@ def decide(outcome: Outcome, attempts: int, policy: Policy, chance: Callable[[],
             )
         case Held(scope=Scope.MAIL):
             return Move(status=Status.DEFERRED, reason="held", wait_s=HOLD_MAIL_S, sent_nothing=True)
-        case Held(scope=scope, reason=reason):
-            wait = HOLD_APP_S if scope is Scope.APP else HOLD_S
-            pause = Pause(scope=scope, wait_s=wait, longest_s=HOLD_S, reason=reason)
-            return Move(status=Status.DEFERRED, reason="held", sent_nothing=True, pause=pause)
+        case Held(scope=Scope.LANE, reason=reason) if suspect:
+            return decide(Deferred(reason=reason), attempts, policy, chance)
+        case Held():
+            return Move(status=Status.DEFERRED, reason="held", sent_nothing=True, hold=outcome)
         case Refused(reason=reason):
             return Move(status=Status.DEAD, reason=reason, sent_nothing=True)
         case Unknown():
@@ -145,7 +150,12 @@ def after_tidying(outcome: Outcome | Tidied, policy: Policy, chance: Callable[[]
     """The move of an ended job whose draft was to be removed. If it could not be, that is tried again later."""
     if isinstance(outcome, Tidied):
         return Move(status=None, tidied=True)
-    return Move(status=None, pause=decide(outcome, 0, policy, chance).pause)
+    return Move(status=None, pause=decide(outcome, 0, policy, chance).pause, hold=_of_the_app(outcome))
+
+
+def _of_the_app(said: object) -> Held | None:
+    """Whether a mailbox can be sent from is found out by sending alone."""
+    return said if isinstance(said, Held) and said.scope is Scope.APP else None
 
 
 def backoff(attempts: int, policy: Policy, chance: Callable[[], float]) -> float:
@@ -173,13 +183,14 @@ def after_look_up(
             may_resend = on_unknown is OnUnknown.RESEND and job.resends == 0
         case Throttled() | Held() | Deferred():
             # Whatever stood in the way, it says nothing about the mail.
-            waits = decide(finding, 0, policy, chance)
+            pause, hold = decide(finding, 0, policy, chance).pause, _of_the_app(finding)
             return Move(
                 status=Status.DEFERRED,
                 reason="unknown",
-                wait_s=LOOK_AGAIN_S if waits.pause is None else None,
+                wait_s=None if pause or hold else LOOK_AGAIN_S,
                 look_ups=job.look_ups,
-                pause=waits.pause,
+                pause=pause,
+                hold=hold,
             )
         case _:
             assert_never(finding)

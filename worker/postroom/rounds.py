@@ -4,8 +4,9 @@ Losing a round's message, or running it twice, loses and doubles nothing: what i
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Protocol, TypeVar
 
@@ -15,8 +16,8 @@ from postroom.drafts import tidy
 from postroom.errors import Unavailable
 from postroom.events import Emit, masked, place_of
 from postroom.job import Job
-from postroom.ledger import Ticked
-from postroom.office import ClaimLost, Office
+from postroom.ledger import Ticked, TokenProbe
+from postroom.office import App, ClaimLost, NoToken, Office
 from postroom.outcome import Answer, Deferred, Finding, Outcome, Tidied
 from postroom.retry import Move, Policy, after_look_up, after_tidying, decide
 
@@ -40,6 +41,7 @@ class Ledger(Protocol):
         slice_over: bool,
     ) -> tuple[bool, Job | None]: ...
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked: ...
+    def probed(self, probe: TokenProbe, instead: NoToken | None) -> None: ...
     def results_due(self) -> list[str]: ...
 
 
@@ -85,7 +87,7 @@ def attempt(job: Job, desk: Desk) -> tuple[Outcome | Finding | Tidied, Move] | N
         on_unknown = desk.office.on_unknown(job.lane)
         return None if finding is None else (finding, after_look_up(finding, job, policy, on_unknown, chance))
     outcome = guarded(deliver, job, desk)
-    return None if outcome is None else (outcome, decide(outcome, job.attempts, policy, chance))
+    return None if outcome is None else (outcome, decide(outcome, job.attempts, policy, chance, suspect=job.suspect))
 
 
 def guarded(do: Callable[[Job, Office], Done], job: Job, desk: Desk) -> Done | Deferred | None:
@@ -156,13 +158,19 @@ def tick_for_ever(
     lease_s: float,
     stop: Event,
     emit: Emit,
+    probe: Callable[[TokenProbe], None],
     longest_s: float = LONGEST_TICK_S,
 ) -> None:
-    """Runs ticks until `stop` is set: at once when one is due, else each second. No error ends it."""
+    """Runs ticks until `stop` is set: at once when one is due, else each second. No error ends it.
+
+    `probe` must return at once, for the clock waits for nobody.
+    """
     while not stop.is_set():
         sleep = longest_s
         try:
             ticked = ledger.tick(worker, hands, lease_s)
+            for due in ticked.probes:
+                probe(due)
             for event in ticked.events:
                 emit(**event)
             sleep = 0.0 if ticked.busy else min(max(ticked.sleep_s, 0.02), longest_s)
@@ -186,6 +194,28 @@ def remove_files_for_ever(
         except Exception as error:  # noqa: BLE001 - as for the tick
             emit("files.failed", error=place_of(error))
         stop.wait(0.0 if gone else longest_s)
+
+
+def probe_apps_for_ever(
+    ledger: Ledger,
+    apps: Mapping[str, App],
+    due: "SimpleQueue[TokenProbe]",
+    stop: Event,
+    emit: Emit,
+    longest_s: float = LONGEST_TICK_S,
+) -> None:
+    """Asks Entra for a token for each held app that is due, until `stop` is set."""
+    while not stop.is_set():
+        try:
+            probe = due.get(timeout=longest_s)
+        except Empty:
+            continue
+        try:
+            if probe.app in apps:  # else it falls to another worker, when this one's lease is over
+                came = apps[probe.app].tokens.probe()
+                ledger.probed(probe, came if isinstance(came, NoToken) else None)
+        except Exception as error:  # noqa: BLE001 - as for the tick; another worker asks when the lease is over
+            emit("probe.failed", app=probe.app, error=place_of(error))
 
 
 def store_results_for_ever(

@@ -56,26 +56,30 @@ def or_unavailable() -> Iterator[None]:
 def _load(*names: str, flags: str = " flags=allow-oom") -> str:
     """A script: what all share, and its own. Only take-in is refused when Redis is full; the rest makes room."""
     folder = resources.files("postroom") / "lua"
-    parts = ("base", "status", "trouble", "limits", "lane", "rounds", "moves", *names)
+    parts = ("base", "status", "events", "holds", "trouble", "limits", "lane", "rounds", "moves", *names)
     return "\n".join((f"#!lua{flags}", *((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)))
 
 
 _SCRIPTS = {
     "stage": _load("admit", "stage", flags=""),
     "take_in": _load("admit", "intake", "take_in", flags=""),
-    "claim": _load("events", "claim_next", "claim"),
+    "claim": _load("claim_next", "claim"),
     "mark": _load("mark"),
     "note": _load("note"),
-    "settle": _load("events", "claim_next", "settle"),
-    "tick": _load("tick"),
-    "cancel": _load("events", "audit", "cancel"),
-    "requeue": _load("events", "audit", "requeue"),
-    "replace": _load("events", "audit", "intake", "replace", flags=""),
-    "discard": _load("events", "audit", "discard"),
+    "settle": _load("claim_next", "settle"),
+    "tick": _load("let_go", "patience", "tick"),
+    "cancel": _load("audit", "cancel"),
+    "requeue": _load("audit", "requeue"),
+    "replace": _load("audit", "intake", "replace", flags=""),
+    "discard": _load("audit", "discard"),
     "walk": _load("walk"),
     "backlog": _load("backlog"),
     "pause": _load("pause"),
-    "paused": _load("paused"),
+    "paused": _load("said", "paused"),
+    "hold": _load("hold"),
+    "release": _load("let_go", "release"),
+    "list_holds": _load("said", "list_holds"),
+    "probed": _load("probed"),
     "publish": _load("publish"),
     "mirror": _load("mirror"),
     "results_due": _load("results_due"),

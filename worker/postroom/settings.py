@@ -232,6 +232,8 @@ class Settings(App, Limits):
     backoff: Seconds = 5.0
     unknown_lookups: LookUps = (10.0, 60.0, 300.0)
     lease: Annotated[Seconds, Field(ge=10)] = 60.0
+    hold_probe: Seconds = 60.0
+    hold_patience: Seconds = 72 * 3600.0
     redirect_all_to: OneAddress | None = None
     retention_accepted: Seconds = 7 * 86400.0
     retention_dead: Seconds = 90 * 86400.0

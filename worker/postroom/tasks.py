@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from celery import Celery, Task
@@ -22,10 +23,17 @@ from kombu.utils.scheduling import sorted_cycle
 
 from postroom import settings, wiring
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
-from postroom.ledger import Ledger
+from postroom.ledger import Ledger, TokenProbe
 from postroom.mail import Mail
 from postroom.parent import end_with_parent
-from postroom.rounds import Desk, remove_files_for_ever, store_results_for_ever, tick_for_ever, work
+from postroom.rounds import (
+    Desk,
+    probe_apps_for_ever,
+    remove_files_for_ever,
+    store_results_for_ever,
+    tick_for_ever,
+    work,
+)
 
 
 class HighFirst(sorted_cycle):
@@ -180,7 +188,9 @@ def _start_ticking(sender: Any, **_: object) -> None:
     book, desk = _here()
     hands = sender.pool.limit
     name = wiring.worker_name()
-    _start(tick_for_ever, book, name, hands, found.lease, _ticking, desk.emit)
+    probes: SimpleQueue[TokenProbe] = SimpleQueue()
+    _start(tick_for_ever, book, name, hands, found.lease, _ticking, desk.emit, probes.put)
+    _start(probe_apps_for_ever, book, desk.office.apps, probes, _ticking, desk.emit)
     _start(store_results_for_ever, book, _store_result, _ticking, desk.emit)
     if found.attachments:
         _start(remove_files_for_ever, book.attachments.remove_due, _ticking, desk.emit)

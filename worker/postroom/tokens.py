@@ -126,6 +126,10 @@ class Tokens:
             return token
         return self._ask(times_asked)
 
+    def probe(self) -> Token | NoToken:
+        """What Entra says now, even if there is a token that is good still."""
+        return self._ask(self._times_asked)
+
     def _ask(self, times_asked: int) -> Token | NoToken:
         """What Entra says now; who waited for another thread's request takes its answer, good or bad."""
         if not self._one_at_a_time.acquire(timeout=self._deadline_s):
@@ -194,7 +198,7 @@ def _acquire(identity: Identity, entra: "_Entra", now: float) -> Token | NoToken
     try:
         result = _ask_msal(identity, entra)
     except _CredentialFault as fault:
-        return Held(reason="invalid_credential", scope=Scope.APP, answer=Answer(detail=str(fault)))
+        return Held(reason="invalid_credential", scope=Scope.APP, answer=Answer(detail=str(fault)), no_token=True)
     except (NotSent, Lost) as fault:
         return not_sent(str(fault))
     except Exception as error:  # noqa: BLE001 - MSAL meets strange answers with many exceptions; each is a refusal
@@ -300,7 +304,7 @@ def _refusal(entra: "_Entra", result: Mapping[str, Any], error: Exception | None
     if answer is None:
         # Nothing was asked, so it is MSAL that refuses what it was given.
         text = masked(f"{type(error).__name__}: {error}")
-        return Held(reason="invalid_app_settings", scope=Scope.APP, answer=Answer(detail=text))
+        return Held(reason="invalid_app_settings", scope=Scope.APP, answer=Answer(detail=text), no_token=True)
     said = result or _as_object(answer.body)
     if answer.status < 300 and "error" not in said:
         text = "an answer that is no token" + (f" ({type(error).__name__})" if error else "")

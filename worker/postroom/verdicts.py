@@ -66,6 +66,10 @@ def _held(reason: str, scope: Scope = Scope.LANE) -> Callable[[Answer, float | N
     return lambda answer, _: Held(reason=reason, scope=scope, answer=answer)
 
 
+def _no_token(reason: str) -> TokenVerdict:
+    return lambda answer, _: Held(reason=reason, scope=Scope.APP, answer=answer, no_token=True)
+
+
 def _refused(reason: str) -> Verdict:
     return lambda answer, _: Refused(reason=reason, answer=answer)
 
@@ -161,31 +165,31 @@ _STATUS_DECIDES = {401, 408, 429, 502, 504}
 _TRANSIENT_403 = ("transient error", "try again later")
 
 _ENTRA: dict[int, TokenVerdict] = {
-    7000215: _held("invalid_client_secret", Scope.APP),
-    7000222: _held("expired_client_secret", Scope.APP),
-    7000216: _held("missing_credential", Scope.APP),
-    7000218: _held("missing_credential", Scope.APP),
-    700027: _held("invalid_certificate", Scope.APP),
-    700030: _held("invalid_certificate", Scope.APP),
-    50012: _held("invalid_certificate", Scope.APP),
-    700024: _held("clock_skew", Scope.APP),
-    700021: _held("federation_mismatch", Scope.APP),
-    700023: _held("federation_mismatch", Scope.APP),
-    700016: _held("app_not_found", Scope.APP),
-    700011: _held("app_not_found", Scope.APP),
-    70001: _held("app_not_found", Scope.APP),
-    7000112: _held("app_disabled", Scope.APP),
-    90002: _held("tenant_not_found", Scope.APP),
-    900023: _held("tenant_not_found", Scope.APP),
-    70011: _held("invalid_scope", Scope.APP),
-    1002012: _held("invalid_scope", Scope.APP),
-    901002: _held("invalid_scope", Scope.APP),
-    500011: _held("resource_not_found", Scope.APP),
-    50001: _held("resource_not_found", Scope.APP),
-    90038: _held("wrong_cloud", Scope.APP),
-    900382: _held("wrong_cloud", Scope.APP),
-    900432: _held("wrong_cloud", Scope.APP),
-    53003: _held("blocked_by_conditional_access", Scope.APP),
+    7000215: _no_token("invalid_client_secret"),
+    7000222: _no_token("expired_client_secret"),
+    7000216: _no_token("missing_credential"),
+    7000218: _no_token("missing_credential"),
+    700027: _no_token("invalid_certificate"),
+    700030: _no_token("invalid_certificate"),
+    50012: _no_token("invalid_certificate"),
+    700024: _no_token("clock_skew"),
+    700021: _no_token("federation_mismatch"),
+    700023: _no_token("federation_mismatch"),
+    700016: _no_token("app_not_found"),
+    700011: _no_token("app_not_found"),
+    70001: _no_token("app_not_found"),
+    7000112: _no_token("app_disabled"),
+    90002: _no_token("tenant_not_found"),
+    900023: _no_token("tenant_not_found"),
+    70011: _no_token("invalid_scope"),
+    1002012: _no_token("invalid_scope"),
+    901002: _no_token("invalid_scope"),
+    500011: _no_token("resource_not_found"),
+    50001: _no_token("resource_not_found"),
+    90038: _no_token("wrong_cloud"),
+    900382: _no_token("wrong_cloud"),
+    900432: _no_token("wrong_cloud"),
+    53003: _no_token("blocked_by_conditional_access"),
     50196: _throttled(60, Scope.APP),  # a loop was detected: asking on makes it worse
     90055: _throttled(scope=Scope.APP),
 }
@@ -361,7 +365,7 @@ def judge_token_error(
     passing = error in ("temporarily_unavailable", "server_error") or _ENTRA_STUMBLES & set(codes)
     if passing or (status or 0) >= 500:
         return Deferred(reason="entra_unavailable", answer=answer, wait_s=wait_s, scope=Scope.APP, free=True)
-    return Held(reason=_snake(error or "") or "token_refused", scope=Scope.APP, answer=answer)
+    return Held(reason=_snake(error or "") or "token_refused", scope=Scope.APP, answer=answer, no_token=True)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

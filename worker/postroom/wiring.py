@@ -71,6 +71,8 @@ class Lanes:
             retention_accepted_s=self.found.retention_accepted,
             retention_dead_s=self.found.retention_dead,
             results_here=results_here,
+            hold_probe_s=self.found.hold_probe,
+            hold_patience_s=self.found.hold_patience,
             first_look_s=policy(self.found).first_look_s,
             max_message=self.found.max_message,
         )

@@ -4,6 +4,7 @@
 --   ready    in ready:<class>:<lane>        score: order of arrival; the class is the priority, or
 --            `check`: to be looked up, or a draft to be removed; `again`: to be sent again after a look-up
 --   later    in later:<lane>                score: when it is due
+--   aside    in aside:<batch>               score: order of arrival; somebody holds the batch
 --   claim    in claims:<lane> and leases    score: when the lease ends; also in unmarked:<lane> until it is marked
 --   ended    in status:<status> only
 -- A job that has ended and left a draft (`tidy`) goes through the first three once more, until that is removed.

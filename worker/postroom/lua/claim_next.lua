@@ -49,6 +49,9 @@ local function claim_next(lane, cfg, token, lease)
       leave_to_newer(id, job)
     elseif may_expire(job) then
       expire(id, job)
+    elseif stands_aside(job.batch) and not is_check(job) then
+      leave(id, job)
+      to_aside(id, job)
     elseif tonumber(job.recipients) > cfg.daily and not is_check(job) then  -- it was taken in under other rules
       leave(id, job)
       finish(id, job, 'dead', 'too_many_recipients')

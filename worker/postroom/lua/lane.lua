@@ -30,12 +30,13 @@ end
 local function due_to_ready(lane)
   local later = of_lane('later', lane)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', whole(now), 'LIMIT', 0, BATCH)) do
-    local found = redis.call('HMGET', job_key(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy')
+    local found = redis.call('HMGET', job_key(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy', 'batch')
     redis.call('ZREM', later, id)
     if found[1] then
       local class = ready_class({priority = found[1], in_doubt = found[3], resend = found[4], tidy = found[5]})
-      redis.call('ZADD', of_lane('ready:' .. class, lane), found[2], id)
-      redis.call('HSET', job_key(id), 'place', 'ready')
+      local aside = class ~= 'check' and stands_aside(found[6])
+      redis.call('ZADD', aside and aside_key(found[6]) or of_lane('ready:' .. class, lane), found[2], id)
+      redis.call('HSET', job_key(id), 'place', aside and 'aside' or 'ready')
     end
   end
 end
@@ -76,10 +77,11 @@ end
 
 -- Until when others keep the lane back. It is told to those who will wake it.
 local function waits_for_others(lane, cfg, self, app)
-  local paused = paused_until(app) > now
-  if paused or (in_trouble(app) and is_probed(app)) then
+  local closed = closed_until(app)
+  if closed > now or (in_trouble(app) and is_probed(app)) then
     wait_for_app(cfg.app, lane)
-    return paused and paused_until(app) or now + LOOK_AGAIN
+    if is_held(app) then watch_patience(lane, app) end
+    return closed > now and closed or now + LOOK_AGAIN
   end
   if no_hand_for(self) then
     redis.call('ZADD', P .. 'hands:waiting', 'NX', now, lane)
@@ -99,7 +101,7 @@ local function outlook(lane, cfg)
   local class = next_class(counts, tonumber(self.turn or 0), spared > 0)
   local head = redis.call('ZRANGE', of_lane('ready:' .. class, lane), 0, 0)[1]
   local at, can_go = limited_until(lane, cfg, self, head, class == 'check')
-  at = math.max(at, paused_until(self))
+  at = math.max(at, closed_until(self))
   if at <= now then at = waits_for_others(lane, cfg, self, app) end
   return at, math.min(counts.all, in_trouble(app) and 1 or can_go), head
 end

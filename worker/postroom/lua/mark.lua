@@ -9,7 +9,7 @@ local cfg = lane_settings(lane)
 
 local WAIT = 1000
 
-local function is_paused() return pause_of(lane, cfg.app) > now end
+local function is_paused() return is_closed(lane, cfg.app) end
 
 local function first_mark()
   local minute = math.floor(now / MINUTE) * MINUTE

@@ -1,6 +1,12 @@
 -- Moves of a job from place to place.
 
+local function to_aside(id, job)
+  redis.call('ZADD', aside_key(job.batch), job.seq, id)
+  update(id, job, {place = 'aside', next_at = ''})
+end
+
 local function to_ready(id, job)
+  if not is_check(job) and stands_aside(job.batch) then return to_aside(id, job) end
   redis.call('ZADD', of_lane('ready:' .. ready_class(job), job.lane), job.seq, id)
   update(id, job, {place = 'ready'})
 end
@@ -41,6 +47,7 @@ local function leave(id, job)
   if job.place == 'ready' then
     for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, job.lane), id) end
   elseif job.place == 'later' then redis.call('ZREM', of_lane('later', job.lane), id)
+  elseif job.place == 'aside' then redis.call('ZREM', aside_key(job.batch), id)
   elseif job.place == 'claim' then leave_claim(id, job)
   end
 end

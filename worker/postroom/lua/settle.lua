@@ -27,16 +27,26 @@ local function note_pace(job)
   if took > MARGIN then redis.call('ZADD', marks, 'XX', now, job.client_request_id) end
 end
 
+local function note_hold_ended(state)
+  if state and is_held(state) then suspect(state, id) end
+end
+
 local function note_trouble(job)
+  local failure = move.spends_attempt or move.in_doubt
   if move.status == 'accepted' and not move.look_ups then
     forget_failures(lane, cfg.app)
-    went_well('lane', lane, job)
+    note_hold_ended(went_well('lane', lane, job))
+  elseif move.status == 'dead' and move.answered and not failure and not move.look_ups then
+    -- who refuses a mail for its own sake has looked at it: the mailbox can be reached
+    if is_held(state_of('lane', lane)) then note_hold_ended(went_well('lane', lane, job)) end
   end
-  local failure = move.spends_attempt or move.in_doubt
   -- that a mailbox can be read does not say that one can send from it
-  if move.answered and move.pause_scope ~= 'app' and not failure and not move.look_ups then went_well('app', cfg.app, job) end
-  local name = move.pause_scope == 'app' and cfg.app or lane
-  if move.own_wait then
+  if move.answered and move.pause_scope ~= 'app' and move.hold_scope ~= 'app' and not failure and not move.look_ups then went_well('app', cfg.app, job) end
+  local name = (move.pause_scope or move.hold_scope) == 'app' and cfg.app or lane
+  if move.hold_scope then
+    fault(move.hold_scope, name, id, job, move.hold_reason, move.hold_for_token)
+    watch_patience(lane, state_of(move.hold_scope, name))
+  elseif move.own_wait then
     pause(move.pause_scope, name, now + move.pause_wait, move.pause_reason)
   elseif move.pause_scope then
     -- trouble with tokens is over as soon as a token is there, which the mark shows
@@ -53,14 +63,31 @@ local function give_back_recipients(job)
   if move.sent_nothing and job.minute then spend_recipients(lane, job.minute, -tonumber(job.recipients)) end
 end
 
+-- Where a job is the probe, the next one is another's, if there is any.
+local function wait_on_hold(job, state)
+  if waits_for_token(state) then
+    to_ready(id, job)
+    if job.place == 'ready' then update(id, job, {next_at = whole(paused_until(state))}) end
+  else
+    to_later(id, job, math.max(now, paused_until(state)) + 1)
+  end
+end
+
 local function wait_on(job)
-  if move.wait then
+  if move.hold_scope and not move.wait then
+    wait_on_hold(job, state_of(move.hold_scope, move.hold_scope == 'app' and cfg.app or lane))
+  elseif move.wait then
     to_later(id, job, now + move.wait)
   else
     to_ready(id, job)
-    update(id, job, {next_at = whole(math.max(now, (pause_of(lane, cfg.app))))})
+    if job.place == 'ready' then update(id, job, {next_at = whole(math.max(now, (pause_of(lane, cfg.app))))}) end
   end
   set_status(id, job, 'deferred', move.reason)
+end
+
+local function is_out_of_patience(job)
+  if not move.hold_scope or job.in_doubt then return false end
+  return patience_ends(job, state_of(move.hold_scope, move.hold_scope == 'app' and cfg.app or lane)) <= now
 end
 
 local function settle(job)
@@ -75,6 +102,7 @@ local function settle(job)
   if job.left then finish_as_left(id, job)
   elseif move.status ~= 'deferred' then finish(id, job, move.status, move.reason)
   elseif may_expire(job) then finish(id, job, 'expired', 'expired')
+  elseif is_out_of_patience(job) then finish(id, job, 'dead', move.hold_reason)
   else wait_on(job)
   end
 end

@@ -1,9 +1,11 @@
--- What time brings, in bounded steps: {now, next wake-up or '', how much was done, {what a log is to say, as JSON}}.
+-- What time brings, in bounded steps: {now, next wake-up or '', how much was done, {apps to probe, each with the end
+-- of its lease}, {what a log is to say, as JSON}}.
 -- ARGV: now, worker, its hands, lease (ms)
 local WORKER_LOST_AFTER, LOST_CLAIMS = 15000, 5
 local PASS = 1000
 local STAGED_FOR = 3600000
 local SWEPT = 1000  -- entries of indexes
+local PROBE_LEASE = 30000
 local worker, hands, lease = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local done = 0
 
@@ -96,7 +98,7 @@ local function end_expired()
   for _, found in ipairs(due_jobs('expiring', now)) do
     local id, job = unpack(found)
     redis.call('ZREM', P .. 'expiring', id)  -- a job in a claim or in doubt is looked at again when that ends
-    if (job.place == 'ready' or job.place == 'later') and may_expire(job) then
+    if job.place ~= 'claim' and job.place ~= 'ended' and may_expire(job) then
       expire(id, job)
       plan(job.lane, lane_settings(job.lane))
     end
@@ -142,6 +144,39 @@ local function sweep_staged()
   end
 end
 
+-- Holds of people whose time is over, and batches that are on their way back from one.
+local function end_holds()
+  for _, held in ipairs(due('holds', now)) do
+    local scope, name = string.match(held, '^(%l+):(.*)$')
+    release(scope, name)
+    done = done + 1
+  end
+  for _, batch in ipairs(redis.call('SRANDMEMBER', P .. 'releasing', 10)) do
+    let_go(batch)
+    done = done + 1
+  end
+end
+
+local function lose_patience()
+  local left = PATIENCE_STEP
+  for _, lane in ipairs(due('patience', now)) do
+    if left <= 0 then break end
+    local looked_at, over = end_held_too_long(lane)
+    left = left - math.max(looked_at, 1)
+    if not over then done = done + 1 end
+  end
+end
+
+-- One worker asks for a token; if it says nothing, the next one does after a while.
+local function lend_probes()
+  local lent = {}
+  for _, app in ipairs(due('probes', now)) do
+    redis.call('ZADD', P .. 'probes', now + PROBE_LEASE, app)
+    lent[#lent + 1] = {app, whole(now + PROBE_LEASE)}
+  end
+  return lent
+end
+
 local function wake()
   local lanes = due('lanes', now)
   for _, lane in ipairs(lanes) do plan(lane, lane_settings(lane)) end
@@ -153,9 +188,11 @@ count_hands()
 reap()
 notice_slow()
 end_expired()
+end_holds()
+lose_patience()
 sweep()
 sweep_staged()
 wake()
 local first = redis.call('ZRANGE', P .. 'lanes', 0, 0, 'WITHSCORES')
 local events = redis.call('LPOP', P .. 'events', BATCH) or {}
-return {whole(now), first[2] or '', done + #events, events}
+return {whole(now), first[2] or '', done + #events, lend_probes(), events}

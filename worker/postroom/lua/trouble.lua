@@ -1,16 +1,35 @@
--- Pauses of lanes and apps, and trouble: while there is some, one job at a time goes on as a probe.
+-- Pauses of lanes and apps, trouble and holds: while there is any, one job at a time goes on as a probe.
 --
 -- The hashes lane:<lane> and app:<app> hold `pause_until`, `pause_reason`, `trouble` (how often in a row a new answer
 -- told of it) and what counts failures in a row: a lane's `row`, an app's `failing` lanes.
+--
+-- A lane or an app whose configuration is at fault is held until a probe succeeds, and stands in the set `faults`:
+-- `held_since`, `held_reason`, `held_wait` (from the last probe to the next, which is at `pause_until`), `held_first`
+-- (the job whose answer began it) and, where no token is to be had, `held_for` = token: then no job is the probe, but
+-- one request for a token, due by the set `probes`. The set `patience` says when to look for jobs in a lane that have
+-- been held for too long.
 
 local FAILURES = 3                       -- that many in a row, with no 202 between them, are no accident
 local FAILING_WAIT, FAILING_LONGEST = 2000, 60000
 local SPARED, SPARED_LONGEST = 60000, 3600000
+local TOKEN_PROBE, LONGEST_PROBE = 5000, 1800000  -- one request for a token is cheap, so it begins sooner
+local TOKEN_LOOK = 5000
 
 local function state_key(scope, name) return P .. scope .. ':' .. name end
 local function state_of(scope, name) return hash(state_key(scope, name)) end
 local function paused_until(state) return tonumber(state.pause_until or 0) end
-local function in_trouble(state) return tonumber(state.trouble or 0) > 0 end
+local function is_held(state) return state.held_since ~= nil end
+local function waits_for_token(state) return is_held(state) and state.held_for == 'token' end
+local function in_trouble(state) return tonumber(state.trouble or 0) > 0 or is_held(state) end
+
+-- Until when a lane or an app gives no claims, whoever wants it so.
+local function closed_until(state)
+  return math.max(paused_until(state), stopped_until(state), waits_for_token(state) and now + TOKEN_LOOK or 0)
+end
+
+local function is_closed(lane, app)
+  return closed_until(state_of('lane', lane)) > now or closed_until(state_of('app', app)) > now
+end
 
 -- What keeps a lane waiting, its own pause or its app's, whichever ends later: until when, and why.
 local function pause_of(lane, app)
@@ -48,14 +67,81 @@ local function wake_lanes_of(app)
   redis.call('DEL', waiting)
 end
 
-local function end_trouble(scope, name)
-  redis.call('HDEL', state_key(scope, name), 'trouble', 'trouble_with', 'pause_until', 'pause_reason')
+local function patience() return tonumber(setting('hold_patience') or 3 * DAY) end
+
+-- From the hold's beginning, or from when the job was to leave, if that is later.
+local function patience_ends(job, state)
+  return math.max(tonumber(state.held_since), tonumber(job.scheduled or job.created)) + patience()
+end
+
+local function watch_patience(lane, state) redis.call('ZADD', P .. 'patience', 'NX', tonumber(state.held_since) + patience(), lane) end
+
+local function first_probe(scope, for_token)
+  local wait = tonumber(setting('hold_probe') or MINUTE)
+  return for_token and math.min(wait, TOKEN_PROBE) or wait
+end
+
+local function probe_at(scope, name, at, for_token)
+  redis.call('HSET', state_key(scope, name), 'pause_until', whole(at))
+  if scope == 'app' then redis.call('ZREM', P .. 'probes', name) end
+  if for_token then redis.call('ZADD', P .. 'probes', at, name) end
+end
+
+-- The fault is there, or there still: the next probe comes later than the last one did.
+local function hold(scope, name, id, reason, for_token)
+  local key, state = state_key(scope, name), state_of(scope, name)
+  local first = first_probe(scope, for_token)
+  local wait = state.held_wait and math.max(first, math.min(2 * tonumber(state.held_wait), LONGEST_PROBE)) or first
+  redis.call('HSET', key, 'held_reason', reason, 'pause_reason', reason, 'held_wait', whole(wait))
+  redis.call('HDEL', key, 'trouble_with', 'held_for')
+  if for_token then redis.call('HSET', key, 'held_for', 'token') end
+  if not is_held(state) then
+    redis.call('HSET', key, 'held_since', whole(now), 'held_first', id)
+    redis.call('ZADD', P .. 'faults', now, scope .. ':' .. name)
+    tell_of_hold('hold.started', scope, name, {reason = reason})
+  end
+  probe_at(scope, name, math.max(now + wait, paused_until(state)), for_token)
+end
+
+-- Each answer that says so: the four that were under way when the first came tell of one event.
+local function fault(scope, name, id, job, reason, for_token)
+  local state = state_of(scope, name)
+  if not is_held(state) or is_news(state, job) then hold(scope, name, id, reason, for_token) end
+end
+
+local function probe_now(scope, name, state)
+  redis.call('HDEL', state_key(scope, name), 'held_wait')
+  probe_at(scope, name, now, waits_for_token(state))
   if scope == 'app' then wake_lanes_of(name) end
 end
 
+local function end_hold(scope, name, state)
+  redis.call('HDEL', state_key(scope, name), 'held_since', 'held_reason', 'held_wait', 'held_first', 'held_for')
+  redis.call('ZREM', P .. 'faults', scope .. ':' .. name)
+  if scope == 'app' then redis.call('ZREM', P .. 'probes', name) end
+  tell_of_hold('hold.ended', scope, name, {reason = state.held_reason, held_s = (now - tonumber(state.held_since)) / 1000})
+end
+
+local function end_trouble(scope, name)
+  local state = state_of(scope, name)
+  redis.call('HDEL', state_key(scope, name), 'trouble', 'trouble_with', 'pause_until', 'pause_reason')
+  if is_held(state) then end_hold(scope, name, state) end
+  if scope == 'app' then wake_lanes_of(name) end
+end
+
+-- Ends trouble and hold, and says what they were.
 local function went_well(scope, name, job)
   local state = state_of(scope, name)
-  if in_trouble(state) and is_news(state, job) then end_trouble(scope, name) end
+  if not in_trouble(state) or not is_news(state, job) then return nil end
+  end_trouble(scope, name)
+  return state
+end
+
+-- Where another job's probe ends a hold, the answer that began it may have been the fault of its own job alone, which
+-- holds the lane no second time.
+local function suspect(state, id)
+  local first = state.held_first
+  if first and first ~= id and redis.call('EXISTS', job_key(first)) == 1 then redis.call('HSET', job_key(first), 'suspect', 1) end
 end
 
 local function forget_failures(lane, app)

@@ -1,0 +1,32 @@
+-- Releases a lane or a batch: {name, 1 if a person held it, what is probed at once: 'lane', 'app' or '', how many of a
+-- batch are still on their way}. A fault's hold stays until its probe succeeds.
+-- ARGV: now, 'lane' or 'batch', name (of a lane: any address of its sender)
+local scope, name = ARGV[2], ARGV[3]
+if scope == 'lane' then name = setting('alias:' .. name) or name end
+local app = lane_settings(name).app
+local probed = ''
+
+-- What was the probe before is one again now: there may be no other mail.
+local function back_to_ready()
+  local later = of_lane('later', name)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', whole(now + LONGEST_PROBE), 'LIMIT', 0, BATCH)) do
+    local job = record(id)
+    if job and job.reason == 'held' then
+      leave(id, job)
+      to_ready(id, job)
+    end
+  end
+end
+
+if scope == 'lane' then
+  for _, of in ipairs({{'app', app}, {'lane', name}}) do
+    local state = state_of(unpack(of))
+    if is_held(state) then
+      probe_now(of[1], of[2], state)
+      probed = of[1]
+    end
+  end
+  if probed ~= '' then back_to_ready() end
+end
+local was = release(scope, name)
+return {name, was and 1 or 0, probed, scope == 'batch' and let_go(name) or 0}
