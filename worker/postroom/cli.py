@@ -1,5 +1,6 @@
 """The command line: `postroom COMMAND`. Exit codes: 0 ok, 1 failed, 2 wrong usage or settings."""
 
+import getpass
 import json
 import os
 import sys
@@ -268,6 +269,57 @@ def jobs(wanted: str | None, as_json: bool, **filters: Any) -> None:
 
 for command in operate.COMMANDS:
     main.add_command(command)
+
+
+@main.command()
+@click.argument("sender", required=False)
+@click.option("--batch", help="Hold this batch, instead of a sender.")
+@click.option("--reason", default="", help="What others shall read.")
+@click.option("--for", "length", help="Release it after this time, such as 2h; without it, somebody must.")
+@JSON
+def hold(sender: str | None, batch: str | None, reason: str, length: str | None, as_json: bool) -> None:
+    """Keep the mail of a sender, or of a batch, from leaving.
+
+    It is still taken in. What is being sent just now leaves; `postroom release` lets the rest go.
+    """
+    _one_of(sender, batch)
+    length_s = _duration_option("--for", length) if length else None
+    client = Client.from_env()
+    kept = client.hold(sender=sender, batch=batch, by=getpass.getuser(), reason=reason, length_s=length_s)
+    click.echo(show.as_json(kept) if as_json else show.kept(kept, of_batch=batch is not None))
+
+
+@main.command()
+@click.argument("sender", required=False)
+@click.option("--batch", help="Release this batch, instead of a sender.")
+@JSON
+def release(sender: str | None, batch: str | None, as_json: bool) -> None:
+    """Let held mail go.
+
+    Where a fault holds a mailbox or its app, it is tried at once, and goes on when that succeeds.
+    """
+    _one_of(sender, batch)
+    released = Client.from_env().release(sender=sender, batch=batch)
+    click.echo(show.as_json(released) if as_json else show.released(released))
+
+
+@main.command()
+@JSON
+def holds(as_json: bool) -> None:
+    """List what is held: by a fault until that is repaired, or by a person."""
+    found = Client.from_env().holds()
+    if as_json:
+        click.echo(show.as_json(found))
+    elif found:
+        console = show.console()
+        console.print(show.holds(found, console.width))
+    else:
+        click.echo("Nothing is held.", err=True)
+
+
+def _one_of(sender: str | None, batch: str | None) -> None:
+    if bool(sender) == bool(batch):
+        raise click.UsageError("give a sender, or --batch with the name of one")
 
 
 @main.command()

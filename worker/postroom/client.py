@@ -10,8 +10,8 @@ from pathlib import Path
 
 from postroom.connections import connect
 from postroom.errors import PostroomError, Unavailable
-from postroom.job import Delivery, Receipt, Status
-from postroom.ledger import Ledger, Order, portions
+from postroom.job import Delivery, Hold, Receipt, Status
+from postroom.ledger import Kept, Ledger, Order, Released, portions
 from postroom.mail import Address, Mail
 
 TIMEOUT_S = 3.0
@@ -169,6 +169,29 @@ class Client:
         return BatchCounts(
             batch=batch, total=counts.total(), in_doubt=in_doubt, **{status.value: counts[status] for status in Status}
         )
+
+    def hold(
+        self,
+        *,
+        sender: str | None = None,
+        batch: str | None = None,
+        by: str,
+        reason: str = "",
+        length_s: float | None = None,
+    ) -> Kept:
+        """Keeps a sender's mail, or a batch, from leaving until it is released or `length_s` seconds are over.
+
+        Give either. What is being sent just now still leaves. Calling again changes reason and time.
+        """
+        return self._ledger.hold(sender=sender, batch=batch, by=by, reason=reason, length_s=length_s)
+
+    def release(self, *, sender: str | None = None, batch: str | None = None) -> Released:
+        """Ends a person's hold. Where a fault holds the sender or its app, that is probed at once."""
+        return self._ledger.release(sender=sender, batch=batch)
+
+    def holds(self) -> list[Hold]:
+        """All senders, apps and batches that are held now, by a fault or by a person."""
+        return self._ledger.holds()
 
     def find(
         self,

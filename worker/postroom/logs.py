@@ -18,7 +18,7 @@ WRONG = {
     "worker.died",
     "worker.waiting",
     "hold.started",
-    "hold.gave_up",
+    "hold.overdue",
     "probe.failed",
     "send.waiting",
 }

@@ -42,8 +42,9 @@ NoToken = Deferred | Held | Throttled
 
 
 class Tokens(Protocol):
-    """`get`: a token, or the outcome that stands in its place. `renew`: another one, after Graph rejected this. `probe`:
-    what Entra says now, whatever tokens there are."""
+    """`get`: a token, or the outcome that stands in its place. `renew`: another one, after Graph rejected this.
+    `probe`: what Entra says now, whatever tokens there are.
+    """
 
     def get(self) -> Token | NoToken: ...
     def renew(self, rejected: Any) -> Token | NoToken: ...

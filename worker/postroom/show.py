@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 
 from rich.cells import cell_len
@@ -14,7 +14,8 @@ from rich.text import Text
 
 from postroom.client import BatchCancelled, BatchCounts
 from postroom.dead_letters import Letter, Overview
-from postroom.job import LOOKED_UP, Act, Attempt, Delivery, Status
+from postroom.job import LOOKED_UP, Act, Attempt, Delivery, Hold, Status
+from postroom.ledger import Kept, Released
 from postroom.stats import Lane, Memory, Stats
 
 _COLOURS = {
@@ -67,6 +68,55 @@ def jobs(deliveries: Sequence[Delivery], width: int) -> Table:
     return _columns(columns, _DISPENSABLE, width)
 
 
+def holds(found: Sequence[Hold], width: int) -> Table:
+    """One line a hold."""
+    when = _time if width == _ENDLESS else _short_time
+    columns = {
+        "held": [Text(one.name) for one in found],
+        "what": [Text(_WHAT[one.scope]) for one in found],
+        "reason": [Text(one.reason) for one in found],
+        "by": [Text(one.by or "a fault") for one in found],
+        "since": [Text(when(one.since)) for one in found],
+        "until": [Text(when(one.until)) for one in found],
+        "next probe": [Text(_probe(one, when)) for one in found],
+        "waiting": [Text(str(one.waiting)) for one in found],
+    }
+    return _columns(columns, (), width, unbroken="waiting")
+
+
+def kept(one: Kept, *, of_batch: bool) -> str:
+    """What a hold that has just begun keeps, and what it came too late for."""
+    late = {"being sent": one.sending}
+    if of_batch:
+        late |= {"accepted": one.accepted, "ended otherwise": one.ended}
+    said = ", ".join(f"{number} {word}" for word, number in late.items() if number)
+    return f"{one.name} is held: {one.waiting} waiting" + (f"; too late for {said}" if said else "")
+
+
+def released(one: Released) -> str:
+    """What a release did."""
+    said = f"{one.name} is released" if one.was_held else f"{one.name} was held by nobody"
+    probed = {"lane": "the mailbox", "app": "its app"}.get(one.probed or "")
+    return f"{said}; a fault holds {probed}, which is tried now: postroom holds" if probed else said
+
+
+_WHAT = {"lane": "mailbox", "app": "app", "batch": "batch"}
+
+
+def _probe(one: Hold, when: Callable[[datetime | None], str]) -> str:
+    if one.next_probe is None:
+        return ""
+    return when(one.next_probe) if one.next_probe > datetime.now(UTC) else "now"
+
+
+def _held(one: Hold) -> str:
+    what = f"{_WHAT[one.scope]} {one.name}, since {_time(one.since)}"
+    if one.by is None:
+        return f"{what}: {one.reason}; next probe {_probe(one, _time)}"
+    until = f" until {_time(one.until)}" if one.until else ""
+    return f"{what}{until}, by {one.by}" + (f": {one.reason}" if one.reason else "")
+
+
 def job(one: Delivery) -> RenderableType:
     """One job with all its attempts."""
     facts = Table.grid(padding=(0, _GAP))
@@ -83,7 +133,8 @@ def job(one: Delivery) -> RenderableType:
         ("taken in", _time(one.created_at)),
         ("scheduled", _time(one.scheduled_at)),
         ("expires", _time(one.expires_at)),
-        ("paused", f"until {_time(one.paused_until)}: {one.pause_reason}" if one.paused_until else None),
+        ("held", _held(one.hold) if one.hold else None),
+        ("paused", _paused(one)),
         ("next try", _time(one.next_at)),
         ("ended", _time(one.ended_at)),
         ("requeued from", one.requeued_from),
@@ -237,7 +288,7 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _columns(columns: dict[str, list[Text]], dispensable: Sequence[str], width: int) -> Table:
+def _columns(columns: dict[str, list[Text]], dispensable: Sequence[str], width: int, unbroken: str = "job") -> Table:
     """Rows with as many columns as fit into `width`: empty ones never, then the dispensable ones in turn."""
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     for name in dispensable:
@@ -245,7 +296,7 @@ def _columns(columns: dict[str, list[Text]], dispensable: Sequence[str], width: 
             columns.pop(name, None)
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name == "job")
+        table.add_column(name, overflow="fold", no_wrap=name == unbroken)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table
@@ -305,6 +356,12 @@ def _lines(same: Sequence[Attempt]) -> list[Text]:
     if last.request_id:
         lines.append(Text(f"request-id {last.request_id}", style="dim"))
     return lines
+
+
+def _paused(one: Delivery) -> str | None:
+    if one.paused_until is None or (one.hold and one.hold.reason == one.pause_reason):
+        return None
+    return f"until {_time(one.paused_until)}: {one.pause_reason}"
 
 
 def _status(one: Delivery) -> Text:

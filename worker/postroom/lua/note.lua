@@ -6,7 +6,9 @@ local job = record(id)
 if not job or job.place ~= 'claim' or job.token ~= token then return {'void'} end
 renew(id, job, lease)
 update(id, job, fields)
-local paused = pause_of(job.lane, lane_settings(job.lane).app) - now
+local app = lane_settings(job.lane).app
+local paused = pause_of(job.lane, app) - now
 if paused > 0 then return {'wait', paused} end
+if is_closed(job.lane, app) then return {'wait', 1000} end
 local wait = bytes > 0 and spend_upload(job.lane, bytes)
 return wait and {'wait', wait} or {'noted'}

@@ -64,7 +64,7 @@ local function end_held_too_long(lane)
     redis.call('ZADD', P .. 'patience', looked_at < BATCH and next_due or math.min(next_due, now + MINUTE), lane)
   end
   if ended > 0 then
-    tell_of_hold('hold.gave_up', 'lane', lane, {reason = held.held_reason, jobs = ended})
+    tell_of_hold('hold.overdue', 'lane', lane, {reason = held.held_reason, jobs = ended})
     plan(lane, cfg)
   end
   return looked_at, over

@@ -13,6 +13,7 @@ local function back_to_ready()
     local job = record(id)
     if job and job.reason == 'held' then
       leave(id, job)
+      update(id, job, {next_at = ''})
       to_ready(id, job)
     end
   end

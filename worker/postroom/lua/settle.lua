@@ -66,8 +66,8 @@ end
 -- Where a job is the probe, the next one is another's, if there is any.
 local function wait_on_hold(job, state)
   if waits_for_token(state) then
+    update(id, job, {next_at = ''})  -- whenever a token is there
     to_ready(id, job)
-    if job.place == 'ready' then update(id, job, {next_at = whole(paused_until(state))}) end
   else
     to_later(id, job, math.max(now, paused_until(state)) + 1)
   end
@@ -80,7 +80,9 @@ local function wait_on(job)
     to_later(id, job, now + move.wait)
   else
     to_ready(id, job)
-    if job.place == 'ready' then update(id, job, {next_at = whole(math.max(now, (pause_of(lane, cfg.app))))}) end
+    -- a hold may end at any time
+    local held = is_held(state_of('lane', lane)) or is_held(state_of('app', cfg.app)) or job.place == 'aside'
+    update(id, job, {next_at = held and '' or whole(math.max(now, (pause_of(lane, cfg.app))))})
   end
   set_status(id, job, 'deferred', move.reason)
 end

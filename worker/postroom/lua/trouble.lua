@@ -92,7 +92,7 @@ local function hold(scope, name, id, reason, for_token)
   local key, state = state_key(scope, name), state_of(scope, name)
   local first = first_probe(scope, for_token)
   local wait = state.held_wait and math.max(first, math.min(2 * tonumber(state.held_wait), LONGEST_PROBE)) or first
-  redis.call('HSET', key, 'held_reason', reason, 'pause_reason', reason, 'held_wait', whole(wait))
+  redis.call('HSET', key, 'held_reason', reason, 'held_wait', whole(wait))
   redis.call('HDEL', key, 'trouble_with', 'held_for')
   if for_token then redis.call('HSET', key, 'held_for', 'token') end
   if not is_held(state) then
@@ -100,6 +100,7 @@ local function hold(scope, name, id, reason, for_token)
     redis.call('ZADD', P .. 'faults', now, scope .. ':' .. name)
     tell_of_hold('hold.started', scope, name, {reason = reason})
   end
+  if now + wait > paused_until(state) then redis.call('HSET', key, 'pause_reason', reason) end
   probe_at(scope, name, math.max(now + wait, paused_until(state)), for_token)
 end
 
@@ -109,9 +110,11 @@ local function fault(scope, name, id, job, reason, for_token)
   if not is_held(state) or is_news(state, job) then hold(scope, name, id, reason, for_token) end
 end
 
+-- A pause that Graph asked for stays.
 local function probe_now(scope, name, state)
   redis.call('HDEL', state_key(scope, name), 'held_wait')
-  probe_at(scope, name, now, waits_for_token(state))
+  local paused = state.pause_reason ~= state.held_reason and paused_until(state) or 0
+  probe_at(scope, name, math.max(now, paused), waits_for_token(state))
   if scope == 'app' then wake_lanes_of(name) end
 end
 
