@@ -71,6 +71,6 @@ def test_an_operator_holds_and_releases_a_sender_and_a_batch(room: Room) -> None
     assert room.postroom("release", "--batch", "wrong").stdout == "wrong is released\n"
 
     assert room.settled(waits).status is Status.ACCEPTED
-    assert room.postroom("release", "--batch", "wrong").stdout == "wrong was held by nobody\n"
+    assert room.postroom("release", "--batch", "wrong").stdout == "wrong was not held\n"
     assert room.postroom("hold", NEWS).returncode == 0
     assert [held["name"] for held in holds(room)] == [NEWS]

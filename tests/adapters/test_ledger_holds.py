@@ -13,6 +13,7 @@ from postroom.retry import OnUnknown, Policy, after_look_up, decide
 
 from .test_ledger import (
     ACCEPTED,
+    FREE,
     NO_ANSWER,
     NO_TOKEN,
     NOT_ALLOWED,
@@ -314,6 +315,25 @@ def test_a_claim_from_before_the_hold_is_not_sent_into_it(room: Room) -> None:
     assert room.mark(claimed) == "wait"
 
 
+def test_an_app_held_for_its_tokens_being_rejected_is_held_from_the_first_answer_on(room: Room) -> None:
+    for _ in range(3):
+        room.take()
+    room.settle(room.held(), Deferred(reason="entra", free=True, scope=Scope.APP))
+    room.jump(3)
+    began = room.at(0)
+    room.send(REJECTED)
+    waited = list[float]()
+    for _ in range(2):
+        waited.append(next_probe(room))
+        room.jump(waited[-1])
+        job = room.sending()
+        assert room.ledger.holds(now=room.now)[0].since == began, "a token proves nothing here"
+        room.settle(job, REJECTED)
+
+    assert (waited, next_probe(room)) == ([60, 120], 240)
+    assert room.ledger.holds(now=room.now)[0].since == began
+
+
 # Patience.
 
 
@@ -384,6 +404,25 @@ def test_a_backlog_whose_patience_lasts_is_not_looked_through_each_second(room: 
         ticked(room)
 
     assert commands(room) - before < 20 * 60
+
+
+def test_a_walk_through_a_backlog_ends_where_patience_lasts(room: Room) -> None:
+    room.publish(hold_patience_s=HOUR)
+    early = room.take()
+    room.take()
+    room.send(NOT_ALLOWED)
+    room.jump(1800)
+    for _ in range(400):
+        room.take()
+    room.jump(1800)
+    before = commands(room)
+
+    for _ in range(5):
+        ticked(room)
+
+    assert room.redis.zcard(PREFIX + "status:dead") == 2
+    assert room.read(early).status == "dead"
+    assert commands(room) - before < 300
 
 
 def commands(room: Room) -> int:
@@ -516,6 +555,30 @@ def test_a_held_batch_waits_while_others_of_its_lane_flow(room: Room) -> None:
     assert room.ledger.holds(now=room.now) == []
 
 
+@pytest.mark.parametrize("due_in", [None, 5])
+def test_a_held_batch_s_large_mail_keeps_no_other_from_the_day_s_recipients(room: Room, due_in: int | None) -> None:
+    room.publish(lanes={SENDER: replace(FREE, daily_recipients=6)})
+    room.take(mail(to=2))
+    room.send()
+    hold(room, batch="news")
+    room.take(mail(to=5, priority="high", scheduled_at=room.at(due_in) if due_in else None), batch="news")
+    flows = room.take()
+    room.tick(6)
+
+    assert room.send() == flows
+
+
+def test_a_hold_of_a_batch_that_was_broken_off_keeps_all_of_it(room: Room) -> None:
+    jobs = [room.take(batch="news") for _ in range(150)]
+    scripts.run(room.redis, "hold", room.now, "batch", "news", "anna", "", "", "0")  # one step, and no more
+    flows = room.take()
+
+    assert room.send() == flows
+    assert room.claim() is None
+    release(room, batch="news")
+    assert room.held().id == jobs[0]
+
+
 def test_a_held_batch_s_jobs_can_be_cancelled_and_expire(room: Room) -> None:
     cancelled, expired = room.take(batch="news"), room.take(mail(expires_at=room.at(60)), batch="news")
     hold(room, batch="news")
@@ -572,6 +635,20 @@ def test_a_release_probes_a_fault_s_hold_at_once_and_ends_it_only_by_success(roo
     assert len(room.ledger.holds(now=room.now)) == 1
     assert room.send(NOT_ALLOWED) == job_id
     assert next_probe(room) == 60, "the interval begins anew"
+
+
+def test_a_release_does_not_shorten_the_pause_that_graph_asked_for(room: Room) -> None:
+    room.take()
+    room.take()
+    room.send(NOT_ALLOWED)
+    room.jump(60)
+    room.send(throttled(600))
+
+    release(room, sender=SENDER)
+
+    assert room.claim() is None
+    room.jump(600)
+    room.held()
 
 
 def test_a_release_asks_for_a_token_at_once_where_the_app_is_held(room: Room) -> None:

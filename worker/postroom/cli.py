@@ -275,7 +275,9 @@ for command in operate.COMMANDS:
 @click.argument("sender", required=False)
 @click.option("--batch", help="Hold this batch, instead of a sender.")
 @click.option("--reason", default="", help="What others shall read.")
-@click.option("--for", "length", help="Release it after this time, such as 2h; without it, somebody must.")
+@click.option(
+    "--for", "length", metavar="TIME", help="Release it after this time, such as 2h; without it, somebody must."
+)
 @JSON
 def hold(sender: str | None, batch: str | None, reason: str, length: str | None, as_json: bool) -> None:
     """Keep the mail of a sender, or of a batch, from leaving.

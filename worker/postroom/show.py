@@ -95,9 +95,11 @@ def kept(one: Kept, *, of_batch: bool) -> str:
 
 def released(one: Released) -> str:
     """What a release did."""
-    said = f"{one.name} is released" if one.was_held else f"{one.name} was held by nobody"
-    probed = {"lane": "the mailbox", "app": "its app"}.get(one.probed or "")
-    return f"{said}; a fault holds {probed}, which is tried now: postroom holds" if probed else said
+    said = [f"{one.name} is released"] if one.was_held else []
+    if one.probed:
+        what = "it" if one.probed == "lane" else "its app"
+        said.append(f"{one.name}: a fault holds {what}, which is tried now; postroom holds shows whether it goes on")
+    return "\n".join(said) or f"{one.name} was not held"
 
 
 _WHAT = {"lane": "mailbox", "app": "app", "batch": "batch"}
