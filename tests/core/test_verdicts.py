@@ -486,3 +486,4 @@ def test_a_draft_that_may_not_be_made_names_the_permission() -> None:
 def test_a_draft_that_is_gone_is_removed(status: int, body: bytes) -> None:
     assert isinstance(judge_deleted(status, {}, body, NOON), Tidied)
     assert isinstance(judge_deleted(403, {}, error("ErrorAccessDenied"), NOON), Held)
+    assert isinstance(judge_deleted(405, {}, error("ErrorInvalidRequest"), NOON), Deferred), "never the mail's fault"

@@ -1,6 +1,5 @@
 """The command line: `postroom COMMAND`. Exit codes: 0 ok, 1 failed, 2 wrong usage or settings."""
 
-import getpass
 import json
 import os
 import sys
@@ -16,7 +15,7 @@ from postroom.client import Client
 from postroom.connections import connect
 from postroom.errors import ConfigError, InvalidMail, PostroomError
 from postroom.job import Delivery, Receipt, Status
-from postroom.ledger import Ledger
+from postroom.ledger import Ledger, Order
 from postroom.mail import Attachment, Mail, Priority
 from postroom.options import JSON, duration_option, fail, json_option, pairs, time_option
 from postroom.parent import end_with_parent
@@ -285,9 +284,9 @@ def hold(sender: str | None, batch: str | None, reason: str, length: str | None,
     It is still taken in. What is being sent just now leaves; `postroom release` lets the rest go.
     """
     _one_of(sender, batch)
-    length_s = _duration_option("--for", length) if length else None
+    length_s = duration_option("--for", length) if length else None
     client = Client.from_env()
-    kept = client.hold(sender=sender, batch=batch, by=getpass.getuser(), reason=reason, length_s=length_s)
+    kept = client.hold(sender=sender, batch=batch, by=Order.here().by, reason=reason, length_s=length_s)
     click.echo(show.as_json(kept) if as_json else show.kept(kept, of_batch=batch is not None))
 
 

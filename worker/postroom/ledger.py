@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
 from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
-from postroom.events import masked, signed
+from postroom.events import signed
 from postroom.job import Attempt, Delivery, Hold, Job, Receipt, Status, moment
 from postroom.mail import MAX_MESSAGE, Attachment, Mail, too_large
 from postroom.outcome import Deferred, Finding, Held, Outcome, Throttled, Tidied
@@ -527,9 +527,6 @@ def _login() -> str:
 
 def _event(text: bytes) -> Mapping[str, Any]:
     said: dict[str, Any] = json.loads(text)
-    if "scope" in said:  # of a hold
-        scope, name = said.pop("scope"), said.pop("name")
-        said[scope] = masked(name) if scope == "lane" else name
     return said | ({"by": signed(said["by"])} if "by" in said else {})
 
 

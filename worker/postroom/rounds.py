@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from postroom.deliver import deliver
 from postroom.doubt import look_up
@@ -172,7 +172,7 @@ def tick_for_ever(
             for due in ticked.probes:
                 probe(due)
             for event in ticked.events:
-                emit(**event)
+                emit(**_of_hold(event) if "scope" in event else event)
             sleep = 0.0 if ticked.busy else min(max(ticked.sleep_s, 0.02), longest_s)
         except Unavailable as error:
             emit("tick.failed", error=str(error))
@@ -194,6 +194,12 @@ def remove_files_for_ever(
         except Exception as error:  # noqa: BLE001 - as for the tick
             emit("files.failed", error=place_of(error))
         stop.wait(0.0 if gone else longest_s)
+
+
+def _of_hold(event: Mapping[str, Any]) -> dict[str, Any]:
+    scope, name = event["scope"], event["name"]
+    facts = {fact: value for fact, value in event.items() if fact not in ("scope", "name")}
+    return {**facts, scope: masked(name) if scope == "lane" else name}
 
 
 def probe_apps_for_ever(

@@ -283,7 +283,9 @@ def judge_deleted(status: int, headers: Mapping[str, str], body: bytes, now: dat
     outcome = judge(status, headers, body, now)
     if status == 204 or outcome.answer.graph_code == "ErrorItemNotFound":
         return Tidied(answer=_answer(status, headers))
-    return sends_nothing(outcome)
+    said = sends_nothing(outcome)
+    # A draft that may not be removed is no fault of its mail.
+    return Deferred(reason="draft_not_removed", answer=said.answer) if isinstance(said, Refused) else said
 
 
 def judge_session(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Session | Outcome:
