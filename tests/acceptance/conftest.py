@@ -56,10 +56,14 @@ class Room:
         return app
 
     def start_worker(
-        self, *arguments: str, celery: bool = False, ready: bool = True, **settings: str
+        self, *arguments: str, celery: bool | str = False, ready: bool = True, **settings: str
     ) -> "subprocess.Popen[bytes]":
-        """`postroom worker`, or `celery -A postroom.tasks worker`; waits until its first tick is counted."""
-        command = [sys.executable, "-m", *(("celery", "-A", "postroom.tasks") if celery else ("postroom.cli",))]
+        """`postroom worker`, or `celery -A postroom.tasks worker`; waits until its first tick is counted.
+
+        `celery` may name another module that holds the Celery app.
+        """
+        app = celery if isinstance(celery, str) else "postroom.tasks"
+        command = [sys.executable, "-m", *(("celery", "-A", app) if celery else ("postroom.cli",))]
         log = self.stack.enter_context((self.folder / f"worker{len(self.workers)}.log").open("wb"))
         worker = subprocess.Popen(
             [*command, "worker", *(arguments or ("--concurrency", "8"))],

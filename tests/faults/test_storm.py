@@ -7,9 +7,7 @@ import pytest
 
 from postroom import Status
 
-from ..acceptance.conftest import Room, a_mail, open_room, until
-
-__all__ = ["open_room"]
+from ..acceptance.conftest import Room, a_mail, until
 
 STORM: list[dict[str, object]] = [
     {"status": 503, "retry_after": 1},

@@ -20,6 +20,7 @@ from postroom.mail import Address, Mail
 from postroom.message import DeliveryMode, Message, compose
 from postroom.office import NOT_NOW, App, ClaimLost, Office, Stalled, Token, app_of, new_call, with_token
 from postroom.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
+from postroom.steps import Step, reached
 from postroom.wire import Call, DraftPlan, GraphRequest, plan_draft, request_for
 
 Request = TypeVar("Request", GraphRequest, DraftPlan)
@@ -102,6 +103,7 @@ def post(job: Job, app: App, office: Office, size: int, send: Callable[[Call], O
     """Marks the job as sending and sends it, if its lease leaves room for the whole deadline."""
 
     def once(token: Token) -> Outcome:
+        reached(Step.PREPARED)
         client_request_id = office.new_id()
         marked_at = office.monotonic()
         wait_s = office.mark(job, client_request_id, size)
@@ -109,6 +111,7 @@ def post(job: Job, app: App, office: Office, size: int, send: Callable[[Call], O
             raise ClaimLost
         if wait_s > 0:
             return Throttled(wait_s=wait_s, answer=NOT_NOW)
+        reached(Step.MARKED)
         try:
             return send(new_call(office, token, client_request_id, marked_at))
         except Stalled:

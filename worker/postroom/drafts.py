@@ -12,6 +12,7 @@ from postroom.job import Job
 from postroom.mail import Attachment
 from postroom.office import App, ClaimLost, Office, app_of, ask, new_call, with_token
 from postroom.outcome import Deferred, Drafted, Found, NotFound, NotPermitted, Outcome, StillDraft, Tidied, Uploaded
+from postroom.steps import Step, reached
 from postroom.wire import DRAFTS, DraftPlan, searches
 
 
@@ -26,10 +27,12 @@ def create_draft(job: Job, plan: DraftPlan, app: App, office: Office) -> Drafted
     drafted = ask(job, app, office, make, size=len(plan.request.body), drafting="1")
     if not isinstance(drafted, Drafted):
         return drafted
+    reached(Step.DRAFTED)
     lacks = {"to_add": " ".join(map(str, plan.to_add))} if plan.to_add else {}
     if office.note(job, {"draft": drafted.id, **lacks}, 0) is None:
         _withdraw(drafted.id, mailbox, app, office)
         raise ClaimLost
+    reached(Step.NOTED)
     return drafted
 
 

@@ -25,6 +25,7 @@ from postroom.mail import MAX_MESSAGE, Attachment, Mail, too_large
 from postroom.outcome import Deferred, Finding, Held, Outcome, Throttled, Tidied
 from postroom.retry import Move
 from postroom.scripts import PREFIX
+from postroom.steps import Step, reached
 
 LONGEST_KEY = 500
 
@@ -173,8 +174,20 @@ class Ledger:
         """
         _check_names(mail, key, batch)
         apart = _apart(mail.attachments)
-        if not apart:
-            return _receipt(self._run("take_in", now, *_intake(job_id, mail, key, batch)), job_id, key)
+        arguments = (
+            self._put_apart(job_id, mail, apart, key, batch, now) if apart else _intake(job_id, mail, key, batch)
+        )
+        if isinstance(arguments, Receipt):
+            return arguments
+        reached(Step.TAKING_IN)
+        answer = self._run("take_in", now, *arguments)
+        reached(Step.TAKEN_IN)
+        return _receipt(answer, job_id, key)
+
+    def _put_apart(
+        self, job_id: str, mail: Mail, apart: Sequence[int], key: str | None, batch: str | None, now: int | None
+    ) -> tuple[object, ...] | Receipt:
+        """What take_in.lua is told of a mail whose attachments at these places were stored first; or its receipt."""
         fingerprint, files, parts = mail.digest()[:32], str(uuid.uuid4()), 0
 
         def stage(part: str, value: bytes) -> Sequence[Any]:
@@ -193,8 +206,7 @@ class Ledger:
         contents = [mail.attachments[place].content for place in apart]
         stored = dict(zip(apart, self.attachments.store(contents, files, keep), strict=True))
         lean = mail.with_contents(stored)
-        arguments = _intake(job_id, lean, key, batch, fingerprint=fingerprint, files=files, parts=parts)
-        return _receipt(self._run("take_in", now, *arguments), job_id, key)
+        return _intake(job_id, lean, key, batch, fingerprint=fingerprint, files=files, parts=parts)
 
     def take_in_dead(
         self, job_id: str, sender: str, payload: str, reason: str, detail: str, now: int | None = None

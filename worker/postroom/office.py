@@ -27,6 +27,7 @@ from postroom.outcome import (
     Uploaded,
 )
 from postroom.retry import OnUnknown
+from postroom.steps import Step, reached
 from postroom.wire import Call, GraphRequest, Search
 
 LONGEST_POST_S = 30.0
@@ -165,6 +166,7 @@ def new_call(office: Office, token: Token, client_request_id: str, renewed_at: f
     def lease_leaves_room() -> None:
         if office.monotonic() + office.deadline_s > renewed_at + office.lease_s:
             raise Stalled
+        reached(Step.WRITING)
 
     return Call(
         token=token.value,

@@ -20,6 +20,7 @@ from postroom.ledger import Ticked, TokenProbe
 from postroom.office import App, ClaimLost, NoToken, Office
 from postroom.outcome import Answer, Deferred, Finding, Outcome, Tidied
 from postroom.retry import Move, Policy, after_look_up, after_tidying, decide
+from postroom.steps import Step, reached
 
 Done = TypeVar("Done", bound=Outcome | Finding | Tidied)
 
@@ -67,7 +68,9 @@ def work(lane: str, desk: Desk) -> None:
     job = desk.ledger.claim(lane, desk.office.new_id(), desk.office.lease_s)
     while job is not None:
         started = monotonic()
+        reached(Step.CLAIMED)
         found = attempt(job, desk)
+        reached(Step.ANSWERED)
         took_ms = round((monotonic() - started) * 1000)
         if found is None:
             desk.emit("claim.lost", job=job.id)
@@ -125,6 +128,7 @@ def _settle(
             desk.pause(wait)
             wait = min(wait * 2, 1.0)
         else:
+            reached(Step.SETTLED)
             _tell(job, move, outcome, took_ms, recorded=recorded, emit=desk.emit)
             return following
 
@@ -168,7 +172,9 @@ def tick_for_ever(
     while not stop.is_set():
         sleep = longest_s
         try:
+            reached(Step.TICKING)
             ticked = ledger.tick(worker, hands, lease_s)
+            reached(Step.TICKED)
             for due in ticked.probes:
                 probe(due)
             for event in ticked.events:

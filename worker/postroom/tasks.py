@@ -34,6 +34,7 @@ from postroom.rounds import (
     tick_for_ever,
     work,
 )
+from postroom.steps import Step, reached
 
 
 class HighFirst(sorted_cycle):
@@ -212,6 +213,7 @@ def _store_result(job_id: str) -> None:
                 failed = due.state != "SUCCESS"
                 result = app.backend.exception_to_python(due.result) if failed else due.result
                 app.backend.store_result(shown, result, due.state)
+        reached(Step.RESULT_STORED)
         if book.result_stored(job_id, due.changed):
             return
 

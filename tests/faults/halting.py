@@ -1,0 +1,48 @@
+"""A process that is killed or frozen exactly at a step of a mail. What it needs is in its environment:
+
+HALT_AT     the step; without it the process is as any other
+HALT_WITH   the signal that it then sends to itself, KILL or STOP
+HALT_AFTER  how often the step is passed before that (0)
+
+`celery -A tests.faults.halting worker` is such a worker, `python -m tests.faults.producer` such a producer.
+"""
+
+import os
+import signal
+import threading
+from itertools import count
+from typing import Any
+
+from postroom import steps
+
+
+def obey() -> None:
+    """Makes this process halt as its environment says."""
+    if "HALT_AT" not in os.environ:
+        return
+    where, number = steps.Step(os.environ["HALT_AT"]), signal.Signals[f"SIG{os.environ['HALT_WITH']}"]
+    last = int(os.environ.get("HALT_AFTER", "0"))
+    passed = count()
+
+    def halt(step: steps.Step) -> None:
+        if step is where and next(passed) == last:
+            # To this thread: a signal to the process may strike another one first, and this one would run on.
+            signal.pthread_kill(threading.get_ident(), number)
+
+    steps.listener = halt
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, made only where a worker asks for it: a producer has none."""
+    if name != "app":
+        raise AttributeError(name)
+    from postroom import tasks
+
+    # A task whose worker died comes back after seconds, not after minutes.
+    tasks.app.conf.broker_transport_options |= {
+        "visibility_timeout": 3,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    }
+    obey()
+    return tasks.app
