@@ -1,0 +1,146 @@
+"""A TCP port before a Redis, whose connections can be cut, held up, slowed down or robbed of their answers."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+CHUNK = 65536
+
+
+class Proxy:
+    """Passes bytes between its port and a unix socket, unless it is told otherwise."""
+
+    def __init__(self, target: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self._target, self._loop = target, loop
+        self._streams: set[asyncio.StreamWriter] = set()
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._refusing = self._losing_answers = False
+        self.port = 0
+        self.delay_s = 0.0
+
+    @property
+    def url(self) -> str:
+        """The Redis behind it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def cut(self) -> None:
+        """Breaks every connection that stands; new ones are welcome."""
+        self._do(self._abort_all)
+
+    def refuse(self) -> None:
+        """Breaks every connection, and each new one at once."""
+        self._refusing = True
+        self.cut()
+
+    def hold(self) -> None:
+        """Takes connections and bytes and passes nothing on, as a network that swallows packets."""
+        self._do(self._passing.clear)
+
+    def lose_answers(self) -> None:
+        """Passes requests on and no answers; those that were lost do not come later."""
+        self._losing_answers = True
+
+    def forget(self) -> None:
+        """Passes nothing on from now on over the connections that stand, which nobody is told; new ones work."""
+        self._do(self._forget_all)
+
+    def resume(self) -> None:
+        """Works again. What was held is passed on; a connection that lost an answer is broken, as TCP would."""
+        if self._losing_answers:
+            self.cut()
+        self._refusing = self._losing_answers = False
+        self._do(self._passing.set)
+
+    def _do(self, call: Callable[[], None]) -> None:
+        done = threading.Event()
+
+        def run() -> None:
+            call()
+            done.set()
+
+        self._loop.call_soon_threadsafe(run)
+        done.wait(10)
+
+    def _abort_all(self) -> None:
+        for stream in self._streams:
+            stream.transport.abort()
+
+    def _forget_all(self) -> None:
+        for stream in self._streams:
+            stream.transport.pause_reading()  # type: ignore[attr-defined]
+
+    async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
+        """Serves until `stop` is set."""
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        await stop.wait()
+        server.close()
+        self._abort_all()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._streams.add(writer)
+        try:
+            if self._refusing:
+                return
+            await self._passing.wait()
+            there, onward = await asyncio.open_unix_connection(str(self._target))
+            self._streams.add(onward)
+            try:
+                await _first(self._pump(reader, onward, answers=False), self._pump(there, writer, answers=True))
+            finally:
+                self._streams.discard(onward)
+                onward.transport.abort()
+        except OSError:
+            pass  # Redis itself is away
+        finally:
+            self._streams.discard(writer)
+            writer.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(CHUNK):
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                await self._passing.wait()
+                if not (answers and self._losing_answers):
+                    writer.write(chunk)
+                    await writer.drain()
+
+
+async def _first(*pumps: Coroutine[Any, Any, None]) -> None:
+    """Until one direction has ended."""
+    tasks = [asyncio.ensure_future(pump) for pump in pumps]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+@contextmanager
+def proxied(target: Path) -> Iterator[Proxy]:
+    """A proxy before the Redis at this unix socket."""
+    loop = asyncio.new_event_loop()
+    ready, stop = threading.Event(), asyncio.Event()
+    proxy = Proxy(target, loop)
+
+    def run() -> None:
+        loop.run_until_complete(proxy.serve(ready, stop))
+        for task in (left := asyncio.all_tasks(loop)):
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.close()
+
+    thread = threading.Thread(target=run, name="proxy", daemon=True)
+    thread.start()
+    ready.wait(10)
+    try:
+        yield proxy
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
