@@ -3,98 +3,125 @@
 The cases of one test share a room and wait for the same leases side by side.
 """
 
+import os
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import psutil
 import pytest
 
-from postroom import Delivery, Status
+from postroom import Status
 from postroom.steps import Step
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
 
 OpenRoom = Callable[..., Room]
-MAIL_STEPS = (Step.CLAIMED, Step.PREPARED, Step.MARKED, Step.WRITING, Step.ANSWERED, Step.SETTLED)
-TICK_STEPS = (Step.TICKING, Step.TICKED)
-SETTINGS = {"POSTROOM_LEASE": "10s"}  # the shortest there is, and longer than it takes to halt them all
+Worker = subprocess.Popen[bytes]
 
 
-@pytest.mark.timeout(150)
-def test_a_mail_whose_worker_is_killed_is_sent_once_or_twice_where_nobody_could_know(open_room: OpenRoom) -> None:
-    room = open_room(SETTINGS)
-    jobs = {step: job for step, (job, _) in halted(room, "KILL").items()}
+class Halt(NamedTuple):
+    """How a worker is halted: by a signal, at a step, after it has passed it so many times."""
+
+    how: str
+    step: Step
+    after: int = 0
+
+
+ONE_REQUEST: tuple[tuple[Step, int], ...] = (
+    *((Step.CLAIMED, 0), (Step.PREPARED, 0), (Step.MARKED, 0), (Step.WRITING, 0)),
+    *((Step.ANSWERED, 0), (Step.SETTLED, 0)),
+)
+TWO_REQUESTS = (
+    *((Step.CLAIMED, 0), (Step.WRITING, 0), (Step.NOTED, 0), (Step.PREPARED, 0)),
+    *((Step.MARKED, 0), (Step.WRITING, 1), (Step.ANSWERED, 0), (Step.SETTLED, 0)),
+)
+ROLES = {"plain": ("Mail.Send",), "look-up": ("Mail.Send", "Mail.Read"), "draft": ("Mail.Send", "Mail.ReadWrite")}
+
+Story = tuple[Status, int, bool]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("mode", ROLES)
+def test_a_mail_whose_worker_dies_or_freezes_is_sent_once_or_twice_where_nobody_could_know(
+    open_room: OpenRoom, mode: str
+) -> None:
+    delivery = "draft" if mode == "draft" else "send"
+    room = open_room(
+        # The shortest lease is 10 s, and this one longer than it takes to halt them all.
+        {"POSTROOM_LEASE": "12s", "POSTROOM_UNKNOWN_LOOKUPS": "5s", "POSTROOM_DELIVERY": delivery},
+        roles=ROLES[mode],
+    )
+    found = halted(room, tuple(Halt(how, *where) for how in ("KILL", "STOP") for where in steps_of(mode)))
     finisher(room)
+    thaw_each_whose_lease_is_over(room, found)
 
-    ends = {step: room.settled(job) for step, job in jobs.items()}
+    stories = {halt: story(room, job) for halt, (job, _) in found.items()}
 
-    assert {step: story(room, end) for step, end in ends.items()} == {
-        Step.CLAIMED: (Status.ACCEPTED, 1, ["accepted"]),
-        Step.PREPARED: (Status.ACCEPTED, 1, ["accepted"]),
-        Step.MARKED: (Status.ACCEPTED, 1, ["unknown", "accepted"]),
-        Step.WRITING: (Status.ACCEPTED, 1, ["unknown", "accepted"]),
-        Step.ANSWERED: (Status.ACCEPTED, 2, ["unknown", "accepted"]),
-        Step.SETTLED: (Status.ACCEPTED, 1, ["accepted"]),
-    }
+    assert stories == {halt: as_promised(mode, halt) for halt in found}
+    # Not even one frozen after its last look at the lease: each write to the socket looks at the deadline again.
+    void = {job for halt, (job, _) in found.items() if halt.how == "STOP" and halt.step not in AFTER_THE_REQUEST}
+    until(lambda: lost_claims(room) == void, "the void writes")
     assert nothing_is_left_behind(room)
 
 
-@pytest.mark.timeout(150)
-def test_a_worker_that_was_frozen_longer_than_its_lease_posts_nothing_when_it_wakes(open_room: OpenRoom) -> None:
-    room = open_room(SETTINGS)
-    frozen = halted(room, "STOP")
+@pytest.mark.xfail(reason="the sandbox cannot delete a message yet, and that refusal is taken for the mail's")
+def test_a_draft_whose_id_died_with_its_worker_is_removed_and_the_mail_sent_once(open_room: OpenRoom) -> None:
+    room = open_room({"POSTROOM_LEASE": "10s", "POSTROOM_DELIVERY": "draft"}, roles=ROLES["draft"])
+    worker = victim(room, Halt("KILL", Step.DRAFTED))
+    job = room.client().send(a_mail()).id
+    until(lambda: has_halted(worker), "the worker to die")
     finisher(room)
-    client = room.client()
-    jobs = {step: job for step, (job, _) in frozen.items()}
-    over = (Status.DEFERRED, Status.ACCEPTED)
-    until(lambda: all(client.status(job).status in over for job in jobs.values()), "each lease to be taken back")
-    thaw(room)
 
-    ends = {step: room.settled(job) for step, job in jobs.items()}
-
-    assert {step: story(room, end) for step, end in ends.items()} == {
-        Step.CLAIMED: (Status.ACCEPTED, 1, ["accepted"]),
-        Step.PREPARED: (Status.ACCEPTED, 1, ["accepted"]),
-        Step.MARKED: (Status.ACCEPTED, 1, ["unknown", "accepted"]),
-        # The deadline of the request is looked at once more with each write to the socket.
-        Step.WRITING: (Status.ACCEPTED, 1, ["unknown", "accepted"]),
-        Step.ANSWERED: (Status.ACCEPTED, 1, ["unknown", "accepted"]),
-        Step.SETTLED: (Status.ACCEPTED, 1, ["accepted"]),
-    }
-    void = {jobs[step] for step in (Step.CLAIMED, Step.PREPARED, Step.MARKED, Step.WRITING)}
-    until(lambda: {line["job"] for line in room.log() if line["event"] == "claim.lost"} == void, "the void writes")
-    assert nothing_is_left_behind(room)
+    assert story(room, job) == (Status.ACCEPTED, 1, False)
 
 
-def halted(room: Room, how: str) -> dict[Step, tuple[str, "subprocess.Popen[bytes]"]]:
-    """For each step of a mail a job, and the worker that had it in hand when it was halted there."""
-    victims = {step: victim(room, step, how) for step in (*MAIL_STEPS, *TICK_STEPS)}
-    ticking = [victims.pop(step) for step in TICK_STEPS]
+AFTER_THE_REQUEST = (Step.ANSWERED, Step.SETTLED)
+
+
+def steps_of(mode: str) -> tuple[tuple[Step, int], ...]:
+    return TWO_REQUESTS if mode == "draft" else ONE_REQUEST
+
+
+def as_promised(mode: str, halt: Halt) -> Story:
+    """Sent once, and in doubt only where the request that sends may have been written."""
+    may_have_left = halt[1:] in {(Step.MARKED, 0), (Step.WRITING, 1 if mode == "draft" else 0), (Step.ANSWERED, 0)}
+    doubled = mode == "plain" and halt == Halt("KILL", Step.ANSWERED)
+    return Status.ACCEPTED, 2 if doubled else 1, may_have_left
+
+
+def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, Worker]]:
+    """For each halt a job, and the worker that had it in hand when it was halted there. They start side by side."""
+    ticking = [victim(room, Halt(how, step)) for how in ("KILL", "STOP") for step in (Step.TICKING, Step.TICKED)]
+    victims = {halt: victim(room, halt) for halt in halts}
     until(lambda: all(map(has_halted, ticking)), "the workers to halt at their tick")
-    until(lambda: len(room.redis.hkeys("{postroom}:workers")) >= len(victims), "the workers to be ready")
-    found = {}
+    until(lambda: all(has_ticked(room, worker) for worker in victims.values()), "the workers to be ready")
+    found: dict[Halt, tuple[str, Worker]] = {}
     for n in range(len(victims)):
         job = room.client().send(a_mail(**{"from": f"m{n}@contoso.com"})).id
-        step = until(
-            lambda: next((step for step, worker in victims.items() if has_halted(worker)), None), "a worker to halt"
-        )
-        found[step] = job, victims.pop(step)
+        halt = until(lambda: next(filter(lambda h: has_halted(victims[h]), victims), None), "a worker to halt")
+        found[halt] = job, victims.pop(halt)
     return found
 
 
-def victim(room: Room, step: Step, how: str) -> "subprocess.Popen[bytes]":
+def has_ticked(room: Room, worker: Worker) -> bool:
+    return bool(room.redis.hexists("{postroom}:workers", f"{os.uname().nodename}:{worker.pid}"))
+
+
+def victim(room: Room, halt: Halt) -> Worker:
     # One hand each, and no queue for those that freeze beside their hands: what a frozen worker with a free hand
     # swallows of the queue comes again, but only after half a minute.
-    queues = "postroom.high" if step in TICK_STEPS else "postroom,postroom.high"
+    queues = "postroom.high" if halt.step in (Step.TICKING, Step.TICKED) else "postroom,postroom.high"
     worker = room.start_worker(
-        *("--concurrency", "1", "--queues", queues, "--hostname", f"{step}@%h"),
+        *("--concurrency", "1", "--queues", queues, "--hostname", f"{'-'.join(map(str, halt))}@%h"),
         celery="tests.faults.halting",
         ready=False,
-        HALT_AT=step,
-        HALT_WITH=how,
+        HALT_WITH=halt.how,
+        HALT_AT=halt.step,
+        HALT_AFTER=str(halt.after),
     )
     room.stack.callback(worker.kill)  # as it stands: it may be frozen
     return worker
@@ -104,24 +131,28 @@ def finisher(room: Room) -> None:
     room.start_worker("--concurrency", "4", celery="tests.faults.halting")
 
 
-def has_halted(worker: "subprocess.Popen[bytes]") -> bool:
+def has_halted(worker: Worker) -> bool:
     return worker.poll() is not None or psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
 
 
-def thaw(room: Room) -> None:
-    for worker in room.workers:
-        wake(worker)
+def thaw_each_whose_lease_is_over(room: Room, found: dict[Halt, tuple[str, Worker]]) -> None:
+    client = room.client()
+    over = (Status.DEFERRED, Status.ACCEPTED)
+    for halt, (job, worker) in found.items():
+        if halt.how == "STOP":
+            until(lambda job=job: client.status(job).status in over, "the lease to be taken back")
+            worker.send_signal(signal.SIGCONT)
 
 
-def wake(worker: "subprocess.Popen[bytes]") -> None:
-    if worker.poll() is None:
-        worker.send_signal(signal.SIGCONT)
+def lost_claims(room: Room) -> set[str]:
+    return {line["job"] for line in room.log() if line["event"] == "claim.lost"}
 
 
-def story(room: Room, end: Delivery) -> tuple[Status, int, list[str]]:
-    """How it ended, how often Graph accepted it, and what was recorded of each attempt."""
-    sent = Counter(request.job for request in room.sandbox.requests(accepted=True))
-    return end.status, sent[end.id], [attempt.outcome for attempt in end.attempts]
+def story(room: Room, job: str) -> Story:
+    """How it ended, how often Graph accepted it, and whether doubt was recorded."""
+    end = room.settled(job)
+    sent = Counter(message.job for message in room.sandbox.messages())
+    return end.status, sent[job], any(attempt.outcome == "unknown" for attempt in end.attempts)
 
 
 def nothing_is_left_behind(room: Room) -> bool:
@@ -165,17 +196,15 @@ def test_a_task_whose_worker_is_killed_on_either_side_of_the_take_in_is_one_mail
     producer = room.celery()
     sent = {}
     for step in (Step.TAKING_IN, Step.TAKEN_IN):
-        worker = victim(room, step, "KILL")
+        worker = victim(room, Halt("KILL", step))
         mail = {"from": "noreply@contoso.com", "to": [f"{step}@contoso.com"], "text": "Hi"}
         sent[step] = producer.send_task("postroom.send", args=[mail], queue="postroom").id
         until(lambda worker=worker: has_halted(worker), f"the worker to halt at {step}")
     finisher(room)
 
-    ends = {step: room.settled_task(job) for step, job in sent.items()}
-
-    assert {step: story(room, end) for step, end in ends.items()} == dict.fromkeys(
-        sent, (Status.ACCEPTED, 1, ["accepted"])
-    )
+    for job in sent.values():
+        assert room.settled_task(job)
+        assert story(room, job) == (Status.ACCEPTED, 1, False)
     until(lambda: not room.redis.hlen("unacked"), "the tasks to be acknowledged")
 
 
