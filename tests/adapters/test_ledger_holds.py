@@ -318,10 +318,10 @@ def test_a_claim_from_before_the_hold_is_not_sent_into_it(room: Room) -> None:
 def test_an_app_held_for_its_tokens_being_rejected_is_held_from_the_first_answer_on(room: Room) -> None:
     for _ in range(3):
         room.take()
+    under_way = room.sending()
     room.settle(room.held(), Deferred(reason="entra", free=True, scope=Scope.APP))
-    room.jump(3)
     began = room.at(0)
-    room.send(REJECTED)
+    room.settle(under_way, REJECTED)
     waited = list[float]()
     for _ in range(2):
         waited.append(next_probe(room))
@@ -453,6 +453,21 @@ def test_a_job_in_doubt_is_not_ended_as_if_it_had_not_been_sent(room: Room) -> N
     assert room.read(doubtful).reason == "unknown"
     assert room.read(doubtful).status == "deferred"
     assert room.read(other).status == "dead"
+
+
+def test_a_mail_that_a_person_requeues_during_the_hold_is_given_the_whole_patience_again(room: Room) -> None:
+    room.publish(hold_patience_s=HOUR)
+    job_id, early = room.take(), room.take()
+    room.send(NOT_ALLOWED)
+    room.tick(HOUR + 1)
+    assert room.read(job_id).status == room.read(early).status == "dead"
+
+    scripts.run(room.redis, "requeue", room.now, REQUEUE, "{}", job_id)
+
+    room.tick(HOUR - 10)
+    assert room.read(job_id).status == "queued"
+    room.tick(20)
+    assert room.read(job_id).status == "dead"
 
 
 def test_after_the_repair_no_patience_counts(room: Room) -> None:

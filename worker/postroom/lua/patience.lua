@@ -35,7 +35,7 @@ local function walk(lane, class, held)
       ended = ended + 1
     else
       next_due = math.min(next_due, ends)
-      if tonumber(job.created) + patience() > now then return i, ended, next_due, true end
+      if tonumber(job.requeued or job.created) + patience() > now then return i, ended, next_due, true end
     end
     from = found[i + 1]
   end

@@ -16,8 +16,8 @@ end
 local function renewed(id, job, expires)
   leave(id, job)
   update(id, job, {
-    attempts = '', lost = '', resends = '', look_ups = '', resend = '', ended = '', tidy = '',
-    http_status = '', graph_code = '', request_id = '', next_at = now, expires = expires,
+    attempts = '', lost = '', resends = '', look_ups = '', resend = '', ended = '', tidy = '', suspect = '',
+    http_status = '', graph_code = '', request_id = '', next_at = now, expires = expires, requeued = now,
     seq = redis.call('INCR', P .. 'seq'),  -- behind what waits already: many old letters do not stop today's mail
   })
   if expires ~= '' then redis.call('ZADD', P .. 'expiring', expires, id) end

@@ -69,9 +69,9 @@ end
 
 local function patience() return tonumber(setting('hold_patience') or 3 * DAY) end
 
--- From the hold's beginning, or from when the job was to leave, if that is later.
+-- From the hold's beginning, or from when the job was to leave (or was put back by a person), if that is later.
 local function patience_ends(job, state)
-  return math.max(tonumber(state.held_since), tonumber(job.scheduled or job.created)) + patience()
+  return math.max(tonumber(state.held_since), tonumber(job.requeued or job.scheduled or job.created)) + patience()
 end
 
 local function watch_patience(lane, state) redis.call('ZADD', P .. 'patience', 'NX', tonumber(state.held_since) + patience(), lane) end
