@@ -16,7 +16,7 @@ from postroom.scripts import PREFIX
 LOST_AFTER_S = 15.0  # a worker ticks each second
 MOST_DEAD = 100_000
 MOST_LANES = 20_000
-_LANES_A_PAGE = 200
+_LANES_A_PAGE = 50  # a few milliseconds of Redis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
