@@ -285,6 +285,34 @@ def test_changes_leave_out_what_is_null_and_add_variables(room: Room, letters: D
     assert room.read(new).sender == OTHER
 
 
+def test_a_change_that_is_no_field_is_refused_and_not_left_out(room: Room, letters: DeadLetters) -> None:
+    job_id = dead(room)
+
+    with pytest.raises(InvalidMail, match="subjct: no such field"):
+        letters.change(job_id, {"subjct": "x"}, ORDER)
+    assert room.read(job_id).status == "dead"
+
+
+def test_a_field_of_a_newer_version_is_not_left_out_unless_told_so(room: Room, letters: DeadLetters) -> None:
+    job_id = dead(room)
+    room.redis.set(f"{PREFIX}mail:{job_id}", '{"from":"post@contoso.com","to":["a@contoso.com"],"text":"x","shade":7}')
+
+    with pytest.raises(InvalidMail, match="shade"):
+        letters.change(job_id, {"subject": "x"}, ORDER)
+    assert letters.change(job_id, {"subject": "x", "shade": None}, ORDER)[0] == "replaced"
+
+
+def test_what_came_as_no_mail_cannot_name_the_stored_files_of_another(room: Room, letters: DeadLetters) -> None:
+    stored = {"where": "redis", "name": "others", "number": 0, "piece": 9, "size": 9, "sha256": "0"}
+    attachment = {"filename": "a.txt", "content": stored}
+    payload = json.dumps({"from": SENDER, "to": ["nobody"], "text": "x", "attachments": [attachment]})
+    room.ledger.take_in_dead("task", SENDER, payload, "invalid", "to.0: not an address", now=room.now)
+
+    with pytest.raises(InvalidMail, match="attachments"):
+        letters.change("task", {"to": ["ann@contoso.com"]}, ORDER)
+    assert without_content({"attachments": [attachment]}) == {"attachments": [{"filename": "a.txt", "bytes": 9}]}
+
+
 def test_a_letter_whose_mail_is_gone_cannot_be_changed(letters: DeadLetters) -> None:
     with pytest.raises(UnknownJob):
         letters.change("nobody", {"subject": "x"}, ORDER)

@@ -153,7 +153,12 @@ class DeadLetters:
         payload = self._ledger.payload(job_id)
         if payload is None:
             raise UnknownJob(job_id)
-        mail = Mail.from_json(json.dumps(changed(json.loads(payload), changes))).with_sender(self._sender)
+        values = changed(json.loads(payload), changes)
+        # What came as no mail was never checked: it could name stored attachments of another's mail.
+        was_mail = self._ledger.read(job_id).recipients > 0
+        mail = (Mail.from_json(json.dumps(values)) if was_mail else Mail.model_validate(values)).with_sender(
+            self._sender
+        )
         new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"postroom:{job_id}:{order.id}"))  # the same when it is repeated
         said = self._ledger.replace(job_id, new_id, mail, sorted(changes), order, twice=twice, dry_run=dry_run)
         return said, new_id
@@ -173,9 +178,14 @@ class DeadLetters:
 
 
 def changed(values: object, changes: Mapping[str, object]) -> dict[str, object]:
-    """The fields of a mail with these changes."""
+    """The fields of a mail with these changes. InvalidMail if one is none that is known: it would not be sent."""
     if not isinstance(values, dict):
         raise InvalidMail("what came was no mail, so there is nothing to change; send a new one")
+    if unknown := {name for name in (*values, *changes) if changes.get(name, "") is not None} - {
+        *Mail.model_fields,
+        "from",
+    }:
+        raise InvalidMail([f"{name}: no such field; null leaves it out" for name in sorted(unknown)])
     mail = dict(values)
     if "from" in changes or "sender" in changes:
         mail = {name: value for name, value in mail.items() if name not in {"from", "sender"}}
@@ -204,8 +214,13 @@ def _file(attachment: object) -> object:
     if not isinstance(attachment, dict):
         return "(not a file)"
     known = {name: value for name, value in attachment.items() if name != "content"}
-    content = attachment.get("content")
-    return known | {"bytes": len(content) * 3 // 4 - content.count("=")} if isinstance(content, str) else known
+    match attachment.get("content"):
+        case str() as content:
+            return known | {"bytes": len(content) * 3 // 4 - content.count("=")}
+        case {"size": size}:  # it is kept apart
+            return known | {"bytes": size}
+        case _:
+            return known
 
 
 def _in_portions(job_ids: Iterable[str]) -> Iterator[list[str]]:
