@@ -6,7 +6,7 @@ import pytest
 
 from postroom.job import Job
 from postroom.ledger import PREFIX
-from postroom.outcome import Answer, Finding, Found, NotFound, NotPermitted, Refused, Tidied
+from postroom.outcome import Answer, Deferred, Finding, Found, NotFound, NotPermitted, Refused, Tidied
 from postroom.retry import Move, OnUnknown, Policy, after_look_up
 
 from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, mail, room
@@ -183,3 +183,62 @@ def test_a_dead_mail_in_doubt_keeps_its_draft(room: Room) -> None:
     assert (found.status, found.reason, found.in_doubt) == ("dead", "unknown", True)
     assert room.record(job.id)[b"draft"] == b"d-1"
     assert room.claim() is None
+
+
+def test_the_draft_of_a_claim_that_was_lost_is_removed_when_its_job_ends(room: Room) -> None:
+    room.take()
+    stale = room.held()
+    room.tick(70)
+    again = room.held()
+    assert again.id == stale.id
+
+    assert room.ledger.note(stale, {"draft": "s-1"}, 0, 60, now=room.now) is None
+    assert room.mark(again) == "marked"
+    room.settle(again, ACCEPTED)
+
+    left = room.held()
+    assert (left.tidy, left.sent, left.strays) == (True, True, ("s-1",))
+    room.ledger.settle(left, Move(status=None, tidied=True), Tidied(), 7, next_token="", lease_s=60, now=room.now)
+    assert room.read(left.id).status == "accepted"
+    assert room.claim() is None
+    assert room.ledger.note(stale, {"draft": "s-2"}, 0, 60, now=room.now) is None
+    assert room.held().strays == ("s-2",), "also one that comes after the end"
+
+
+def test_workers_that_die_count_only_in_a_row(room: Room) -> None:
+    job_id = room.take()
+    for _ in range(4):
+        for _ in range(2):
+            room.held()
+            room.tick(100)
+        room.settle(room.held(), Deferred(reason="busy", free=True))
+        room.tick(100)
+
+    assert room.read(job_id).status != "dead"
+
+
+def test_a_request_that_is_still_out_may_reach_graph_as_late_as_now(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, rates=((1, 60.0),))})
+    room.take()
+    room.take()
+    out = room.sending()
+    room.tick(25)
+    room.settle(out, ACCEPTED)
+
+    assert room.claim() is None
+    room.tick(59)
+    assert room.claim() is None, "25 s after its mark it may just have arrived"
+    room.tick(3)
+    assert room.claim() is not None
+
+
+def test_the_request_of_a_worker_that_died_may_reach_graph_as_late_as_now(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, rates=((1, 60.0),))})
+    doubtful = room.take()
+    room.take()
+    room.sending()
+    room.tick(62)
+    assert room.read(doubtful).reason == "unknown"
+
+    found = room.claim()
+    assert found is None or found.to_look_up

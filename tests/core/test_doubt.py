@@ -138,14 +138,22 @@ def test_without_its_draft_nothing_is_marked(instead: Deferred | Held | Refused 
     assert asked(world) == ["note drafting=1", "draft"]
 
 
-def test_a_draft_made_while_its_job_ended_is_withdrawn() -> None:
-    world = World(delivery=DeliveryMode.DRAFT, answers=[DRAFT, Tidied()])
+def test_a_draft_made_while_its_job_ended_is_not_sent() -> None:
+    world = World(delivery=DeliveryMode.DRAFT, answers=[DRAFT])
     office = world.office()
     held = iter([0.0, None])
 
     with pytest.raises(ClaimLost):
         deliver(a_job(), replace(office, note=lambda job, fields, size: next(held)))
-    assert asked(world) == ["draft", "delete d-1"]
+    assert asked(world) == ["draft"]
+
+
+def test_of_a_sent_mail_only_strays_are_removed() -> None:
+    world = World(answers=[Tidied(), Tidied()])
+    sent = replace(a_job(), tidy=True, sent=True, drafting=True, draft="d-1", strays=("s-1", "s-2"))
+
+    assert tidy(sent, world.office()) == Tidied()
+    assert asked(world) == ["note", "delete s-1", "note", "delete s-2"]
 
 
 @pytest.mark.parametrize("found", [Found(), StillDraft(), NotPermitted(), Deferred(reason="look_up_failed", free=True)])

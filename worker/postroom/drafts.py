@@ -10,7 +10,7 @@ from functools import partial
 from postroom import uploads
 from postroom.job import Job
 from postroom.mail import Attachment
-from postroom.office import App, ClaimLost, Office, app_of, ask, new_call, with_token
+from postroom.office import App, ClaimLost, Office, app_of, ask
 from postroom.outcome import Deferred, Drafted, Found, NotFound, NotPermitted, Outcome, StillDraft, Tidied, Uploaded
 from postroom.steps import Step, reached
 from postroom.wire import DRAFTS, DraftPlan, searches
@@ -30,8 +30,7 @@ def create_draft(job: Job, plan: DraftPlan, app: App, office: Office) -> Drafted
     reached(Step.DRAFTED)
     lacks = {"to_add": " ".join(map(str, plan.to_add))} if plan.to_add else {}
     if office.note(job, {"draft": drafted.id, **lacks}, 0) is None:
-        _withdraw(drafted.id, mailbox, app, office)
-        raise ClaimLost
+        raise ClaimLost  # the ledger knows of the draft all the same, and it will be removed
     reached(Step.NOTED)
     return drafted
 
@@ -55,6 +54,12 @@ def tidy(job: Job, office: Office) -> Tidied | Outcome:
     app = app_of(job, office)
     if isinstance(app, Deferred):
         return app
+    for stray in job.strays:
+        removed = _remove(job, stray, app, office)
+        if not isinstance(removed, Tidied):
+            return removed
+    if job.sent:
+        return Tidied()
     draft_id = job.draft
     if draft_id is None:
         # What is in Drafts of a mail in doubt may be on its way out.
@@ -93,13 +98,3 @@ def remove_strays(job: Job, app: App, office: Office) -> Tidied | Outcome:
 def _remove(job: Job, draft_id: str, app: App, office: Office) -> Tidied | Outcome:
     mailbox = office.mailbox_of(job.lane)
     return ask(job, app, office, partial(app.graph.delete_draft, mailbox, draft_id))
-
-
-def _withdraw(draft_id: str, mailbox: str, app: App, office: Office) -> None:
-    """Removes a draft that only we know of: its job went to another round, or ended, while it was being made."""
-    with_token(
-        app,
-        lambda token: app.graph.delete_draft(
-            mailbox, draft_id, new_call(office, token, office.new_id(), office.monotonic())
-        ),
-    )

@@ -48,7 +48,9 @@ class Job:
     upload: str | None = None  # sealed: the URL of the first one's upload session
     upload_at: int | None = None  # where its next range begins; a worker that was lost may have put that one
     drafting: bool = False  # there may be such a message, or several, whose id nobody has noted
+    strays: tuple[str, ...] = ()  # drafts made for claims that were lost
     tidy: bool = False  # ended; only its drafts are left to remove
+    sent: bool = False  # accepted: what it was sent from is in Sent Items now
     suspect: bool = False  # its answer held its lane, and another job's ended that hold
 
     @property

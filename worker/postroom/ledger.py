@@ -657,7 +657,9 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         upload=record.get("upload"),
         upload_at=int(record["range"]) if "range" in record else None,
         drafting="drafting" in record,
+        strays=tuple(record.get("strays", "").split()),
         tidy="tidy" in record,
+        sent=record["status"] == Status.ACCEPTED,
         suspect="suspect" in record,
     )
 

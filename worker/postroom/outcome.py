@@ -86,8 +86,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
+    """`wait_s`: Graph asked the mailbox to come back then."""
+
     reason: str
     answer: Answer = NO_ANSWER
+    wait_s: float | None = None
 
 
 Outcome = Accepted | Throttled | Deferred | Held | Refused | Unknown

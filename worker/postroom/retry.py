@@ -140,8 +140,15 @@ def decide(
             return Move(status=Status.DEFERRED, reason="held", sent_nothing=True, hold=outcome)
         case Refused(reason=reason):
             return Move(status=Status.DEAD, reason=reason, sent_nothing=True)
-        case Unknown():
-            return Move(status=Status.DEFERRED, reason="unknown", wait_s=policy.first_look_s, in_doubt=True)
+        case Unknown(wait_s=wait_s, reason=reason):
+            asked = min(wait_s or 0.0, LONGEST_RETRY_AFTER_S)
+            return Move(
+                status=Status.DEFERRED,
+                reason="unknown",
+                wait_s=policy.first_look_s,
+                in_doubt=True,
+                pause=Pause(scope=Scope.LANE, wait_s=asked, longest_s=asked, reason=reason) if asked > 0 else None,
+            )
         case _:
             assert_never(outcome)
 

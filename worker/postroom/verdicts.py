@@ -4,6 +4,7 @@ The rules are the tables below. Graph's codes: https://learn.microsoft.com/graph
 https://learn.microsoft.com/exchange/client-developer/web-service-reference/responsecode, throttling:
 https://learn.microsoft.com/graph/throttling, Entra's: https://learn.microsoft.com/entra/identity-platform/reference-error-codes.
 Where an answer leaves open whether the mail went out, the verdict is Unknown: a second copy is worse than a look-up.
+A gateway's 503 is such an answer even with a Retry-After, which is kept to all the same.
 """
 
 import json
@@ -53,15 +54,6 @@ def _deferred(reason: str, wait_s: float | None = None, scope: Scope = Scope.MAI
     )
 
 
-def _deferred_if_told_when(reason: str) -> Verdict:
-    """Only who names a time to come back says that nothing was done."""
-    return lambda answer, asked: (
-        Unknown(reason=reason, answer=answer)
-        if asked is None
-        else Deferred(reason=reason, answer=answer, wait_s=asked, scope=Scope.LANE)
-    )
-
-
 def _held(reason: str, scope: Scope = Scope.LANE) -> Callable[[Answer, float | None], Held]:
     return lambda answer, _: Held(reason=reason, scope=scope, answer=answer)
 
@@ -75,7 +67,7 @@ def _refused(reason: str) -> Verdict:
 
 
 def _unknown(reason: str) -> Verdict:
-    return lambda answer, _: Unknown(reason=reason, answer=answer)
+    return lambda answer, asked: Unknown(reason=reason, answer=answer, wait_s=asked)
 
 
 _FOR_HOURS = _throttled(HOUR_S)
@@ -94,20 +86,20 @@ _BY_CODE: dict[str, Verdict] = {
     "ErrorTooManyObjectsOpened": _throttled(),
     "ErrorExceededConnectionCount": _throttled(),
     "ResourceUnhealthy": _throttled(),
-    # the mailbox or its server is away and did not begin
+    # the mailbox or its server is away and, as its own code says, did not begin
     "ErrorServerBusy": _deferred("server_busy", 60, Scope.LANE),
     "ErrorInsufficientResources": _deferred("server_busy", 60, Scope.LANE),
     "ErrorServerTemporaryUnavailable": _deferred("mailbox_unavailable", 60, Scope.LANE),
     "ErrorMailboxStoreUnavailable": _deferred("mailbox_unavailable", 60, Scope.LANE),
     "ErrorMailboxMoveInProgress": _deferred("mailbox_moving", 300, Scope.LANE),
     "MailboxMoving": _deferred("mailbox_moving", 300, Scope.LANE),
-    "ErrorIrresolvableConflict": _deferred("conflict"),
-    "ServiceUnavailable": _deferred_if_told_when("service_unavailable"),
-    "serviceNotAvailable": _deferred_if_told_when("service_unavailable"),
+    "ServiceUnavailable": _unknown("service_unavailable"),
+    "serviceNotAvailable": _unknown("service_unavailable"),
     # these may strike in the middle of the call
     "ErrorInternalServerTransientError": _unknown("server_error"),
     "ErrorMailboxFailover": _unknown("mailbox_failover"),
     "ErrorTimeoutExpired": _unknown("timeout"),
+    "ErrorIrresolvableConflict": _unknown("conflict"),
     "ErrorItemNotFound": _unknown("draft_gone"),  # sent before, or deleted
     # the configuration of the mailbox
     "ErrorAccessDenied": _held("access_denied"),
@@ -146,7 +138,7 @@ _BY_STATUS: dict[int, Verdict] = {
     404: _held("mailbox_not_found"),
     407: _held("proxy_refused", Scope.APP),
     408: _unknown("timeout"),
-    409: _deferred("conflict"),
+    409: _unknown("conflict"),
     413: _refused("too_large"),
     429: _throttled(),
     500: _unknown("server_error"),
@@ -229,7 +221,8 @@ def sends_nothing(outcome: Outcome) -> Outcome:
     if isinstance(outcome, Held) and outcome.reason == "access_denied":
         return Held(reason="needs_mail_readwrite", scope=outcome.scope, answer=outcome.answer)
     if isinstance(outcome, Unknown):
-        return Deferred(reason=outcome.reason, answer=outcome.answer)
+        scope = Scope.MAIL if outcome.wait_s is None else Scope.LANE
+        return Deferred(reason=outcome.reason, answer=outcome.answer, wait_s=outcome.wait_s, scope=scope)
     if isinstance(outcome, Accepted):
         return Deferred(reason="not_201", answer=outcome.answer)
     return outcome

@@ -65,6 +65,12 @@ local function drop_files(name)
   redis.call('ZREM', P .. 'staged', name)
 end
 
+local function tidy_up(id, job)
+  update(id, job, {tidy = 1})
+  to_later(id, job, now)
+  update(id, job, {next_at = ''})
+end
+
 local function finish(id, job, status, reason)
   update(id, job, {place = 'ended', ended = now, next_at = ''})
   set_status(id, job, status, reason)
@@ -75,11 +81,15 @@ local function finish(id, job, status, reason)
     redis.call('DEL', mail_key(id))
     if job.files then drop_files(job.files) end
   end
-  if leaves_draft(job, status) then
-    update(id, job, {tidy = 1})
-    to_later(id, job, now)
-    update(id, job, {next_at = ''})
-  end
+  if leaves_draft(job, status) or job.strays then tidy_up(id, job) end
+end
+
+-- A draft that was made for a claim that is lost. It is removed by a claim, like all else: that is the mailbox's slot.
+local function strand(id, job, draft)
+  update(id, job, {strays = (job.strays and job.strays .. ' ' or '') .. draft})
+  if job.place ~= 'ended' then return end
+  tidy_up(id, job)
+  plan(job.lane, lane_settings(job.lane))
 end
 
 -- Nobody knows what became of this attempt; `resends` counts how often that happened to a mail sent again.

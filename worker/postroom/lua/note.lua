@@ -3,7 +3,10 @@
 -- ARGV: now, id, token, lease (ms), JSON of fields, bytes of the request
 local id, token, lease, fields, bytes = ARGV[2], ARGV[3], tonumber(ARGV[4]), cjson.decode(ARGV[5]), tonumber(ARGV[6])
 local job = record(id)
-if not job or job.place ~= 'claim' or job.token ~= token then return {'void'} end
+if not job or job.place ~= 'claim' or job.token ~= token then
+  if job and (fields.draft or '') ~= '' and fields.draft ~= job.draft then strand(id, job, fields.draft) end
+  return {'void'}
+end
 renew(id, job, lease)
 update(id, job, fields)
 local app = lane_settings(job.lane).app

@@ -98,7 +98,7 @@ local function settle(job)
   note_trouble(job)
   give_back_recipients(job)
   leave(id, job)
-  update(id, job, {settled = token, minute = '', attempts = tonumber(job.attempts or 0) + (move.spends_attempt and 1 or 0)})
+  update(id, job, {settled = token, minute = '', lost = '', attempts = tonumber(job.attempts or 0) + (move.spends_attempt and 1 or 0)})
   if move.in_doubt then doubt(id, job, token) end
   if move.look_ups then update(id, job, {look_ups = move.look_ups, resend = move.resend and '1' or ''}) end
   if job.left then finish_as_left(id, job)
@@ -117,7 +117,7 @@ local function settle_tidying(job)
   update(id, job, {settled = token})
   if move.tidied or tries >= TIDYING_TRIES then
     update(id, job, {
-      place = 'ended', tidy = '', draft = '', drafting = '', to_add = '', upload = '', range = '', next_at = '',
+      place = 'ended', tidy = '', draft = '', drafting = '', to_add = '', upload = '', range = '', strays = '', next_at = '',
     })
   else
     update(id, job, {tidy = tries + 1})

@@ -44,6 +44,7 @@ end
 local function put_in_doubt(id, job, token)
   amend_attempt(id, {outcome = 'unknown', reason = 'worker_lost'})
   doubt(id, job, token)
+  redis.call('ZADD', of_lane('marks', job.lane), 'XX', now, job.client_request_id)
   update(id, job, {minute = '', http_status = '', graph_code = '', request_id = ''})
   to_later(id, job, now + tonumber(setting('first_look') or 10000))
   set_status(id, job, 'deferred', 'unknown')
@@ -85,12 +86,15 @@ local function reap()
   redis.call('SET', P .. 'passed', whole(now))
 end
 
--- A lane whose request has been out for long is slow from now on, not only when the answer comes.
+-- A lane whose request has been out for long is slow from now on, not only when the answer comes. And as that request
+-- may reach Graph as late as now, its mark is as young.
 local function notice_slow()
   for _, id in ipairs(due('leases', now + lease - SLOW)) do
     redis.call('SREM', P .. 'hands:unknown', id)
     local lane = redis.call('SADD', P .. 'hands:slow', id) == 1 and redis.call('HGET', job_key(id), 'lane')
     if lane then redis.call('HSET', of_lane('lane', lane), 'slow', '1') end
+    local sent = redis.call('HMGET', job_key(id), 'lane', 'phase', 'client_request_id')
+    if sent[2] == 'sending' then redis.call('ZADD', of_lane('marks', sent[1]), 'XX', now, sent[3]) end
   end
 end
 
