@@ -73,6 +73,8 @@ KEPT_FOR_EVER = (
     "marks:",
     "minutes:",
     "uploaded:",
+    "patience",  # both name lanes that are held still, as their next mail will find
+    "faults",
 )
 OUTLOOK = (
     _load() + "\nlocal at, can_go = outlook(ARGV[2], lane_settings(ARGV[2]))\nreturn {at and whole(at) or '', can_go}"

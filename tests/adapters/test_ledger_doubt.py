@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from postroom.errors import InvalidMail
 from postroom.job import Job
 from postroom.ledger import PREFIX
-from postroom.outcome import Answer, Deferred, Finding, Found, NotFound, NotPermitted, Refused, Tidied
+from postroom.mail import Attachment
+from postroom.outcome import Answer, Deferred, Finding, Found, Held, NotFound, NotPermitted, Refused, Scope, Tidied
 from postroom.retry import Move, OnUnknown, Policy, after_look_up
 
-from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, mail, room
+from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, OTHER, SENDER, Room, mail, room
 
 __all__ = ["room"]
 
@@ -242,3 +244,70 @@ def test_the_request_of_a_worker_that_died_may_reach_graph_as_late_as_now(room: 
 
     found = room.claim()
     assert found is None or found.to_look_up
+
+
+def test_a_spent_rate_keeps_no_look_up_waiting(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, rates=((1, 3600.0),))})
+    doubtful = room.take()
+    room.take()
+    room.send(NO_ANSWER)
+    room.tick(1)
+
+    assert room.wakes_in() <= 10
+    room.tick(10)
+    assert room.held().id == doubtful
+
+
+def test_a_draft_may_turn_up_after_its_mail_was_sent_from_another(room: Room) -> None:
+    room.take()
+    job = room.held()
+    assert room.ledger.note(job, {"drafting": "1", "late_draft": "1", "draft": "d-1"}, 0, 60, now=room.now) == 0
+    assert room.mark(job) == "marked"
+    room.settle(job, ACCEPTED)
+    assert room.claim() is None
+
+    room.tick(61)
+
+    left = room.held()
+    assert (left.tidy, left.sent, left.late_draft, left.draft) == (True, True, True, "d-1")
+
+
+NO_DRAFTS = Held(reason="needs_mail_readwrite", scope=Scope.MAIL, answer=Answer(http_status=403))
+
+
+def test_a_mail_that_only_a_draft_can_carry_is_held_alone_and_not_for_ever(room: Room) -> None:
+    room.publish(hold_patience_s=3600)
+    job_id = room.take()
+    for _ in range(6):
+        room.settle(room.held(), NO_DRAFTS)
+        assert room.read(job_id).reason == "held"
+        room.take()
+        room.send()
+        room.tick(600)
+
+    room.settle(room.held(), NO_DRAFTS)
+    assert (room.read(job_id).status, room.read(job_id).reason) == ("dead", "needs_mail_readwrite")
+
+
+def test_a_large_mail_is_refused_while_its_sender_is_known_to_make_no_drafts(room: Room) -> None:
+    large = mail(attachments=[Attachment("a.bin", b"x" * 3_100_000)])
+    room.take(large)
+    room.settle(room.held(), NO_DRAFTS)
+
+    with pytest.raises(InvalidMail, match=r"Mail\.ReadWrite"):
+        room.take(large)
+    assert len(room.redis.keys(PREFIX + "files:*")) == 1, "the first one's"
+    room.take()
+    room.take(mail(sender=OTHER, attachments=[Attachment("a.bin", b"x" * 3_100_000)]))
+    room.jump(3601)
+    room.take(large)
+
+
+def test_a_draft_that_was_made_opens_the_door_again(room: Room) -> None:
+    large = mail(attachments=[Attachment("a.bin", b"x" * 3_100_000)])
+    room.take(large)
+    room.settle(room.held(), NO_DRAFTS)
+    room.tick(601)
+    drafted(room)
+
+    room.take(large)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from postroom import scripts
-from postroom.ledger import PREFIX, Released, Ticked
+from postroom.ledger import PREFIX, Order, Released, Ticked
 from postroom.outcome import Answer, Deferred, Held, Refused, Scope
 from postroom.retry import OnUnknown, Policy, after_look_up, decide
 
@@ -462,7 +462,7 @@ def test_a_mail_that_a_person_requeues_during_the_hold_is_given_the_whole_patien
     room.tick(HOUR + 1)
     assert room.read(job_id).status == room.read(early).status == "dead"
 
-    scripts.run(room.redis, "requeue", room.now, REQUEUE, "{}", job_id)
+    room.ledger.requeue([job_id], Order("order", "ops@mailhost"), now=room.now)
 
     room.tick(HOUR - 10)
     assert room.read(job_id).status == "queued"

@@ -111,6 +111,7 @@ def test_a_draft_whose_id_was_never_learnt_is_removed_before_another_is_made() -
 
     assert deliver(replace(a_job(), drafting=True), world.office()) == ACCEPTED
     assert [line for line in asked(world) if line != "note"] == [
+        "note late_draft=1",
         "search drafts by property",
         "delete s-1",
         "search drafts by message-id",
@@ -148,6 +149,14 @@ def test_a_draft_made_while_its_job_ended_is_not_sent() -> None:
     assert asked(world) == ["draft"]
 
 
+def test_a_draft_that_turns_up_late_is_removed_and_never_the_one_that_was_sent() -> None:
+    world = World(answers=[Found(ids=("d-1", "s-1")), Tidied(), NOT_THERE])
+    sent = replace(a_job(), tidy=True, sent=True, drafting=True, draft="d-1", late_draft=True)
+
+    assert tidy(sent, world.office()) == Tidied()
+    assert [line for line in asked(world) if line.startswith("delete")] == ["delete s-1"]
+
+
 def test_of_a_sent_mail_only_strays_are_removed() -> None:
     world = World(answers=[Tidied(), Tidied()])
     sent = replace(a_job(), tidy=True, sent=True, drafting=True, draft="d-1", strays=("s-1", "s-2"))
@@ -173,10 +182,10 @@ def test_a_draft_that_is_gone_is_looked_for_in_sent_items() -> None:
 
 
 def test_an_ended_jobs_draft_is_removed() -> None:
-    world = World(answers=[Tidied()])
+    world = World(answers=[StillDraft(), Tidied()])
 
     assert tidy(replace(a_job(), tidy=True, drafting=True, draft="d-1"), world.office()) == Tidied()
-    assert asked(world) == ["note", "delete d-1"]
+    assert asked(world) == ["note", "ask d-1", "note", "delete d-1"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from postroom.outcome import (
     Scope,
     Session,
     SessionLost,
+    StillDraft,
     Throttled,
     Tidied,
     Unknown,
@@ -155,7 +156,7 @@ def test_one_large_mail_without_permission_waits_alone() -> None:
 
 
 def test_a_cancelled_mail_takes_its_upload_along() -> None:
-    world = World(answers=[Tidied(), Tidied()])
+    world = World(answers=[StillDraft(), Tidied(), Tidied()])
 
     assert tidy(replace(uploading(), tidy=True), world.office()) == Tidied()
-    assert asked(world) == ["note", "cancel https://u", "note", "delete d-1"]
+    assert asked(world) == ["note", "ask d-1", "note", "cancel https://u", "note", "delete d-1"]

@@ -19,6 +19,9 @@ from postroom.wire import DRAFTS, DraftPlan, searches
 def create_draft(job: Job, plan: DraftPlan, app: App, office: Office) -> Drafted | Outcome:
     """The draft of this job's mail, noted with the job; or why there is none yet."""
     if job.drafting and not job.in_doubt:
+        # One whose creation was never answered may still come, after this search.
+        if office.note(job, {"late_draft": "1"}, 0) is None:
+            raise ClaimLost
         removed = remove_strays(job, app, office)
         if not isinstance(removed, Tidied):
             return removed
@@ -58,31 +61,31 @@ def tidy(job: Job, office: Office) -> Tidied | Outcome:
         removed = _remove(job, stray, app, office)
         if not isinstance(removed, Tidied):
             return removed
-    if job.sent:
-        return Tidied()
     draft_id = job.draft
+    if job.sent:
+        return remove_strays(job, app, office) if job.late_draft else Tidied()
     if draft_id is None:
         # What is in Drafts of a mail in doubt may be on its way out.
         return Tidied() if job.in_doubt else remove_strays(job, app, office)
-    if job.in_doubt:
-        mailbox = office.mailbox_of(job.lane)
-        found = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
-        if isinstance(found, Found | NotFound):
-            return Tidied(answer=found.answer)
-        if not isinstance(found, StillDraft):
-            return Deferred(reason="look_up_failed", answer=found.answer, free=True)
+    # Whatever was said when it was sent: what has left is the mailbox's copy now, and stays.
+    mailbox = office.mailbox_of(job.lane)
+    found = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
+    if isinstance(found, Found | NotFound):
+        return Tidied(answer=found.answer)
+    if not isinstance(found, StillDraft):
+        return Deferred(reason="look_up_failed", answer=found.answer, free=True)
     uploads.cancel(job, app, office)
     return _remove(job, draft_id, app, office)
 
 
 def remove_strays(job: Job, app: App, office: Office) -> Tidied | Outcome:
-    """Removes the drafts of this job that were made without our learning their ids; never any other."""
+    """Removes the drafts of this job that were made without our learning their ids; never any other, nor its own."""
     mailbox = office.mailbox_of(job.lane)
     for search in searches(job.id, mailbox, DRAFTS):
         found = ask(job, app, office, partial(app.graph.search, mailbox, search))
         match found:
             case Found(ids=ids):
-                for draft_id in ids:
+                for draft_id in set(ids) - {job.draft}:
                     removed = _remove(job, draft_id, app, office)
                     if not isinstance(removed, Tidied):
                         return removed

@@ -49,6 +49,7 @@ class Job:
     upload_at: int | None = None  # where its next range begins; a worker that was lost may have put that one
     drafting: bool = False  # there may be such a message, or several, whose id nobody has noted
     strays: tuple[str, ...] = ()  # drafts made for claims that were lost
+    late_draft: bool = False  # another one may turn up, of a creation that was never answered
     tidy: bool = False  # ended; only its drafts are left to remove
     sent: bool = False  # accepted: what it was sent from is in Sent Items now
     suspect: bool = False  # its answer held its lane, and another job's ended that hold

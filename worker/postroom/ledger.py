@@ -22,7 +22,7 @@ from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, Unkn
 from postroom.events import signed
 from postroom.job import Attempt, Delivery, Hold, Job, Receipt, Status, moment
 from postroom.mail import MAX_MESSAGE, Attachment, Mail, too_large
-from postroom.outcome import Deferred, Finding, Held, Outcome, Throttled, Tidied
+from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
 from postroom.retry import Move
 from postroom.scripts import PREFIX
 from postroom.steps import Step, reached
@@ -620,6 +620,11 @@ def _receipt(answer: Sequence[Any], job_id: str, key: str | None) -> Receipt:
         raise InvalidMail(f"to: more recipients than this sender may reach in a day ({int(answer[1])})")
     if said == "too_large":
         raise InvalidMail(too_large(int(answer[2]), int(answer[1])))
+    if said == "no_drafts":
+        raise InvalidMail(
+            "attachments: a mail of more than 4 MB goes by a draft, and this sender's app may make none "
+            "(permission Mail.ReadWrite; a large mail waits for it already, see postroom jobs --status deferred)"
+        )
     if said == "unstaged":
         raise Unavailable("the attachments took so long that what was stored of them had been given up; send it again")
     found = answer[1].decode()
@@ -658,6 +663,7 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         upload_at=int(record["range"]) if "range" in record else None,
         drafting="drafting" in record,
         strays=tuple(record.get("strays", "").split()),
+        late_draft="late_draft" in record,
         tidy="tidy" in record,
         sent=record["status"] == Status.ACCEPTED,
         suspect="suspect" in record,
@@ -692,6 +698,7 @@ def _move(move: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> 
         "pause_wait": pause and _ms(pause.wait_s),
         "pause_longest": pause and _ms(pause.longest_s),
         "pause_reason": pause and pause.reason,
+        "held_alone": isinstance(outcome, Held) and outcome.scope is Scope.MAIL,
         "hold_scope": hold and hold.scope.value,
         "hold_reason": hold and hold.reason,
         "hold_for_token": hold and hold.no_token,

@@ -67,7 +67,15 @@ def _start_due(children: list[_Child], concurrency: int, pool: str) -> None:
 def _start(number: int, concurrency: int, pool: str) -> "subprocess.Popen[bytes]":
     command = [
         *(sys.executable, "-m", "celery", "--quiet", "-A", "postroom.tasks", "worker"),
-        *("--pool", pool, "--concurrency", str(concurrency), "--hostname", f"postroom{number}@%h"),
+        # Celery takes the name "prefork" for its default, and the configured pool (threads) instead.
+        *(
+            "--pool",
+            "processes" if pool == "prefork" else pool,
+            "--concurrency",
+            str(concurrency),
+            "--hostname",
+            f"postroom{number}@%h",
+        ),
         *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
     environment = {**os.environ, PARENT: str(os.getpid())}

@@ -14,3 +14,6 @@ local function too_large(size)
   local most = tonumber(setting('max_message') or LARGEST)
   return size > most and {'too_large', whole(most), whole(size)} or nil
 end
+
+-- What is larger than a request to Graph can only go by a draft.
+local function needs_draft(size) return size > 4000000 end

@@ -59,6 +59,9 @@ local function no_hand_for(self)
   return slow + unknown >= math.max(1, hands - math.max(1, math.floor(hands / 4)))
 end
 
+-- The head keeps its place until then, or until one that may go before it is due: a look-up needs no rate.
+local function before_later(lane, at) return math.min(at, math.max(first_later(lane) or at, now + 1)) end
+
 -- Until when the limits keep the head back; and how many could go at once.
 local function limited_until(lane, cfg, self, head, is_checked)
   local at = now
@@ -66,12 +69,11 @@ local function limited_until(lane, cfg, self, head, is_checked)
   local free = most - redis.call('ZCARD', of_lane('claims', lane))
   if is_checked then return free > 0 and now or now + LOOK_AGAIN, free end
   local left, rate_ready = rate_left(lane, cfg)
-  if left <= 0 and rate_ready > now then at = rate_ready
+  if left <= 0 and rate_ready > now then at = before_later(lane, rate_ready)
   elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
   end
   local fits = recipients_ready(lane, cfg, tonumber(redis.call('HGET', job_key(head), 'recipients') or 0))
-  -- the head keeps its place until it fits, or until one that goes before it is due
-  if fits > now then at = math.max(at, math.min(fits, math.max(first_later(lane) or fits, now + 1))) end
+  if fits > now then at = math.max(at, before_later(lane, fits)) end
   return at, math.min(free, left)
 end
 

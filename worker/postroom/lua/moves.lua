@@ -65,9 +65,11 @@ local function drop_files(name)
   redis.call('ZREM', P .. 'staged', name)
 end
 
+local LATEST_DRAFT = MINUTE  -- by then a creation that was never answered has come about, or never will
+
 local function tidy_up(id, job)
   update(id, job, {tidy = 1})
-  to_later(id, job, now)
+  to_later(id, job, now + (job.late_draft and LATEST_DRAFT or 0))
   update(id, job, {next_at = ''})
 end
 
@@ -81,7 +83,7 @@ local function finish(id, job, status, reason)
     redis.call('DEL', mail_key(id))
     if job.files then drop_files(job.files) end
   end
-  if leaves_draft(job, status) or job.strays then tidy_up(id, job) end
+  if leaves_draft(job, status) or job.strays or job.late_draft then tidy_up(id, job) end
 end
 
 -- A draft that was made for a claim that is lost. It is removed by a claim, like all else: that is the mailbox's slot.

@@ -87,8 +87,18 @@ local function wait_on(job)
   set_status(id, job, 'deferred', move.reason)
 end
 
+-- A mail that only a draft can carry, where the app may make none, is held alone: the mailbox's others need none.
+local NO_DRAFTS = 3600000
+
+local function note_held_alone(job)
+  update(id, job, {held_since = move.held_alone and (job.held_since or now) or ''})
+  if move.held_alone then redis.call('HSET', of_lane('lane', lane), 'no_drafts_until', whole(now + NO_DRAFTS)) end
+end
+
 local function is_out_of_patience(job)
-  if not move.hold_scope or job.in_doubt then return false end
+  if job.in_doubt then return false end
+  if move.held_alone then return patience_ends(job, job) <= now end
+  if not move.hold_scope then return false end
   return patience_ends(job, state_of(move.hold_scope, move.hold_scope == 'app' and cfg.app or lane)) <= now
 end
 
@@ -100,11 +110,12 @@ local function settle(job)
   leave(id, job)
   update(id, job, {settled = token, minute = '', lost = '', attempts = tonumber(job.attempts or 0) + (move.spends_attempt and 1 or 0)})
   if move.in_doubt then doubt(id, job, token) end
+  if move.held_alone or job.held_since then note_held_alone(job) end
   if move.look_ups then update(id, job, {look_ups = move.look_ups, resend = move.resend and '1' or ''}) end
   if job.left then finish_as_left(id, job)
   elseif move.status ~= 'deferred' then finish(id, job, move.status, move.reason)
   elseif may_expire(job) then finish(id, job, 'expired', 'expired')
-  elseif is_out_of_patience(job) then finish(id, job, 'dead', move.hold_reason)
+  elseif is_out_of_patience(job) then finish(id, job, 'dead', move.hold_reason or move.attempt.reason)
   else wait_on(job)
   end
 end
@@ -117,7 +128,7 @@ local function settle_tidying(job)
   update(id, job, {settled = token})
   if move.tidied or tries >= TIDYING_TRIES then
     update(id, job, {
-      place = 'ended', tidy = '', draft = '', drafting = '', to_add = '', upload = '', range = '', strays = '', next_at = '',
+      place = 'ended', tidy = '', draft = '', drafting = '', to_add = '', upload = '', range = '', strays = '', late_draft = '', next_at = '',
     })
   else
     update(id, job, {tidy = tries + 1})

@@ -1,4 +1,4 @@
--- Takes a job in: {'new'|'known'|'conflict'|'refused'|'too_large', job id, most recipients or most bytes}, or
+-- Takes a job in: {'new'|'known'|'conflict'|'refused'|'no_drafts'|'too_large', job id, most recipients or most bytes}, or
 -- {'unstaged'}: parts of it that were staged are gone.
 -- ARGV: now, id, sender, priority, key, fingerprint, batch, not before, expires, recipients, their index tokens, mail,
 --       for a mail that is none: the reason of its death and its only attempt (JSON), else twice '';
@@ -39,6 +39,9 @@ if dead ~= '' then
 elseif recipients > cfg.daily then
   drop_files(files)
   return {'refused', cfg.daily}
+elseif needs_draft(size) and tonumber(redis.call('HGET', of_lane('lane', lane), 'no_drafts_until') or 0) > now then
+  drop_files(files)
+  return {'no_drafts'}
 elseif redis.call('HLEN', files_key(files)) ~= parts then
   return {'unstaged'}
 else
