@@ -8,7 +8,19 @@ from postroom.errors import InvalidMail
 from postroom.job import Job
 from postroom.ledger import PREFIX
 from postroom.mail import Attachment
-from postroom.outcome import Answer, Deferred, Finding, Found, Held, NotFound, NotPermitted, Refused, Scope, Tidied
+from postroom.outcome import (
+    Answer,
+    Deferred,
+    Finding,
+    Found,
+    Held,
+    NotFound,
+    NotPermitted,
+    Refused,
+    Scope,
+    Tidied,
+    Unknown,
+)
 from postroom.retry import Move, OnUnknown, Policy, after_look_up
 
 from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, OTHER, SENDER, Room, mail, room
@@ -311,3 +323,15 @@ def test_a_draft_that_was_made_opens_the_door_again(room: Room) -> None:
     drafted(room)
 
     room.take(large)
+
+
+def test_an_unknown_outcome_that_names_a_time_pauses_the_lane_and_is_a_failure_too(room: Room) -> None:
+    room.take()
+    waiting = room.take()
+    room.send(Unknown(reason="server_busy", wait_s=7, answer=Answer(http_status=503)))
+
+    assert room.ledger.read(waiting, now=room.now).pause_reason == "server_busy"
+    assert room.claim() is None
+    assert room.redis.hget(f"{PREFIX}lane:{SENDER}", "row") == b"1"
+    room.tick(7)
+    assert room.held().id == waiting

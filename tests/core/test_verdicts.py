@@ -140,10 +140,10 @@ def said(outcome: Outcome) -> str:
         (429, "ErrorExceededMessageLimit", "throttled lane 3600.0"),
         (403, "ErrorExceededMessageLimit", "throttled lane 3600.0"),
         (400, "ErrorMessageSubmissionBlocked", "throttled lane 3600.0"),
-        (503, "ErrorServerBusy", "deferred lane server_busy 60"),
-        (500, "ErrorInsufficientResources", "deferred lane server_busy 60"),
-        (500, "ErrorMailboxStoreUnavailable", "deferred lane mailbox_unavailable 60"),
-        (500, "ErrorServerTemporaryUnavailable", "deferred lane mailbox_unavailable 60"),
+        (503, "ErrorServerBusy", "unknown server_busy"),
+        (500, "ErrorInsufficientResources", "unknown server_busy"),
+        (500, "ErrorMailboxStoreUnavailable", "unknown mailbox_unavailable"),
+        (500, "ErrorServerTemporaryUnavailable", "unknown mailbox_unavailable"),
         (503, "ErrorMailboxMoveInProgress", "deferred lane mailbox_moving 300"),
         (500, "MailboxMoving", "deferred lane mailbox_moving 300"),
         (409, "ErrorIrresolvableConflict", "unknown conflict"),
@@ -181,7 +181,7 @@ def test_an_answer_of_graph_means(status: int, code: str | None, expected: str) 
         (202, None, "accepted"),
         (429, "TooManyRequests", "throttled lane 7.0"),
         (500, "ErrorSubmissionQuotaExceeded", "throttled lane 7.0"),
-        (503, "ErrorServerBusy", "deferred lane server_busy 7.0"),
+        (503, "ErrorServerBusy", "unknown server_busy"),
         (503, "ServiceUnavailable", "unknown service_unavailable"),
         (503, None, "unknown service_unavailable"),
         (504, None, "unknown gateway_timeout"),
@@ -487,3 +487,10 @@ def test_a_draft_that_is_gone_is_removed(status: int, body: bytes) -> None:
     assert isinstance(judge_deleted(status, {}, body, NOON), Tidied)
     assert isinstance(judge_deleted(403, {}, error("ErrorAccessDenied"), NOON), Held)
     assert isinstance(judge_deleted(405, {}, error("ErrorInvalidRequest"), NOON), Deferred), "never the mail's fault"
+
+
+def test_a_time_to_come_back_is_kept_also_where_the_outcome_is_unknown() -> None:
+    assert verdict(503, wait="7") == Unknown(reason="service_unavailable", answer=Answer(http_status=503), wait_s=7.0)
+    busy = verdict(503, "ErrorServerBusy")
+    assert isinstance(busy, Unknown)
+    assert busy.wait_s == 60

@@ -66,8 +66,8 @@ def _refused(reason: str) -> Verdict:
     return lambda answer, _: Refused(reason=reason, answer=answer)
 
 
-def _unknown(reason: str) -> Verdict:
-    return lambda answer, asked: Unknown(reason=reason, answer=answer, wait_s=asked)
+def _unknown(reason: str, wait_s: float | None = None) -> Verdict:
+    return lambda answer, asked: Unknown(reason=reason, answer=answer, wait_s=wait_s if asked is None else asked)
 
 
 _FOR_HOURS = _throttled(HOUR_S)
@@ -86,16 +86,16 @@ _BY_CODE: dict[str, Verdict] = {
     "ErrorTooManyObjectsOpened": _throttled(),
     "ErrorExceededConnectionCount": _throttled(),
     "ResourceUnhealthy": _throttled(),
-    # the mailbox or its server is away and, as its own code says, did not begin
-    "ErrorServerBusy": _deferred("server_busy", 60, Scope.LANE),
-    "ErrorInsufficientResources": _deferred("server_busy", 60, Scope.LANE),
-    "ErrorServerTemporaryUnavailable": _deferred("mailbox_unavailable", 60, Scope.LANE),
-    "ErrorMailboxStoreUnavailable": _deferred("mailbox_unavailable", 60, Scope.LANE),
+    # the mailbox is not there to begin with
     "ErrorMailboxMoveInProgress": _deferred("mailbox_moving", 300, Scope.LANE),
     "MailboxMoving": _deferred("mailbox_moving", 300, Scope.LANE),
     "ServiceUnavailable": _unknown("service_unavailable"),
     "serviceNotAvailable": _unknown("service_unavailable"),
-    # these may strike in the middle of the call
+    # these may strike in the middle of the call; nowhere is it said of a 5xx that nothing was sent
+    "ErrorServerBusy": _unknown("server_busy", 60),
+    "ErrorInsufficientResources": _unknown("server_busy", 60),
+    "ErrorServerTemporaryUnavailable": _unknown("mailbox_unavailable", 60),
+    "ErrorMailboxStoreUnavailable": _unknown("mailbox_unavailable", 60),
     "ErrorInternalServerTransientError": _unknown("server_error"),
     "ErrorMailboxFailover": _unknown("mailbox_failover"),
     "ErrorTimeoutExpired": _unknown("timeout"),

@@ -54,6 +54,7 @@ local function note_trouble(job)
       redis.call('HSET', state_key('app', name), 'trouble_with', job.phase == 'claimed' and 'token' or 'graph')
     end
     troubled(move.pause_scope, name, job, move.pause_wait, move.pause_longest, move.pause_reason)
+    if move.in_doubt then failed(lane, cfg.app, job) end
   elseif failure then
     failed(lane, cfg.app, job)
   end
