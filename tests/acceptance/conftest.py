@@ -126,14 +126,14 @@ class Room:
         return self.client().wait(job_id, timeout=PATIENCE_S)
 
 
-def until(found: Callable[[], Any], what: str) -> Any:
+def until(found: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
     """What `found()` gives once it gives something; fails after a while, naming `what` did not come."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while time.monotonic() < end:
         if got := found():
             return got
         time.sleep(0.02)
-    pytest.fail(f"waited {PATIENCE_S:.0f} s in vain for {what}")
+    pytest.fail(f"waited {patience_s:.0f} s in vain for {what}")
 
 
 @pytest.fixture
