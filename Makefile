@@ -24,6 +24,9 @@ dev: setup ## The same, but stays up and prints the addresses
 test: setup ## All tests, in parallel
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+chaos: setup ## 10,000 mails while everything fails, then the balance; ARGS=--help tells more
+	@$(BIN)/python -m tests.faults.chaos $(ARGS)
+
 check: setup ## Format, lint, types and import contracts, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -54,4 +57,4 @@ check-peers: setup ## Microsoft's own SDK against the sandbox (an environment of
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) $(VENV)-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo dev test check format lock check-peers clean
+.PHONY: help setup demo dev test chaos check format lock check-peers clean

@@ -80,6 +80,7 @@ class Proxy:
         ready.set()
         await stop.wait()
         server.close()
+        self._passing.set()
         self._abort_all()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -131,9 +132,8 @@ def proxied(target: Path) -> Iterator[Proxy]:
 
     def run() -> None:
         loop.run_until_complete(proxy.serve(ready, stop))
-        for task in (left := asyncio.all_tasks(loop)):
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left := asyncio.all_tasks(loop):  # they end by themselves, now that their connections are broken
+            loop.run_until_complete(asyncio.wait(left, timeout=5))
         loop.close()
 
     thread = threading.Thread(target=run, name="proxy", daemon=True)
