@@ -8,7 +8,6 @@ slot is free again, and rightly so: every request has a total deadline, and ever
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from postroom import Delivery, Status
 from postroom.sandbox.control import RequestRecord
@@ -186,20 +185,19 @@ def busiest_minute(record: Record, mailbox: str) -> int:
 def story(job: Delivery, record: Record) -> str:
     """What the ledger and the sandbox say of a job, on a line each."""
     ids = {attempt.client_request_id for attempt in job.attempts}
-    arrived = [one for one in record.requests if one.job == job.id or one.client_request_id in ids]
-    return "\n".join(
-        [
-            f"{job.id} in {job.lane}: {job.status} {job.reason or ''}, next {job.next_at},"
-            f" paused until {job.paused_until}",
-            *(
-                f"  {attempt.at.timestamp():.3f} ledger  {attempt.outcome} {attempt.reason or ''}"
-                f" {attempt.http_status or ''} {attempt.client_request_id or ''} for {timedelta(milliseconds=attempt.duration_ms or 0)}"
-                for attempt in job.attempts
-            ),
-            *(
-                f"  {one.wall:.3f} sandbox {one.method} {one.stage} {one.status or 'no answer'} {one.client_request_id}"
-                f"{' accepted' if one.accepted else ''}{' by fault ' + one.fault if one.fault else ''}"
-                for one in arrived
-            ),
-        ]
-    )
+    lines = [f"{job.id} in {job.lane}: {job.status} {job.reason or ''} {waits_for(job)}"]
+    for tried in job.attempts:
+        said = (tried.outcome, tried.reason, tried.http_status, tried.client_request_id, f"{tried.duration_ms} ms")
+        lines.append(f"  {tried.at.timestamp():.3f} ledger {' '.join(str(part) for part in said if part)}")
+    for one in record.requests:
+        if one.job == job.id or one.client_request_id in ids:
+            fault = f"fault {one.fault}" if one.fault else ""
+            said = (one.stage, one.status or "no answer", one.client_request_id, one.accepted and "accepted", fault)
+            lines.append(f"  {one.wall:.3f} sandbox {' '.join(str(part) for part in said if part)}")
+    return "\n".join(lines)
+
+
+def waits_for(job: Delivery) -> str:
+    """What keeps a job waiting, as far as the ledger can tell."""
+    facts = {"next": job.next_at, "paused until": job.paused_until, "for": job.pause_reason, "hold": job.hold}
+    return ", ".join(f"{name} {fact}" for name, fact in facts.items() if fact)
