@@ -41,6 +41,7 @@ class Balance:
     taken_in: int
     accepted: int
     dead: dict[str, int]
+    dead_unsent: int
     waiting: int
     unknown: int
     doubled: int
@@ -67,6 +68,7 @@ def balance(record: Record) -> Balance:
         taken_in=len(record.ledger),
         accepted=states[Status.ACCEPTED],
         dead=dict(Counter(f"{job.reason}" for job in record.ledger if job.status is Status.DEAD)),
+        dead_unsent=sum(job.status is Status.DEAD and not record.sent[job.id] for job in record.ledger),
         waiting=sum(not job.status.ended for job in record.ledger),
         unknown=sum(was_unknown(job) for job in record.ledger),
         doubled=len(doubled),
@@ -187,7 +189,13 @@ def story(job: Delivery, record: Record) -> str:
     ids = {attempt.client_request_id for attempt in job.attempts}
     lines = [f"{job.id} in {job.lane}: {job.status} {job.reason or ''} {waits_for(job)}"]
     for tried in job.attempts:
-        said = (tried.outcome, tried.reason, tried.http_status, tried.client_request_id, f"{tried.duration_ms} ms")
+        said: tuple[object, ...] = (
+            tried.outcome,
+            tried.reason,
+            tried.http_status,
+            tried.client_request_id,
+            f"{tried.duration_ms} ms",
+        )
         lines.append(f"  {tried.at.timestamp():.3f} ledger {' '.join(str(part) for part in said if part)}")
     for one in record.requests:
         if one.job == job.id or one.client_request_id in ids:

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
@@ -249,6 +250,15 @@ GRAPH: dict[str, dict[str, Strike]] = {
 }  # fmt: skip
 
 
+# All the time, now and then.
+ALWAYS: tuple[dict[str, Any], ...] = (
+    {"status": 504, "accepted": True},
+    {"status": 504},
+    {"effect": "reset", "accepted": True},
+    {"effect": "close"},
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """One line of the plan: what strikes when, for how long, and the seed of its own choices."""
@@ -307,7 +317,7 @@ class Intake:
             boxes = LIMITED_MAILBOXES if batch == LIMITED_BATCH else self.mailboxes
             arguments = (batch, str(first), str(last - first), str(boxes), name)
             if last > first:
-                yield lambda start=start, arguments=arguments, deaths=deaths: self._produce(start, arguments, deaths)
+                yield partial(self._produce, start, arguments, deaths)
 
     def _produce(self, start: float, arguments: Sequence[str], deaths: Sequence[dict[str, str]]) -> None:
         self.stop.wait(start)
@@ -339,6 +349,7 @@ class Run:
     mailboxes: int
     minutes: float
     seed: int
+    keep: bool
     say: Callable[[str], None]
     diary: list[str] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
@@ -364,7 +375,7 @@ class Run:
                 stop.set()
             self.happened["producer killed"] = intake.killed
             found = balance(self._record(scene, intake, watch.jobs()))
-            return found, self._keep(scene, found) if found.broken else None
+            return found, self._keep(scene, found) if found.broken or self.keep else None
 
     @property
     def _limited(self) -> int:
@@ -406,6 +417,8 @@ class Run:
 
     def _trouble(self, scene: Scene, troubles: Sequence[Trouble], watch: "Watch") -> None:
         """Everything of the plan, each at its time; over when the last is undone."""
+        for rule in ALWAYS:
+            scene.room.sandbox.add_fault(probability=0.01, **rule)
         numbers = count()
         due: list[tuple[float, int, str, Callable[[], Undo | None]]] = []
         for trouble in troubles:
@@ -523,6 +536,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("taken in", "taken_in"),
     ("accepted", "accepted"),
     ("dead", "dead"),
+    ("… of these never sent", "dead_unsent"),
     ("still waiting", "waiting"),
     ("outcome unknown for a while", "unknown"),
     ("doubled", "doubled"),
@@ -579,6 +593,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of the plan of faults (a new one each time)")
     parser.add_argument("--mode", choices=ROLES, help="plain: may not read; look-up; draft (one after the other)")
     parser.add_argument("--json", action="store_true", help="the balances as JSON")
+    parser.add_argument("--keep", action="store_true", help="logs and requests, also where all is well")
     given = parser.parse_args()
     if given.mails < 1 or given.mailboxes <= LIMITED_MAILBOXES or given.minutes <= 0:
         parser.error(f"at least 1 mail, {LIMITED_MAILBOXES + 1} mailboxes and some time are needed")
@@ -598,13 +613,14 @@ def main() -> int:
             mailboxes=given.mailboxes,
             minutes=given.minutes,
             seed=seed,
+            keep=given.keep,
             say=lambda line: err.print(line, highlight=False),
         )
         found[mode], kept = runs[mode].go()
         for what in found[mode].broken[:20]:
             err.print(f"{mode}: {what}", highlight=False, markup=False, soft_wrap=True)
         if kept:
-            err.print(f"{mode}: all that is broken, the workers' logs and every request are in {kept}", soft_wrap=True)
+            err.print(f"{mode}: what happened, the workers' logs and every request are in {kept}", soft_wrap=True)
     if given.json:
         said = {mode: asdict(one) | {"happened": dict(runs[mode].happened)} for mode, one in found.items()}
         print(json.dumps({"seed": seed, "balances": said}, indent=1))
