@@ -386,6 +386,10 @@ class Run:
     def _ordinary(self) -> int:
         return max(1, self.mailboxes - LIMITED_MAILBOXES)
 
+    @property
+    def _most_requests(self) -> int:
+        return 100_000 + 20 * self.mails
+
     @contextmanager
     def _opened(self) -> Iterator[Scene]:
         settings = {
@@ -401,7 +405,7 @@ class Run:
             "latency": 0.1,
             "seed": self.seed,
             "keep_messages": 3 * self.mails,
-            "keep_requests": 100_000 + 20 * self.mails,
+            "keep_requests": self._most_requests,
         }
         with contextmanager(open_room.__wrapped__)() as opened:  # type: ignore[attr-defined]
             room: Room = opened(settings, **options)
@@ -454,7 +458,7 @@ class Run:
             ledger=ledger,
             sent=Counter(message.job for message in sandbox.messages()),
             requests=requests,
-            all_requests_kept=len(requests) < 100_000 + 20 * self.mails and stats["kept"] == stats["accepted"],
+            all_requests_kept=len(requests) < self._most_requests and stats["kept"] == stats["accepted"],
             drafts_left=stats["drafts"],
             limited=limited_mailboxes(),
             deadline_s=LEASE_S / 2,
