@@ -1,0 +1,63 @@
+"""An hour's outage burns no backlog: on a real server, with the time passed in."""
+
+from collections import Counter
+
+import pytest
+
+from postroom.job import Job
+from postroom.outcome import Answer, Deferred, Finding, NotPermitted, Outcome, Scope, Unknown
+from postroom.retry import OnUnknown, Policy, after_look_up, decide
+
+from .test_ledger import ACCEPTED, Room, mail, room
+
+__all__ = ["room"]
+LANES = [f"m{n}@contoso.com" for n in range(4)]
+POLICY = Policy()
+HOUR, STEP = 3600, 6
+LOOK_LATER = Deferred(reason="look_up_failed", free=True, answer=Answer(http_status=503))
+AWAY = Deferred(reason="no_connection", scope=Scope.APP, free=True)
+OUTAGES: dict[str, tuple[Outcome, Finding]] = {
+    "503": (Unknown(reason="service_unavailable", answer=Answer(http_status=503)), LOOK_LATER),
+    "503 with a time": (Unknown(reason="service_unavailable", wait_s=30, answer=Answer(http_status=503)), LOOK_LATER),
+    "504": (Unknown(reason="gateway_timeout", answer=Answer(http_status=504)), LOOK_LATER),
+    "refused": (AWAY, AWAY),
+}
+
+
+def settle(room: Room, job: Job, outcome: Outcome, finding: Finding) -> None:
+    if job.to_look_up:
+        move = after_look_up(finding, job, POLICY, OnUnknown.RESEND, lambda: 0.5)
+        room.ledger.settle(job, move, finding, 7, next_token="", lease_s=60, now=room.now)
+        return
+    if not (isinstance(outcome, Deferred) or room.mark(job) == "marked"):
+        return
+    room.ledger.settle(
+        job, decide(outcome, job.attempts, POLICY, lambda: 0.5), outcome, 7, next_token="", lease_s=60, now=room.now
+    )
+
+
+def run(room: Room, seconds: int, outcome: Outcome, finding: Finding) -> Counter[str]:
+    """Every lane is worked as long as it gives claims, each few seconds; how many claims sent, and how many looked."""
+    made = Counter[str]()
+    for _ in range(seconds // STEP):
+        for lane in LANES:
+            while job := room.claim(lane):
+                made["looked" if job.to_look_up else "sent"] += 1
+                settle(room, job, outcome, finding)
+        room.redis.delete("postroom", "postroom.high")
+        room.jump(STEP)
+        room.tick()
+    return made
+
+
+@pytest.mark.parametrize("kind", OUTAGES)
+def test_an_hours_outage_burns_no_backlog_and_all_flows_after_it(room: Room, kind: str) -> None:
+    jobs = [room.take(mail(sender=lane)) for lane in LANES for _ in range(50)]
+
+    made = run(room, HOUR, *OUTAGES[kind])
+
+    assert made["sent"] < 150, "probes, not the backlog"
+    assert {room.read(job).status for job in jobs} <= {"queued", "deferred"}
+    run(room, 600, ACCEPTED, NotPermitted(answer=Answer(http_status=403)))
+    assert {room.read(job).status for job in jobs} == {"accepted"}
+    assert max(sum(attempt.number > 0 for attempt in room.read(job).attempts) for job in jobs) <= 3
