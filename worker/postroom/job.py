@@ -125,8 +125,9 @@ class Delivery:
     `in_doubt`: it may have been sent; nobody knows. `audit` is what people did to it, and a dead letter that was sent
     with changes is another job: `replaced_by` here, `requeued_from` there.
 
-    While it waits, `paused_until`, `pause_reason` and `hold` tell what keeps its whole lane, app or batch waiting (not
-    in lists).
+    While it waits, `paused_until`, `pause_reason` and `hold` tell what keeps its whole lane, app or batch waiting, and
+    `pace` what part of its full pace the lane has since Graph throttled it (None: all of it), which it has again at
+    `full_pace_at` if Graph does not again (not in lists).
     """
 
     id: str
@@ -154,6 +155,8 @@ class Delivery:
     paused_until: datetime | None = None
     pause_reason: str | None = None
     hold: Hold | None = None
+    pace: float | None = None
+    full_pace_at: datetime | None = None
 
     @classmethod
     def from_record(cls, job_id: str, record: Mapping[str, str], attempts: list[Attempt]) -> "Delivery":

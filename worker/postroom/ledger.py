@@ -22,7 +22,7 @@ from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, Unkn
 from postroom.events import signed
 from postroom.job import Attempt, Delivery, Hold, Job, Receipt, Status, moment
 from postroom.mail import MAX_MESSAGE, Attachment, Mail, too_large
-from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
+from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Scope, Throttled, Tidied
 from postroom.retry import Move
 from postroom.scripts import PREFIX
 from postroom.steps import Step, reached
@@ -456,12 +456,14 @@ class Ledger:
             raise UnknownJob(job_id)
         if found.status not in (Status.QUEUED, Status.DEFERRED):
             return found
-        till, reason, held = (part.decode() for part in self._run("paused", now, found.lane, found.batch or ""))
+        till, reason, held, pace, full_at = (part.decode() for part in self._run("paused", now, found.lane, found.batch or ""))
         return replace(
             found,
             paused_until=moment(int(till)) if till else None,
             pause_reason=reason or None,
             hold=_hold(json.loads(held)) if held else None,
+            pace=1 / int(pace) if pace else None,
+            full_pace_at=moment(int(full_at)) if full_at else None,
         )
 
     def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
@@ -694,6 +696,7 @@ def _move(move: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> 
         "sent_nothing": move.sent_nothing,
         "answered": answer.http_status is not None,
         "own_wait": isinstance(outcome, Throttled) and answer.http_status is None,
+        "slows": isinstance(outcome, Throttled) and outcome.scope is Scope.LANE and answer.http_status is not None,
         "pause_scope": pause and pause.scope.value,
         "pause_wait": pause and _ms(pause.wait_s),
         "pause_longest": pause and _ms(pause.longest_s),

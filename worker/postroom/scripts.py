@@ -56,7 +56,7 @@ def or_unavailable() -> Iterator[None]:
 def _load(*names: str, flags: str = " flags=allow-oom") -> str:
     """A script: what all share, and its own. Only take-in is refused when Redis is full; the rest makes room."""
     folder = resources.files("postroom") / "lua"
-    parts = ("base", "status", "events", "holds", "trouble", "limits", "lane", "rounds", "moves", *names)
+    parts = ("base", "status", "events", "holds", "trouble", "pace", "limits", "lane", "rounds", "moves", *names)
     return "\n".join((f"#!lua{flags}", *((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)))
 
 

@@ -137,6 +137,7 @@ def job(one: Delivery) -> RenderableType:
         ("expires", _time(one.expires_at)),
         ("held", _held(one.hold) if one.hold else None),
         ("paused", _paused(one)),
+        ("pace", _slowed(one)),
         ("next try", _time(one.next_at)),
         ("ended", _time(one.ended_at)),
         ("requeued from", one.requeued_from),
@@ -266,6 +267,7 @@ def _lanes(lanes: Sequence[Lane], width: int) -> Table:
             "next": [Text(_short_time(lane.wakes_at)) for lane in lanes],
             "paused until": [Text(_short_time(lane.paused_until)) for lane in lanes],
             "why": [Text(lane.pause_reason or "", style="yellow") for lane in lanes],
+            "pace": [Text(_part(lane.pace) if lane.pace else "", style="yellow") for lane in lanes],
             "app": [Text("" if lane.app == "default" else lane.app) for lane in lanes],
         },
         ("app", "sending", "next", "paused until"),
@@ -364,6 +366,16 @@ def _paused(one: Delivery) -> str | None:
     if one.paused_until is None or (one.hold and one.hold.reason == one.pause_reason):
         return None
     return f"until {_time(one.paused_until)}: {one.pause_reason}"
+
+
+def _slowed(one: Delivery) -> str | None:
+    if one.pace is None:
+        return None
+    return f"{_part(one.pace)} since Graph throttled the mailbox; full again at {_time(one.full_pace_at)} if it goes well"
+
+
+def _part(pace: float) -> str:
+    return f"1/{round(1 / pace)}"
 
 
 def _status(one: Delivery) -> Text:

@@ -34,7 +34,10 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """What waits in a lane: `ready` to go, `later`; `sending` are the claims that are open."""
+    """What waits in a lane: `ready` to go, `later`; `sending` are the claims that are open.
+
+    `pace` is what part of its full pace it has since Graph throttled it; None: all of it.
+    """
 
     lane: str
     app: str
@@ -45,6 +48,7 @@ class Lane:
     paused_until: datetime | None
     pause_reason: str | None
     oldest_due_at: datetime | None
+    pace: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,7 @@ def _backlog(connection: Any, most: int) -> tuple[list[Lane], datetime | None]:
 
 
 def _lane(row: list[Any]) -> Lane:
-    lane, app, ready, later, sending, wakes, paused, reason, due = row
+    lane, app, ready, later, sending, wakes, paused, reason, due, pace = row
     return Lane(
         lane=lane.decode(),
         app=app.decode(),
@@ -150,6 +154,7 @@ def _lane(row: list[Any]) -> Lane:
         paused_until=moment(int(paused)) if paused else None,
         pause_reason=reason.decode() or None,
         oldest_due_at=moment(int(due)) if due else None,
+        pace=1 / int(pace) if pace else None,
     )
 
 

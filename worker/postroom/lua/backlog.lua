@@ -1,5 +1,5 @@
 -- What waits in some of the lanes, by their next wake-up: {{lane, app, ready, later, claims, wake-up, paused until or '',
--- why or '', since when its oldest due job is due or ''}, …}.
+-- why or '', since when its oldest due job is due or '', what part of its full pace it has (4 is a quarter) or ''}, …}.
 -- ARGV: now, the first lane's rank, how many lanes
 local first, most = tonumber(ARGV[2]), tonumber(ARGV[3])
 
@@ -25,6 +25,7 @@ for i = 1, #lanes, 2 do
   rows[#rows + 1] = {
     lane, app, waiting(lane).all, redis.call('ZCARD', of_lane('later', lane)), redis.call('ZCARD', of_lane('claims', lane)),
     lanes[i + 1], paused and whole(till) or '', paused and reason or '', due_since(lane),
+    (pace_said(state_of('lane', lane))),
   }
 end
 return rows

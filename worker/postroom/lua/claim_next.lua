@@ -25,7 +25,7 @@ local function take(id, job, lane, cfg, token, lease)
   leave(id, job)
   to_claim(id, job, token, lease)
   if not is_check(job) then redis.call('HINCRBY', of_lane('lane', lane), 'turn', 1) end
-  if pace_of(self) ~= 'quick' then redis.call('SADD', P .. 'hands:' .. pace_of(self), id) end
+  if speed_of(self) ~= 'quick' then redis.call('SADD', P .. 'hands:' .. speed_of(self), id) end
   if in_trouble(app) then redis.call('HSET', state_key('app', cfg.app), 'probe', id) end
 end
 

@@ -46,16 +46,16 @@ local function first_later(lane)
 end
 
 -- Hands: lanes whose answers are slow hold at most half of them together, and a quarter is kept for lanes that are
--- known to be quick. A lane that is not known yet (`unknown`) shows its pace with one claim first. `hands:slow` and
+-- known to be quick. A lane that is not known yet (`unknown`) shows its speed with one claim first. `hands:slow` and
 -- `hands:unknown` are the sets of their claims, `hands:waiting` the lanes that wait for one of them to end.
-local function pace_of(self) return self.slow == '1' and 'slow' or self.slow == '0' and 'quick' or 'unknown' end
+local function speed_of(self) return self.slow == '1' and 'slow' or self.slow == '0' and 'quick' or 'unknown' end
 
 local function no_hand_for(self)
-  local pace = pace_of(self)
-  if pace == 'quick' then return false end
+  local speed = speed_of(self)
+  if speed == 'quick' then return false end
   local hands = tonumber(redis.call('GET', P .. 'hands') or 8)
   local slow, unknown = redis.call('SCARD', P .. 'hands:slow'), redis.call('SCARD', P .. 'hands:unknown')
-  if pace == 'slow' then return slow >= math.max(1, math.floor(hands / 2)) end
+  if speed == 'slow' then return slow >= math.max(1, math.floor(hands / 2)) end
   return slow + unknown >= math.max(1, hands - math.max(1, math.floor(hands / 4)))
 end
 
@@ -65,11 +65,12 @@ local function before_later(lane, at) return math.min(at, math.max(first_later(l
 -- Until when the limits keep the head back; and how many could go at once.
 local function limited_until(lane, cfg, self, head, is_checked)
   local at = now
-  local most = (in_trouble(self) or pace_of(self) == 'unknown') and 1 or cfg.parallel
+  cfg = paced(cfg, self)
+  local most = (in_trouble(self) or speed_of(self) == 'unknown') and 1 or cfg.parallel
   local free = most - redis.call('ZCARD', of_lane('claims', lane))
   if is_checked then return free > 0 and now or now + LOOK_AGAIN, free end
   local left, rate_ready = rate_left(lane, cfg)
-  if left <= 0 and rate_ready > now then at = before_later(lane, rate_ready)
+  if left <= 0 and rate_ready > now then at = before_later(lane, math.min(rate_ready, faster_at(self)))
   elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
   end
   local fits = recipients_ready(lane, cfg, tonumber(redis.call('HGET', job_key(head), 'recipients') or 0))

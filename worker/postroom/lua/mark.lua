@@ -5,7 +5,7 @@ local id, token, lease, client_request_id, bytes = ARGV[2], ARGV[3], tonumber(AR
 local job = record(id)
 if not job or job.place ~= 'claim' or job.token ~= token then return {'void'} end
 local lane = job.lane
-local cfg = lane_settings(lane)
+local cfg = paced(lane_settings(lane), state_of('lane', lane))
 
 local WAIT = 1000
 

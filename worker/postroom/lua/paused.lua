@@ -1,4 +1,5 @@
--- What keeps a job waiting: {until (ms) or '', reason, the hold as JSON or ''}.
+-- What keeps a job waiting: {until (ms) or '', reason, the hold as JSON or '', and of its lane's pace, '' where that is
+-- full: what part of the full one (4 is a quarter), when it is full again}.
 -- ARGV: now, lane, its batch or ''
 local lane, batch = ARGV[2], ARGV[3]
 local app = lane_settings(lane).app
@@ -14,4 +15,5 @@ local function held_by()
 end
 
 local held = held_by()
-return {till > now and whole(till) or '', till > now and reason or '', held and cjson.encode(held) or ''}
+local pace, full_at = pace_said(state_of('lane', lane))
+return {till > now and whole(till) or '', till > now and reason or '', held and cjson.encode(held) or '', pace, full_at}

@@ -19,7 +19,7 @@ local function note_attempt(job)
   update(id, job, fields)
 end
 
-local function note_pace(job)
+local function note_speed(job)
   if job.phase ~= 'sending' then return end
   local took, marks = now - tonumber(job.since), of_lane('marks', lane)
   if took > SLOW or move.answered then redis.call('HSET', of_lane('lane', lane), 'slow', took > SLOW and '1' or '0') end
@@ -55,6 +55,7 @@ local function note_trouble(job)
     end
     troubled(move.pause_scope, name, job, move.pause_wait, move.pause_longest, move.pause_reason)
     if move.in_doubt then failed(lane, cfg.app, job) end
+    if move.slows then slow_down(lane, job) end
   elseif failure then
     failed(lane, cfg.app, job)
   end
@@ -105,7 +106,7 @@ end
 
 local function settle(job)
   note_attempt(job)
-  note_pace(job)
+  note_speed(job)
   note_trouble(job)
   give_back_recipients(job)
   leave(id, job)
