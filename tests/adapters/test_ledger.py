@@ -1342,3 +1342,13 @@ def test_a_lane_that_was_paused_since_makes_no_further_request(room: Room) -> No
 
     assert room.ledger.note(job, {"draft": "d-1"}, 0, 60, now=room.now) == 7
     assert room.record(job.id)[b"draft"] == b"d-1"
+
+
+def test_jobs_that_are_due_and_expire_in_one_late_tick_all_end(room: Room) -> None:
+    jobs = [room.take(mail(scheduled_at=room.at(3), expires_at=room.at(20))) for _ in range(3)]
+    room.jump(30)
+    room.tick()
+
+    assert {room.read(job).status for job in jobs} == {"expired"}
+    assert room.claim() is None
+    assert room.redis.keys(PREFIX + "ready:*") == []

@@ -22,7 +22,7 @@ from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, Unkn
 from postroom.events import signed
 from postroom.job import Attempt, Delivery, Hold, Job, Receipt, Status, moment
 from postroom.mail import MAX_MESSAGE, Attachment, Mail, too_large
-from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Scope, Throttled, Tidied
+from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
 from postroom.retry import Move
 from postroom.scripts import PREFIX
 from postroom.steps import Step, reached
@@ -456,7 +456,9 @@ class Ledger:
             raise UnknownJob(job_id)
         if found.status not in (Status.QUEUED, Status.DEFERRED):
             return found
-        till, reason, held, pace, full_at = (part.decode() for part in self._run("paused", now, found.lane, found.batch or ""))
+        till, reason, held, pace, full_at = (
+            part.decode() for part in self._run("paused", now, found.lane, found.batch or "")
+        )
         return replace(
             found,
             paused_until=moment(int(till)) if till else None,

@@ -371,7 +371,9 @@ def _paused(one: Delivery) -> str | None:
 def _slowed(one: Delivery) -> str | None:
     if one.pace is None:
         return None
-    return f"{_part(one.pace)} since Graph throttled the mailbox; full again at {_time(one.full_pace_at)} if it goes well"
+    return (
+        f"{_part(one.pace)} since Graph throttled the mailbox; full again at {_time(one.full_pace_at)} if it goes well"
+    )
 
 
 def _part(pace: float) -> str:

@@ -43,7 +43,7 @@ local function claim_next(lane, cfg, token, lease)
     local at, can_go, id = outlook(lane, cfg)
     if not at or at > now or can_go < 1 then return nil end
     local job = record(id)
-    if not job then  -- somebody deleted its record by hand
+    if not job or (job.ended and not job.tidy) then  -- its record was deleted by hand; and what has ended never leaves
       for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, lane), id) end
     elseif tonumber(job.v or 1) > FORMAT then
       leave_to_newer(id, job)

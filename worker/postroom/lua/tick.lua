@@ -11,14 +11,15 @@ local done = 0
 
 local function due(set, till) return redis.call('ZRANGEBYSCORE', P .. set, '-inf', whole(till), 'LIMIT', 0, BATCH) end
 
--- An entry without a record (somebody deleted that by hand) must not stop the clock.
-local function due_jobs(set, till)
-  local jobs = {}
-  for _, id in ipairs(due(set, till)) do
+-- Each job is read when its turn has come: what was done for the one before may have moved it. An entry without a
+-- record (somebody deleted that by hand) must not stop the clock. Says how many there were.
+local function each_due(set, till, handle)
+  local ids = due(set, till)
+  for _, id in ipairs(ids) do
     local job = record(id)
-    if job then jobs[#jobs + 1] = {id, job} else redis.call('ZREM', P .. set, id) end
+    if job then handle(id, job) else redis.call('ZREM', P .. set, id) end
   end
-  return jobs
+  return #ids
 end
 
 local function count_hands()
@@ -76,10 +77,9 @@ local function reap()
   if now - last > lease / 2 then
     renew_ended()
   elseif now - last >= PASS then
-    local lost = due_jobs('leases', last)
-    for _, found in ipairs(lost) do take_back(unpack(found)) end
-    done = done + #lost
-    if #lost == BATCH then return end
+    local lost = each_due('leases', last, take_back)
+    done = done + lost
+    if lost == BATCH then return end
   elseif now > last then
     return
   end
@@ -99,15 +99,13 @@ local function notice_slow()
 end
 
 local function end_expired()
-  for _, found in ipairs(due_jobs('expiring', now)) do
-    local id, job = unpack(found)
+  done = done + each_due('expiring', now, function(id, job)
     redis.call('ZREM', P .. 'expiring', id)  -- a job in a claim or in doubt is looked at again when that ends
     if job.place ~= 'claim' and job.place ~= 'ended' and may_expire(job) then
       expire(id, job)
       plan(job.lane, lane_settings(job.lane))
     end
-    done = done + 1
-  end
+  end)
 end
 
 local function forget(id, job)
@@ -129,13 +127,14 @@ local function sweep()
   local left = SWEPT
   for status, kept in pairs({accepted = 'accepted', cancelled = 'accepted', dead = 'dead', expired = 'dead'}) do
     local retention = tonumber(setting('retention_' .. kept))
-    for _, found in ipairs(retention and due_jobs('status:' .. status, now - retention) or {}) do
-      if left <= 0 then return end
-      local id, job = unpack(found)
-      leave(id, job)
-      left = left - tonumber(job.recipients) - 1
-      done = done + 1
-      forget(id, job)
+    if retention then
+      each_due('status:' .. status, now - retention, function(id, job)
+        if left <= 0 then return end
+        leave(id, job)
+        left = left - tonumber(job.recipients) - 1
+        done = done + 1
+        forget(id, job)
+      end)
     end
   end
 end
