@@ -41,7 +41,8 @@ local function note_trouble(job)
     if is_held(state_of('lane', lane)) then note_hold_ended(went_well('lane', lane, job)) end
   end
   -- that a mailbox can be read does not say that one can send from it
-  if move.answered and move.pause_scope ~= 'app' and move.hold_scope ~= 'app' and not failure and not move.look_ups then went_well('app', cfg.app, job) end
+  local of_app = move.pause_scope == 'app' or move.hold_scope == 'app'
+  if move.answered and not of_app and not failure and not move.look_ups then went_well('app', cfg.app, job) end
   local name = (move.pause_scope or move.hold_scope) == 'app' and cfg.app or lane
   if move.hold_scope then
     fault(move.hold_scope, name, id, job, move.hold_reason, move.hold_for_token)
