@@ -13,9 +13,10 @@ from postroom.attachments import INSIDE, SMALL, Attachments
 from postroom.content import PIECE, AttachmentMissing, Stored
 from postroom.errors import InvalidMail, KeyConflict, Unavailable
 from postroom.job import Job
-from postroom.ledger import PREFIX, Ledger
+from postroom.ledger import Ledger
 from postroom.mail import MB, Attachment, Mail
 from postroom.outcome import Refused
+from postroom.scripts import PREFIX
 
 from .test_ledger import ACCEPTED, FREE, SENDER, Room, mail, room
 

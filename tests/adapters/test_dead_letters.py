@@ -11,9 +11,10 @@ from postroom import Client
 from postroom.dead_letters import DeadLetters, Selection, without_content
 from postroom.errors import InvalidMail, KeyConflict, UnknownJob
 from postroom.job import Receipt, Status
-from postroom.ledger import PREFIX, Ledger, Order
+from postroom.ledger import Ledger, Order
 from postroom.mail import Mail
 from postroom.outcome import Answer, NotPermitted, Refused
+from postroom.scripts import PREFIX
 
 from .test_ledger import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, mail, room
 from .test_ledger_doubt import looked
@@ -328,7 +329,7 @@ def test_a_discarded_letter_is_cancelled_without_its_mail_and_swept_in_time(room
     assert room.ledger.discard([job_id], ORDER, now=room.now)[0].said == "discarded"
     delivery = room.read(job_id)
     assert (delivery.status, delivery.reason, len(delivery.audit)) == ("cancelled", "discarded", 1)
-    assert (room.ledger.payload(job_id), result(room, job_id)) == (None, "REVOKED")
+    assert (room.ledger.records.payload(job_id), result(room, job_id)) == (None, "REVOKED")
     room.jump(3601)
     room.tick()
     assert room.record(job_id) == {}
@@ -386,7 +387,7 @@ def test_a_selection_is_worked_off_whole_though_it_shrinks_meanwhile(
         room.jump(0 if same_moment else 0.5)
 
     done = []
-    for page in room.ledger.walk("status:dead", page=7):
+    for page in room.ledger.records.walk("status:dead", page=7):
         done += [reply.id for reply in letters.requeue(page.ids, ORDER) if reply.said == "requeued"]
 
     assert len(done) == 25
@@ -497,7 +498,7 @@ def test_cancelling_a_batch_stops_what_has_not_left_and_says_how_much_had(room: 
 def test_what_is_taken_in_for_a_batch_while_it_is_cancelled_is_new_mail(room: Room) -> None:
     before = {room.take(batch="b") for _ in range(6)}
     seen = set()
-    for page in room.ledger.walk("batch:b", page=2):
+    for page in room.ledger.records.walk("batch:b", page=2):
         room.take(batch="b")
         seen |= set(page.ids)
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from postroom.errors import InvalidMail, KeyConflict, TooLate
 from postroom.job import Job
-from postroom.ledger import LaneLimits, Ledger, Order, Rules, TokenProbe
+from postroom.ledger import Ledger, Order, TokenProbe
 from postroom.mail import Mail, Priority
 from postroom.outcome import (
     Accepted,
@@ -38,6 +38,7 @@ from postroom.outcome import (
     Unknown,
 )
 from postroom.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
+from postroom.rules import LaneLimits, Rules
 from postroom.scripts import _load
 
 P = "{postroom}:"

@@ -29,11 +29,13 @@ from postroom.errors import (
     UnknownJob,
 )
 from postroom.job import Delivery, Job, Receipt, Status
-from postroom.ledger import PREFIX, LaneLimits, Ledger, Rules, _intake, recipient_token
+from postroom.ledger import Ledger, _intake
 from postroom.mail import Mail
 from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
+from postroom.records import recipient_token
 from postroom.retry import Policy, decide
-from postroom.scripts import _SHAS
+from postroom.rules import LaneLimits, Rules
+from postroom.scripts import _SHAS, PREFIX
 
 SENDER = "post@contoso.com"
 OTHER = "news@contoso.com"
@@ -122,7 +124,7 @@ class Room:
         self.now += round(seconds * 1000)
 
     def read(self, job_id: str) -> Delivery:
-        return self.ledger.read(job_id)
+        return self.ledger.records.read(job_id)
 
     def record(self, job_id: str) -> dict[bytes, bytes]:
         return self.redis.hgetall(f"{PREFIX}job:{job_id}")
@@ -240,7 +242,7 @@ def test_a_mail_that_cannot_exist_is_a_dead_letter_with_the_reason(room: Room) -
 def test_a_job_for_500_recipients_is_found_by_each_and_swept_from_each(room: Room) -> None:
     job_id = room.take(mail(to=500))
 
-    assert room.ledger.find(to="ann499@contoso.com", limit=5)[0].id == job_id
+    assert room.ledger.records.find(to="ann499@contoso.com", limit=5)[0].id == job_id
     room.send()
     room.jump(3601)
     room.tick()
@@ -1132,7 +1134,7 @@ def test_a_record_deleted_by_hand_does_not_stop_the_clock(room: Room) -> None:
 def test_a_recipient_is_found_without_an_address_in_any_key(room: Room) -> None:
     job_id = room.take(mail(to=2))
 
-    assert [found.id for found in room.ledger.find(to="ANN1@contoso.com", limit=5)] == [job_id]
+    assert [found.id for found in room.ledger.records.find(to="ANN1@contoso.com", limit=5)] == [job_id]
     assert not [key for key in room.redis.scan_iter() if b"ann" in key]
     assert len(recipient_token("ann@contoso.com")) == 16
 
@@ -1154,9 +1156,9 @@ def test_a_job_is_found_by_each_thing_that_is_known_of_it(room: Room) -> None:
         {"status": Status.QUEUED, "sender": SENDER},
         {"to": "ann0@contoso.com", "batch": "november"},
     ):
-        assert [found.id for found in room.ledger.find(**filters, limit=5)] == [wanted]
-    assert room.ledger.find(key="order/1", sender=OTHER, limit=5) == []
-    assert room.ledger.find(key="order/3", limit=5) == []
+        assert [found.id for found in room.ledger.records.find(**filters, limit=5)] == [wanted]
+    assert room.ledger.records.find(key="order/1", sender=OTHER, limit=5) == []
+    assert room.ledger.records.find(key="order/3", limit=5) == []
 
 
 # Redis itself.
@@ -1184,7 +1186,7 @@ def test_a_closed_port_is_unavailable(free_port: int) -> None:
     with pytest.raises(Unavailable):
         ledger.take_in("id", mail(), None, None)
     with pytest.raises(Unavailable):
-        ledger.read("id")
+        ledger.records.read("id")
 
 
 @pytest.fixture
@@ -1297,7 +1299,7 @@ def test_a_job_that_waits_behind_its_app_says_until_when_and_why(room: Room) -> 
     behind = room.take(mail(OTHER))
     room.settle(room.held(), NO_TOKEN)
 
-    found = room.ledger.read(behind, now=room.now)
+    found = room.ledger.records.read(behind, now=room.now)
 
     assert (found.status, found.pause_reason) == ("queued", "invalid_client_secret")
     assert found.paused_until is not None

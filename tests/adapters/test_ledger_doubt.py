@@ -6,7 +6,6 @@ import pytest
 
 from postroom.errors import InvalidMail
 from postroom.job import Job
-from postroom.ledger import PREFIX
 from postroom.mail import Attachment
 from postroom.outcome import (
     Answer,
@@ -22,6 +21,7 @@ from postroom.outcome import (
     Unknown,
 )
 from postroom.retry import Move, OnUnknown, Policy, after_look_up
+from postroom.scripts import PREFIX
 
 from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, OTHER, SENDER, Room, mail, room
 
@@ -330,7 +330,7 @@ def test_an_unknown_outcome_that_names_a_time_pauses_the_lane_and_is_a_failure_t
     waiting = room.take()
     room.send(Unknown(reason="server_busy", wait_s=7, answer=Answer(http_status=503)))
 
-    assert room.ledger.read(waiting, now=room.now).pause_reason == "server_busy"
+    assert room.ledger.records.read(waiting, now=room.now).pause_reason == "server_busy"
     assert room.claim() is None
     assert room.redis.hget(f"{PREFIX}lane:{SENDER}", "row") == b"1"
     room.tick(7)

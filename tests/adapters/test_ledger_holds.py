@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from postroom import scripts
-from postroom.ledger import PREFIX, Order, Released, Ticked
+from postroom.ledger import Order, Released, Ticked
 from postroom.outcome import Answer, Deferred, Held, Refused, Scope
 from postroom.retry import OnUnknown, Policy, after_look_up, decide
+from postroom.scripts import PREFIX
 
 from .test_ledger import (
     ACCEPTED,
@@ -49,7 +50,7 @@ def probe(room: Room, instead: Any = None) -> None:
 
 
 def next_probe(room: Room) -> float:
-    held = room.ledger.holds(now=room.now)[0]
+    held = room.ledger.records.holds(now=room.now)[0]
     assert held.next_probe is not None
     return (held.next_probe - room.at(0)).total_seconds()
 
@@ -69,7 +70,7 @@ def test_a_held_lane_gives_no_claims_and_flows_again_by_itself(room: Room) -> No
     assert room.send() == second
     room.tick(1)
     assert room.send() == first
-    assert room.ledger.holds(now=room.now) == []
+    assert room.ledger.records.holds(now=room.now) == []
 
 
 def test_the_interval_between_probes_grows_to_half_an_hour(room: Room) -> None:
@@ -118,7 +119,7 @@ def test_a_mail_refused_for_its_own_sake_shows_that_its_mailbox_works(room: Room
 
     room.send(SEND_AS_DENIED)
 
-    assert room.ledger.holds(now=room.now) == []
+    assert room.ledger.records.holds(now=room.now) == []
     assert room.claim() is not None
 
 
@@ -139,7 +140,7 @@ def test_what_says_nothing_about_the_configuration_ends_no_hold(room: Room, answ
 
     room.send(answer)
 
-    assert [held.reason for held in room.ledger.holds(now=room.now)] == ["access_policy"]
+    assert [held.reason for held in room.ledger.records.holds(now=room.now)] == ["access_policy"]
     room.jump(60)
     room.held()
     assert room.claim() is None, "still one at a time"
@@ -159,7 +160,7 @@ def test_a_job_that_alone_is_at_fault_holds_its_lane_once(room: Room) -> None:
     move = decide(NOT_ALLOWED, again.attempts, Policy(), lambda: 1.0, suspect=again.suspect)
     assert room.ledger.settle(again, move, NOT_ALLOWED, 7, next_token="", lease_s=60, now=room.now)[0]
 
-    assert room.ledger.holds(now=room.now) == []
+    assert room.ledger.records.holds(now=room.now) == []
     assert room.send() != faulty
 
 
@@ -179,7 +180,7 @@ def test_an_answer_about_the_mailbox_shows_that_the_app_works(room: Room) -> Non
 
     room.send(NOT_ALLOWED, lane=OTHER)
 
-    assert [(held.scope, held.name) for held in room.ledger.holds(now=room.now)] == [("lane", OTHER)]
+    assert [(held.scope, held.name) for held in room.ledger.records.holds(now=room.now)] == [("lane", OTHER)]
     room.tick(2)
     room.send()
 
@@ -231,7 +232,7 @@ def test_a_token_releases_the_app_and_its_lanes_wake_at_once(room: Room) -> None
 
     assert sorted(room.rounds()) == sorted([SENDER, OTHER])
     assert [room.send(lane=lane) for lane in (SENDER, OTHER)] == jobs
-    assert room.ledger.holds(now=room.now) == []
+    assert room.ledger.records.holds(now=room.now) == []
 
 
 def test_the_token_probe_s_interval_grows_and_an_outage_of_entra_does_not_count(room: Room) -> None:
@@ -245,7 +246,7 @@ def test_the_token_probe_s_interval_grows_and_an_outage_of_entra_does_not_count(
     waited.append(next_probe(room))
 
     assert waited == [5, 10, 20, 20]
-    assert room.ledger.holds(now=room.now)[0].reason == "expired_client_secret"
+    assert room.ledger.records.holds(now=room.now)[0].reason == "expired_client_secret"
 
 
 def test_a_worker_that_dies_with_the_token_probe_leaves_it_to_another(room: Room) -> None:
@@ -300,7 +301,7 @@ def test_where_graph_rejects_every_token_one_job_is_the_probe(room: Room) -> Non
     assert room.claim() is None
     room.settle(job, ACCEPTED)
 
-    assert room.ledger.holds(now=room.now) == []
+    assert room.ledger.records.holds(now=room.now) == []
     room.tick(2)
     assert room.send() == first
 
@@ -327,11 +328,11 @@ def test_an_app_held_for_its_tokens_being_rejected_is_held_from_the_first_answer
         waited.append(next_probe(room))
         room.jump(waited[-1])
         job = room.sending()
-        assert room.ledger.holds(now=room.now)[0].since == began, "a token proves nothing here"
+        assert room.ledger.records.holds(now=room.now)[0].since == began, "a token proves nothing here"
         room.settle(job, REJECTED)
 
     assert (waited, next_probe(room)) == ([60, 120], 240)
-    assert room.ledger.holds(now=room.now)[0].since == began
+    assert room.ledger.records.holds(now=room.now)[0].since == began
 
 
 # Patience.
@@ -502,7 +503,7 @@ def test_a_sender_held_by_a_person_waits_until_it_is_released_through_any_of_its
     assert (kept.name, kept.waiting, kept.sending) == (SENDER, 1, 0)
     assert room.claim() is None
     assert room.send(lane=OTHER) == other
-    (held,) = room.ledger.holds(now=room.now)
+    (held,) = room.ledger.records.holds(now=room.now)
     assert (held.scope, held.name, held.by, held.reason, held.since) == ("lane", SENDER, "anna", "moving", room.at(0))
     assert (held.waiting, held.until, held.next_probe) == (1, None, None)
 
@@ -542,7 +543,7 @@ def test_a_hold_for_a_time_ends_by_itself(room: Room, what: Any) -> None:
 
     assert room.rounds() == [SENDER]
     assert room.send() == job_id
-    assert room.ledger.holds(now=room.now) == []
+    assert room.ledger.records.holds(now=room.now) == []
 
 
 def test_a_held_batch_waits_while_others_of_its_lane_flow(room: Room) -> None:
@@ -562,12 +563,12 @@ def test_a_held_batch_waits_while_others_of_its_lane_flow(room: Room) -> None:
     room.tick()
     assert room.claim() is None
     assert room.claim(OTHER) is None
-    assert room.ledger.holds(now=room.now)[0].waiting == 6
+    assert room.ledger.records.holds(now=room.now)[0].waiting == 6
 
     release(room, batch="news")
 
     assert sorted([room.send() for _ in range(5)] + [room.send(lane=OTHER)]) == sorted(held)
-    assert room.ledger.holds(now=room.now) == []
+    assert room.ledger.records.holds(now=room.now) == []
 
 
 @pytest.mark.parametrize("due_in", [None, 5])
@@ -647,7 +648,7 @@ def test_a_release_probes_a_fault_s_hold_at_once_and_ends_it_only_by_success(roo
 
     assert said == Released(name=SENDER, was_held=False, probed="lane")
     assert room.rounds() == [SENDER]
-    assert len(room.ledger.holds(now=room.now)) == 1
+    assert len(room.ledger.records.holds(now=room.now)) == 1
     assert room.send(NOT_ALLOWED) == job_id
     assert next_probe(room) == 60, "the interval begins anew"
 
@@ -688,7 +689,7 @@ def test_a_person_s_hold_outlasts_the_end_of_a_fault_s(room: Room) -> None:
 
     room.settle(probing, ACCEPTED)
 
-    assert [held.by for held in room.ledger.holds(now=room.now)] == ["anna"]
+    assert [held.by for held in room.ledger.records.holds(now=room.now)] == ["anna"]
     assert room.claim() is None
 
 
@@ -726,15 +727,15 @@ def test_a_waiting_job_says_what_holds_it(room: Room) -> None:
     tried, behind, elsewhere = room.take(), room.take(batch="news"), room.take(mail(OTHER))
     room.send(NOT_ALLOWED)
 
-    found = room.ledger.read(behind, now=room.now)
+    found = room.ledger.records.read(behind, now=room.now)
 
     assert found.status == "queued"
     assert found.hold is not None
     assert (found.hold.scope, found.hold.reason, found.hold.since) == ("lane", "access_policy", room.at(0))
     assert found.hold.next_probe == room.at(60)
     assert (room.read(tried).status, room.read(tried).reason) == ("deferred", "held")
-    assert room.ledger.read(elsewhere, now=room.now).hold is None
+    assert room.ledger.records.read(elsewhere, now=room.now).hold is None
     hold(room, batch="news", length_s=60)
-    stopped = room.ledger.read(behind, now=room.now).hold
+    stopped = room.ledger.records.read(behind, now=room.now).hold
     assert stopped is not None
     assert (stopped.scope, stopped.by, stopped.until) == ("batch", "anna", room.at(60))

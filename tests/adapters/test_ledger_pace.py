@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from postroom.ledger import PREFIX
 from postroom.outcome import Answer, Throttled
+from postroom.scripts import PREFIX
 
 from .test_ledger import ACCEPTED, FREE, OTHER, SENDER, Room, mail, room
 
@@ -17,7 +17,7 @@ def throttled(room: Room, times: int) -> None:
     for _ in range(times):
         room.take()
         room.send(TOO_FAST)
-        while room.ledger.read(room.take(), now=room.now).paused_until:
+        while room.ledger.records.read(room.take(), now=room.now).paused_until:
             room.tick(1)
     room.send(ACCEPTED)
 
@@ -83,6 +83,6 @@ def test_the_present_pace_is_told(room: Room) -> None:
     throttled(room, 3)
     waiting = room.take()
 
-    assert room.ledger.read(waiting, now=room.now).pace == 0.25
+    assert room.ledger.records.read(waiting, now=room.now).pace == 0.25
     room.tick(130)
-    assert room.ledger.read(waiting, now=room.now).pace is None
+    assert room.ledger.records.read(waiting, now=room.now).pace is None

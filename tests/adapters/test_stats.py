@@ -4,8 +4,10 @@ import redis
 from redis.exceptions import ResponseError
 
 from postroom import scripts, stats
-from postroom.ledger import PREFIX, LaneLimits, Ledger
+from postroom.ledger import Ledger
 from postroom.outcome import Answer, Refused, Throttled, Unknown
+from postroom.rules import LaneLimits
+from postroom.scripts import PREFIX
 
 from .test_ledger import FREE, OTHER, SENDER, Room, mail
 
@@ -98,4 +100,4 @@ def test_a_redis_that_does_not_tell_of_its_memory_is_no_fault(connection: "redis
             raise ResponseError("NOPERM this user has no permissions to run the 'info' command")
 
     assert stats.read(Silent(), lanes=1).memory is None
-    assert Ledger(connection).payload("nobody") is None
+    assert Ledger(connection).records.payload("nobody") is None

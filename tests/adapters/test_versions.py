@@ -15,11 +15,12 @@ import redis
 from postroom import Client
 from postroom.dead_letters import DeadLetters, Selection
 from postroom.job import Job, Receipt
-from postroom.ledger import PREFIX, Ledger, Order
+from postroom.ledger import Ledger, Order
 from postroom.mail import Address, Mail
 from postroom.message import compose
 from postroom.outcome import Accepted, Answer, Found, Refused
 from postroom.retry import OnUnknown, Policy, after_look_up, decide
+from postroom.scripts import PREFIX
 from postroom.wire import GraphRequest, request_for
 from tests.acceptance.record import load
 
@@ -42,7 +43,7 @@ class Old:
         self.made = 0
 
     def states(self) -> dict[str, str]:
-        return {name: str(self.ledger.read(job_id).status) for name, job_id in self.jobs.items()}
+        return {name: str(self.ledger.records.read(job_id).status) for name, job_id in self.jobs.items()}
 
     def run(self, seconds: int, each: Callable[[Job], None]) -> None:
         """The clock runs with ticks, and what can be claimed is worked."""
@@ -78,7 +79,7 @@ def old(request: pytest.FixtureRequest, connection: "redis.Redis[bytes]") -> Old
 
 
 def test_what_an_older_version_took_in_is_finished(old: Old) -> None:
-    before = {name: len(old.ledger.read(job_id).attempts) for name, job_id in old.jobs.items()}
+    before = {name: len(old.ledger.records.read(job_id).attempts) for name, job_id in old.jobs.items()}
     assert old.states() == {
         "accepted": "accepted",
         "late": "dead",
@@ -101,7 +102,7 @@ def test_what_an_older_version_took_in_is_finished(old: Old) -> None:
     ended = {name: status for name, status in old.states().items() if name not in {"late", "refused", "expired"}}
     assert ended == dict.fromkeys(ended, "accepted") | {"cancelled": "cancelled"}
     for name, job_id in old.jobs.items():
-        delivery = old.ledger.read(job_id)
+        delivery = old.ledger.records.read(job_id)
         assert len(delivery.attempts) >= before[name]
         if delivery.status == "accepted" and name != "accepted":
             assert delivery.attempts[-1].outcome in {"accepted", "found"}
@@ -135,7 +136,7 @@ def test_its_dead_letters_are_listed_and_sent_again(old: Old) -> None:
     old.run(90, old.finish)
 
     assert [old.states()[name] for name in ("refused", "late", "expired")] == ["accepted"] * 3
-    assert [a.number for a in old.ledger.read(old.jobs["refused"]).attempts] == [1, 2]
+    assert [a.number for a in old.ledger.records.read(old.jobs["refused"]).attempts] == [1, 2]
 
 
 def test_its_keys_and_batches_are_known(old: Old) -> None:
@@ -151,7 +152,7 @@ def test_its_keys_and_batches_are_known(old: Old) -> None:
     receipt = old.ledger.take_in("again", sent, "recorded/queued", "recorded", now=old.now)
     assert receipt == Receipt(id=old.jobs["queued"], known=True)
     assert Client(old.ledger).batch("recorded").total == len(old.jobs)
-    assert len(old.ledger.find(to="queued@contoso.com", limit=9)) == 1
+    assert len(old.ledger.records.find(to="queued@contoso.com", limit=9)) == 1
 
     told = Client(old.ledger).cancel_batch("recorded")
     assert (told.cancelled, told.in_doubt, told.accepted, told.sending, told.ended_before) == (5, 1, 1, 1, 4)

@@ -15,11 +15,12 @@ from postroom.client import Client
 from postroom.connections import connect
 from postroom.errors import ConfigError, InvalidMail, PostroomError
 from postroom.job import Delivery, Receipt, Status
-from postroom.ledger import Ledger, Order
+from postroom.ledger import Order
 from postroom.mail import Attachment, Mail, Priority
 from postroom.options import JSON, duration_option, fail, json_option, pairs, time_option
 from postroom.parent import end_with_parent
 from postroom.place import addresses
+from postroom.records import Records
 from postroom.supervisor import supervise
 
 # Two hands-full of processes at the least: one that starts or dies never stops all mail.
@@ -337,7 +338,7 @@ def check(with_redis: bool, producer: bool) -> None:
         if faults:
             raise ConfigError(faults)
     if with_redis:
-        Ledger(connect(found.redis_url, timeout_s=3.0, name="postroom-check")).find(limit=1)
+        Records(connect(found.redis_url, timeout_s=3.0, name="postroom-check")).find(limit=1)
         facts.append("Redis answers.")
     for fact in facts:
         click.echo(fact)

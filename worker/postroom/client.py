@@ -121,7 +121,7 @@ class Client:
 
     def status(self, job_id: str) -> Delivery:
         """What became of the job so far. UnknownJob if there is none."""
-        return self._ledger.read(job_id)
+        return self._ledger.records.read(job_id)
 
     def wait(self, job_id: str, timeout: float) -> Delivery:
         """The delivery once it has ended; TimeoutError after `timeout` seconds. A deferred job has not ended."""
@@ -147,7 +147,7 @@ class Client:
         called again.
         """
         order, said = Order.here(by, why), Counter[str]()
-        for page in self._ledger.walk(f"batch:{batch}"):
+        for page in self._ledger.records.walk(f"batch:{batch}"):
             for some in portions(page.ids):
                 said.update(" ".join(reply[1:]) for reply in self._ledger.cancel_many(some, order))
         return BatchCancelled(
@@ -162,7 +162,7 @@ class Client:
     def batch(self, batch: str) -> BatchCounts:
         """How many jobs of a batch are in which state; all 0 if there is no such batch."""
         counts, in_doubt = Counter[Status](), 0
-        for page in self._ledger.walk(f"batch:{batch}"):
+        for page in self._ledger.records.walk(f"batch:{batch}"):
             for group in page.groups:
                 counts[group.status] += group.count
                 in_doubt += group.count if group.in_doubt else 0
@@ -191,7 +191,7 @@ class Client:
 
     def holds(self) -> list[Hold]:
         """All senders, apps and batches that are held now, by a fault or by a person."""
-        return self._ledger.holds()
+        return self._ledger.records.holds()
 
     def find(
         self,
@@ -205,7 +205,7 @@ class Client:
     ) -> list[Delivery]:
         """The newest jobs that fit all that is given."""
         sender = sender and sender.casefold()
-        return self._ledger.find(status=status, to=to, batch=batch, sender=sender, key=key, limit=limit)
+        return self._ledger.records.find(status=status, to=to, batch=batch, sender=sender, key=key, limit=limit)
 
 
 def batch_key(batch: str, mail: Mail) -> str:

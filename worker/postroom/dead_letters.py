@@ -106,8 +106,8 @@ class DeadLetters:
 
     def show(self, job_id: str, *, content: bool = False) -> Letter:
         """One job with its mail: with `content` all of it, else without bodies, variables and files."""
-        payload = self._ledger.payload(job_id)
-        job = self._ledger.read(job_id)
+        payload = self._ledger.records.payload(job_id)
+        job = self._ledger.records.read(job_id)
         if payload is None:
             return Letter(job=job, mail=None)
         mail = json.loads(payload)
@@ -150,12 +150,12 @@ class DeadLetters:
         A field that is None is left out; `variables` are added to those there are. Raises InvalidMail for what cannot
         be sent, UnknownJob.
         """
-        payload = self._ledger.payload(job_id)
+        payload = self._ledger.records.payload(job_id)
         if payload is None:
             raise UnknownJob(job_id)
         values = changed(json.loads(payload), changes)
         # What came as no mail was never checked: it could name stored attachments of another's mail.
-        was_mail = self._ledger.read(job_id).recipients > 0
+        was_mail = self._ledger.records.read(job_id).recipients > 0
         mail = (Mail.from_json(json.dumps(values)) if was_mail else Mail.model_validate(values)).with_sender(
             self._sender
         )
@@ -164,7 +164,7 @@ class DeadLetters:
         return said, new_id
 
     def _walk(self, selection: Selection) -> Iterator[Any]:
-        return self._ledger.walk(
+        return self._ledger.records.walk(
             selection.index,
             reason=selection.reason,
             sender=selection.sender,
@@ -174,7 +174,7 @@ class DeadLetters:
 
     def _read(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
         for some in portions(job_ids):
-            yield from self._ledger.read_many(some)
+            yield from self._ledger.records.read_many(some)
 
 
 def changed(values: object, changes: Mapping[str, object]) -> dict[str, object]:

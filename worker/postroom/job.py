@@ -203,5 +203,15 @@ def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
+def milliseconds(seconds: float) -> int:
+    """What Redis counts in."""
+    return round(seconds * 1000)
+
+
+def milliseconds_of(time: datetime | None) -> int | str:
+    """The same since 1970, as `moment` reads it; empty for None."""
+    return "" if time is None else milliseconds(time.astimezone(UTC).timestamp())
+
+
 def _time(ms: str | None) -> datetime | None:
     return moment(int(ms)) if ms else None

@@ -11,8 +11,8 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,46 +20,15 @@ from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
 from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
 from postroom.events import signed
-from postroom.job import Attempt, Delivery, Hold, Job, Receipt, Status, moment
-from postroom.mail import MAX_MESSAGE, Attachment, Mail, too_large
+from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment
+from postroom.mail import Attachment, Mail, too_large
 from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
+from postroom.records import Records, recipient_token
 from postroom.retry import Move
-from postroom.scripts import PREFIX
+from postroom.rules import Rules
 from postroom.steps import Step, reached
 
 LONGEST_KEY = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneLimits:
-    """What a lane keeps to. `rates` are (requests, seconds); none means no limit."""
-
-    app: str
-    parallel: int
-    daily_recipients: int
-    rates: tuple[tuple[int, float], ...]
-
-    def to_json(self) -> str:
-        rates = [[count, round(seconds * 1000)] for count, seconds in self.rates]
-        return json.dumps(
-            {"app": self.app, "parallel": self.parallel, "daily": self.daily_recipients, "rates": rates or {}}
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What the workers publish, so that every script knows it: limits, aliases, retention, where results are kept."""
-
-    defaults: LaneLimits
-    lanes: Mapping[str, LaneLimits]
-    aliases: Mapping[str, str]
-    retention_accepted_s: float
-    retention_dead_s: float
-    results_here: bool  # Celery's results are in this Redis and db
-    hold_probe_s: float  # from the start of a fault's hold to its first probe
-    hold_patience_s: float  # how long a fault's hold keeps a job waiting
-    first_look_s: float  # how long after an unknown outcome it is looked up first
-    max_message: int = MAX_MESSAGE  # bytes of a whole mail, as Exchange counts them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,25 +107,6 @@ class Reply(NamedTuple):
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """How many jobs of a page are the same in this respect, and which of them is the newest."""
-
-    status: Status
-    reason: str | None
-    in_doubt: bool
-    count: int
-    newest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a walk."""
-
-    ids: tuple[str, ...]
-    groups: tuple[Group, ...]
-
-
 class Ledger:
     """The moves of jobs. Raises Unavailable when Redis does not answer in time or refuses the write.
 
@@ -166,6 +116,7 @@ class Ledger:
     def __init__(self, connection: scripts.Connection, folder: Path | None = None) -> None:
         self._redis = connection
         self.attachments = Attachments(connection, folder)
+        self.records = Records(connection)
 
     def take_in(self, job_id: str, mail: Mail, key: str | None, batch: str | None, now: int | None = None) -> Receipt:
         """The receipt of a mail that is now kept. KeyConflict if `key` is another mail's.
@@ -218,7 +169,7 @@ class Ledger:
 
     def claim(self, lane: str, token: str, lease_s: float, now: int | None = None) -> Job | None:
         """The lane's best job, leased to `token`; None if it has none now. Called once at the start of a round."""
-        return _claimed(self._run("claim", now, lane, token, _ms(lease_s)), token)
+        return _claimed(self._run("claim", now, lane, token, milliseconds(lease_s)), token)
 
     def mark(self, job: Job, client_request_id: str, size: int, lease_s: float, now: int | None = None) -> float | None:
         """Directly before a request of `size` bytes that sends: 0 if it may be made, or in how many seconds.
@@ -226,13 +177,13 @@ class Ledger:
         None if the claim is lost: post nothing. Renews the lease. A further request of the same attempt is marked again
         with its own id.
         """
-        return _leave(self._run("mark", now, job.id, job.token, _ms(lease_s), client_request_id, size))
+        return _leave(self._run("mark", now, job.id, job.token, milliseconds(lease_s), client_request_id, size))
 
     def note(
         self, job: Job, fields: Mapping[str, str], size: int, lease_s: float, now: int | None = None
     ) -> float | None:
         """The same before a request that sends nothing; these fields are kept with the job. An empty one is dropped."""
-        return _leave(self._run("note", now, job.id, job.token, _ms(lease_s), json.dumps(dict(fields)), size))
+        return _leave(self._run("note", now, job.id, job.token, milliseconds(lease_s), json.dumps(dict(fields)), size))
 
     def settle(
         self,
@@ -251,13 +202,13 @@ class Ledger:
         Without a `next_token`, or when the slice is over and other lanes wait, no next job is claimed.
         """
         said = json.dumps(_move(move, outcome, duration_ms))
-        args = (job.lane, job.id, job.token, said, next_token, _ms(lease_s), int(slice_over))
+        args = (job.lane, job.id, job.token, said, next_token, milliseconds(lease_s), int(slice_over))
         done, following = self._run("settle", now, *args)
         return bool(done == b"settled"), _claimed(following, next_token)
 
     def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
-        at, first, done, probes, events = self._run("tick", now, worker, hands, _ms(lease_s))
+        at, first, done, probes, events = self._run("tick", now, worker, hands, milliseconds(lease_s))
         sleep = (float(first) - float(at)) / 1000 if first else 60.0
         return Ticked(
             sleep_s=max(sleep, 0.0),
@@ -274,7 +225,7 @@ class Ledger:
             case Held(reason=reason):
                 said = ("held", reason, 0)
             case Deferred(wait_s=wait_s) | Throttled(wait_s=wait_s):
-                said = ("later", "", _ms(wait_s or 0.0))
+                said = ("later", "", milliseconds(wait_s or 0.0))
         self._run("probed", now, probe.app, probe.lease, *said)
 
     def hold(
@@ -291,7 +242,9 @@ class Ledger:
         scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
         counts, walked = [0, 0, 0, 0], "0"
         while walked:
-            answer = self._run("hold", now, scope, name, by, reason, "" if length_s is None else _ms(length_s), walked)
+            answer = self._run(
+                "hold", now, scope, name, by, reason, "" if length_s is None else milliseconds(length_s), walked
+            )
             counts = [before + more for before, more in zip(counts, answer[1:5], strict=True)]
             walked = answer[5].decode()
         waiting, sending, accepted, ended = counts
@@ -306,29 +259,13 @@ class Ledger:
             was_held = was_held or bool(was)
         return Released(name=found.decode(), was_held=was_held, probed=probed.decode() or None)
 
-    def holds(self, now: int | None = None) -> list[Hold]:
-        """All that is held now, by faults and by people."""
-        return [_hold(json.loads(said)) for said in self._run("list_holds", now)]
-
     def pause(self, scope: str, name: str, wait_s: float, reason: str, now: int | None = None) -> datetime:
         """Pauses a "lane" or an "app" for `wait_s` from now at least; 0 ends its pause. Returns when it ends."""
-        return moment(int(self._run("pause", now, scope, name, _ms(wait_s), reason)[0]))
+        return moment(int(self._run("pause", now, scope, name, milliseconds(wait_s), reason)[0]))
 
     def publish(self, rules: Rules, now: int | None = None) -> None:
         """Makes these rules the ones that every script goes by from now on. Held apps are probed at once."""
-        fields = {
-            "*": rules.defaults.to_json(),
-            "results": "redis" if rules.results_here else "elsewhere",
-            "hold_probe": str(_ms(rules.hold_probe_s)),
-            "hold_patience": str(_ms(rules.hold_patience_s)),
-            "first_look": str(_ms(rules.first_look_s)),
-            "max_message": str(rules.max_message),
-            "retention_accepted": str(_ms(rules.retention_accepted_s)),
-            "retention_dead": str(_ms(rules.retention_dead_s)),
-            **{f"lane:{lane}": limits.to_json() for lane, limits in rules.lanes.items()},
-            **{f"alias:{address}": lane for address, lane in rules.aliases.items()},
-        }
-        self._run("publish", now, json.dumps(fields))
+        self._run("publish", now, rules.to_json())
 
     def mirror(self, job_id: str, shown_as: str, now: int | None = None) -> None:
         """Makes the result of `job_id` appear under `shown_as` too (a Celery task id whose key was known already)."""
@@ -382,7 +319,7 @@ class Ledger:
         """
         how: dict[str, object] = {"twice": twice, "dry": dry_run}
         if expires is not None:
-            how["expires"] = "" if expires == "never" else str(_ms_of(expires))
+            how["expires"] = "" if expires == "never" else str(milliseconds_of(expires))
         return _replies(self._run("requeue", now, order.to_json(), json.dumps(how), *job_ids))
 
     def replace(
@@ -417,118 +354,6 @@ class Ledger:
         """Ends dead letters and expired jobs for good: `discarded`, or why not."""
         return _replies(self._run("discard", now, order.to_json(), int(dry_run), *job_ids))
 
-    # Reading.
-
-    def walk(
-        self,
-        index: str,
-        *,
-        reason: str | None = None,
-        sender: str | None = None,
-        batch: str | None = None,
-        since: datetime | None = None,
-        page: int = 1000,
-    ) -> Iterator[Page]:
-        """The jobs of an index ("status:dead", "batch:NAME") that fit, newest first, in bounded pages.
-
-        What leaves the index meanwhile may be missed, what enters it is not seen: a walk always ends.
-        """
-        given = {"reason": reason, "sender": sender and sender.casefold(), "batch": batch}
-        wanted = json.dumps({name: value for name, value in given.items() if value})
-        before: str | bytes = ""
-        while True:
-            arguments = (index, before, _ms_of(since) or "-inf", page, wanted)
-            before, ids, groups = self._run("walk", None, *arguments)
-            yield Page(tuple(job_id.decode() for job_id in ids), tuple(_group(group) for group in groups))
-            if not before:
-                return
-
-    def payload(self, job_id: str) -> bytes | None:
-        """The mail of a job as it was taken in, as JSON; None if it is no longer kept."""
-        with scripts.or_unavailable():
-            found: bytes | None = self._redis.get(f"{PREFIX}mail:{job_id}")
-        return found
-
-    def read(self, job_id: str, now: int | None = None) -> Delivery:
-        """What became of this job so far. UnknownJob if there is none."""
-        found = next(iter(self.read_many([job_id])), None)
-        if found is None:
-            raise UnknownJob(job_id)
-        if found.status not in (Status.QUEUED, Status.DEFERRED):
-            return found
-        till, reason, held, pace, full_at = (
-            part.decode() for part in self._run("paused", now, found.lane, found.batch or "")
-        )
-        return replace(
-            found,
-            paused_until=moment(int(till)) if till else None,
-            pause_reason=reason or None,
-            hold=_hold(json.loads(held)) if held else None,
-            pace=1 / int(pace) if pace else None,
-            full_pace_at=moment(int(full_at)) if full_at else None,
-        )
-
-    def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
-        """Those of the jobs that there are, in the order asked for."""
-        with scripts.or_unavailable():
-            pipe = self._redis.pipeline(transaction=True)
-            for job_id in job_ids:
-                pipe.hgetall(f"{PREFIX}job:{job_id}")
-                pipe.lrange(f"{PREFIX}attempts:{job_id}", 0, -1)
-            answers = pipe.execute()
-        for job_id, record, attempts in zip(job_ids, answers[::2], answers[1::2], strict=True):
-            if record:
-                fields = {name.decode(): value.decode() for name, value in record.items()}
-                yield Delivery.from_record(job_id, fields, [_attempt(text) for text in attempts])
-
-    def find(
-        self,
-        *,
-        status: Status | None = None,
-        to: str | None = None,
-        batch: str | None = None,
-        sender: str | None = None,
-        key: str | None = None,
-        limit: int,
-    ) -> list[Delivery]:
-        """The newest jobs that fit all that is given, at most `limit`."""
-        wanted = {
-            name: value
-            for name, value in (("status", status), ("batch", batch), ("sender", sender), ("key", key))
-            if value is not None
-        }
-        found: list[Delivery] = []
-        for page in self._pages(status, to, batch, key):
-            found += [job for job in self.read_many(page) if all(getattr(job, n) == v for n, v in wanted.items())]
-            if len(found) >= limit:
-                break
-        return sorted(found, key=lambda job: job.created_at, reverse=True)[:limit]
-
-    def _pages(self, status: Status | None, to: str | None, batch: str | None, key: str | None) -> Iterator[list[str]]:
-        if key is not None:
-            with scripts.or_unavailable():
-                known = self._redis.hget(PREFIX + "keys", key)
-            if known:
-                yield [known.decode()]
-            return
-        if to is not None:
-            indexes = [f"{PREFIX}to:{recipient_token(to)}"]
-        elif batch is not None:
-            indexes = [f"{PREFIX}batch:{batch}"]
-        else:
-            indexes = [f"{PREFIX}status:{s}" for s in ([status] if status else Status)]
-        step, start = 200, 0
-        while True:
-            with scripts.or_unavailable():
-                pipe = self._redis.pipeline(transaction=False)
-                for index in indexes:
-                    pipe.zrevrange(index, start, start + step - 1)
-                ids = [job_id.decode() for part in pipe.execute() for job_id in part]
-            if not ids:
-                return
-            yield ids
-            start += step
-
     def _run(self, script: str, now: int | None, *arguments: object) -> Any:
         return scripts.run(self._redis, script, now, *arguments)
 
@@ -550,19 +375,9 @@ def _replies(said: Sequence[Sequence[bytes]]) -> list[Reply]:
     return [Reply(*(part.decode() for part in one)) for one in said]
 
 
-def _group(group: Sequence[bytes]) -> Group:
-    status, reason, in_doubt, count, newest, _ = group
-    return Group(Status(status.decode()), reason.decode() or None, in_doubt == b"1", int(count), newest.decode())
-
-
 def portions(job_ids: Sequence[str], most: int = 100) -> Iterator[Sequence[str]]:
     """These jobs, as many at a time as one order may name."""
     return (job_ids[start : start + most] for start in range(0, len(job_ids), most))
-
-
-def recipient_token(address: str) -> str:
-    """The form in which recipients are indexed: no address stands in a key."""
-    return hashlib.sha256(address.casefold().encode()).hexdigest()[:16]
 
 
 def _check_names(mail: Mail, key: str | None, batch: str | None) -> None:
@@ -603,8 +418,8 @@ def _intake(
         key or "",
         fingerprint or hashlib.sha256(payload.encode()).hexdigest()[:32],
         batch or "",
-        _ms_of(mail.scheduled_at),
-        _ms_of(mail.expires_at),
+        milliseconds_of(mail.scheduled_at),
+        milliseconds_of(mail.expires_at),
         len(mail.recipients),
         tokens,
         payload,
@@ -689,7 +504,7 @@ def _move(move: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> 
     words = {
         "status": move.status and move.status.value,
         "reason": move.reason,
-        "wait": None if move.wait_s is None else _ms(move.wait_s),
+        "wait": None if move.wait_s is None else milliseconds(move.wait_s),
         "spends_attempt": move.spends_attempt,
         "in_doubt": move.in_doubt,
         "look_ups": move.look_ups,
@@ -700,8 +515,8 @@ def _move(move: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> 
         "own_wait": isinstance(outcome, Throttled) and answer.http_status is None,
         "slows": isinstance(outcome, Throttled) and outcome.scope is Scope.LANE and answer.http_status is not None,
         "pause_scope": pause and pause.scope.value,
-        "pause_wait": pause and _ms(pause.wait_s),
-        "pause_longest": pause and _ms(pause.longest_s),
+        "pause_wait": pause and milliseconds(pause.wait_s),
+        "pause_longest": pause and milliseconds(pause.longest_s),
         "pause_reason": pause and pause.reason,
         "held_alone": isinstance(outcome, Held) and outcome.scope is Scope.MAIL,
         "hold_scope": hold and hold.scope.value,
@@ -710,41 +525,3 @@ def _move(move: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> 
         "attempt": {name: value for name, value in attempt.items() if value is not None},
     }
     return {name: value for name, value in words.items() if value is not None}
-
-
-def _attempt(text: bytes) -> Attempt:
-    said = json.loads(text)
-    return Attempt(
-        number=said["number"],
-        at=moment(said["at"]),
-        outcome=said["outcome"],
-        reason=said.get("reason"),
-        detail=said.get("detail"),
-        http_status=said.get("http_status"),
-        graph_code=said.get("graph_code"),
-        request_id=said.get("request_id"),
-        client_request_id=said.get("client_request_id"),
-        duration_ms=said.get("duration_ms"),
-    )
-
-
-def _hold(said: Mapping[str, Any]) -> Hold:
-    ends, probe = said.get("ends"), said.get("next_probe")
-    return Hold(
-        scope=said["scope"],
-        name=said["name"],
-        reason=said["reason"],
-        since=moment(said["since"]),
-        by=said.get("by"),
-        until=moment(ends) if ends else None,
-        next_probe=moment(probe) if probe else None,
-        waiting=said.get("waiting"),
-    )
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def _ms_of(time: datetime | None) -> int | str:
-    return "" if time is None else _ms(time.astimezone(UTC).timestamp())

@@ -10,7 +10,7 @@ import redis
 
 from postroom import scripts
 from postroom.job import Status, moment
-from postroom.ledger import Ledger
+from postroom.records import Records
 from postroom.scripts import PREFIX
 
 LOST_AFTER_S = 15.0  # a worker ticks each second
@@ -160,7 +160,7 @@ def _lane(row: list[Any]) -> Lane:
 
 def _dead_by_reason(connection: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for page in Ledger(connection).walk("status:dead"):
+    for page in Records(connection).walk("status:dead"):
         for group in page.groups:
             counts[group.reason or ""] = counts.get(group.reason or "", 0) + group.count
         if sum(counts.values()) >= MOST_DEAD:

@@ -13,12 +13,13 @@ from postroom.connections import CeleryUrls, celery_urls, connect, result_backen
 from postroom.graph import Graph
 from postroom.http import Http
 from postroom.job import Job
-from postroom.ledger import LaneLimits, Ledger, Rules
+from postroom.ledger import Ledger
 from postroom.message import DeliveryMode
 from postroom.office import App, Office
 from postroom.render import Templates
 from postroom.retry import OnUnknown, Policy
 from postroom.rounds import Desk
+from postroom.rules import LaneLimits, Rules
 from postroom.seal import Seal
 from postroom.settings import Credential, Settings
 from postroom.tokens import (

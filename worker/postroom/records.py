@@ -1,0 +1,193 @@
+"""What is recorded of jobs, as it is read: one job, those that fit, or all of an index page by page."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from postroom import scripts
+from postroom.errors import UnknownJob
+from postroom.job import Attempt, Delivery, Hold, Status, milliseconds_of, moment
+from postroom.scripts import PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How many jobs of a page are the same in this respect, and which of them is the newest."""
+
+    status: Status
+    reason: str | None
+    in_doubt: bool
+    count: int
+    newest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a walk."""
+
+    ids: tuple[str, ...]
+    groups: tuple[Group, ...]
+
+
+class Records:
+    """The records of jobs. Raises Unavailable when Redis does not answer in time."""
+
+    def __init__(self, connection: scripts.Connection) -> None:
+        self._redis = connection
+
+    def walk(
+        self,
+        index: str,
+        *,
+        reason: str | None = None,
+        sender: str | None = None,
+        batch: str | None = None,
+        since: datetime | None = None,
+        page: int = 1000,
+    ) -> Iterator[Page]:
+        """The jobs of an index ("status:dead", "batch:NAME") that fit, newest first, in bounded pages.
+
+        What leaves the index meanwhile may be missed, what enters it is not seen: a walk always ends.
+        """
+        given = {"reason": reason, "sender": sender and sender.casefold(), "batch": batch}
+        wanted = json.dumps({name: value for name, value in given.items() if value})
+        before: str | bytes = ""
+        while True:
+            arguments = (index, before, milliseconds_of(since) or "-inf", page, wanted)
+            before, ids, groups = scripts.run(self._redis, "walk", None, *arguments)
+            yield Page(tuple(job_id.decode() for job_id in ids), tuple(_group(group) for group in groups))
+            if not before:
+                return
+
+    def payload(self, job_id: str) -> bytes | None:
+        """The mail of a job as it was taken in, as JSON; None if it is no longer kept."""
+        with scripts.or_unavailable():
+            found: bytes | None = self._redis.get(f"{PREFIX}mail:{job_id}")
+        return found
+
+    def read(self, job_id: str, now: int | None = None) -> Delivery:
+        """What became of this job so far. UnknownJob if there is none."""
+        found = next(iter(self.read_many([job_id])), None)
+        if found is None:
+            raise UnknownJob(job_id)
+        if found.status not in (Status.QUEUED, Status.DEFERRED):
+            return found
+        till, reason, held, pace, full_at = (
+            part.decode() for part in scripts.run(self._redis, "paused", now, found.lane, found.batch or "")
+        )
+        return replace(
+            found,
+            paused_until=moment(int(till)) if till else None,
+            pause_reason=reason or None,
+            hold=_hold(json.loads(held)) if held else None,
+            pace=1 / int(pace) if pace else None,
+            full_pace_at=moment(int(full_at)) if full_at else None,
+        )
+
+    def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
+        """Those of the jobs that there are, in the order asked for."""
+        with scripts.or_unavailable():
+            pipe = self._redis.pipeline(transaction=True)
+            for job_id in job_ids:
+                pipe.hgetall(f"{PREFIX}job:{job_id}")
+                pipe.lrange(f"{PREFIX}attempts:{job_id}", 0, -1)
+            answers = pipe.execute()
+        for job_id, record, attempts in zip(job_ids, answers[::2], answers[1::2], strict=True):
+            if record:
+                fields = {name.decode(): value.decode() for name, value in record.items()}
+                yield Delivery.from_record(job_id, fields, [_attempt(text) for text in attempts])
+
+    def find(
+        self,
+        *,
+        status: Status | None = None,
+        to: str | None = None,
+        batch: str | None = None,
+        sender: str | None = None,
+        key: str | None = None,
+        limit: int,
+    ) -> list[Delivery]:
+        """The newest jobs that fit all that is given, at most `limit`."""
+        wanted = {
+            name: value
+            for name, value in (("status", status), ("batch", batch), ("sender", sender), ("key", key))
+            if value is not None
+        }
+        found: list[Delivery] = []
+        for page in self._pages(status, to, batch, key):
+            found += [job for job in self.read_many(page) if all(getattr(job, n) == v for n, v in wanted.items())]
+            if len(found) >= limit:
+                break
+        return sorted(found, key=lambda job: job.created_at, reverse=True)[:limit]
+
+    def _pages(self, status: Status | None, to: str | None, batch: str | None, key: str | None) -> Iterator[list[str]]:
+        if key is not None:
+            with scripts.or_unavailable():
+                known = self._redis.hget(PREFIX + "keys", key)
+            if known:
+                yield [known.decode()]
+            return
+        if to is not None:
+            indexes = [f"{PREFIX}to:{recipient_token(to)}"]
+        elif batch is not None:
+            indexes = [f"{PREFIX}batch:{batch}"]
+        else:
+            indexes = [f"{PREFIX}status:{s}" for s in ([status] if status else Status)]
+        step, start = 200, 0
+        while True:
+            with scripts.or_unavailable():
+                pipe = self._redis.pipeline(transaction=False)
+                for index in indexes:
+                    pipe.zrevrange(index, start, start + step - 1)
+                ids = [job_id.decode() for part in pipe.execute() for job_id in part]
+            if not ids:
+                return
+            yield ids
+            start += step
+
+    def holds(self, now: int | None = None) -> list[Hold]:
+        """All that is held now, by faults and by people."""
+        return [_hold(json.loads(said)) for said in scripts.run(self._redis, "list_holds", now)]
+
+
+def recipient_token(address: str) -> str:
+    """The form in which recipients are indexed: no address stands in a key."""
+    return hashlib.sha256(address.casefold().encode()).hexdigest()[:16]
+
+
+def _group(group: Sequence[bytes]) -> Group:
+    status, reason, in_doubt, count, newest, _ = group
+    return Group(Status(status.decode()), reason.decode() or None, in_doubt == b"1", int(count), newest.decode())
+
+
+def _attempt(text: bytes) -> Attempt:
+    said = json.loads(text)
+    return Attempt(
+        number=said["number"],
+        at=moment(said["at"]),
+        outcome=said["outcome"],
+        reason=said.get("reason"),
+        detail=said.get("detail"),
+        http_status=said.get("http_status"),
+        graph_code=said.get("graph_code"),
+        request_id=said.get("request_id"),
+        client_request_id=said.get("client_request_id"),
+        duration_ms=said.get("duration_ms"),
+    )
+
+
+def _hold(said: Mapping[str, Any]) -> Hold:
+    ends, probe = said.get("ends"), said.get("next_probe")
+    return Hold(
+        scope=said["scope"],
+        name=said["name"],
+        reason=said["reason"],
+        since=moment(said["since"]),
+        by=said.get("by"),
+        until=moment(ends) if ends else None,
+        next_probe=moment(probe) if probe else None,
+        waiting=said.get("waiting"),
+    )
