@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -22,6 +23,11 @@ from postroom import Client, Mail, embedded
 from postroom.ledger import Ledger
 from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
+
+from .hands import Hands
+
+Worker = subprocess.Popen[bytes] | Hands
+AnyWorker = TypeVar("AnyWorker", subprocess.Popen[bytes], Hands)
 
 SENDER = "noreply@contoso.com"
 PATIENCE_S = 60.0
@@ -36,13 +42,13 @@ class Room:
     sandbox: Sandbox
     environment: dict[str, str]
     stack: ExitStack
-    workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
 
     @property
     def redis_url(self) -> str:
         return f"unix://{self.folder}/redis.sock"
 
-    @property
+    @cached_property
     def redis(self) -> "redis.Redis":
         return self.stack.enter_context(redis.Redis.from_url(self.redis_url))
 
@@ -55,31 +61,42 @@ class Room:
         self.stack.callback(app.close)
         return app
 
-    def start_worker(
-        self, *arguments: str, celery: bool | str = False, ready: bool = True, **settings: str
-    ) -> "subprocess.Popen[bytes]":
-        """`postroom worker`, or `celery -A postroom.tasks worker`; waits until its first tick is counted.
+    def start_worker(self, *arguments: str, ready: bool = True, **settings: str) -> "subprocess.Popen[bytes]":
+        """`postroom worker` as an operator starts it; waits until its first tick is counted."""
+        before = self._ticking() if ready else None
+        with self._log_of_a_worker().open("wb") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "postroom.cli", "worker", *(arguments or ("--processes", "1"))],
+                env=self.environment | settings,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self._hired(worker, before)
 
-        `celery` may name another module that holds the Celery app.
-        """
-        app = celery if isinstance(celery, str) else "postroom.tasks"
-        command = [sys.executable, "-m", *(("celery", "-A", app) if celery else ("postroom.cli",))]
-        log = self.stack.enter_context((self.folder / f"worker{len(self.workers)}.log").open("wb"))
-        worker = subprocess.Popen(
-            [*command, "worker", *(arguments or ("--concurrency", "8"))],
-            env=self.environment | settings,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    def start_hands(
+        self, *arguments: str, hands: int = 4, app: str = "postroom.tasks", ready: bool = True, **settings: str
+    ) -> Hands:
+        """The same without a supervisor: one worker process, `celery -A APP worker`, which starts much sooner."""
+        before = self._ticking() if ready else None
+        given = ("--concurrency", str(hands), "--loglevel", "WARNING", *arguments)
+        worker = Hands(app, given, self.environment | settings, self._log_of_a_worker())
+        return self._hired(worker, before)
+
+    def _log_of_a_worker(self) -> Path:
+        return self.folder / f"worker{len(self.workers)}.log"
+
+    def _hired(self, worker: AnyWorker, before: set[bytes] | None) -> AnyWorker:
         self.stack.callback(self.end, worker)
         self.workers.append(worker)
-        if ready:
-            alive = set(self.redis.hkeys("{postroom}:workers"))
-            until(lambda: set(self.redis.hkeys("{postroom}:workers")) - alive, "the worker's first tick")
+        if before is not None:
+            until(lambda: self._ticking() - before, "the worker's first tick")
         return worker
 
-    def end(self, worker: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> int:
+    def _ticking(self) -> set[bytes]:
+        return set(self.redis.hkeys("{postroom}:workers"))
+
+    def end(self, worker: Worker, number: int = signal.SIGTERM) -> int:
         """Signals the worker and waits for its exit code."""
         if worker.poll() is None:
             worker.send_signal(number)
@@ -121,6 +138,11 @@ class Room:
         """The delivery of a mail that was sent as a task, which may not have been taken in yet."""
         until(lambda: self.redis.exists(f"{{postroom}}:job:{task_id}"), "the task to be taken in")
         return self.settled(task_id)
+
+    def end_leases(self) -> None:
+        """Whoever has a claim is dead: its lease is over now, not only when its time has passed."""
+        for job in self.redis.zrange("{postroom}:leases", 0, -1):
+            self.redis.zadd("{postroom}:leases", {job: 0}, xx=True)
 
     def settled(self, job_id: str) -> Any:
         return self.client().wait(job_id, timeout=PATIENCE_S)

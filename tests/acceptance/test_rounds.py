@@ -38,7 +38,7 @@ def test_lost_and_doubled_round_messages_change_nothing(room: Room) -> None:
     client = room.client()
     jobs = [client.send(a_mail(to=[f"u{n}@contoso.com"])).id for n in range(8)]
     room.redis.delete("postroom")  # all lost
-    room.start_worker()
+    room.start_hands()
     producer = room.celery()
     for _ in range(20):
         producer.send_task("postroom.round", args=["noreply@contoso.com"], queue="postroom", ignore_result=True)
@@ -52,7 +52,7 @@ def test_a_hanging_mailbox_leaves_hands_for_the_others(open_room: OpenRoom) -> N
     room = open_room(settings={"POSTROOM_LEASE": "20s"})
     room.sandbox.add_fault(mailbox="hanging@contoso.com", effect="hang")
     room.sandbox.add_fault(mailbox="hanging-too@contoso.com", effect="hang")
-    room.start_worker("--processes", "1", "--concurrency", "4")
+    room.start_hands()
     client = room.client()
     for n in range(12):
         client.send(a_mail(**{"from": f"hanging{'-too' * (n % 2)}@contoso.com"}))
@@ -65,16 +65,17 @@ def test_a_hanging_mailbox_leaves_hands_for_the_others(open_room: OpenRoom) -> N
 
 
 def test_a_worker_killed_while_it_posts_leaves_an_unknown_outcome_and_no_lost_mail(open_room: OpenRoom) -> None:
-    room = open_room(settings={"POSTROOM_LEASE": "10s"})
+    room = open_room(settings={"POSTROOM_UNKNOWN_LOOKUPS": "100ms"})
     hang = room.sandbox.add_fault(effect="hang", accepted=True)
     client = room.client()
-    room.start_worker("--processes", "1", "--concurrency", "2", celery=False)
+    room.start_worker("--processes", "1", "--concurrency", "2")
     in_hand = client.send(a_mail()).id
     until(lambda: in_flight(room), "the request to arrive")
     room.kill()
+    room.end_leases()
     room.sandbox.remove_fault(hang)
 
-    room.start_worker("--processes", "1", "--concurrency", "2")
+    room.start_hands()
 
     delivery = room.settled(in_hand)
     assert delivery.status is Status.ACCEPTED
@@ -125,19 +126,18 @@ def test_a_worker_s_memory_does_not_grow_with_the_backlog(open_room: OpenRoom) -
     room = open_room(settings={"POSTROOM_RATE": "60/min"})
     client = room.client()
     backlog(client, room, 100_000)
-    supervisor = room.start_worker("--processes", "1", "--concurrency", "4")
+    worker = room.start_hands()
     until(lambda: len(room.sandbox.messages()) >= 8, "some mails to be sent")
-    child = psutil.Process(supervisor.pid).children()[0]
-    with_backlog = child.memory_info().rss
-    room.end(supervisor)
+    with_backlog = psutil.Process(worker.pid).memory_info().rss
+    room.end(worker)
     room.redis.flushall()
     for _ in range(8):
         client.send(a_mail())
 
-    supervisor = room.start_worker("--processes", "1", "--concurrency", "4")
+    worker = room.start_hands()
     until(lambda: len(room.sandbox.messages()) >= 16, "the same work without a backlog")
 
-    without = psutil.Process(supervisor.pid).children()[0].memory_info().rss
+    without = psutil.Process(worker.pid).memory_info().rss
     assert with_backlog < without * 1.10
 
 
@@ -170,7 +170,7 @@ def in_flight(room: Room) -> int:
 
 
 def test_a_second_signal_ends_everything_at_once_and_safely(open_room: OpenRoom) -> None:
-    room = open_room(settings={"POSTROOM_LEASE": "10s"})
+    room = open_room(settings={"POSTROOM_UNKNOWN_LOOKUPS": "100ms"})
     hang = room.sandbox.add_fault(effect="hang")
     worker = room.start_worker("--processes", "1", "--concurrency", "2")
     job_id = room.client().send(a_mail()).id
@@ -184,7 +184,8 @@ def test_a_second_signal_ends_everything_at_once_and_safely(open_room: OpenRoom)
     until(lambda: not any(child.is_running() for child in children), "the workers to end")
     room.sandbox.remove_fault(hang)
     assert room.client().status(job_id).status is Status.SENDING
-    room.start_worker("--processes", "1", "--concurrency", "2")
+    room.end_leases()
+    room.start_hands()
     assert room.settled(job_id).status is Status.ACCEPTED
 
 
@@ -192,7 +193,8 @@ def test_redis_restarted_under_load_loses_and_doubles_nothing(open_room: OpenRoo
     room = open_room(settings={"POSTROOM_RATE": "off", "POSTROOM_LEASE": "10s"}, latency=0.05)
     client = room.client()
     jobs = [client.send(a_mail(**{"from": f"m{n % 5}@contoso.com"}), key=f"{n}").id for n in range(60)]
-    room.start_worker("--processes", "2", "--concurrency", "4")
+    room.start_hands()
+    room.start_hands()
     until(lambda: len(room.sandbox.messages()) >= 5, "some mails to be sent")
 
     embedded.stop(room.folder)
@@ -210,7 +212,7 @@ def test_a_worker_that_starts_before_redis_waits_for_it(room: Room) -> None:
     embedded.stop(room.folder)
     address = f"unix://{room.folder}/redis.sock"
 
-    room.start_worker("--processes", "1", "--concurrency", "2", ready=False, POSTROOM_REDIS_URL=address)
+    room.start_hands(ready=False, POSTROOM_REDIS_URL=address)
     until(lambda: "worker.waiting" in room.raw_log(), "the worker to say that it waits")
     embedded.ensure(room.folder)
 
@@ -218,7 +220,7 @@ def test_a_worker_that_starts_before_redis_waits_for_it(room: Room) -> None:
 
 
 def test_a_prefork_child_killed_while_it_posts_leaves_an_unknown_outcome(open_room: OpenRoom) -> None:
-    room = open_room(settings={"POSTROOM_LEASE": "10s"})
+    room = open_room(settings={"POSTROOM_UNKNOWN_LOOKUPS": "100ms"})
     hang = room.sandbox.add_fault(effect="hang", times=1)
     worker = room.start_worker("--pool", "prefork", "--processes", "1", "--concurrency", "1")
     job_id = room.client().send(a_mail()).id
@@ -229,6 +231,7 @@ def test_a_prefork_child_killed_while_it_posts_leaves_an_unknown_outcome(open_ro
     assert hands
     for hand in hands:
         hand.kill()
+    room.end_leases()
 
     delivery = room.settled(job_id)
     assert delivery.status is Status.ACCEPTED

@@ -1,8 +1,9 @@
 """A process that is killed or frozen exactly at a step of a mail. What it needs is in its environment:
 
-HALT_AT     the step; without it the process is as any other
-HALT_WITH   the signal that it then sends to itself, KILL or STOP
-HALT_AFTER  how often the step is passed before that (0)
+HALT_AT      the step; without it the process is as any other
+HALT_WITH    the signal that it then sends to itself, KILL or STOP
+HALT_AFTER   how often the step is passed before that (0)
+SHORT_LEASE  seconds: a worker's lease, which may be shorter than any operator may set it, for nobody shall wait for it
 
 `celery -A tests.faults.halting worker` is such a worker, `python -m tests.faults.producer` such a producer.
 """
@@ -38,6 +39,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     from postroom import tasks
 
+    if "SHORT_LEASE" in os.environ:
+        tasks.found = tasks.found.model_copy(update={"lease": float(os.environ["SHORT_LEASE"])})
     # A task whose worker died comes back after seconds, not after minutes.
     tasks.app.conf.broker_transport_options |= {
         "visibility_timeout": 3,

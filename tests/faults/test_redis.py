@@ -19,7 +19,8 @@ from ..acceptance.conftest import Room, a_mail, until
 from .proxy import Proxy, proxied
 
 OpenRoom = Callable[..., Room]
-SETTINGS = {"POSTROOM_RATE": "off", "POSTROOM_LEASE": "10s"}
+LEASE_S = 4
+SETTINGS = {"POSTROOM_RATE": "off", "SHORT_LEASE": f"{LEASE_S}"}
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def proxy(busy: Room) -> Iterator[Proxy]:
 
 def test_connections_that_are_cut_again_and_again_lose_and_double_nothing(busy: Room, proxy: Proxy) -> None:
     jobs = backlog(busy, 60)
-    busy.start_worker("--processes", "2", "--concurrency", "4", POSTROOM_REDIS_URL=proxy.url)
+    two_workers(busy, POSTROOM_REDIS_URL=proxy.url)
 
     for sent in range(5, 60, 5):
         until(lambda sent=sent: arrived(busy) >= sent, "more mails to be sent")
@@ -47,7 +48,7 @@ def test_connections_that_are_cut_again_and_again_lose_and_double_nothing(busy: 
 
 def test_answers_that_are_lost_on_the_way_lose_and_double_nothing(busy: Room, proxy: Proxy) -> None:
     jobs = backlog(busy, 40)
-    busy.start_worker("--processes", "2", "--concurrency", "4", POSTROOM_REDIS_URL=proxy.url)
+    two_workers(busy, POSTROOM_REDIS_URL=proxy.url)
 
     for sent in (5, 15, 25):
         until(lambda sent=sent: arrived(busy) >= sent, "more mails to be sent")
@@ -65,7 +66,7 @@ def test_a_network_that_swallows_packets_costs_a_producer_bounded_time_and_a_wor
     door = Client(Ledger(connect(proxy.url, timeout_s=0.5, name="test")))
     kept = door.send(a_mail(), key="before").id
     jobs = [*backlog(busy, 20), kept]
-    busy.start_worker("--processes", "1", "--concurrency", "4", POSTROOM_REDIS_URL=proxy.url)
+    busy.start_hands(app="tests.faults.halting", POSTROOM_REDIS_URL=proxy.url)
     until(lambda: arrived(busy) >= 5, "some mails to be sent")
 
     proxy.hold()
@@ -79,7 +80,7 @@ def test_a_network_that_swallows_packets_costs_a_producer_bounded_time_and_a_wor
 
 def test_a_redis_killed_again_and_again_under_load_loses_and_doubles_nothing(busy: Room) -> None:
     jobs = backlog(busy, 60)
-    busy.start_worker("--processes", "2", "--concurrency", "4")
+    two_workers(busy)
 
     for sent in (5, 20, 35):
         until(lambda sent=sent: arrived(busy) >= sent, "more mails to be sent")
@@ -90,10 +91,10 @@ def test_a_redis_killed_again_and_again_under_load_loses_and_doubles_nothing(bus
 
 def test_a_redis_that_stands_still_for_longer_than_the_lease_takes_no_claim_from_anybody(busy: Room) -> None:
     jobs = backlog(busy, 40)
-    busy.start_worker("--processes", "2", "--concurrency", "4")
+    two_workers(busy)
     until(lambda: arrived(busy) >= 5, "some mails to be sent")
 
-    busy.redis.client_pause(11_000)
+    busy.redis.client_pause((LEASE_S + 1) * 1000)
     with redis.Redis.from_url(busy.redis_url, socket_timeout=60) as patient:
         patient.ping()
 
@@ -103,7 +104,7 @@ def test_a_redis_that_stands_still_for_longer_than_the_lease_takes_no_claim_from
 
 def test_a_full_redis_takes_nothing_in_and_sends_what_it_has_once_there_is_room(busy: Room) -> None:
     client, jobs = busy.client(), backlog(busy, 200)
-    busy.start_worker("--processes", "2", "--concurrency", "4")
+    two_workers(busy)
     until(lambda: arrived(busy) >= 5, "some mails to be sent")
 
     busy.redis.config_set("maxmemory", 1)
@@ -133,6 +134,11 @@ def test_a_worker_looks_for_redis_for_as_long_as_it_takes(busy: Room) -> None:
 
     with Celery(broker="redis://127.0.0.1:1").connection_for_read() as connection, pytest.raises(KeyboardInterrupt):
         connection.ensure_connection(failed, most, interval_start=0, interval_step=0)
+
+
+def two_workers(room: Room, **settings: str) -> None:
+    for _ in range(2):
+        room.start_hands(app="tests.faults.halting", **settings)
 
 
 def backlog(room: Room, count: int) -> list[str]:

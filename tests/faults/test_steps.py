@@ -18,9 +18,9 @@ from postroom import Status
 from postroom.steps import Step
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
+from ..acceptance.hands import Hands
 
 OpenRoom = Callable[..., Room]
-Worker = subprocess.Popen[bytes]
 
 
 class Halt(NamedTuple):
@@ -44,15 +44,14 @@ ROLES = {"plain": ("Mail.Send",), "look-up": ("Mail.Send", "Mail.Read"), "draft"
 Story = tuple[Status, int, bool]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("mode", ROLES)
 def test_a_mail_whose_worker_dies_or_freezes_is_sent_once_or_twice_where_nobody_could_know(
     open_room: OpenRoom, mode: str
 ) -> None:
     delivery = "draft" if mode == "draft" else "send"
     room = open_room(
-        # The shortest lease is 10 s, and this one longer than it takes to halt them all.
-        {"POSTROOM_LEASE": "12s", "POSTROOM_UNKNOWN_LOOKUPS": "5s", "POSTROOM_DELIVERY": delivery},
+        # A lease longer than it takes to halt them all, a look-up later than the last one thaws.
+        {"SHORT_LEASE": "6", "POSTROOM_UNKNOWN_LOOKUPS": "3s", "POSTROOM_DELIVERY": delivery},
         roles=ROLES[mode],
     )
     found = halted(room, tuple(Halt(how, *where) for how in ("KILL", "STOP") for where in steps_of(mode)))
@@ -82,13 +81,13 @@ def as_promised(mode: str, halt: Halt) -> Story:
     return Status.ACCEPTED, 2 if doubled else 1, may_have_left
 
 
-def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, Worker]]:
+def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, Hands]]:
     """For each halt a job, and the worker that had it in hand when it was halted there. They start side by side."""
     ticking = [victim(room, Halt(how, step)) for how in ("KILL", "STOP") for step in (Step.TICKING, Step.TICKED)]
     victims = {halt: victim(room, halt) for halt in halts}
     until(lambda: all(map(has_halted, ticking)), "the workers to halt at their tick")
     until(lambda: all(has_ticked(room, worker) for worker in victims.values()), "the workers to be ready")
-    found: dict[Halt, tuple[str, Worker]] = {}
+    found: dict[Halt, tuple[str, Hands]] = {}
     for n in range(len(victims)):
         job = room.client().send(a_mail(**{"from": f"m{n}@contoso.com"})).id
         halt = until(lambda: next(filter(lambda h: has_halted(victims[h]), victims), None), "a worker to halt")
@@ -96,17 +95,18 @@ def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, Worker]]:
     return found
 
 
-def has_ticked(room: Room, worker: Worker) -> bool:
+def has_ticked(room: Room, worker: Hands) -> bool:
     return bool(room.redis.hexists("{postroom}:workers", f"{os.uname().nodename}:{worker.pid}"))
 
 
-def victim(room: Room, halt: Halt) -> Worker:
+def victim(room: Room, halt: Halt) -> Hands:
     # One hand each, and no queue for those that freeze beside their hands: what a frozen worker with a free hand
     # swallows of the queue comes again, but only after half a minute.
     queues = "postroom.high" if halt.step in (Step.TICKING, Step.TICKED) else "postroom,postroom.high"
-    worker = room.start_worker(
-        *("--concurrency", "1", "--queues", queues, "--hostname", f"{'-'.join(map(str, halt))}@%h"),
-        celery="tests.faults.halting",
+    worker = room.start_hands(
+        *("--queues", queues, "--hostname", f"{'-'.join(map(str, halt))}@%h"),
+        hands=1,
+        app="tests.faults.halting",
         ready=False,
         HALT_WITH=halt.how,
         HALT_AT=halt.step,
@@ -117,14 +117,14 @@ def victim(room: Room, halt: Halt) -> Worker:
 
 
 def finisher(room: Room) -> None:
-    room.start_worker("--concurrency", "4", celery="tests.faults.halting")
+    room.start_hands(app="tests.faults.halting")
 
 
-def has_halted(worker: Worker) -> bool:
+def has_halted(worker: Hands) -> bool:
     return worker.poll() is not None or psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
 
 
-def thaw_each_whose_lease_is_over(room: Room, found: dict[Halt, tuple[str, Worker]]) -> None:
+def thaw_each_whose_lease_is_over(room: Room, found: dict[Halt, tuple[str, Hands]]) -> None:
     client = room.client()
     over = (Status.DEFERRED, Status.ACCEPTED)
     for halt, (job, worker) in found.items():
@@ -165,7 +165,7 @@ def test_a_batch_killed_halfway_is_complete_after_a_second_run_and_nobody_has_it
     jobs = second.stdout.split()
     assert jobs[:2] == first.stdout.split()
     assert len(set(jobs)) == len(room.client().find(batch="news")) == 6
-    room.start_worker("--processes", "1")
+    room.start_hands()
     assert {room.settled(job).status for job in jobs} == {Status.ACCEPTED}
     assert sorted(mail.to for mail in room.sandbox.messages()) == [(f"u{n}@contoso.com",) for n in range(6)]
 
@@ -202,9 +202,9 @@ def test_a_result_that_was_stored_by_a_worker_that_died_then_is_stored_again(roo
 
     backend = f"db+sqlite:///{room.folder}/results.db"
     job = room.client().send(a_mail()).id
-    worker = room.start_worker(
-        *("--concurrency", "1"),
-        celery="tests.faults.halting",
+    worker = room.start_hands(
+        hands=1,
+        app="tests.faults.halting",
         ready=False,
         POSTROOM_RESULT_BACKEND=backend,
         HALT_AT=Step.RESULT_STORED,
@@ -215,5 +215,5 @@ def test_a_result_that_was_stored_by_a_worker_that_died_then_is_stored_again(roo
     assert AsyncResult(job, app=room.celery(backend)).state == "SUCCESS"
     assert room.redis.zrange("{postroom}:results", 0, -1) == [job.encode()]
     room.redis.zadd("{postroom}:results", {job: 0})  # half a minute later, its loan is over
-    room.start_worker(POSTROOM_RESULT_BACKEND=backend)
+    room.start_hands(POSTROOM_RESULT_BACKEND=backend)
     until(lambda: not room.redis.exists("{postroom}:results"), "the result to be stored again")
