@@ -22,7 +22,7 @@ dev: setup ## The same, but stays up and prints the addresses
 	@$(BIN)/postroom dev
 
 test: setup ## All tests, in parallel
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 chaos: setup ## 10,000 mails while everything fails, then the balance; ARGS=--help tells more
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)

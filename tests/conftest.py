@@ -1,6 +1,7 @@
 """What all tests share: a real Redis-compatible server, and an environment without settings of the machine."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,11 @@ import pytest
 import redis
 
 from postroom import embedded
+
+# Servers sync each write, as they must; a disk takes minutes for what the tests write. In memory it costs nothing, and
+# a process that is killed loses as little. That a power cut loses nothing either is for the server's own tests.
+if Path("/dev/shm").is_dir():
+    tempfile.tempdir = "/dev/shm"
 
 
 @pytest.fixture(autouse=True)

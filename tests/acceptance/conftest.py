@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -161,6 +161,20 @@ def until(found: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -
 @pytest.fixture
 def open_room() -> Iterator[Callable[..., Room]]:
     """Opens a mail room; its options are the sandbox's, and `settings` come on top of what every worker needs."""
+    with rooms() as open_one:
+        yield open_one
+
+
+@pytest.fixture(scope="module")
+def module_room() -> Iterator[Callable[..., Room]]:
+    """The same for all tests of a file, one after the other."""
+    with rooms() as open_one:
+        yield open_one
+
+
+@contextmanager
+def rooms() -> Iterator[Callable[..., Room]]:
+    """A function that opens rooms, which are closed when the block ends."""
     with ExitStack() as stack:
 
         def open_one(settings: Mapping[str, str] | None = None, **options: Any) -> Room:

@@ -126,18 +126,19 @@ def test_a_worker_s_memory_does_not_grow_with_the_backlog(open_room: OpenRoom) -
     room = open_room(settings={"POSTROOM_RATE": "60/min"})
     client = room.client()
     backlog(client, room, 100_000)
-    worker = room.start_hands()
+    supervisor = room.start_worker("--processes", "1", "--concurrency", "4")
     until(lambda: len(room.sandbox.messages()) >= 8, "some mails to be sent")
-    with_backlog = psutil.Process(worker.pid).memory_info().rss
-    room.end(worker)
+    child = psutil.Process(supervisor.pid).children()[0]
+    with_backlog = child.memory_info().rss
+    room.end(supervisor)
     room.redis.flushall()
     for _ in range(8):
         client.send(a_mail())
 
-    worker = room.start_hands()
+    supervisor = room.start_worker("--processes", "1", "--concurrency", "4")
     until(lambda: len(room.sandbox.messages()) >= 16, "the same work without a backlog")
 
-    without = psutil.Process(worker.pid).memory_info().rss
+    without = psutil.Process(supervisor.pid).children()[0].memory_info().rss
     assert with_backlog < without * 1.10
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from postroom.outcome import Answer, Throttled
+from postroom import scripts, stats
+from postroom.outcome import Answer, Scope, Throttled
 from postroom.scripts import PREFIX
 
 from .test_ledger import ACCEPTED, FREE, OTHER, SENDER, Room, mail, room
@@ -86,3 +87,126 @@ def test_the_present_pace_is_told(room: Room) -> None:
     assert room.ledger.records.read(waiting, now=room.now).pace == 0.25
     room.tick(130)
     assert room.ledger.records.read(waiting, now=room.now).pace is None
+
+
+def pace(room: Room, waiting: str) -> float | None:
+    return room.ledger.records.read(waiting, now=room.now).pace
+
+
+def test_no_lane_is_slower_than_an_eighth(room: Room) -> None:
+    throttled(room, 7)
+    waiting = room.take()
+
+    assert pace(room, waiting) == 1 / 8
+    room.tick(3 * 60 + 1)
+    assert pace(room, waiting) is None, "seven cost no more than four"
+
+
+def test_a_pause_is_no_quiet(room: Room) -> None:
+    throttled(room, 1)
+    waiting = room.take()
+    room.send(Throttled(answer=Answer(http_status=429), wait_s=300))
+    paused_until = room.ledger.records.read(waiting, now=room.now).paused_until
+    assert paused_until
+
+    room.tick((paused_until - room.at(0)).total_seconds())
+
+    assert pace(room, waiting) == 1 / 2
+    room.tick(59)
+    assert pace(room, waiting) == 1 / 2
+    room.tick(2)
+    assert pace(room, waiting) is None
+
+
+def test_what_quiet_has_brought_back_is_not_counted_again(room: Room) -> None:
+    throttled(room, 3)
+    waiting = room.take()
+    room.tick(121)
+    assert pace(room, waiting) is None
+
+    room.send(TOO_FAST)
+    room.tick(2)
+
+    assert pace(room, room.take()) == 1 / 2
+
+
+def test_the_time_of_full_pace_is_the_true_one(room: Room) -> None:
+    throttled(room, 4)
+    waiting = room.take()
+    told = room.ledger.records.read(waiting, now=room.now).full_pace_at
+    assert told
+
+    room.tick((told - room.at(0)).total_seconds() - 0.5)
+    assert pace(room, waiting) is not None
+    room.tick(0.5)
+
+    assert pace(room, waiting) is None
+
+
+def test_a_rate_over_an_hour_is_a_budget_and_is_not_cut(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, rates=((40, 3600.0),))})
+    throttled(room, 3)
+    filled(room)
+    filled(room)
+
+    assert sum(claims(room) for _ in range(60)) == 40 - 4
+
+
+def test_a_rate_of_one_is_never_none(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, rates=((1, 1.0),))})
+    for _ in range(4):
+        room.take()
+        room.send(TOO_FAST)
+        room.tick(90)
+        room.redis.hset(f"{PREFIX}lane:{SENDER}", "slowed", 4)
+        room.redis.hset(f"{PREFIX}lane:{SENDER}", "full_at", room.now + 240_000)
+    waiting = room.take()
+
+    assert pace(room, waiting) == 1 / 8
+    assert claims(room) == 1
+
+
+def test_a_lane_wakes_when_its_pace_lets_more_go(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, rates=((8, 60.0),))})
+    for _ in range(2):
+        room.take()
+        room.send()
+    room.redis.hset(
+        f"{PREFIX}lane:{SENDER}", mapping={"slowed": 3, "slowed_at": room.now, "full_at": room.now + 130_000}
+    )
+    waiting = room.take()
+
+    assert pace(room, waiting) == 1 / 4
+    assert claims(room) == 0, "two have left within this minute"
+    assert room.wakes_in() == 10, "then four may leave, long before the two are forgotten"
+    room.tick(10)
+    assert claims(room) == 1
+
+
+def test_each_further_request_of_an_attempt_keeps_to_the_pace_too(room: Room) -> None:
+    room.publish(lanes={SENDER: replace(FREE, rates=((8, 60.0),))})
+    room.redis.hset(
+        f"{PREFIX}lane:{SENDER}", mapping={"slowed": 3, "slowed_at": room.now, "full_at": room.now + 180_000}
+    )
+    room.take()
+    job = room.held()
+
+    assert [room.mark(job) for _ in range(3)] == ["marked", "marked", "wait"]
+
+
+def test_a_429_of_the_whole_app_slows_no_lane(room: Room) -> None:
+    for _ in range(3):
+        room.take()
+        room.send(Throttled(answer=Answer(http_status=429), wait_s=1, scope=Scope.APP))
+        room.tick(10)
+
+    assert pace(room, room.take()) is None
+
+
+def test_a_lane_s_pace_stands_in_the_figures(room: Room) -> None:
+    throttled(room, 3)
+    room.take()
+
+    (row,) = scripts.run(room.redis, "backlog", room.now, 0, 10)
+
+    assert stats._lane(row).pace == 1 / 4

@@ -256,6 +256,29 @@ def test_a_rejected_token_is_renewed_and_everybody_gets_the_new_one() -> None:
     assert len(entra.asked) == 2
 
 
+def test_a_token_that_permits_too_little_is_replaced_by_a_fresh_one_but_not_each_time() -> None:
+    entra, clock = Entra(), Clock()
+    tokens = tokens_from(entra, clock)
+
+    for at, expected in ((0, "token-1"), (59, "token-1"), (61, "token-2"), (90, "token-2"), (122, "token-3")):
+        clock.now = NOW.timestamp() + at
+        token = tokens.get()
+        assert value(token) == expected
+        tokens.distrust(cast("Token", token))
+
+
+def test_a_token_that_was_replaced_meanwhile_is_distrusted_in_vain() -> None:
+    entra, clock = Entra(), Clock()
+    tokens = tokens_from(entra, clock)
+    first = cast("Token", tokens.get())
+    tokens.renew(first)
+    clock.now += 61
+
+    tokens.distrust(first)
+
+    assert value(tokens.get()) == "token-2"
+
+
 def test_threads_whose_token_was_rejected_share_one_request() -> None:
     entra = Entra()
     tokens = tokens_from(entra)

@@ -46,6 +46,7 @@ class Token:
 class FakeTokens:
     first: Token | Deferred | Held | Throttled = Token("first")
     fresh: Token | Deferred | Held | Throttled = Token("fresh")
+    distrusted: list[Token] = field(default_factory=list)
 
     def get(self) -> Token | Deferred | Held | Throttled:
         return self.first
@@ -53,6 +54,9 @@ class FakeTokens:
     def renew(self, rejected: Token) -> Token | Deferred | Held | Throttled:
         assert rejected == self.first
         return self.fresh
+
+    def distrust(self, refused: Token) -> None:
+        self.distrusted.append(refused)
 
 
 Said = Outcome | Finding | Drafted | Session | Uploaded | SessionLost | Tidied | Exception
@@ -122,6 +126,8 @@ class FakeTemplates:
             raise TemplateFault("broken/body.html line 1: 'x' is undefined")
         if name == "gone":
             raise FileNotFoundError(name)
+        if name == "bug":
+            raise RuntimeError("secret")
         return Bodies(subject="Rendered", html=None, text=str(variables))
 
 
@@ -250,6 +256,25 @@ def test_a_fresh_token_that_is_rejected_too_is_a_fault_of_the_app(world: World) 
     world.answers = [REJECTED, REJECTED]
 
     assert deliver(a_job(), world.office()) == REJECTED
+
+
+@pytest.mark.parametrize(("status", "distrusted"), [(403, 1), (404, 0)])
+def test_who_is_refused_asks_for_a_fresh_token_next_time_for_a_role_may_have_been_granted(
+    world: World, status: int, distrusted: int
+) -> None:
+    world.answers = [Held(reason="access_denied", scope=Scope.LANE, answer=Answer(http_status=status))]
+
+    deliver(a_job(), world.office())
+
+    assert world.tokens.distrusted == [Token("first")] * distrusted
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b"7", b'{"to": 7}', b'{"attachments": [{}]}', b"\xff\xfe"])
+def test_a_mail_that_cannot_be_read_is_refused(world: World, kept: bytes) -> None:
+    outcome = deliver(replace(a_job(), mail=kept), world.office())
+
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason, world.diary) == ("damaged", [])
 
 
 def test_no_second_post_without_rate_for_it(world: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 from postroom.errors import Unavailable
 from postroom.job import Job, Status
 from postroom.ledger import Ticked
+from postroom.mail import Mail
 from postroom.outcome import Answer, Deferred, Outcome, Unknown
 from postroom.retry import Move, Policy
 from postroom.rounds import Desk, store_results_for_ever, tick_for_ever, work
@@ -145,7 +146,7 @@ def test_a_lost_claim_ends_the_round_and_settles_nothing(world: World) -> None:
 
 
 def test_an_error_of_ours_before_the_mark_costs_one_attempt_and_not_the_next_mail(world: World) -> None:
-    broken = replace(a_job(), id="broken", mail=b"no JSON")
+    broken = replace(a_job(Mail(sender="a@contoso.com", to=["b@contoso.com"], template="bug")), id="broken")
     ledger, diary = FakeLedger([broken, *jobs(1)]), Diary()
 
     work("lane", desk(ledger, world, diary))
@@ -153,7 +154,7 @@ def test_an_error_of_ours_before_the_mark_costs_one_attempt_and_not_the_next_mai
     assert ledger.settled[0] == (
         "broken",
         Status.DEFERRED,
-        Deferred(reason="internal_error", answer=Answer(detail="JSONDecodeError")),
+        Deferred(reason="internal_error", answer=Answer(detail="RuntimeError")),
     )
     assert ledger.settled[1][1] is Status.ACCEPTED
     assert diary.events[0] == "round.failed"

@@ -1,5 +1,5 @@
 """The mail room of the acceptance tests, for tests that break it."""
 
-from ..acceptance.conftest import open_room, room
+from ..acceptance.conftest import module_room, open_room, room
 
-__all__ = ["open_room", "room"]
+__all__ = ["module_room", "open_room", "room"]

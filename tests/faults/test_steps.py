@@ -121,7 +121,10 @@ def finisher(room: Room) -> None:
 
 
 def has_halted(worker: Hands) -> bool:
-    return worker.poll() is not None or psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
+    try:
+        return worker.poll() is not None or psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:  # it died between the two questions
+        return True
 
 
 def thaw_each_whose_lease_is_over(room: Room, found: dict[Halt, tuple[str, Hands]]) -> None:

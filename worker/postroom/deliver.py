@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from postroom.content import AttachmentMissing
 from postroom.drafts import complete_draft, create_draft
-from postroom.errors import TemplateFault
+from postroom.errors import InvalidMail, TemplateFault
 from postroom.job import Job
 from postroom.mail import Address, Mail
 from postroom.message import DeliveryMode, Message, compose
@@ -75,7 +75,11 @@ def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
 
 def prepare(job: Job, office: Office, put_into: Callable[[Message], Request | Refused]) -> Request | Refused | Deferred:
     """The request that carries this job's mail, or why there is none: no retry mends a broken template."""
-    mail = Mail.from_json(job.mail, office.attachments)
+    try:
+        mail = Mail.from_json(job.mail, office.attachments)
+    except (InvalidMail, ValueError, TypeError, LookupError, AttributeError) as error:
+        # What needs a newer version is left to one, by the record's; so this one was written into.
+        return Refused(reason="damaged", answer=Answer(detail=f"the mail cannot be read ({type(error).__name__})"))
     try:
         bodies = office.templates.render(mail.template, mail.variables, mail.locale) if mail.template else None
     except TemplateFault as fault:

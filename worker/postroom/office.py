@@ -44,11 +44,12 @@ NoToken = Deferred | Held | Throttled
 
 class Tokens(Protocol):
     """`get`: a token, or the outcome that stands in its place. `renew`: another one, after Graph rejected this.
-    `probe`: what Entra says now, whatever tokens there are.
+    `distrust`: Graph took this one, and it permits too little. `probe`: what Entra says now, whatever tokens there are.
     """
 
     def get(self) -> Token | NoToken: ...
     def renew(self, rejected: Any) -> Token | NoToken: ...
+    def distrust(self, refused: Any) -> None: ...
     def probe(self) -> Token | NoToken: ...
 
 
@@ -134,6 +135,8 @@ def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:
     if isinstance(token, Deferred | Held | Throttled):
         return token
     said = request(token)
+    if said.answer.http_status == 403:
+        app.tokens.distrust(token)
     if said.answer.http_status != 401:
         return said
     token = app.tokens.renew(token)

@@ -29,7 +29,7 @@ from postroom.http import Http, Lost, NotSent, Response
 from postroom.outcome import Answer, Deferred, Held, Scope, Throttled
 from postroom.verdicts import judge_token_error, masked, not_sent, retry_after
 
-# How long to leave Entra alone after it failed to renew a token that is still good.
+# How long to leave Entra alone while there is a token that is still good.
 RENEW_AGAIN_S = 60.0
 EXPIRES_SOON = timedelta(days=30)
 
@@ -101,7 +101,7 @@ class Tokens:
         self._identity, self._http, self._deadline_s, self._clock = identity, http, deadline_s, clock
         self._one_at_a_time = threading.Lock()
         self._token: Token | None = None
-        self._renew_at = 0.0
+        self._renew_at = self._not_again_before = 0.0
         self._times_asked = 0
         self._last: Token | NoToken = Deferred(reason="no_token_yet", scope=Scope.APP, free=True)
 
@@ -126,6 +126,14 @@ class Tokens:
             return token
         return self._ask(times_asked)
 
+    def distrust(self, refused: Token) -> None:
+        """Graph refused what this token permits: what was granted since is in a fresh one, which `get` asks for.
+
+        A token that is younger than a minute stays: one mailbox that is closed to the app must not keep Entra busy.
+        """
+        if refused == self._token:
+            self._renew_at = min(self._renew_at, self._not_again_before)
+
     def probe(self) -> Token | NoToken:
         """What Entra says now, even if there is a token that is good still."""
         return self._ask(self._times_asked)
@@ -144,11 +152,12 @@ class Tokens:
     def _request(self) -> None:
         now = self._clock()
         self._last = found = _acquire(self._identity, _Entra(self._http, self._deadline_s), now)
+        wait_s = found.wait_s or 0.0 if isinstance(found, Deferred | Throttled) else 0.0
+        self._not_again_before = self._clock() + max(RENEW_AGAIN_S, wait_s)
         if isinstance(found, Token):
             self._token, self._renew_at = found, (now + found.expires) / 2
         else:
-            wait_s = 0.0 if isinstance(found, Held) else found.wait_s or 0.0
-            self._renew_at = self._clock() + max(RENEW_AGAIN_S, wait_s)
+            self._renew_at = self._not_again_before
         self._times_asked += 1
 
 

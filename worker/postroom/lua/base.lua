@@ -38,9 +38,33 @@ local function hash(key)
   return found
 end
 
+-- A record that somebody wrote into by hand may lack what the moves count on.
+local NUMBERS = {
+  'expires', 'scheduled', 'requeued', 'attempts', 'tries', 'lost', 'resends', 'look_ups', 'v', 'changed', 'since', 'ended',
+  'held_since', 'tidy',
+}
+local NEEDED_NUMBERS = {'seq', 'created', 'recipients'}
+local PRIORITIES = {high = true, normal = true, low = true}
+local PLACES = {ready = true, later = true, aside = true, claim = true, ended = true}
+
+-- The name of a field that makes a record useless.
+local function damage(job)
+  for _, name in ipairs(NEEDED_NUMBERS) do if not tonumber(job[name]) then return name end end
+  for _, name in ipairs(NUMBERS) do if job[name] and not tonumber(job[name]) then return name end end
+  if not PRIORITIES[job.priority] then return 'priority' end
+  if not PLACES[job.place] then return 'place' end
+  return job.place ~= 'ended' and not job.lane and 'lane' or nil  -- what was no mail has perhaps none
+end
+
+local bury_damaged  -- (id, job, the field) in moves.lua
+
+-- The record of a job; nil where there is none, or none that can be used.
 local function record(id)
   local found = hash(job_key(id))
-  return next(found) and found or nil
+  if not next(found) then return nil end
+  local field = damage(found)
+  if not field then return found end
+  bury_damaged(id, found, field)
 end
 
 -- Writes fields of a record; an empty one is taken out, so a field that is there says something.

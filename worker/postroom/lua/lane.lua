@@ -30,13 +30,15 @@ end
 local function due_to_ready(lane)
   local later = of_lane('later', lane)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', whole(now), 'LIMIT', 0, BATCH)) do
-    local found = redis.call('HMGET', job_key(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy', 'batch')
+    local found = redis.call('HMGET', job_key(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy', 'batch', 'place')
     redis.call('ZREM', later, id)
-    if found[1] then
+    if PRIORITIES[found[1]] and tonumber(found[2]) and PLACES[found[7]] then
       local class = ready_class({priority = found[1], in_doubt = found[3], resend = found[4], tidy = found[5]})
       local aside = class ~= 'check' and stands_aside(found[6])
       redis.call('ZADD', aside and aside_key(found[6]) or of_lane('ready:' .. class, lane), found[2], id)
       redis.call('HSET', job_key(id), 'place', aside and 'aside' or 'ready')
+    else
+      record(id)
     end
   end
 end
@@ -73,7 +75,7 @@ local function limited_until(lane, cfg, self, head, is_checked)
   if left <= 0 and rate_ready > now then at = before_later(lane, math.min(rate_ready, faster_at(self)))
   elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
   end
-  local fits = recipients_ready(lane, cfg, tonumber(redis.call('HGET', job_key(head), 'recipients') or 0))
+  local fits = recipients_ready(lane, cfg, tonumber(redis.call('HGET', job_key(head), 'recipients') or 0) or 0)
   if fits > now then at = math.max(at, before_later(lane, fits)) end
   return at, math.min(free, left)
 end

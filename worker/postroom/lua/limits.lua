@@ -47,7 +47,7 @@ end
 local function recipients_reserved(lane)
   local sum = 0
   for _, id in ipairs(redis.call('SMEMBERS', of_lane('unmarked', lane))) do
-    sum = sum + tonumber(redis.call('HGET', job_key(id), 'recipients') or 0)
+    sum = sum + (tonumber(redis.call('HGET', job_key(id), 'recipients') or 0) or 0)
   end
   return sum
 end

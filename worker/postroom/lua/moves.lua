@@ -138,3 +138,23 @@ local function finish_as_left(id, job)
   update(id, job, {http_status = answer.http_status or '', graph_code = '', request_id = answer.request_id or ''})
   finish(id, job, 'accepted')
 end
+
+-- A record that cannot be used is a dead letter from now on: it must neither stop the clock for all others nor hide.
+bury_damaged = function(id, job, field)
+  local lane, sound = job.lane or '', {status = '', ended = now}
+  for _, name in ipairs(NUMBERS) do if not tonumber(job[name]) then sound[name] = '' end end
+  for _, name in ipairs(NEEDED_NUMBERS) do sound[name] = tonumber(job[name]) or 0 end
+  sound.priority = PRIORITIES[job.priority] and job.priority or 'normal'
+  for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, lane), id) end
+  redis.call('ZREM', of_lane('later', lane), id)
+  if job.batch then redis.call('ZREM', aside_key(job.batch), id) end
+  for _, status in ipairs({'queued', 'deferred', 'sending', 'accepted', 'dead', 'cancelled', 'expired'}) do
+    redis.call('ZREM', P .. 'status:' .. status, id)
+  end
+  update(id, job, sound)
+  if not job.lane then update(id, job, {lane = job.sender or 'nobody'}) end
+  leave_claim(id, job)
+  push_attempt(id, {number = 0, at = now, outcome = 'refused', reason = 'damaged', detail = 'its record has no usable ' .. field})
+  finish(id, job, 'dead', 'damaged')
+  tell('mail.damaged', {job = id, field = field})
+end

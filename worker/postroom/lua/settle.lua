@@ -32,7 +32,8 @@ local function note_hold_ended(state)
 end
 
 local function note_trouble(job)
-  local failure = move.spends_attempt or move.in_doubt
+  -- a fault of ours says nothing of the mailbox
+  local failure = (move.spends_attempt or move.in_doubt) and move.attempt.reason ~= 'internal_error'
   if move.status == 'accepted' and not move.look_ups then
     forget_failures(lane, cfg.app)
     note_hold_ended(went_well('lane', lane, job))

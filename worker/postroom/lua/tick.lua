@@ -17,7 +17,7 @@ local function each_due(set, till, handle)
   local ids = due(set, till)
   for _, id in ipairs(ids) do
     local job = record(id)
-    if job then handle(id, job) else redis.call('ZREM', P .. set, id) end
+    if job then handle(id, job) elseif redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', P .. set, id) end
   end
   return #ids
 end
@@ -94,7 +94,7 @@ local function notice_slow()
     local lane = redis.call('SADD', P .. 'hands:slow', id) == 1 and redis.call('HGET', job_key(id), 'lane')
     if lane then redis.call('HSET', of_lane('lane', lane), 'slow', '1') end
     local sent = redis.call('HMGET', job_key(id), 'lane', 'phase', 'client_request_id')
-    if sent[2] == 'sending' then redis.call('ZADD', of_lane('marks', sent[1]), 'XX', now, sent[3]) end
+    if sent[1] and sent[2] == 'sending' and sent[3] then redis.call('ZADD', of_lane('marks', sent[1]), 'XX', now, sent[3]) end
   end
 end
 
