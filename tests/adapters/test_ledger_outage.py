@@ -61,3 +61,16 @@ def test_an_hours_outage_burns_no_backlog_and_all_flows_after_it(room: Room, kin
     run(room, 600, ACCEPTED, NotPermitted(answer=Answer(http_status=403)))
     assert {room.read(job).status for job in jobs} == {"accepted"}
     assert max(sum(attempt.number > 0 for attempt in room.read(job).attempts) for job in jobs) <= 3
+
+
+def test_faults_of_our_own_say_nothing_of_the_mailbox(room: Room) -> None:
+    bug = Deferred(reason="internal_error", answer=Answer(detail="RuntimeError"))
+    for _ in range(5):
+        room.take()
+        job = room.held()
+        room.settle(job, bug)
+
+    waiting = room.take()
+
+    assert room.read(waiting).paused_until is None
+    assert room.claim() is not None
