@@ -341,10 +341,13 @@ class Mail(BaseModel):
         )
         return self.model_copy(update={"attachments": attachments})
 
+    def to_fields(self, **context: str) -> dict[str, Any]:
+        """The fields that were set, as JSON has them. With a `mark`, that stands for what attachments hold."""
+        return self.model_dump(mode="json", exclude_unset=True, by_alias=True, context=context)
+
     def to_json(self, **context: str) -> str:
-        """The fields that were set, in an order that equal mails share; `from_json` reads it."""
-        set_fields = self.model_dump(mode="json", exclude_unset=True, by_alias=True, context=context)
-        return json.dumps(set_fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        """The same as a text; `from_json` reads it."""
+        return as_json(self.to_fields(**context))
 
     def digest(self) -> str:
         """SHA-256 of the mail in JSON, with all content in it, wherever that is kept and without loading it whole."""
@@ -370,6 +373,11 @@ class Mail(BaseModel):
                 attachment["content"] = Stored.from_json(attachment["content"], source)
         known = {*cls.model_fields, "from"}
         return cls.model_validate({name: value for name, value in values.items() if name in known})
+
+
+def as_json(value: object) -> str:
+    """A mail's fields, or one of them, as a text that equal ones share."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def needs_mime(headers: Mapping[str, str]) -> list[str]:
