@@ -143,7 +143,7 @@ class Ledger:
 
         The mail must have its sender. Calling again with the same `job_id` is the same job.
         """
-        _check_names(mail, key, batch)
+        check_names(mail, key, batch)
         fingerprint, apart = mail.digest()[:32], _apart(mail.attachments)
         staged = NOTHING_STAGED
         if apart:
@@ -168,7 +168,7 @@ class Ledger:
         together: list[Entry] = []
         for entry in entries:
             try:
-                _check_names(entry.mail, entry.key, batch)
+                check_names(entry.mail, entry.key, batch)
                 if (common and common.attachments) or not _apart(entry.mail.attachments):
                     together.append(entry)
                 else:
@@ -447,7 +447,8 @@ def portions(job_ids: Sequence[str], most: int = 100) -> Iterator[Sequence[str]]
     return (job_ids[start : start + most] for start in range(0, len(job_ids), most))
 
 
-def _check_names(mail: Mail, key: str | None, batch: str | None) -> None:
+def check_names(mail: Mail, key: str | None, batch: str | None) -> None:
+    """InvalidMail if the mail has no sender, or key or batch cannot be one."""
     if mail.sender is None:
         raise InvalidMail("sender: missing")
     for name, value in (("key", key), ("batch", batch)):

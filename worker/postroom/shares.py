@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,4 +111,4 @@ def _attachments_json(mail: Mail) -> str:
 
 def _joined(fields: Mapping[str, str]) -> str:
     """The JSON object of these fields."""
-    return "{" + ",".join(f"{json.dumps(name)}:{fields[name]}" for name in sorted(fields)) + "}"
+    return "{" + ",".join(f'"{name}":{fields[name]}' for name in sorted(fields)) + "}"

@@ -63,10 +63,19 @@ end
 
 -- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.
 
-local function setting(name) return redis.call('HGET', P .. 'config', name) or nil end
+local read = {}  -- once by each script
+
+local function setting(name)
+  if read[name] == nil then read[name] = redis.call('HGET', P .. 'config', name) end
+  return read[name] or nil
+end
+
+local read_of_lane = {}
 
 local function lane_settings(lane)
-  local found = setting('lane:' .. lane) or setting('*')
-  if found then return cjson.decode(found) end
-  return {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
+  if not read_of_lane[lane] then
+    local found = setting('lane:' .. lane) or setting('*')
+    read_of_lane[lane] = found and cjson.decode(found) or {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
+  end
+  return read_of_lane[lane]
 end
