@@ -12,7 +12,7 @@ local function share()
   if common == '' then return nil, 'bring' end
   if redis.call('HLEN', files_key(files)) ~= parts then return nil, 'unstaged' end
   redis.call('ZREM', P .. 'staged', files)
-  number = whole(redis.call('INCR', P .. 'shared'))
+  number = whole(redis.call('INCR', P .. 'seq'))
   redis.call('HSET', P .. 'shares', digest, number)
   redis.call('HSET', shared_key(number), 'mail', common, 'files', files, 'digest', digest)
   return number
