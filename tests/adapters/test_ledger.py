@@ -17,6 +17,7 @@ import redis
 from celery.result import AsyncResult
 
 from postroom import embedded, scripts
+from postroom.calls import NO_CALLS
 from postroom.connections import celery_urls, connect
 from postroom.errors import (
     InvalidMail,
@@ -29,7 +30,6 @@ from postroom.errors import (
     UnknownJob,
 )
 from postroom.job import Delivery, Job, Receipt, Status
-from postroom.calls import NO_CALLS
 from postroom.ledger import NOT_DEAD, NOTHING_STAGED, Ledger, _given
 from postroom.mail import Mail
 from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown

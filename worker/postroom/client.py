@@ -5,7 +5,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -72,11 +72,11 @@ class Client:
     >>> receipt = client.send(Mail(to=["ann@contoso.com"], template="welcome", variables={"name": "Ann"}))
     """
 
-    # What all clients hand their mail to instead of their own ledger: see postroom.testing.
-    stand_in: ClassVar["Client | None"] = None
+    # What all clients hand their mail to instead, and its default sender: see postroom.testing.
+    stand_in: ClassVar[tuple[Ledger, Address | None] | None] = None
 
     def __init__(self, ledger: Ledger, sender: Address | None = None) -> None:
-        self._own = ledger, sender
+        self._own_ledger, self._own_sender = ledger, sender
 
     @classmethod
     def from_env(cls) -> "Client":
@@ -85,7 +85,7 @@ class Client:
         Raises ConfigError, which names every wrong setting.
         """
         if cls.stand_in:
-            return cls.stand_in
+            return cls(*cls.stand_in)
         from postroom import settings  # noqa: PLC0415 - `import postroom` stays cheap
 
         found = settings.load(os.environ, Path.cwd())
@@ -140,15 +140,17 @@ class Client:
                         on_receipt(row, said)
                 else:
                     refused.append((row, said))
-        return BatchResult(taken=counts["taken"], known=counts["known"], refused=sorted(refused, key=lambda one: one[0]))
+        return BatchResult(
+            taken=counts["taken"], known=counts["known"], refused=sorted(refused, key=lambda one: one[0])
+        )
 
     @property
     def _ledger(self) -> Ledger:
-        return (self.stand_in or self)._own[0]
+        return self.stand_in[0] if self.stand_in else self._own_ledger
 
     @property
     def _sender(self) -> Address | None:
-        return self._own[1] or (self.stand_in or self)._own[1]
+        return self._own_sender or (self.stand_in[1] if self.stand_in else None)
 
     def _entry(
         self, sharing: Sharing, mail: Mail | Mapping[str, Any], batch: str, key: Callable[[Mail], str] | None
@@ -166,6 +168,10 @@ class Client:
     def status(self, job_id: str) -> Delivery:
         """What became of the job so far. UnknownJob if there is none."""
         return self._ledger.records.read(job_id)
+
+    def read(self, job_ids: Sequence[str]) -> list[Delivery]:
+        """Those of these jobs that there are, in this order."""
+        return list(self._ledger.records.read_many(job_ids))
 
     def wait(self, job_id: str, timeout: float) -> Delivery:
         """The delivery once it has ended; TimeoutError after `timeout` seconds. A deferred job has not ended."""

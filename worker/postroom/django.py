@@ -27,7 +27,7 @@ HEADERS = {"key", "batch", "priority", "template", "variables"}
 class EmailBackend(BaseEmailBackend):
     """Hands each message to Postroom; once `send` has returned, it is kept. All threads share one client."""
 
-    def __init__(self, fail_silently: bool = False, client: Client | None = None, **options: Any) -> None:  # noqa: FBT001, FBT002 - Django's own
+    def __init__(self, fail_silently: bool = False, client: Client | None = None, **options: Any) -> None:
         super().__init__(fail_silently=fail_silently, **options)
         self._client = client
 
@@ -147,11 +147,11 @@ def _attachment(given: Any, number: int, message: EmailMessage) -> Attachment:
 
 def _of_part(part: Message, number: int) -> Attachment:
     kind, payload = part.get_content_type(), part.get_payload(decode=True)
-    if part.is_multipart():  # an attached mail
-        inner = part.get_payload()
-        content = inner[0].as_bytes() if isinstance(inner, list) and kind == "message/rfc822" else part.as_bytes()
+    inner = part.get_payload()
+    if kind == "message/rfc822" and isinstance(inner, list) and isinstance(inner[0], Message):
+        content = inner[0].as_bytes()
     else:
-        content = payload if isinstance(payload, bytes) else b""
+        content = payload if isinstance(payload, bytes) else part.as_bytes()
     content_id = str(part.get("Content-ID", "")).strip().strip("<>") or None
     return Attachment(part.get_filename() or _name(kind, number), content, kind, content_id)
 

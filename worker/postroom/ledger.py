@@ -198,9 +198,7 @@ class Ledger:
                 one, staged = self._put_apart(common.one, apart, None, "", now)
             answers = self._run("take_in_many", now, digest, common.to_json(one), *staged, *given)
         reached(Step.TAKEN_IN)
-        return {
-            entry.job_id: _receipt_or_error(answer, entry) for entry, answer in zip(entries, answers, strict=True)
-        }
+        return {entry.job_id: _receipt_or_error(answer, entry) for entry, answer in zip(entries, answers, strict=True)}
 
     def _put_apart(
         self, mail: Mail, apart: Sequence[int], key: str | None, fingerprint: str, now: int | None

@@ -75,7 +75,9 @@ class Sharing:
 
     def _found(self, entries: Sequence[Entry]) -> Common | None:
         first, others = entries[0], entries[1:]
-        fields = {name: text for name, text in first.fields.items() if all(_has(e, name, text, first.mail) for e in others)}
+        fields = {
+            name: text for name, text in first.fields.items() if all(_has(e, name, text, first.mail) for e in others)
+        }
         if not others or (len(_joined(fields)) < SMALLEST and not (first.mail.attachments and "attachments" in fields)):
             return None
         one = first.mail.model_copy(update={} if "attachments" in fields else {"attachments": ()})

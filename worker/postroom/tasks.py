@@ -130,15 +130,12 @@ def send(
             raise Ignore
 
 
-def _take_in(
-    job_id: str, values: object, key: str | None, wanted: tuple[object, object], unknown: list[str]
-) -> None:
+def _take_in(job_id: str, values: object, key: str | None, wanted: tuple[object, object], unknown: list[str]) -> None:
     """Takes the mail in, or what it is instead as a dead letter; raises Unavailable and nothing else."""
     calls = NO_CALLS
     try:
         calls = Calls.of(*wanted)
-        if unknown:
-            raise InvalidMail(f"the task takes mail, key, on_accepted and on_dead, and got {len(unknown)} arguments more")
+        _check_arguments(unknown)
         book, mail = _here().ledger, Mail.model_validate(values).with_sender(found.sender)
         receipt = book.take_in(job_id, mail, key, None, calls=calls)
         if receipt.known:
@@ -151,6 +148,11 @@ def _take_in(
         _bury(job_id, values, "key_conflict", str(fault), calls)
     except Exception as error:  # noqa: BLE001 - a task that ends by exception is a mail that nobody has
         _bury(job_id, values, "internal_error", type(error).__name__, calls)
+
+
+def _check_arguments(unknown: list[str]) -> None:
+    if unknown:
+        raise InvalidMail(f"the task takes mail, key, on_accepted and on_dead, and got {len(unknown)} arguments more")
 
 
 def _bury(job_id: str, values: object, reason: str, detail: str, calls: Calls) -> None:

@@ -29,7 +29,7 @@ SENDER = "noreply@contoso.com"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A mail that was taken in, and how. `on_accepted` and `on_dead` are what would be called: task, queue, args, kwargs."""
+    """A mail that was taken in, and how. `on_accepted` and `on_dead` are what would be called: task, queue, args …"""
 
     id: str
     mail: Mail
@@ -47,12 +47,12 @@ class Outbox:
 
     def __init__(self, sender: str | None = SENDER) -> None:
         self._ledger = _Memory()
-        self._client = Client(self._ledger, Address.parse(sender) if sender else None)
-        self._before: list[Client | None] = []
+        self._sender = Address.parse(sender) if sender else None
+        self._before: list[tuple[Ledger, Address | None] | None] = []
 
     def __enter__(self) -> Self:
         self._before.append(Client.stand_in)
-        Client.stand_in = self._client
+        Client.stand_in = self._ledger, self._sender
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,6 +184,10 @@ class _MemoryRecords(Records):
             raise UnknownJob(job_id)
         return self._ledger.jobs[job_id].delivery
 
+    def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
+        jobs = self._ledger.look()
+        return (jobs[job_id].delivery for job_id in job_ids if job_id in jobs)
+
     def walk(self, index: str, **_: Any) -> Iterator[Page]:
         batch = index.removeprefix("batch:")
         for job in reversed(list(self._ledger.look().values())):
@@ -207,7 +211,7 @@ class _MemoryRecords(Records):
 def _call(text: str) -> Mapping[str, Any] | None:
     if not text:
         return None
-    said = json.loads(text)
+    said: dict[str, Any] = json.loads(text)
     return said | {"args": json.loads(said["args"]), "kwargs": json.loads(said["kwargs"])}
 
 
