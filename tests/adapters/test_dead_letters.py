@@ -435,8 +435,8 @@ def test_the_log_is_told_of_each_act_once_and_never_an_address(room: Room, lette
 
     assert list(told) == [
         {"event": "mail.cancelled", "job": waits, "by": "root@mailhost"},
-        {"event": "mail.replaced", "job": old, "by": "a…@contoso.com"},
         {"event": "mail.requeued", "job": new, "by": "a…@contoso.com"},
+        {"event": "mail.replaced", "job": old, "by": "a…@contoso.com"},
     ]
     assert room.ledger.tick("worker", 8, 60, now=room.now).events == ()
 

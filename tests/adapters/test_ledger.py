@@ -17,6 +17,7 @@ import redis
 from celery.result import AsyncResult
 
 from postroom import embedded, scripts
+from postroom.calls import NO_CALLS
 from postroom.connections import celery_urls, connect
 from postroom.errors import (
     InvalidMail,
@@ -29,7 +30,7 @@ from postroom.errors import (
     UnknownJob,
 )
 from postroom.job import Delivery, Job, Receipt, Status
-from postroom.ledger import Ledger, _intake
+from postroom.ledger import NOT_DEAD, NOTHING_STAGED, Ledger, _given
 from postroom.mail import Mail
 from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
 from postroom.records import recipient_token
@@ -1289,7 +1290,8 @@ def fill(room: Room, count: int) -> int:
     pipe = room.redis.pipeline(transaction=False)
     for i in range(count):
         job_id = f"0b8f6c2e-7d1a-4c55-9a63-{i:012}"
-        pipe.evalsha(_SHAS["take_in"], 0, room.now, *_intake(job_id, a_mail, f"news/{i:032x}", "news"))
+        given = _given(job_id, a_mail, a_mail.to_json(), f"news/{i:032x}", f"{i:032x}", "news", NO_CALLS)
+        pipe.evalsha(_SHAS["take_in"], 0, room.now, *given, *NOT_DEAD, *NOTHING_STAGED)
     pipe.execute()
     return len(a_mail.to_json())
 

@@ -42,6 +42,7 @@ from rich.console import Console
 from rich.table import Table
 
 from postroom import Client, Delivery, Unavailable, embedded
+from postroom.client import PORTION
 from postroom.ledger import Ledger
 from postroom.steps import Step
 
@@ -312,7 +313,7 @@ class Intake:
             start = max(0, n - 1) / (SLICES - 1) * LAST_START * seconds
             deaths = [
                 {"HALT_AT": chance.choice((Step.TAKING_IN, Step.TAKEN_IN)), "HALT_AFTER": f"{chance.randrange(half)}"}
-                for half in [max(1, (last - first) // 2)] * chance.randint(1, 2)
+                for half in [max(1, (last - first) // PORTION // 2)] * chance.randint(1, 2)
             ]
             boxes = LIMITED_MAILBOXES if batch == LIMITED_BATCH else self.mailboxes
             arguments = (batch, str(first), str(last - first), str(boxes), name)

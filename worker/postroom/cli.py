@@ -11,6 +11,7 @@ import click
 
 from postroom import demo as demonstration
 from postroom import operate, settings, show
+from postroom.bulk import bulk
 from postroom.client import Client
 from postroom.connections import connect
 from postroom.errors import ConfigError, InvalidMail, PostroomError
@@ -267,7 +268,7 @@ def jobs(wanted: str | None, as_json: bool, **filters: Any) -> None:
         click.echo("No such jobs.", err=True)
 
 
-for command in operate.COMMANDS:
+for command in (bulk, *operate.COMMANDS):
     main.add_command(command)
 
 

@@ -6,7 +6,6 @@ again with the same arguments, so a reply that was lost on the way is asked for 
 """
 
 import getpass
-import hashlib
 import json
 import os
 import uuid
@@ -18,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
-from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
+from postroom.calls import NO_CALLS, Calls
+from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Unavailable, UnknownJob
 from postroom.events import signed
 from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment
 from postroom.mail import Attachment, Mail, too_large
@@ -26,9 +26,21 @@ from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled,
 from postroom.records import Records, recipient_token
 from postroom.retry import Move
 from postroom.rules import Rules
+from postroom.shares import Common, Entry
 from postroom.steps import Step, reached
 
 LONGEST_KEY = 500
+NOT_DEAD = ("", "")
+
+
+class Staged(NamedTuple):
+    """What take-in is told of content that was stored before: under which name, and how many parts."""
+
+    files: str
+    parts: int
+
+
+NOTHING_STAGED = Staged("", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,54 +130,106 @@ class Ledger:
         self.attachments = Attachments(connection, folder)
         self.records = Records(connection)
 
-    def take_in(self, job_id: str, mail: Mail, key: str | None, batch: str | None, now: int | None = None) -> Receipt:
+    def take_in(
+        self,
+        job_id: str,
+        mail: Mail,
+        key: str | None,
+        batch: str | None,
+        now: int | None = None,
+        calls: Calls = NO_CALLS,
+    ) -> Receipt:
         """The receipt of a mail that is now kept. KeyConflict if `key` is another mail's.
 
         The mail must have its sender. Calling again with the same `job_id` is the same job.
         """
-        _check_names(mail, key, batch)
-        apart = _apart(mail.attachments)
-        arguments = (
-            self._put_apart(job_id, mail, apart, key, batch, now) if apart else _intake(job_id, mail, key, batch)
-        )
-        if isinstance(arguments, Receipt):
-            return arguments
+        check_names(mail, key, batch)
+        fingerprint, apart = mail.digest()[:32], _apart(mail.attachments)
+        staged = NOTHING_STAGED
+        if apart:
+            asked = self._run("stage", now, key or "", fingerprint, mail.size, "", "", b"")
+            if asked[0] != b"staged":
+                return _receipt(asked, job_id, key)
+            mail, staged = self._put_apart(mail, apart, key, fingerprint, now)
+        given = _given(job_id, mail, mail.to_json(), key, fingerprint, batch, calls)
         reached(Step.TAKING_IN)
-        answer = self._run("take_in", now, *arguments)
+        answer = self._run("take_in", now, *given, *NOT_DEAD, *staged)
         reached(Step.TAKEN_IN)
         return _receipt(answer, job_id, key)
 
-    def _put_apart(
-        self, job_id: str, mail: Mail, apart: Sequence[int], key: str | None, batch: str | None, now: int | None
-    ) -> tuple[object, ...] | Receipt:
-        """What take_in.lua is told of a mail whose attachments at these places were stored first; or its receipt."""
-        fingerprint, files, parts = mail.digest()[:32], str(uuid.uuid4()), 0
+    def take_in_many(
+        self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None = None
+    ) -> list[Receipt | PostroomError]:
+        """The same for many mails in one step; for each, in this order, its receipt or why it is refused.
 
-        def stage(part: str, value: bytes) -> Sequence[Any]:
-            about = (key or "", fingerprint, mail.size, files)
-            answer: Sequence[Any] = self._run("stage", now, *about, part, value)
-            return answer
+        `common` is what all of them share (`Sharing.common`). Calling again with the same job ids is the same jobs.
+        """
+        said: dict[str, Receipt | PostroomError] = {}
+        together: list[Entry] = []
+        for entry in entries:
+            try:
+                check_names(entry.mail, entry.key, batch)
+                if (common and common.attachments) or not _apart(entry.mail.attachments):
+                    together.append(entry)
+                else:
+                    said[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now)
+            except (InvalidMail, KeyConflict) as error:
+                said[entry.job_id] = error
+        if together:
+            said |= self._take_in_together(together, batch, common, now)
+        return [said[entry.job_id] for entry in entries]
+
+    def _take_in_together(
+        self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
+    ) -> dict[str, Receipt | PostroomError]:
+        given = [
+            value
+            for entry in entries
+            for value in _given(
+                entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint, batch, NO_CALLS
+            )
+        ]
+        digest = common.digest if common else ""
+        reached(Step.TAKING_IN)
+        answers = self._run("take_in_many", now, digest, "", *NOTHING_STAGED, *given)
+        if common and any(answer[0] == b"bring" for answer in answers):
+            one, staged = common.one, NOTHING_STAGED
+            if apart := _apart(common.attachments):
+                one, staged = self._put_apart(common.one, apart, None, "", now)
+            answers = self._run("take_in_many", now, digest, common.to_json(one), *staged, *given)
+        reached(Step.TAKEN_IN)
+        return {entry.job_id: _receipt_or_error(answer, entry) for entry, answer in zip(entries, answers, strict=True)}
+
+    def _put_apart(
+        self, mail: Mail, apart: Sequence[int], key: str | None, fingerprint: str, now: int | None
+    ) -> tuple[Mail, Staged]:
+        """The mail with its attachments at these places stored, and what was staged for it."""
+        files, parts = str(uuid.uuid4()), 0
 
         def keep(part: str, value: bytes) -> None:
             nonlocal parts
             parts += 1
-            stage(part, value)
+            self._run("stage", now, key or "", fingerprint, mail.size, files, part, value)
 
-        asked = stage("", b"")
-        if asked[0] != b"staged":
-            return _receipt(asked, job_id, key)
         contents = [mail.attachments[place].content for place in apart]
         stored = dict(zip(apart, self.attachments.store(contents, files, keep), strict=True))
-        lean = mail.with_contents(stored)
-        return _intake(job_id, lean, key, batch, fingerprint=fingerprint, files=files, parts=parts)
+        return mail.with_contents(stored), Staged(files, parts)
 
     def take_in_dead(
-        self, job_id: str, sender: str, payload: str, reason: str, detail: str, now: int | None = None
+        self,
+        job_id: str,
+        sender: str,
+        payload: str,
+        reason: str,
+        detail: str,
+        now: int | None = None,
+        calls: Calls = NO_CALLS,
     ) -> None:
         """Records a mail that cannot exist as a dead letter; what is no text in it is replaced."""
         sender, payload, detail = (text.encode(errors="replace").decode() for text in (sender, payload, detail))
         attempt = json.dumps({"number": 0, "outcome": "refused", "reason": reason, "detail": detail})
-        self._run("take_in", now, job_id, sender, "normal", "", "", "", "", "", 0, "", payload, reason, attempt)
+        given = (job_id, sender, "normal", "", "", "", "", "", 0, "", payload, 0, "", calls.dead)
+        self._run("take_in", now, *given, reason, attempt, *NOTHING_STAGED)
 
     def claim(self, lane: str, token: str, lease_s: float, now: int | None = None) -> Job | None:
         """The lane's best job, leased to `token`; None if it has none now. Called once at the start of a round."""
@@ -338,7 +402,8 @@ class Ledger:
 
         `fields` names what is new. The mail must have its sender.
         """
-        _, sender, priority, _, _, _, due, expires, recipients, tokens, payload, *_ = _intake(new_id, mail, None, None)
+        given = _given(new_id, mail, mail.to_json(), None, "", None, NO_CALLS)
+        _, sender, priority, _, _, _, due, expires, recipients, tokens, payload, *_ = given
         flags = (json.dumps(list(fields)), int(twice), int(dry_run))
         told = (sender, priority, due, expires, recipients, tokens, payload)
         answer, more = (
@@ -380,7 +445,8 @@ def portions(job_ids: Sequence[str], most: int = 100) -> Iterator[Sequence[str]]
     return (job_ids[start : start + most] for start in range(0, len(job_ids), most))
 
 
-def _check_names(mail: Mail, key: str | None, batch: str | None) -> None:
+def check_names(mail: Mail, key: str | None, batch: str | None) -> None:
+    """InvalidMail if the mail has no sender, or key or batch cannot be one."""
     if mail.sender is None:
         raise InvalidMail("sender: missing")
     for name, value in (("key", key), ("batch", batch)):
@@ -399,36 +465,34 @@ def _apart(attachments: Sequence[Attachment]) -> list[int]:
     return apart
 
 
-def _intake(
-    job_id: str,
-    mail: Mail,
-    key: str | None,
-    batch: str | None,
-    *,
-    fingerprint: str = "",
-    files: str = "",
-    parts: int = 0,
+def _given(
+    job_id: str, mail: Mail, payload: str, key: str | None, fingerprint: str, batch: str | None, calls: Calls
 ) -> tuple[object, ...]:
-    payload = mail.to_json()
+    """A mail in the words of given.lua."""
     tokens = " ".join(dict.fromkeys(recipient_token(address.address) for address in mail.recipients))
     return (
         job_id,
         mail.sender.lane if mail.sender else "",
         mail.priority.value,
         key or "",
-        fingerprint or hashlib.sha256(payload.encode()).hexdigest()[:32],
+        fingerprint,
         batch or "",
         milliseconds_of(mail.scheduled_at),
         milliseconds_of(mail.expires_at),
         len(mail.recipients),
         tokens,
         payload,
-        "",
-        "",
         mail.size,
-        files,
-        parts,
+        calls.accepted,
+        calls.dead,
     )
+
+
+def _receipt_or_error(answer: Sequence[Any], entry: Entry) -> Receipt | PostroomError:
+    try:
+        return _receipt(answer, entry.job_id, entry.key)
+    except (InvalidMail, KeyConflict) as error:
+        return error
 
 
 def _receipt(answer: Sequence[Any], job_id: str, key: str | None) -> Receipt:

@@ -11,6 +11,7 @@ from postroom.events import Emit, place_of
 WRONG = {
     "mail.dead",
     "mail.left",
+    "call.failed",
     "round.failed",
     "tick.failed",
     "results.failed",

@@ -64,9 +64,8 @@ class Records:
 
     def payload(self, job_id: str) -> bytes | None:
         """The mail of a job as it was taken in, as JSON; None if it is no longer kept."""
-        with scripts.or_unavailable():
-            found: bytes | None = self._redis.get(f"{PREFIX}mail:{job_id}")
-        return found
+        found: list[bytes] = scripts.run(self._redis, "payload", None, job_id)
+        return found[0] if found else None
 
     def read(self, job_id: str, now: int | None = None) -> Delivery:
         """What became of this job so far. UnknownJob if there is none."""

@@ -56,13 +56,15 @@ def or_unavailable() -> Iterator[None]:
 def _load(*names: str, flags: str = " flags=allow-oom") -> str:
     """A script: what all share, and its own. Only take-in is refused when Redis is full; the rest makes room."""
     folder = resources.files("postroom") / "lua"
-    parts = ("base", "status", "events", "holds", "trouble", "pace", "limits", "lane", "rounds", "moves", *names)
+    shared = ("base", "status", "events", "holds", "trouble", "pace", "limits", "lane", "messages", "rounds")
+    parts = (*shared, "content", "calls", "moves", *names)
     return "\n".join((f"#!lua{flags}", *((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)))
 
 
 _SCRIPTS = {
     "stage": _load("admit", "stage", flags=""),
-    "take_in": _load("admit", "intake", "take_in", flags=""),
+    "take_in": _load("admit", "intake", "given", "take_in", flags=""),
+    "take_in_many": _load("admit", "intake", "given", "take_in_many", flags=""),
     "claim": _load("claim_next", "claim"),
     "mark": _load("mark"),
     "note": _load("note"),
@@ -72,6 +74,7 @@ _SCRIPTS = {
     "requeue": _load("audit", "requeue"),
     "replace": _load("audit", "intake", "replace", flags=""),
     "discard": _load("audit", "discard"),
+    "payload": _load("payload"),
     "walk": _load("walk"),
     "backlog": _load("backlog"),
     "pause": _load("pause"),

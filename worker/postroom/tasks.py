@@ -22,6 +22,7 @@ from kombu import Queue
 from kombu.utils.scheduling import sorted_cycle
 
 from postroom import settings, wiring
+from postroom.calls import NO_CALLS, Calls
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.ledger import Ledger, TokenProbe
 from postroom.mail import Mail
@@ -100,13 +101,24 @@ def round_(sender: str) -> None:
 
 
 @app.task(name="postroom.send", bind=True, acks_late=True, reject_on_worker_lost=True)
-def send(self: Task, mail: object = None, key: str | None = None, *more: object, **unknown: object) -> None:
-    """Takes a mail in under this task's id. Ends with Ignore: the result is written when the mail's fate is known."""
+def send(
+    self: Task,
+    mail: object = None,
+    key: str | None = None,
+    *more: object,
+    on_accepted: object = None,
+    on_dead: object = None,
+    **unknown: object,
+) -> None:
+    """Takes a mail in under this task's id. Ends with Ignore: the result is written when the mail's fate is known.
+
+    `on_accepted` and `on_dead` are signatures that are called then, as for `Client.send`.
+    """
     job_id = self.request.id
     wait = 0.1
     while True:
         try:
-            _take_in(job_id, mail, key, [*map(str, more), *unknown])
+            _take_in(job_id, mail, key, (on_accepted, on_dead), [*map(str, more), *unknown])
         except Unavailable as error:
             _here().desk.emit("send.waiting", job=job_id, error=str(error))
             if _stop[0]:
@@ -118,30 +130,35 @@ def send(self: Task, mail: object = None, key: str | None = None, *more: object,
             raise Ignore
 
 
-def _take_in(job_id: str, values: object, key: str | None, unknown: list[str]) -> None:
+def _take_in(job_id: str, values: object, key: str | None, wanted: tuple[object, object], unknown: list[str]) -> None:
     """Takes the mail in, or what it is instead as a dead letter; raises Unavailable and nothing else."""
-    if unknown:
-        _bury(job_id, values, "invalid", f"the task takes mail and key, and got {len(unknown)} arguments more")
-        return
-    book = _here().ledger
+    calls = NO_CALLS
     try:
-        receipt = book.take_in(job_id, Mail.model_validate(values).with_sender(found.sender), key, None)
+        calls = Calls.of(*wanted)
+        _check_arguments(unknown)
+        book, mail = _here().ledger, Mail.model_validate(values).with_sender(found.sender)
+        receipt = book.take_in(job_id, mail, key, None, calls=calls)
         if receipt.known:
             book.mirror(receipt.id, job_id)
     except Unavailable:
         raise
     except InvalidMail as fault:
-        _bury(job_id, values, "invalid", str(fault))
+        _bury(job_id, values, "invalid", str(fault), calls)
     except KeyConflict as fault:
-        _bury(job_id, values, "key_conflict", str(fault))
+        _bury(job_id, values, "key_conflict", str(fault), calls)
     except Exception as error:  # noqa: BLE001 - a task that ends by exception is a mail that nobody has
-        _bury(job_id, values, "internal_error", type(error).__name__)
+        _bury(job_id, values, "internal_error", type(error).__name__, calls)
 
 
-def _bury(job_id: str, values: object, reason: str, detail: str) -> None:
+def _check_arguments(unknown: list[str]) -> None:
+    if unknown:
+        raise InvalidMail(f"the task takes mail, key, on_accepted and on_dead, and got {len(unknown)} arguments more")
+
+
+def _bury(job_id: str, values: object, reason: str, detail: str, calls: Calls) -> None:
     given = values if isinstance(values, dict) else {}
     sender = str(given.get("from") or given.get("sender") or found.sender or "").casefold()
-    _here().ledger.take_in_dead(job_id, sender, json.dumps(values, default=str), reason, detail)
+    _here().ledger.take_in_dead(job_id, sender, json.dumps(values, default=str), reason, detail, calls=calls)
 
 
 class Workplace(NamedTuple):

@@ -1,4 +1,4 @@
--- A part of stage.lua and take_in.lua: what may be taken in.
+-- A part of stage.lua, take_in.lua and take_in_many.lua: what may be taken in.
 
 local LARGEST = 35 * 1048576  -- what Exchange Online lets a mailbox send, unless its administrator raised it
 

@@ -15,7 +15,8 @@ local DAY, MINUTE = 86400000, 60000
 local BATCH = 100
 -- `v` of a record: what a worker must understand to send this mail. One that needs more than FORMAT is left to newer
 -- workers (`newer_version`), so it is raised, and only for such mail, when an older worker would send something wrong.
-local FORMAT = 1
+-- 2: a mail that shares a part with others (content.lua), or with a task to call at its end (calls.lua).
+local FORMAT = 2
 
 local function server_time()
   local t = redis.call('TIME')
@@ -86,10 +87,19 @@ end
 
 -- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.
 
-local function setting(name) return redis.call('HGET', P .. 'config', name) or nil end
+local read = {}  -- once by each script
+
+local function setting(name)
+  if read[name] == nil then read[name] = redis.call('HGET', P .. 'config', name) end
+  return read[name] or nil
+end
+
+local read_of_lane = {}
 
 local function lane_settings(lane)
-  local found = setting('lane:' .. lane) or setting('*')
-  if found then return cjson.decode(found) end
-  return {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
+  if not read_of_lane[lane] then
+    local found = setting('lane:' .. lane) or setting('*')
+    read_of_lane[lane] = found and cjson.decode(found) or {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
+  end
+  return read_of_lane[lane]
 end

@@ -8,7 +8,7 @@ local function claimed(id, job, cfg)
     flat[#flat + 1] = name
     flat[#flat + 1] = value
   end
-  return {'claimed', id, cfg.app, flat, redis.call('GET', mail_key(id)) or ''}
+  return {'claimed', id, cfg.app, flat, read_mail(id, job) or ''}
 end
 
 -- What this token claimed before, when the reply was lost.

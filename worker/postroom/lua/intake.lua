@@ -1,10 +1,21 @@
--- A part of take_in.lua and replace.lua: a new job's record with its indexes, and its first place.
+-- A part of take_in.lua, take_in_many.lua and replace.lua: a new job's record with its indexes, and its first place.
+
+-- The version of what an older worker cannot send, or would end without a word to its producer.
+local SHARED_OR_CALLS = 2
 
 local function write_job(id, fields, mail)
   local seq, job = redis.call('INCR', P .. 'seq'), {}
-  fields.v, fields.created, fields.seq = FORMAT, now, seq
+  for name, value in pairs(fields) do
+    if value == '' then fields[name] = nil end
+  end
+  fields.v = (fields.shared or fields.on_accepted or fields.on_dead) and SHARED_OR_CALLS or 1
+  fields.created, fields.seq = now, seq
   update(id, job, fields)
-  redis.call('SET', mail_key(id), mail)
+  if job.shared then
+    redis.call('HSET', shared_key(job.shared), id, mail)
+  else
+    redis.call('SET', mail_key(id), mail)
+  end
   if job.key then redis.call('HSET', P .. 'keys', job.key, id) end
   if job.batch then redis.call('ZADD', P .. 'batch:' .. job.batch, seq, id) end
   for token in string.gmatch(job.to or '', '%S+') do redis.call('ZADD', P .. 'to:' .. token, seq, id) end

@@ -57,14 +57,6 @@ local function leaves_draft(job, status)
   return job.drafting and status ~= 'accepted' and not (job.in_doubt and status == 'dead')
 end
 
--- Attachments apart from the mail, by the name that a job's `files` says: in pieces, or for a worker to remove from the
--- folder.
-local function drop_files(name)
-  if redis.call('HEXISTS', files_key(name), 'folder') == 1 then redis.call('ZADD', P .. 'files', now, name) end
-  redis.call('UNLINK', files_key(name))
-  redis.call('ZREM', P .. 'staged', name)
-end
-
 local LATEST_DRAFT = MINUTE  -- by then a creation that was never answered has come about, or never will
 
 local function tidy_up(id, job)
@@ -79,10 +71,8 @@ local function finish(id, job, status, reason)
   redis.call('ZREM', P .. 'expiring', id)
   redis.call('ZREM', P .. 'doubts', id)
   -- what a person may requeue keeps its mail
-  if status == 'accepted' or status == 'cancelled' then
-    redis.call('DEL', mail_key(id))
-    if job.files then drop_files(job.files) end
-  end
+  if status == 'accepted' or status == 'cancelled' then drop_content(id, job) end
+  call_back(id, job)
   if leaves_draft(job, status) or job.strays or job.late_draft then tidy_up(id, job) end
 end
 

@@ -18,11 +18,13 @@ local function obstacle(old)
   if old.place == 'claim' then return 'busy' end
 end
 
-local function succeed(old, lane, files)
+local function succeed(old, lane)
   local job = write_job(id, {
     sender = sender, lane = lane, priority = ARGV[9], recipients = recipients, key = old.key or '',
     fingerprint = old.fingerprint or '', batch = old.batch or '', expires = ARGV[11], to = ARGV[13],
-    requeued_from = old_id, files = files,
+    requeued_from = old_id, files = old.files, on_accepted = old.on_accepted, on_dead = old.on_dead,
+    -- it is whole, and shares but the files
+    shared = old.shared, whole = old.shared and 1,
   }, ARGV[14])
   audit(id, job, act, 'requeued', {job = old_id, fields = fields})
   line_up(id, job, tonumber(ARGV[10]))
@@ -44,8 +46,7 @@ local lane = setting('alias:' .. sender) or sender
 local cfg = lane_settings(lane)
 if recipients > cfg.daily then return {'refused', whole(cfg.daily)} end
 if dry then return {'replaced', id} end
-local files = old.files or ''
+succeed(old, lane)
 retire(old)
-succeed(old, lane, files)
 plan(lane, cfg)
 return {'replaced', id}

@@ -7,7 +7,7 @@ local act, how = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 
 local function obstacle(id, job, expires)
   if job.status ~= 'dead' and job.status ~= 'expired' then return 'not_dead' end
-  if job.recipients == '0' or redis.call('EXISTS', mail_key(id)) == 0 then return 'no_mail' end
+  if job.recipients == '0' or not has_mail(id, job) then return 'no_mail' end
   if expires ~= '' and tonumber(expires) <= now then return 'past_expiry' end
   if job.place == 'claim' then return 'busy' end
 end

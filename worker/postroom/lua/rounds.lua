@@ -1,18 +1,10 @@
--- Rounds: asked for on Celery's queue, in Celery's message protocol 2 (docs.celeryq.dev: internals/protocol) as
--- kombu's Redis transport writes it. Doing it here makes "the job is in" and "a worker will come" one step.
+-- Rounds: which lanes get one, and when.
 
 local ROUND_LOST_AFTER = 30000
 local TURNS = 8  -- rounds that one move hands out at the most; a tick hands out a batch
 
 local function ask(lane, queue)
-  local id = 'round-' .. redis.call('INCR', P .. 'rounds')
-  local body = '[[' .. cjson.encode(lane) .. '],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
-  local message = string.format('{"body":%s,"content-encoding":"utf-8","content-type":"application/json",' ..
-    '"headers":{"lang":"py","task":"postroom.round","id":"%s","root_id":"%s","parent_id":null,"group":null,' ..
-    '"ignore_result":true,"retries":0,"eta":null,"expires":null,"timelimit":[null,null]},' ..
-    '"properties":{"correlation_id":"%s","delivery_mode":2,"delivery_info":{"exchange":"","routing_key":"%s"},' ..
-    '"priority":0,"delivery_tag":"%s"}}', cjson.encode(body), id, id, id, queue, id)
-  redis.call('LPUSH', queue, message)
+  ask_task(queue, 'postroom.round', 'round-' .. redis.call('INCR', P .. 'rounds'), '[' .. cjson.encode(lane) .. ']', '{}', true)
 end
 
 -- How many rounds the queue takes until it is longer than twice the hands. The one that is read first

@@ -1,52 +1,35 @@
 -- Takes a job in: {'new'|'known'|'conflict'|'refused'|'no_drafts'|'too_large', job id, most recipients or most bytes}, or
 -- {'unstaged'}: parts of it that were staged are gone.
--- ARGV: now, id, sender, priority, key, fingerprint, batch, not before, expires, recipients, their index tokens, mail,
+-- ARGV: now, the mail as in given.lua,
 --       for a mail that is none: the reason of its death and its only attempt (JSON), else twice '';
---       the size of the mail as Exchange counts it, the name of its files ('' if none), how many parts they are.
-local id, sender, priority, key, fingerprint = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local batch, due, expires, recipients = ARGV[7], tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
-local tokens, mail, dead, detail = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
-local size, files, parts = tonumber(ARGV[15] or 0), ARGV[16] or '', tonumber(ARGV[17] or 0)
-
-local function write(lane)
-  return write_job(id, {
-    sender = sender, lane = lane, priority = priority, recipients = recipients, key = key, fingerprint = fingerprint,
-    batch = batch, expires = expires, to = tokens, files = files,
-  }, mail)
-end
+--       the name of its files ('' if none), how many parts they are.
+local given = given_at(2)
+local dead, detail, files, parts = ARGV[16], ARGV[17], ARGV[18], tonumber(ARGV[19])
 
 local function bury(job)
   local attempt = cjson.decode(detail)
   attempt.at = now
-  push_attempt(id, attempt)
-  finish(id, job, 'dead', dead)
+  push_attempt(given.id, attempt)
+  finish(given.id, job, 'dead', dead)
 end
 
-local mine = record(id)
+local mine = record(given.id)
 if mine then
-  if mine.files ~= files then drop_files(files) end  -- the same task ran twice at once
-  return {'new', id}
+  if (mine.files or '') ~= files then drop_files(files) end  -- the same task ran twice at once
+  return {'new', given.id}
 end
-local no = known(key, fingerprint) or too_large(size)
+local no = why_not(given)
 if no then
   drop_files(files)
   return no
 end
-local lane = setting('alias:' .. sender) or sender
-local cfg = lane_settings(lane)
 if dead ~= '' then
-  bury(write(lane))
-elseif recipients > cfg.daily then
-  drop_files(files)
-  return {'refused', cfg.daily}
-elseif needs_draft(size) and tonumber(redis.call('HGET', of_lane('lane', lane), 'no_drafts_until') or 0) > now then
-  drop_files(files)
-  return {'no_drafts'}
+  bury(write(given, {}))
 elseif redis.call('HLEN', files_key(files)) ~= parts then
   return {'unstaged'}
 else
   redis.call('ZREM', P .. 'staged', files)
-  line_up(id, write(lane), due)
-  plan(lane, cfg)
+  line_up(given.id, write(given, {files = files}), given.due)
+  plan(given.lane, lane_settings(given.lane))
 end
-return {'new', id}
+return {'new', given.id}

@@ -119,8 +119,8 @@ local function forget(id, job)
     for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do redis.call('DEL', 'celery-task-meta-' .. shown) end
     redis.call('DEL', 'celery-task-meta-' .. id)
   end
-  if job.files then drop_files(job.files) end
-  redis.call('DEL', job_key(id), mail_key(id), attempts_key(id), mirrors_key(id))
+  drop_content(id, job)
+  redis.call('DEL', job_key(id), attempts_key(id), mirrors_key(id))
 end
 
 local function sweep()

@@ -1,0 +1,138 @@
+"""What a producer wants called at the end of its mail, on a real server."""
+
+import json
+from typing import Any
+
+import pytest
+from celery import signature
+
+from postroom.calls import Calls
+from postroom.errors import InvalidMail
+from postroom.ledger import Order
+from postroom.outcome import Refused
+from postroom.scripts import PREFIX
+
+from .test_ledger import ACCEPTED, Room, mail, room
+
+__all__ = ["room"]
+
+WELCOMED = {"task": "shop.welcomed", "args": [4711, []], "kwargs": {"empty": {}}, "options": {"queue": "shop"}}
+
+
+def take(room: Room, **signatures: Any) -> str:
+    job_id = room.name("job")
+    calls = Calls.of(signatures.pop("on_accepted", None), signatures.pop("on_dead", None))
+    room.ledger.take_in(job_id, mail(**signatures), None, None, now=room.now, calls=calls)
+    return job_id
+
+
+def called(room: Room, queue: str = "celery") -> list[tuple[str, list[Any], dict[str, Any]]]:
+    """What was asked for on a queue, the first one first: the task, its arguments."""
+    found = []
+    for message in map(json.loads, reversed(room.redis.lrange(queue, 0, -1))):
+        args, kwargs, _ = json.loads(message["body"])
+        found.append((message["headers"]["task"], args, kwargs))
+    return found
+
+
+def test_a_task_is_called_once_in_the_step_that_accepts_with_the_job_s_id_in_front(room: Room) -> None:
+    job_id = take(room, on_accepted=WELCOMED, on_dead={"task": "shop.failed"})
+    assert called(room, "shop") == []
+
+    assert room.send() == job_id
+
+    assert called(room, "shop") == [("shop.welcomed", [job_id, 4711, []], {"empty": {}})]
+    assert called(room) == []
+
+
+def test_an_immutable_signature_gets_no_id_and_a_signature_of_celery_is_one(room: Room) -> None:
+    take(room, on_accepted=signature("shop.done", args=('ö/"',), immutable=True))
+    room.send()
+
+    assert called(room) == [("shop.done", ['ö/"'], {})]
+
+
+def test_a_mail_that_is_refused_or_expires_calls_on_dead_and_a_cancelled_one_calls_nothing(room: Room) -> None:
+    on_dead = {"task": "shop.failed", "args": None, "kwargs": None, "options": None}
+    refused = take(room, on_dead=on_dead)
+    room.send(Refused(reason="bad"))
+    expired, cancelled = take(room, on_dead=on_dead, expires_at=room.at(30)), take(room, on_dead=on_dead)
+    room.ledger.cancel(cancelled, now=room.now)
+    room.tick(31)
+
+    assert called(room) == [("shop.failed", [job_id], {}) for job_id in (refused, expired)]
+
+
+def test_a_dead_letter_that_is_sent_again_calls_again_under_another_id(room: Room) -> None:
+    job_id = take(room, on_accepted={"task": "shop.done"}, on_dead={"task": "shop.failed"})
+    for outcome in (Refused(reason="bad"), Refused(reason="bad"), ACCEPTED):
+        room.send(outcome)
+        room.ledger.requeue([job_id], Order(room.name("order"), "ops@mailhost"), now=room.now)
+
+    assert called(room) == [(f"shop.{task}", [job_id], {}) for task in ("failed", "failed", "done")]
+    ids = [json.loads(message)["headers"]["id"] for message in room.redis.lrange("celery", 0, -1)]
+    assert len(set(ids)) == 3
+
+
+def test_a_changed_letter_calls_for_the_one_before_it(room: Room) -> None:
+    old = take(room, on_accepted={"task": "shop.done"})
+    room.send(Refused(reason="bad"))
+    room.ledger.replace(old, "new", mail(), ["to"], Order("order", "ops@mailhost"), now=room.now)
+    room.send()
+
+    assert called(room) == [("shop.done", ["new"], {})]
+
+
+def test_what_came_as_no_mail_calls_on_dead(room: Room) -> None:
+    calls = Calls.of(None, {"task": "shop.failed"})
+    for _ in range(2):  # the reply was lost
+        room.ledger.take_in_dead("id", "a@b.de", "{}", "invalid", "to: no address", now=room.now, calls=calls)
+
+    assert called(room) == [("shop.failed", ["id"], {})]
+
+
+def test_a_repeated_settle_calls_no_second_time(room: Room) -> None:
+    take(room, on_accepted={"task": "shop.done"})
+    job = room.sending()
+    for _ in range(2):
+        assert room.settle(job, ACCEPTED)
+
+    assert len(called(room)) == 1
+
+
+def test_what_cannot_be_called_is_told_and_the_mail_s_end_stands(room: Room) -> None:
+    room.redis.set("shop", "no list")
+    job_id = take(room, on_accepted=WELCOMED)
+    room.send()
+
+    assert str(room.read(job_id).status) == "accepted"
+    told = list(room.ledger.tick("worker", 8, 60, now=room.now).events)
+    assert [(event["event"], event["job"]) for event in told] == [("call.failed", job_id)]
+    assert "WRONGTYPE" in told[0]["error"]
+
+
+def test_a_mail_with_a_call_is_left_alone_by_workers_that_know_of_none(room: Room) -> None:
+    plain, calling = room.take(), take(room, on_dead={"task": "shop.failed"})
+
+    assert [room.record(job_id)[b"v"] for job_id in (plain, calling)] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ("shop.done", "on_dead: a Celery signature, or the dict that one is, not str"),
+        ({}, "on_dead: task: the name of a task is needed"),
+        ({"task": "t", "options": {"queue": "postroom"}}, "on_dead: options.queue: the name of a queue of your own"),
+        (
+            {"task": "t", "options": {"queue": PREFIX + "seq"}},
+            "on_dead: options.queue: the name of a queue of your own",
+        ),
+        ({"task": "t", "options": {"countdown": 5}}, "on_dead: options: only queue can be kept, not countdown"),
+        ({"task": "t", "args": [object()]}, "on_dead: its args and kwargs must be JSON"),
+        (signature("a") | signature("b"), "on_dead: one task can be called, not a chain"),
+    ],
+)
+def test_what_is_no_signature_of_one_task_is_refused(given: Any, fault: str) -> None:
+    with pytest.raises(InvalidMail) as error:
+        Calls.of(None, given)
+    assert str(error.value).startswith(fault)

@@ -1,0 +1,94 @@
+"""A mailing whose program is stopped or killed halfway, and calls whose worker dies on either side of a mail's end."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from postroom import Status
+from postroom.steps import Step
+
+from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
+from .test_steps import has_halted
+
+ROWS = 250  # three portions
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "exit_code", "kept"),
+    [
+        (Step.TAKING_IN, "KILL", -signal.SIGKILL, 100),
+        (Step.TAKEN_IN, "KILL", -signal.SIGKILL, 200),
+        (Step.TAKEN_IN, "INT", 1, 200),
+    ],
+)
+def test_a_mailing_that_is_stopped_halfway_goes_on_where_it_was_and_nobody_has_it_twice(
+    room: Room, tmp_path: Path, step: Step, number: str, exit_code: int, kept: int
+) -> None:
+    file, report = tmp_path / "people.csv", tmp_path / "people.report.csv"
+    file.write_text("email,name\n" + "".join(f"u{n}@contoso.com,U{n}\n" for n in range(ROWS)))
+
+    first = mailing(room, file, HALT_AT=step, HALT_WITH=number, HALT_AFTER="1")
+
+    assert (first.returncode, room.client().batch("news").total) == (exit_code, kept), first.stderr
+    if number == "INT":
+        assert "Interrupted. What was taken in is kept" in first.stderr
+        assert [row["status"] for row in rows(report)] == ["queued"] * 100  # what it knew of
+    second = mailing(room, file)
+    assert second.returncode == 0, second.stderr
+    assert json.loads(second.stdout) == {
+        "batch": "news",
+        "taken": ROWS - kept,
+        "known": kept,
+        "refused": 0,
+        "report": str(report),
+    }
+    assert room.client().batch("news").total == ROWS
+    assert [(row["line"], row["status"]) for row in rows(report)] == [(str(n + 2), "queued") for n in range(ROWS)]
+    assert len({row["id"] for row in rows(report)}) == ROWS
+
+
+def mailing(room: Room, file: Path, **halt: str) -> "subprocess.CompletedProcess[str]":
+    text = ("--text", "Hello", "--subject", "News")
+    return subprocess.run(
+        [sys.executable, "-m", "tests.faults.command", "bulk", str(file), "--batch", "news", *text, "--json"],
+        env=room.environment | halt,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def rows(report: Path) -> list[dict[str, str]]:
+    with report.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_task_is_called_whichever_side_of_the_end_its_worker_dies_on(room: Room) -> None:
+    found = {}
+    for n, step in enumerate((Step.ANSWERED, Step.SETTLED)):
+        worker = room.start_worker(
+            *("--concurrency", "1"),
+            celery="tests.faults.halting",
+            HALT_AT=step,
+            HALT_WITH="KILL",
+            POSTROOM_LEASE="10s",
+            POSTROOM_UNKNOWN_LOOKUPS="1s",
+        )
+        job = room.client().send(a_mail(**{"from": f"m{n}@contoso.com"}), on_accepted={"task": "shop.welcomed"}).id
+        until(lambda worker=worker: has_halted(worker), "the worker to die")
+        found[step] = job
+
+    assert called(room) == [found[Step.SETTLED]]
+    room.start_worker(POSTROOM_LEASE="10s", POSTROOM_UNKNOWN_LOOKUPS="1s")
+    assert {room.settled(job).status for job in found.values()} == {Status.ACCEPTED}
+    assert sorted(called(room)) == sorted(found.values())
+
+
+def called(room: Room) -> list[str]:
+    return [json.loads(json.loads(message)["body"])[0][0] for message in room.redis.lrange("celery", 0, -1)]
