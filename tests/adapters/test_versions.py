@@ -175,7 +175,7 @@ def test_its_records_are_swept_whole(old: Old) -> None:
 
 def newer(room: Room, **fields: str) -> str:
     job_id = room.take()
-    room.redis.hset(f"{PREFIX}job:{job_id}", mapping={"v": "2", "colour": "green", **fields})
+    room.redis.hset(f"{PREFIX}job:{job_id}", mapping={"v": "3", "colour": "green", **fields})
     return job_id
 
 
@@ -188,7 +188,7 @@ def test_a_mail_that_needs_a_newer_worker_is_left_to_it_and_said_so(room: Room) 
     assert (delivery.status, delivery.reason, delivery.next_at) == ("deferred", "newer_version", room.at(30))
     assert delivery.attempts == []
     told = room.ledger.tick("worker", 8, 60, now=room.now).events
-    assert list(told) == [{"event": "mail.left", "job": job_id, "version": "2"}]
+    assert list(told) == [{"event": "mail.left", "job": job_id, "version": "3"}]
     room.jump(30)
     room.redis.hset(f"{PREFIX}job:{job_id}", "v", "1")  # as a newer worker understands it
     assert room.held().id == job_id
@@ -199,7 +199,7 @@ def test_a_mail_for_a_newer_worker_can_be_cancelled_and_expires_and_is_swept(roo
     assert room.claim() is None
     room.ledger.cancel(cancelled, now=room.now)
     expiring = room.take(mail(expires_at=room.at(40)))
-    room.redis.hset(f"{PREFIX}job:{expiring}", "v", "2")
+    room.redis.hset(f"{PREFIX}job:{expiring}", "v", "3")
     assert room.claim() is None
     room.tick(41)
     assert (room.read(cancelled).status, room.read(expiring).status) == ("cancelled", "expired")

@@ -18,10 +18,11 @@ from typing import Any, Literal, NamedTuple
 
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
+from postroom.content import Content, size_of
 from postroom.errors import InvalidMail, KeyConflict, TooLate, Unavailable, UnknownJob
 from postroom.events import signed
 from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment
-from postroom.mail import Attachment, Mail, too_large
+from postroom.mail import Mail, too_large
 from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
 from postroom.records import Records, recipient_token
 from postroom.retry import Move
@@ -110,7 +111,7 @@ class Reply(NamedTuple):
 class Ledger:
     """The moves of jobs. Raises Unavailable when Redis does not answer in time or refuses the write.
 
-    Large attachments of new mails go into `folder`, if there is one, else to Redis in pieces.
+    Large content of new mails goes into `folder`, if there is one, else to Redis in pieces.
     """
 
     def __init__(self, connection: scripts.Connection, folder: Path | None = None) -> None:
@@ -124,7 +125,7 @@ class Ledger:
         The mail must have its sender. Calling again with the same `job_id` is the same job.
         """
         _check_names(mail, key, batch)
-        apart = _apart(mail.attachments)
+        apart = _apart(mail.enclosed)
         arguments = (
             self._put_apart(job_id, mail, apart, key, batch, now) if apart else _intake(job_id, mail, key, batch)
         )
@@ -138,7 +139,7 @@ class Ledger:
     def _put_apart(
         self, job_id: str, mail: Mail, apart: Sequence[int], key: str | None, batch: str | None, now: int | None
     ) -> tuple[object, ...] | Receipt:
-        """What take_in.lua is told of a mail whose attachments at these places were stored first; or its receipt."""
+        """What take_in.lua is told of a mail whose content at these places was stored first; or its receipt."""
         fingerprint, files, parts = mail.digest()[:32], str(uuid.uuid4()), 0
 
         def stage(part: str, value: bytes) -> Sequence[Any]:
@@ -154,7 +155,7 @@ class Ledger:
         asked = stage("", b"")
         if asked[0] != b"staged":
             return _receipt(asked, job_id, key)
-        contents = [mail.attachments[place].content for place in apart]
+        contents = [mail.enclosed[place] for place in apart]
         stored = dict(zip(apart, self.attachments.store(contents, files, keep), strict=True))
         lean = mail.with_contents(stored)
         return _intake(job_id, lean, key, batch, fingerprint=fingerprint, files=files, parts=parts)
@@ -338,9 +339,11 @@ class Ledger:
 
         `fields` names what is new. The mail must have its sender.
         """
-        _, sender, priority, _, _, _, due, expires, recipients, tokens, payload, *_ = _intake(new_id, mail, None, None)
+        _, sender, priority, _, _, _, due, expires, recipients, tokens, payload, *_, needs = _intake(
+            new_id, mail, None, None
+        )
         flags = (json.dumps(list(fields)), int(twice), int(dry_run))
-        told = (sender, priority, due, expires, recipients, tokens, payload)
+        told = (sender, priority, due, expires, recipients, tokens, payload, needs)
         answer, more = (
             part.decode() for part in self._run("replace", now, order.to_json(), new_id, job_id, *flags, *told)
         )
@@ -388,14 +391,14 @@ def _check_names(mail: Mail, key: str | None, batch: str | None) -> None:
             raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} printable characters is needed")
 
 
-def _apart(attachments: Sequence[Attachment]) -> list[int]:
+def _apart(enclosed: Sequence[Content]) -> list[int]:
     """The places of those that are too large to travel inside the mail."""
     apart, inside = [], 0
-    for place, attachment in enumerate(attachments):
-        if attachment.size > SMALL or inside + attachment.size > INSIDE:
+    for place, size in enumerate(map(size_of, enclosed)):
+        if size > SMALL or inside + size > INSIDE:
             apart.append(place)
         else:
-            inside += attachment.size
+            inside += size
     return apart
 
 
@@ -428,6 +431,7 @@ def _intake(
         mail.size,
         files,
         parts,
+        mail.format,
     )
 
 
@@ -486,6 +490,7 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         tidy="tidy" in record,
         sent=record["status"] == Status.ACCEPTED,
         suspect="suspect" in record,
+        taken_in_at=moment(int(record["created"])),
     )
 
 

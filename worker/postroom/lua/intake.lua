@@ -2,7 +2,7 @@
 
 local function write_job(id, fields, mail)
   local seq, job = redis.call('INCR', P .. 'seq'), {}
-  fields.v, fields.created, fields.seq = FORMAT, now, seq
+  fields.created, fields.seq = now, seq
   update(id, job, fields)
   redis.call('SET', mail_key(id), mail)
   if job.key then redis.call('HSET', P .. 'keys', job.key, id) end

@@ -2,16 +2,18 @@
 -- {'unstaged'}: parts of it that were staged are gone.
 -- ARGV: now, id, sender, priority, key, fingerprint, batch, not before, expires, recipients, their index tokens, mail,
 --       for a mail that is none: the reason of its death and its only attempt (JSON), else twice '';
---       the size of the mail as Exchange counts it, the name of its files ('' if none), how many parts they are.
+--       the size of the mail as Exchange counts it, the name of its files ('' if none), how many parts they are;
+--       what a worker must understand to send it (`v`).
 local id, sender, priority, key, fingerprint = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local batch, due, expires, recipients = ARGV[7], tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
 local tokens, mail, dead, detail = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 local size, files, parts = tonumber(ARGV[15] or 0), ARGV[16] or '', tonumber(ARGV[17] or 0)
+local needs = ARGV[18] or 1
 
 local function write(lane)
   return write_job(id, {
     sender = sender, lane = lane, priority = priority, recipients = recipients, key = key, fingerprint = fingerprint,
-    batch = batch, expires = expires, to = tokens, files = files,
+    batch = batch, expires = expires, to = tokens, files = files, v = needs,
   }, mail)
 end
 
