@@ -53,7 +53,7 @@ MAX_MIME = 1_600_000
 OUR_HEADER = "x-postroom-job"
 
 # Set by a field of the mail, by Postroom or by Exchange; a second one would be refused or mislead.
-_MANAGED_HEADERS = {
+MANAGED_HEADERS = {
     "from", "sender", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version",
     "received", "return-path", "dkim-signature", "importance", "disposition-notification-to",
     "return-receipt-to", OUR_HEADER,
@@ -192,7 +192,7 @@ def _header(item: tuple[str, str]) -> tuple[str, str]:
     name, value = item
     if not _HEADER_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no header name")
-    if name.lower() in _MANAGED_HEADERS or name.lower().startswith("content-"):
+    if name.lower() in MANAGED_HEADERS or name.lower().startswith("content-"):
         raise ValueError(f"{name} is set by Postroom or by a field of the mail")
     try:
         return name, _one_line(value)

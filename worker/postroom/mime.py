@@ -30,7 +30,7 @@ class Field(NamedTuple):
     @property
     def text(self) -> str:
         """What it says, unfolded and decoded (RFC 2047)."""
-        return _decoded(self._value)
+        return decoded(self._value)
 
     @property
     def people(self) -> list["Person"] | None:
@@ -119,7 +119,8 @@ def _no_field(source: bytes) -> int:
     return 0 if at == len(source) or source.startswith(b"\r\n", at) else source.count(b"\n", 0, at) + 1
 
 
-def _decoded(value: str) -> str:
+def decoded(value: str) -> str:
+    """A value without the encoding of RFC 2047; as it is, where that cannot be read."""
     if "=?" not in value:
         return value
     try:
@@ -181,7 +182,7 @@ def _person(item: list[str]) -> Person | None:
     if "".join(item[at + 1 :]).strip():
         return None
     name = "".join(_unquoted(token) for token in item[:at]).strip()
-    return Person(_decoded(name), item[at][1:-1].strip())
+    return Person(decoded(name), item[at][1:-1].strip())
 
 
 def _unquoted(token: str) -> str:

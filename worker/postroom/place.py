@@ -1,4 +1,4 @@
-"""A mail room on one machine: a Redis, the sandbox, a worker and the SMTP door as processes of their own, on free ports."""
+"""A mail room on one machine: a Redis, the sandbox, a worker and doors as processes of their own, on free ports."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def starter_templates() -> Path:
 
 @contextmanager
 def everything(folder: Path, templates: Path, log: Any) -> Iterator[Place]:
-    """Redis, sandbox, worker and SMTP door, all stopped when the block ends, in the reverse order; `log` takes what they say."""
+    """Redis, sandbox, worker and doors, all stopped when the block ends, in reverse order; `log` takes what they say."""
     with ExitStack() as stack:
         (folder / "redis").mkdir(parents=True, exist_ok=True)
         stack.callback(embedded.stop, folder / "redis")

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from postroom import mime
+from postroom import mime, unpack
 from postroom.errors import InvalidMail
 from postroom.logins import Login
 from postroom.mail import MAX_MIME, OUR_HEADER, Address, Mail, Priority
 from postroom.mime import Source
 
+# A message up to this size is passed on as it came; the rest is for the recipients in the header that it is given.
+AS_IT_CAME = MAX_MIME - 100_000
 # What a header may ask for: each with the field of the mail that it is, or None for the key.
 HEADERS = {
     "x-postroom-key": None,
@@ -64,9 +66,9 @@ def read(
         lean = message.without({*HEADERS, OUR_HEADER})
         fields = {**_people(lean, recipients), **({"from": author} if author else {}), **asked}
         key = fields.pop("key", None)
-        content = _template_fields(lean) if "template" in asked else {"mime": bytes(lean)}
-        if len(content.get("mime", b"")) > MAX_MIME:
-            return too_large(MAX_MIME)
+        content = _content(lean, template="template" in asked)
+        if isinstance(content, Reply):
+            return content
         mail = Mail.model_validate({**fields, **content})
     except InvalidMail as error:
         return Reply(code=550, status="5.6.0", text="; ".join(error.faults))
@@ -166,10 +168,27 @@ def _understood(asked: dict[str, Any]) -> Iterator[str]:
         yield "X-Postroom-Key: empty"
 
 
-def _template_fields(message: Source) -> dict[str, Any]:
-    """What a template's mail takes from the message: the body is the template's."""
+def _content(message: Source, *, template: bool) -> dict[str, Any] | Reply:
+    """The message as it is, if Graph takes it so; else in parts. A template's mail has its own body."""
+    source = bytes(message)
+    if not template and len(source) <= AS_IT_CAME:
+        return {"mime": source}
+    try:
+        parts = unpack.parts_of(source)
+    except unpack.Whole as why:
+        if template:
+            return Reply(code=550, status="5.6.0", text=f"the message beside the template cannot be read: {why}")
+        text = f"a message over {AS_IT_CAME} bytes goes as bodies and files, and this one cannot: {why}"
+        return Reply(code=552, status="5.3.4", text=text)
     answers = [_address(one.address) for one in message.people("reply-to") or []]
-    fields = {"subject": message.text("subject"), "reply_to": [one for one in answers if one]}
+    fields: dict[str, Any] = {
+        "subject": message.text("subject"),
+        "reply_to": [one for one in answers if one],
+        "attachments": parts.files,
+    }
+    if not template:
+        bodies = {"html": parts.html, "text": parts.text or (None if parts.html else " ")}
+        fields |= {"headers": unpack.headers_of(message), **bodies}
     return {name: value for name, value in fields.items() if value}
 
 
