@@ -59,7 +59,7 @@ def starter_templates() -> Path:
 
 @contextmanager
 def everything(folder: Path, templates: Path, log: Any) -> Iterator[Place]:
-    """Redis, sandbox, worker and doors, all stopped when the block ends, in reverse order; `log` takes what they say."""
+    """Redis, sandbox, worker, doors: all stopped when the block ends, in reverse order. `log` gets what they say."""
     with ExitStack() as stack:
         (folder / "redis").mkdir(parents=True, exist_ok=True)
         stack.callback(embedded.stop, folder / "redis")

@@ -112,7 +112,9 @@ def _people(message: Source, recipients: Sequence[Address]) -> dict[str, list[Ad
     found: dict[str, list[Address]] = {}
     for field in ("to", "cc"):
         named = [(one.name, _address(one.address)) for one in message.people(field) or []]
-        meant = {to.lane: Address(_name(name), to.address) for name, to in named if to and to.lane in envelope}
+        meant = {
+            to.lane: Address(_name(name), envelope[to.lane].address) for name, to in named if to and to.lane in envelope
+        }
         found[field] = list(meant.values())
     shown = {one.lane for people in found.values() for one in people}
     found["bcc"] = [one for lane, one in envelope.items() if lane not in shown]

@@ -52,10 +52,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """A list of messages: those in this folder for which the OData `filter` is true."""
+    """A list of messages: those in this folder for which the OData `filter` is true.
+
+    With `recipients` (casefolded), only those that went to exactly these.
+    """
 
     folder: str
     filter: str
+    recipients: frozenset[str] | None = None
 
 
 def searches(job_id: str, mailbox: str, folder: str) -> Iterator[Search]:
@@ -67,6 +71,15 @@ def searches(job_id: str, mailbox: str, folder: str) -> Iterator[Search]:
     yield Search(folder=folder, filter=f"singleValueExtendedProperties/Any(ep: {by_property})")
     known_as = _for_transport(message_id(job_id, mailbox)[1:-1])
     yield Search(folder=folder, filter=f"internetMessageId eq '<{_odata(known_as)}>'")
+
+
+def searches_by_own_id(known_as: str, recipients: Sequence[Address], folder: str) -> Iterator[Search]:
+    """What finds a message by the Message-ID that it came with.
+
+    That may be another job's too: a client that hands a message over for each recipient gives all of them the same.
+    """
+    people = frozenset(one.lane for one in recipients)
+    yield Search(folder=folder, filter=f"internetMessageId eq '{_odata(known_as)}'", recipients=people)
 
 
 def _odata(text: str) -> str:
