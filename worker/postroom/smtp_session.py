@@ -96,7 +96,7 @@ class SmtpSession(SMTP):
     def dismiss(self, reply: Reply) -> None:
         """Says this and ends the connection."""
         transport = self.transport
-        if not isinstance(transport, Transport):
+        if not isinstance(transport, Transport) or transport.is_closing():
             return
         if transport.get_write_buffer_size():
             transport.abort()  # it does not read what it is told
