@@ -96,6 +96,22 @@ class Room:
     def _ticking(self) -> set[bytes]:
         return set(self.redis.hkeys("{postroom}:workers"))
 
+    def start_smtp(self, *arguments: str, **settings: str) -> tuple["subprocess.Popen[bytes]", list[int]]:
+        """`postroom smtp` on free ports; the process, and the ports that it told."""
+        log = self.stack.enter_context((self.folder / "smtp.log").open("wb"))
+        server = subprocess.Popen(
+            [sys.executable, "-m", "postroom.cli", "smtp", "--port", "0", *arguments],
+            env=self.environment | {"POSTROOM_SMTP_ALLOW": "127.0.0.1"} | settings,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+        self.stack.callback(self.end, server)
+        assert server.stdout
+        self.stack.enter_context(server.stdout)
+        lines = [server.stdout.readline() for _ in range(2 if "--tls-port" in arguments else 1)]
+        return server, [int(line.rpartition(b":")[2]) for line in lines]
+
     def end(self, worker: Worker, number: int = signal.SIGTERM) -> int:
         """Signals the worker and waits for its exit code."""
         if worker.poll() is None:

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from postroom import Client
+from postroom.content import Stored
 from postroom.dead_letters import DeadLetters, Selection
 from postroom.job import Job, Receipt
 from postroom.ledger import Ledger, Order
@@ -192,6 +193,31 @@ def test_a_mail_that_needs_a_newer_worker_is_left_to_it_and_said_so(room: Room) 
     room.jump(30)
     room.redis.hset(f"{PREFIX}job:{job_id}", "v", "1")  # as a newer worker understands it
     assert room.held().id == job_id
+
+
+def test_only_what_came_as_mime_is_kept_from_workers_that_would_send_it_without_its_content(room: Room) -> None:
+    source = b"To: ann@contoso.com\r\n\r\n" + b"x" * 100_000 + b"\r\n"
+    as_mime = Mail.model_validate({"from": SENDER, "to": ["ann@contoso.com"], "mime": source})
+    small, large = (room.take(one) for one in (as_mime.model_copy(update={"mime": source[:30]}), as_mime))
+    plain = room.take()
+
+    assert [room.record(job_id)[b"v"] for job_id in (small, large, plain)] == [b"2", b"2", b"1"]
+    job = {one.id: one for one in (room.held(), room.held(), room.held())}[large]
+    assert b"xxxx" not in job.mail
+    found = Mail.from_json(job.mail, room.ledger.attachments).mime
+    assert isinstance(found, Stored)
+    assert found.read(0, found.size) == source
+
+
+def test_a_dead_letter_that_came_as_mime_needs_the_same_of_workers_when_it_is_changed(room: Room) -> None:
+    source = b"To: ann@contoso.com\r\n\r\nhi\r\n"
+    old = room.take(Mail.model_validate({"from": SENDER, "to": ["ann@contoso.com"], "mime": source}))
+    room.send(Refused(reason="bad"))
+
+    said, new = DeadLetters(room.ledger).change(old, {"to": ["bob@contoso.com"]}, ORDER)
+
+    assert (said, room.record(new)[b"v"]) == ("replaced", b"2")
+    assert Mail.from_json(room.held().mail).to == ("bob@contoso.com",)
 
 
 def test_a_mail_for_a_newer_worker_can_be_cancelled_and_expires_and_is_swept(room: Room) -> None:

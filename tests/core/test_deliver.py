@@ -151,6 +151,7 @@ class World:
             apps={"default": App(tokens=self.tokens, graph=FakeGraph(self.diary, self.answers), seal=self.seal)},
             templates=FakeTemplates(),
             mailbox_of=lambda lane: lane,
+            addresses_of=lambda lane: frozenset({lane}),
             on_unknown=lambda _: self.on_unknown,
             delivery_of=lambda _: self.delivery,
             mark=self.mark,

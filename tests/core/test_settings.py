@@ -221,7 +221,7 @@ def test_wrong_names_in_the_file_are_faults_too(tmp_path: Path) -> None:
         toml(tmp_path, '[senders."a@b.de"]\naliass = []\n[app.x]\n[apps.y]\ntenant = "t"\n')
 
     assert sorted(caught.value.faults) == [
-        f"{tmp_path}/postroom.toml: [app] is not a table of this file (apps, senders)",
+        f"{tmp_path}/postroom.toml: [app] is not a table of this file (apps, senders, smtp)",
         '[apps."y"] tenant: is not a setting (tenant_id?)',
         '[senders."a@b.de"] aliass: is not a setting (aliases?)',
     ]

@@ -17,6 +17,7 @@ from postroom.connections import connect
 from postroom.errors import ConfigError, InvalidMail, PostroomError
 from postroom.job import Delivery, Receipt, Status
 from postroom.ledger import Order
+from postroom.logins import hashed
 from postroom.mail import Attachment, Mail, Priority
 from postroom.options import JSON, duration_option, fail, json_option, pairs, time_option
 from postroom.parent import end_with_parent
@@ -159,6 +160,54 @@ def sandbox(
         raise click.BadParameter(str(error), param_hint="--fault") from None
     except OSError as error:
         fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+
+
+@main.group(invoke_without_command=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=2525, show_default=True, help="0 takes a free one.")
+@click.option("--tls-port", type=click.IntRange(0, 65535), help="Another port, with TLS from the first byte.")
+@JSON
+@click.pass_context
+def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json: bool) -> None:
+    """Take mail in by SMTP, until SIGTERM or Ctrl-C.
+
+    For applications that expect an SMTP server. Transactions that are under way then are finished. Prints where it
+    listens, once it does.
+    """
+    if ctx.invoked_subcommand:
+        return
+    from postroom import logs  # noqa: PLC0415 - takes longer than most commands
+
+    try:
+        from postroom.smtp import serve  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        fail(1, f"The SMTP door needs {error.name}: pip install 'postroom[smtp]'")
+    found = _settings()
+    if faults := found.smtp_faults(over_tls=tls_port is not None):
+        raise ConfigError(faults)
+
+    def tell(scheme: str, at: str, number: int) -> None:
+        click.echo(
+            json.dumps({"scheme": scheme, "host": at, "port": number}) if as_json else f"{scheme}://{at}:{number}"
+        )
+        sys.stdout.flush()
+
+    serve(found, host, port, tls_port, logs.start(found.log_format), tell)
+
+
+@smtp.command()
+def password() -> None:
+    """Print what stands in postroom.toml in a password's place.
+
+    Asks for the password, or reads it from a pipe.
+    """
+    if sys.stdin.isatty():
+        given = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        given = sys.stdin.readline().rstrip("\r\n")
+    if not given:
+        fail(2, "No password was given.")
+    click.echo(f'password_hash = "{hashed(given)}"')
 
 
 @main.command()

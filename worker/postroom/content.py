@@ -1,4 +1,4 @@
-"""What an attachment holds: bytes in memory, a file of the producer's, or content that is stored apart from its mail.
+"""What an attachment or a source holds: bytes in memory, a file of the producer's, or content kept apart from its mail.
 
 All three are known by their size and read in ranges, so that nobody needs the whole of a large one in memory.
 """

@@ -207,6 +207,8 @@ def without_content(mail: Mapping[str, Any]) -> dict[str, Any]:
             told[name] = f"({', '.join(sorted(value)) or 'none'})"
     if isinstance(told.get("attachments"), list):
         told["attachments"] = [_file(one) for one in told["attachments"]]
+    if "mime" in told:
+        told["mime"] = _bytes(told["mime"])
     return told
 
 
@@ -214,13 +216,17 @@ def _file(attachment: object) -> object:
     if not isinstance(attachment, dict):
         return "(not a file)"
     known = {name: value for name, value in attachment.items() if name != "content"}
-    match attachment.get("content"):
-        case str() as content:
-            return known | {"bytes": len(content) * 3 // 4 - content.count("=")}
+    return known | _bytes(attachment.get("content"))
+
+
+def _bytes(content: object) -> dict[str, object]:
+    match content:
+        case str():
+            return {"bytes": len(content) * 3 // 4 - content.count("=")}
         case {"size": size}:  # it is kept apart
-            return known | {"bytes": size}
+            return {"bytes": size}
         case _:
-            return known
+            return {}
 
 
 def _in_portions(job_ids: Iterable[str]) -> Iterator[list[str]]:

@@ -17,7 +17,7 @@ from postroom.drafts import complete_draft, create_draft
 from postroom.errors import InvalidMail, TemplateFault
 from postroom.job import Job
 from postroom.mail import Address, Mail
-from postroom.message import DeliveryMode, Message, compose
+from postroom.message import DeliveryMode, Message, Ready, compose
 from postroom.office import NOT_NOW, App, ClaimLost, Office, Stalled, Token, app_of, new_call, with_token
 from postroom.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
 from postroom.steps import Step, reached
@@ -88,7 +88,9 @@ def prepare(job: Job, office: Office, put_into: Callable[[Message], Request | Re
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
         return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
     sender = Address(mail.sender.name if mail.sender else "", office.mailbox_of(job.lane))
-    message = compose(mail, sender, job.id, bodies, office.redirect_all_to)
+    own = office.addresses_of(job.lane)
+    ready = None if mail.mime is None else Ready(source=mail.mime, own=own, taken_in_at=job.taken_in_at)
+    message = compose(mail, sender, job.id, bodies, office.redirect_all_to, ready)
     return with_attachments(lambda: put_into(message))
 
 

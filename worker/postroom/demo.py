@@ -96,12 +96,15 @@ def _tell(console: Console, folder: Path, templates: Path, place: Place) -> None
     if sys.prefix != sys.base_prefix:
         commands.insert(0, f". {shlex.quote(min(os.path.relpath(sys.prefix), sys.prefix, key=len))}/bin/activate")
     console.print(f"[bold]Inbox[/]      {place.sandbox['inbox_url']}  [dim](it signs its certificate itself)[/]")
+    console.print(
+        f"[bold]SMTP[/]       {place.environment['SMTP_HOST']}:{place.environment['SMTP_PORT']}", highlight=False
+    )
     console.print(f"[bold]Templates[/]  {templates}", soft_wrap=True)
     console.print(f"[bold]Kept in[/]    {folder.resolve()}\n", soft_wrap=True)
     console.print("In another terminal:\n")
     for command in commands:
         console.print(f"  {command}", soft_wrap=True)
-    console.print("\nCtrl-C stops all of it. [dim]What follows is the worker's log.[/]")
+    console.print("\nCtrl-C stops all of it. [dim]What follows are the worker's log and the SMTP door's.[/]")
     sys.stdout.flush()
 
 

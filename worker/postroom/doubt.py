@@ -1,16 +1,21 @@
 """A mail in doubt: the outcome of an attempt is unknown, so the message itself is looked for before anything else.
 
 In Sent Items, and in Drafts, where Exchange keeps a message for a while after its 202; by the job's id in an extended
-property, and by Message-ID (MIME carries no property). A mail that was sent from a draft is asked for by its id.
+property, and by Message-ID (MIME carries no property, and came perhaps with its own Message-ID). A mail that was sent
+from a draft is asked for by its id.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
+from postroom import content as contents
+from postroom import mime
+from postroom.content import AttachmentMissing
 from postroom.job import Job
+from postroom.mail import Mail
 from postroom.office import App, Office, app_of, ask
-from postroom.outcome import Deferred, Finding, NotFound
-from postroom.wire import DRAFTS, SENT_ITEMS, Search, searches
+from postroom.outcome import Answer, Deferred, Finding, NotFound
+from postroom.wire import DRAFTS, SENT_ITEMS, Search, searches, searches_by_own_id
 
 
 def look_up(job: Job, office: Office) -> Finding:
@@ -18,20 +23,45 @@ def look_up(job: Job, office: Office) -> Finding:
     app = app_of(job, office)
     if isinstance(app, Deferred):
         return app
+    try:
+        return _look_up(job, app, office)
+    except OSError as error:
+        unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_ATTACHMENTS there and readable?")
+        return Deferred(reason="look_up_failed", answer=unreadable, free=True)
+
+
+def _look_up(job: Job, app: App, office: Office) -> Finding:
     mailbox = office.mailbox_of(job.lane)
     draft_id = job.draft
     if draft_id:
         found: Finding = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
         if not (isinstance(found, NotFound) and found.draft_gone):
             return found
-        sent = _search(job, app, office, searches(job.id, mailbox, SENT_ITEMS))
+        sent = _search(job, app, office, _everywhere(job, office, (SENT_ITEMS,)))
         return found if isinstance(sent, NotFound) else sent
-    return _search(job, app, office, _everywhere(job.id, mailbox))
+    return _search(job, app, office, _everywhere(job, office, (SENT_ITEMS, DRAFTS)))
 
 
-def _everywhere(job_id: str, mailbox: str) -> Iterator[Search]:
-    yield from searches(job_id, mailbox, SENT_ITEMS)
-    yield from searches(job_id, mailbox, DRAFTS)
+def _everywhere(job: Job, office: Office, folders: Sequence[str]) -> Iterator[Search]:
+    """What came as MIME with a Message-ID is looked for by that, everything else by what Postroom gave it."""
+    mail = Mail.from_json(job.mail, office.attachments)
+    known_as = _own_message_id(mail)
+    for folder in folders:
+        if known_as:
+            recipients = (office.redirect_all_to,) if office.redirect_all_to else mail.recipients
+            yield from searches_by_own_id(known_as, recipients, folder)
+        else:
+            yield from searches(job.id, office.mailbox_of(job.lane), folder)
+
+
+def _own_message_id(mail: Mail) -> str | None:
+    if mail.mime is None:
+        return None
+    try:
+        head = contents.read(mail.mime, 0, min(contents.size_of(mail.mime), mime.LONGEST_HEADER))
+    except AttachmentMissing:  # then it cannot be sent again either
+        return None
+    return (mime.head_of(head).text("message-id") or "").strip() or None
 
 
 def _search(job: Job, app: App, office: Office, all_searches: Iterator[Search]) -> Finding:

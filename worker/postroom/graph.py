@@ -6,6 +6,7 @@ https://learn.microsoft.com/graph/api/user-list-messages
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -54,8 +55,10 @@ class Graph:
 
     def search(self, mailbox: str, search: Search, call: Call) -> Finding:
         """Whether there are such messages."""
-        query = urlencode({"$filter": search.filter, "$select": "id", "$top": "10"}, safe="$", quote_via=quote)
-        return self._looking(f"mailFolders/{search.folder}/messages?{query}", mailbox, call, verdicts.judge_search)
+        select = "id" if search.recipients is None else "id,toRecipients,ccRecipients,bccRecipients"
+        query = urlencode({"$filter": search.filter, "$select": select, "$top": "10"}, safe="$,", quote_via=quote)
+        judge = partial(verdicts.judge_search, recipients=search.recipients)
+        return self._looking(f"mailFolders/{search.folder}/messages?{query}", mailbox, call, judge)
 
     def add_attachment(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Uploaded | Outcome:
         """Adds an attachment to a draft. An Unknown may have done so."""

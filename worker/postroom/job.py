@@ -52,6 +52,7 @@ class Job:
     late_draft: bool = False  # another one may turn up, of a creation that was never answered
     tidy: bool = False  # ended; only its drafts are left to remove
     sent: bool = False  # accepted: what it was sent from is in Sent Items now
+    taken_in_at: datetime | None = None
     suspect: bool = False  # its answer held its lane, and another job's ended that hold
 
     @property

@@ -18,10 +18,11 @@ from typing import Any, Literal, NamedTuple
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
 from postroom.calls import NO_CALLS, Calls
+from postroom.content import Content, size_of
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Unavailable, UnknownJob
 from postroom.events import signed
 from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment
-from postroom.mail import Attachment, Mail, too_large
+from postroom.mail import Mail, too_large
 from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
 from postroom.records import Records, recipient_token
 from postroom.retry import Move
@@ -122,7 +123,7 @@ class Reply(NamedTuple):
 class Ledger:
     """The moves of jobs. Raises Unavailable when Redis does not answer in time or refuses the write.
 
-    Large attachments of new mails go into `folder`, if there is one, else to Redis in pieces.
+    Large content of new mails goes into `folder`, if there is one, else to Redis in pieces.
     """
 
     def __init__(self, connection: scripts.Connection, folder: Path | None = None) -> None:
@@ -144,7 +145,7 @@ class Ledger:
         The mail must have its sender. Calling again with the same `job_id` is the same job.
         """
         check_names(mail, key, batch)
-        fingerprint, apart = mail.digest()[:32], _apart(mail.attachments)
+        fingerprint, apart = mail.digest()[:32], _apart(mail.enclosed)
         staged = NOTHING_STAGED
         if apart:
             asked = self._run("stage", now, key or "", fingerprint, mail.size, "", "", b"")
@@ -169,7 +170,7 @@ class Ledger:
         for entry in entries:
             try:
                 check_names(entry.mail, entry.key, batch)
-                if (common and common.attachments) or not _apart(entry.mail.attachments):
+                if (common and common.attachments) or not _apart(entry.mail.enclosed):
                     together.append(entry)
                 else:
                     said[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now)
@@ -194,7 +195,7 @@ class Ledger:
         answers = self._run("take_in_many", now, digest, "", *NOTHING_STAGED, *given)
         if common and any(answer[0] == b"bring" for answer in answers):
             one, staged = common.one, NOTHING_STAGED
-            if apart := _apart(common.attachments):
+            if apart := _apart([one.content for one in common.attachments]):
                 one, staged = self._put_apart(common.one, apart, None, "", now)
             answers = self._run("take_in_many", now, digest, common.to_json(one), *staged, *given)
         reached(Step.TAKEN_IN)
@@ -203,7 +204,7 @@ class Ledger:
     def _put_apart(
         self, mail: Mail, apart: Sequence[int], key: str | None, fingerprint: str, now: int | None
     ) -> tuple[Mail, Staged]:
-        """The mail with its attachments at these places stored, and what was staged for it."""
+        """The mail with its content at these places stored, and what was staged for it."""
         files, parts = str(uuid.uuid4()), 0
 
         def keep(part: str, value: bytes) -> None:
@@ -211,7 +212,7 @@ class Ledger:
             parts += 1
             self._run("stage", now, key or "", fingerprint, mail.size, files, part, value)
 
-        contents = [mail.attachments[place].content for place in apart]
+        contents = [mail.enclosed[place] for place in apart]
         stored = dict(zip(apart, self.attachments.store(contents, files, keep), strict=True))
         return mail.with_contents(stored), Staged(files, parts)
 
@@ -228,7 +229,7 @@ class Ledger:
         """Records a mail that cannot exist as a dead letter; what is no text in it is replaced."""
         sender, payload, detail = (text.encode(errors="replace").decode() for text in (sender, payload, detail))
         attempt = json.dumps({"number": 0, "outcome": "refused", "reason": reason, "detail": detail})
-        given = (job_id, sender, "normal", "", "", "", "", "", 0, "", payload, 0, "", calls.dead)
+        given = (job_id, sender, "normal", "", "", "", "", "", 0, "", payload, 0, 1, "", calls.dead)
         self._run("take_in", now, *given, reason, attempt, *NOTHING_STAGED)
 
     def claim(self, lane: str, token: str, lease_s: float, now: int | None = None) -> Job | None:
@@ -403,9 +404,9 @@ class Ledger:
         `fields` names what is new. The mail must have its sender.
         """
         given = _given(new_id, mail, mail.to_json(), None, "", None, NO_CALLS)
-        _, sender, priority, _, _, _, due, expires, recipients, tokens, payload, *_ = given
+        _, sender, priority, _, _, _, due, expires, recipients, tokens, payload, _, needs, *_ = given
         flags = (json.dumps(list(fields)), int(twice), int(dry_run))
-        told = (sender, priority, due, expires, recipients, tokens, payload)
+        told = (sender, priority, due, expires, recipients, tokens, payload, needs)
         answer, more = (
             part.decode() for part in self._run("replace", now, order.to_json(), new_id, job_id, *flags, *told)
         )
@@ -454,14 +455,14 @@ def check_names(mail: Mail, key: str | None, batch: str | None) -> None:
             raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} printable characters is needed")
 
 
-def _apart(attachments: Sequence[Attachment]) -> list[int]:
+def _apart(enclosed: Sequence[Content]) -> list[int]:
     """The places of those that are too large to travel inside the mail."""
     apart, inside = [], 0
-    for place, attachment in enumerate(attachments):
-        if attachment.size > SMALL or inside + attachment.size > INSIDE:
+    for place, size in enumerate(map(size_of, enclosed)):
+        if size > SMALL or inside + size > INSIDE:
             apart.append(place)
         else:
-            inside += attachment.size
+            inside += size
     return apart
 
 
@@ -483,6 +484,7 @@ def _given(
         tokens,
         payload,
         mail.size,
+        mail.format,
         calls.accepted,
         calls.dead,
     )
@@ -550,6 +552,7 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         tidy="tidy" in record,
         sent=record["status"] == Status.ACCEPTED,
         suspect="suspect" in record,
+        taken_in_at=moment(int(record["created"])),
     )
 
 

@@ -22,6 +22,7 @@ WRONG = {
     "hold.overdue",
     "probe.failed",
     "send.waiting",
+    "smtp.failed",
 }
 
 
@@ -55,6 +56,8 @@ def start(log_format: str) -> Emit:
 def _keep_mail_out() -> None:
     # They write paths and arguments, which hold addresses; urllib3 even when it warns of a strange answer.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # aiosmtpd writes down each command, and with it who writes to whom.
+    logging.getLogger("mail.log").disabled = True
     for name in ("celery.pool", "celery.concurrency", "kombu"):
         logging.getLogger(name).setLevel(logging.INFO)
     # What Celery cannot run it writes down whole.

@@ -41,6 +41,7 @@ from pydantic import (
 )
 
 from postroom import content as contents
+from postroom import mime as sources
 from postroom.content import Content, File, Source, Stored
 from postroom.errors import InvalidMail
 
@@ -49,10 +50,12 @@ MB = 1024 * 1024
 # A whole mail: what Exchange Online lets a mailbox send unless its administrator raised it, and the most it can be.
 MAX_MESSAGE = 35 * MB
 LARGEST_MESSAGE = 150 * MB
+# The source of a mail that came as MIME: in base64, with what is added to its header, it must fit into a request.
+MAX_MIME = 1_600_000
 OUR_HEADER = "x-postroom-job"
 
 # Set by a field of the mail, by Postroom or by Exchange; a second one would be refused or mislead.
-_MANAGED_HEADERS = {
+MANAGED_HEADERS = {
     "from", "sender", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version",
     "received", "return-path", "dkim-signature", "importance", "disposition-notification-to",
     "return-receipt-to", OUR_HEADER,
@@ -210,7 +213,7 @@ def _header(item: tuple[str, str]) -> tuple[str, str]:
     name, value = item
     if not _HEADER_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no header name")
-    if name.lower() in _MANAGED_HEADERS or name.lower().startswith("content-"):
+    if name.lower() in MANAGED_HEADERS or name.lower().startswith("content-"):
         raise ValueError(f"{name} is set by Postroom or by a field of the mail")
     try:
         return name, _one_line(value)
@@ -238,6 +241,13 @@ Line = Annotated[str, AfterValidator(_one_line)]
 Text = Annotated[str, AfterValidator(_readable)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
 AContent = Annotated[Content, PlainValidator(_content), PlainSerializer(_content_as_json, when_used="json")]
+
+
+# What a mail's own source says, so that no field may say it too.
+_IN_MIME = (
+    "subject", "text", "html", "template", "variables", "locale", "attachments", "headers", "reply_to", "importance",
+    "read_receipt", "delivery_receipt",
+)  # fmt: skip
 
 
 class Attachment(BaseModel):
@@ -285,6 +295,7 @@ class Mail(BaseModel):
     """What a producer asks to have sent. Raises InvalidMail, which names every fault at once.
 
     Bodies are either `template` + `variables` or `html`/`text`. A `subject` beside a template wins over the template's.
+    Or `mime` is the source of the whole message, and is passed on as it is: `to`, `cc` and `bcc` say who gets it.
     """
 
     model_config = ConfigDict(
@@ -309,6 +320,7 @@ class Mail(BaseModel):
     variables: Annotated[dict[str, JsonValue], AfterValidator(_encodable)] = {}
     locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")] | None = None
     attachments: tuple[Attachment, ...] = ()
+    mime: AContent | None = None
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = {}
     importance: Importance = Importance.NORMAL
     priority: Priority = Priority.NORMAL
@@ -351,11 +363,25 @@ class Mail(BaseModel):
     @property
     def size(self) -> int:
         """Bytes that the mail takes, counted as Exchange does: attachments in base64, a third larger than they are."""
+        if self.mime is not None:
+            return contents.size_of(self.mime)
         bodies = sum(len(body.encode()) for body in (self.text, self.html) if body)
         return bodies + sum(_in_base64(attachment.size) for attachment in self.attachments)
 
+    @property
+    def format(self) -> int:
+        """What a worker must understand to send this mail, so that an older one leaves it alone: FORMAT in base.lua."""
+        return 1 if self.mime is None else 2
+
+    @property
+    def enclosed(self) -> tuple[Content, ...]:
+        """What may be kept apart from this mail: its files, or its source."""
+        return (self.mime,) if self.mime is not None else tuple(a.content for a in self.attachments)
+
     def with_contents(self, stored: Mapping[int, Stored]) -> "Mail":
-        """This mail with stored content in the attachments at these places."""
+        """This mail with stored content in place of what is `enclosed`, at these places."""
+        if self.mime is not None:
+            return self.model_copy(update={"mime": stored.get(0, self.mime)})
         attachments = tuple(
             attachment.model_copy(update={"content": stored[place]}) if place in stored else attachment
             for place, attachment in enumerate(self.attachments)
@@ -375,8 +401,8 @@ class Mail(BaseModel):
         mark = uuid.uuid4().hex
         between = self.to_json(mark=mark).split(mark)
         hashed = sha256(between[0].encode())
-        for attachment, following in zip(self.attachments, between[1:], strict=True):
-            for piece in contents.pieces(attachment.content):
+        for content, following in zip(self.enclosed, between[1:], strict=True):
+            for piece in contents.pieces(content):
                 hashed.update(base64.b64encode(piece))
             hashed.update(following.encode())
         return hashed.hexdigest()
@@ -385,13 +411,15 @@ class Mail(BaseModel):
     def from_json(cls, text: str | bytes, source: Source | None = None) -> "Mail":
         """The mail that `to_json` wrote, perhaps in a newer version: fields not known here are left out.
 
-        `source` is where its stored attachments are read from, when they are.
+        `source` is where its stored content is read from, when it is.
         """
         values = json.loads(text)
         # Here and nowhere else: a producer that could name stored content might name another mail's.
         for attachment in values.get("attachments", ()):
             if isinstance(attachment["content"], dict):
                 attachment["content"] = Stored.from_json(attachment["content"], source)
+        if isinstance(values.get("mime"), dict):
+            values["mime"] = Stored.from_json(values["mime"], source)
         known = {*cls.model_fields, "from"}
         return cls.model_validate({name: value for name, value in values.items() if name in known})
 
@@ -426,18 +454,26 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
         yield "to: no recipient (give at least one in to, cc or bcc)"
     if recipients > MAX_RECIPIENTS:
         yield f"to: {recipients} recipients; Exchange takes at most {MAX_RECIPIENTS} in one mail"
-    template, bodies = values.get("template"), [b for b in ("html", "text") if values.get(b)]
-    if template and bodies:
-        yield f"template: given together with {' and '.join(bodies)}; give either a template or ready bodies"
-    if not template and not bodies:
-        yield "template: no content (give a template, html or text)"
-    if not template and values.get("variables"):
-        yield "variables: given without a template to use them"
+    yield from _two_contents(values)
     scheduled, expires = (_as_datetime(values.get(field)) for field in ("scheduled_at", "expires_at"))
     if scheduled and expires and expires <= scheduled:
         yield "expires_at: not after scheduled_at, so this mail could never be sent"
     if "from" in values and "sender" in values:
         yield "sender: given twice, as from and as sender"
+
+
+def _two_contents(values: Mapping[str, Any]) -> Iterator[str]:
+    if values.get("mime") is not None:
+        if others := [name for name in _IN_MIME if values.get(name)]:
+            yield f"mime: given together with {', '.join(others)}, which the source has itself"
+        return
+    template, bodies = values.get("template"), [b for b in ("html", "text") if values.get(b)]
+    if template and bodies:
+        yield f"template: given together with {' and '.join(bodies)}; give either a template or ready bodies"
+    if not template and not bodies:
+        yield "template: no content (give a template, html or text, or mime)"
+    if not template and values.get("variables"):
+        yield "variables: given without a template to use them"
 
 
 def _listed(value: object) -> Sequence[object]:
@@ -461,11 +497,22 @@ def _too_much(mail: Mail) -> Iterator[str]:
         yield "attachments: the same content_id twice"
     if mail.size > LARGEST_MESSAGE:
         yield too_large(mail.size, LARGEST_MESSAGE)
-    if not mail.save_to_sent_items and (headers := needs_mime(mail.headers)):
+    if mail.mime is not None and not isinstance(mail.mime, Stored):
+        yield from _wrong_source(mail, contents.read(mail.mime) if mail.size <= MAX_MIME else None)
+    if not mail.save_to_sent_items and mail.mime is not None:
+        yield "save_to_sent_items: cannot be false for MIME, which Exchange always saves"
+    elif not mail.save_to_sent_items and (headers := needs_mime(mail.headers)):
         yield (
             f"save_to_sent_items: cannot be false together with the headers {', '.join(headers)}: "
             "they need MIME, and Exchange always saves mail that is sent as MIME"
         )
+
+
+def _wrong_source(mail: Mail, source: bytes | None) -> Iterator[str]:
+    if source is None or mail.size + sum(len(one.encode()) for one in mail.recipients) > MAX_MIME:
+        yield f"mime: {mail.size} bytes; Graph takes {MAX_MIME} as MIME; larger mail goes as html, text and files"
+    else:
+        yield from (f"mime: {fault}" for fault in sources.faults(source))
 
 
 def _field_faults(error: ValidationError) -> Iterator[str]:

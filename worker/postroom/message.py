@@ -1,8 +1,10 @@
 """A Message: the rendered, transmittable form of a Mail, ready to be put into a request."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
+from postroom.content import Content
 from postroom.mail import Address, Attachment, Importance, Mail
 
 
@@ -24,6 +26,15 @@ class DeliveryMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What came as MIME and is passed on. `own` are the addresses that may stand as its From."""
+
+    source: Content
+    own: frozenset[str]
+    taken_in_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     job_id: str
     sender: Address
@@ -40,6 +51,7 @@ class Message:
     save_to_sent_items: bool
     read_receipt: bool
     delivery_receipt: bool
+    ready: Ready | None = None
 
     @property
     def message_id(self) -> str:
@@ -53,11 +65,16 @@ def message_id(job_id: str, mailbox: str) -> str:
 
 
 def compose(
-    mail: Mail, sender: Address, job_id: str, bodies: Bodies | None, redirect_all_to: Address | None
+    mail: Mail,
+    sender: Address,
+    job_id: str,
+    bodies: Bodies | None,
+    redirect_all_to: Address | None,
+    ready: Ready | None = None,
 ) -> Message:
     """The message that `mail` asks for; `bodies` is what its template gave, None for ready bodies.
 
-    `redirect_all_to` (staging) stands in for every recipient of every kind.
+    `ready` is what came as MIME. `redirect_all_to` (staging) stands in for every recipient of every kind.
     """
 
     def instead_of(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
@@ -79,4 +96,5 @@ def compose(
         save_to_sent_items=mail.save_to_sent_items,
         read_receipt=mail.read_receipt,
         delivery_receipt=mail.delivery_receipt,
+        ready=ready,
     )

@@ -101,6 +101,7 @@ class Office:
     apps: Mapping[str, App]
     templates: Templates
     mailbox_of: Callable[[str], str]
+    addresses_of: Callable[[str], frozenset[str]]  # the mailbox's own, casefolded: those that may stand as a From
     delivery_of: Callable[[str], DeliveryMode]
     on_unknown: Callable[[str], OnUnknown]
     mark: Callable[[Job, str, int], float | None]

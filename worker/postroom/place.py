@@ -1,4 +1,4 @@
-"""A mail room on one machine: a Redis, the sandbox and a worker as processes of their own, on free ports."""
+"""A mail room on one machine: a Redis, the sandbox, a worker and doors as processes of their own, on free ports."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def starter_templates() -> Path:
 
 @contextmanager
 def everything(folder: Path, templates: Path, log: Any) -> Iterator[Place]:
-    """Redis, sandbox and worker, all stopped when the block ends, in the reverse order; `log` takes what they say."""
+    """Redis, sandbox, worker, doors: all stopped when the block ends, in reverse order. `log` gets what they say."""
     with ExitStack() as stack:
         (folder / "redis").mkdir(parents=True, exist_ok=True)
         stack.callback(embedded.stop, folder / "redis")
@@ -78,7 +78,14 @@ def everything(folder: Path, templates: Path, log: Any) -> Iterator[Place]:
             "POSTROOM_LOG_FORMAT": "console",
         }
         worker = started("worker", "--processes", "1", "--concurrency", "4", **environment)
-        yield Place(environment, address, {"sandbox": sandbox, "worker": worker})
+        smtp = started("smtp", "--port", "0", "--json", POSTROOM_SMTP_ALLOW="127.0.0.1", **environment)
+        environment |= _smtp_server(json.loads(_first_line(smtp, "SMTP door")))
+        yield Place(environment, address, {"sandbox": sandbox, "worker": worker, "SMTP door": smtp})
+
+
+def _smtp_server(found: Mapping[str, Any]) -> dict[str, str]:
+    """As many applications call it in their own settings."""
+    return {"SMTP_HOST": str(found["host"]), "SMTP_PORT": str(found["port"])}
 
 
 def _environment(address: Mapping[str, str]) -> dict[str, str]:

@@ -8,15 +8,26 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from postroom import redis_url
 from postroom.errors import ConfigError
+from postroom.logins import Login, Logins, Network, is_hash
 from postroom.mail import LARGEST_MESSAGE, MAX_MESSAGE, MB, Address
 from postroom.message import DeliveryMode
 from postroom.retry import OnUnknown
@@ -143,6 +154,26 @@ RootUrl = Annotated[str, BeforeValidator(_root)]
 OneAddress = Annotated[Address, BeforeValidator(Address.parse)]
 
 
+def _networks(value: object) -> object:
+    """Networks in `10.0.0.0/8,::1`; an address is a network of one."""
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list | tuple):
+        return value
+    try:
+        return tuple(ip_network(one.strip()) if isinstance(one, str) else one for one in given)
+    except ValueError as error:
+        raise ValueError(f"{error}; 10.1.2.0/24 is a network, 127.0.0.1 an address") from None
+
+
+def _sender(value: str) -> str:
+    if value != "*":
+        Address.parse(f"x{value[1:]}" if value.startswith("*@") else value)
+    return value
+
+
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
@@ -212,6 +243,22 @@ class Sender(_Strict):
     delivery: DeliveryMode | None = None
 
 
+class SmtpClient(_Strict):
+    """Who may hand mail over by SMTP, and as which senders: with a password, or from a network."""
+
+    senders: Annotated[tuple[Annotated[str, AfterValidator(_sender)], ...], Field(min_length=1)]
+    password_hash: SecretStr | None = None
+    networks: Networks = ()
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if bool(self.password_hash) == bool(self.networks):
+            raise ValueError("needs either password_hash or networks")
+        if self.password_hash and not is_hash(self.password_hash.get_secret_value()):
+            raise ValueError("password_hash is none; `postroom smtp password` prints one")
+        return self
+
+
 class LogFormat(StrEnum):
     JSON = "json"
     CONSOLE = "console"
@@ -237,9 +284,13 @@ class Settings(App, Limits):
     redirect_all_to: OneAddress | None = None
     retention_accepted: Seconds = 7 * 86400.0
     retention_dead: Seconds = 90 * 86400.0
+    smtp_allow: Networks = ()
+    smtp_certificate: Path | None = None
+    smtp_key: Path | None = None
     log_format: LogFormat = LogFormat.JSON
     apps: Mapping[str, App] = {}
     senders: Mapping[OneAddress, Sender] = {}
+    smtp: Mapping[Annotated[str, Field(pattern=r"^[!-.0-~]{1,100}$")], SmtpClient] = {}
 
     @model_validator(mode="after")
     def _senders_name_apps(self) -> Self:
@@ -253,6 +304,35 @@ class Settings(App, Limits):
         """Every app by its name; "default" is the one of the environment."""
         own = App(**{name: getattr(self, name) for name in App.model_fields})
         return {"default": own, **self.apps}
+
+    @property
+    def logins(self) -> Logins:
+        """Who may use the SMTP door."""
+        own = [
+            Login(
+                name=name,
+                senders=one.senders,
+                password_hash=one.password_hash.get_secret_value() if one.password_hash else None,
+                networks=one.networks,
+            )
+            for name, one in self.smtp.items()
+        ]
+        return Logins([*own, Login(name="", senders=("*",), networks=self.smtp_allow)])
+
+    def smtp_faults(self, *, over_tls: bool) -> list[str]:
+        """What the SMTP door lacks: somebody who may use it, and a certificate where there is to be TLS."""
+        faults: list[str] = []
+        if not self.smtp and not self.smtp_allow:
+            faults.append(f"{PREFIX}SMTP_ALLOW is missing (127.0.0.1 is one; or [smtp.NAME] in postroom.toml)")
+        passwords = any(one.password_hash for one in self.smtp.values())
+        if (passwords or over_tls) and not self.smtp_certificate:
+            why = "passwords are taken over TLS" if passwords else "--tls-port needs it"
+            faults.append(f"{PREFIX}SMTP_CERTIFICATE is missing: {why}")
+        for name in ("smtp_certificate", "smtp_key", "attachments"):
+            path: Path | None = getattr(self, name)
+            if path and not path.exists():
+                faults.append(f"{PREFIX}{name.upper()}: no file or folder {path}")
+        return faults
 
     def worker_faults(self) -> list[str]:
         """What a worker lacks beyond what every process needs: credentials, templates, files that must be there."""
@@ -268,6 +348,9 @@ class Settings(App, Limits):
         if self.attachments and not self.attachments.is_dir():
             faults.append(f"{PREFIX}ATTACHMENTS: no folder {self.attachments}")
         return faults
+
+
+TABLES: Mapping[str, type[_Strict]] = {"apps": App, "senders": Sender, "smtp": SmtpClient}
 
 
 def load(environ: Mapping[str, str], folder: Path) -> Settings:
@@ -288,7 +371,7 @@ def load(environ: Mapping[str, str], folder: Path) -> Settings:
 
 
 def _from_environment(given: Mapping[str, str], faults: list[str]) -> Iterator[tuple[str, str]]:
-    names = {PREFIX + field.upper(): field for field in Settings.model_fields if field not in {"apps", "senders"}}
+    names = {PREFIX + field.upper(): field for field in Settings.model_fields if field not in TABLES}
     names[PREFIX + "CONFIG"] = "config"
     files = {f"{name}_FILE": field for name, field in names.items() if field in SECRETS}
     yield from ((field, given[name]) for name, field in AZURE.items() if given.get(name))
@@ -317,8 +400,8 @@ def _from_file(path: Path | None, faults: list[str]) -> Iterator[tuple[str, Any]
         faults.append(f"{PREFIX}CONFIG: {path}: {error}")
         return
     for table, rows in content.items():
-        if table not in {"apps", "senders"}:
-            faults.append(f"{path}: [{table}] is not a table of this file (apps, senders)")
+        if table not in TABLES:
+            faults.append(f"{path}: [{table}] is not a table of this file ({', '.join(TABLES)})")
         else:
             yield table, {name: _with_files(row, f"{path}: [{table}.{name}]", faults) for name, row in rows.items()}
 
@@ -341,10 +424,10 @@ def _by_name(error: ValidationError) -> Iterator[str]:
         message = fault["msg"].removeprefix("Value error, ")
         if not where:
             yield message
-        elif where[0] in {"apps", "senders"}:
+        elif where[0] in TABLES:
             name = f'[{where[0]}."{where[1]}"] {".".join(where[2:])}' if len(where) > 1 else f"[{where[0]}]"
             if fault["type"] == "extra_forbidden":
-                fields = list(App.model_fields if where[0] == "apps" else Sender.model_fields)
+                fields = list(TABLES[where[0]].model_fields)
                 near = difflib.get_close_matches(where[-1], fields, n=1)
                 message = "is not a setting" + (f" ({near[0]}?)" if near else "")
             yield f"{name}: {message}"

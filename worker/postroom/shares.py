@@ -28,6 +28,8 @@ class Entry:
         own = {name: text for name, text in self.fields.items() if not common or name not in common.fields}
         if self.mail.attachments and "attachments" in own:
             own["attachments"] = _attachments_json(self.mail)
+        if self.mail.mime is not None:
+            own["mime"] = as_json(self.mail.to_fields()["mime"])
         return _joined(own)
 
 
@@ -53,7 +55,7 @@ class Sharing:
 
     def __init__(self) -> None:
         self._mark = uuid.uuid4().hex
-        self._attachments: tuple[Attachment, ...] = ()
+        self._enclosed: tuple[content.Content, ...] = ()
         self._between: list[str] = []
         self._hashed = hashlib.sha256()
         self._last: Common | None = None
@@ -80,26 +82,26 @@ class Sharing:
         }
         if not others or (len(_joined(fields)) < SMALLEST and not (first.mail.attachments and "attachments" in fields)):
             return None
-        one = first.mail.model_copy(update={} if "attachments" in fields else {"attachments": ()})
+        one = first.mail.model_copy(update={} if "attachments" in fields else {"attachments": (), "mime": None})
         return Common(fields=fields, one=one, digest=self._digest(one, fields))
 
     def _digest(self, mail: Mail, fields: Mapping[str, str]) -> str:
         """`mail.digest()` of a mail with these fields. Attachments come first in the JSON, and many have the same."""
         *between, rest = _joined(fields).split(self._mark)
-        if between != self._between or mail.attachments != self._attachments:
+        if between != self._between or mail.enclosed != self._enclosed:
             self._hashed = hashlib.sha256()
-            for text, attachment in zip(between, mail.attachments, strict=True):
+            for text, enclosed in zip(between, mail.enclosed, strict=True):
                 self._hashed.update(text.encode())
-                for piece in content.pieces(attachment.content):
+                for piece in content.pieces(enclosed):
                     self._hashed.update(base64.b64encode(piece))
-            self._between, self._attachments = between, mail.attachments
+            self._between, self._enclosed = between, mail.enclosed
         hashed = self._hashed.copy()
         hashed.update(rest.encode())
         return hashed.hexdigest()
 
 
 def _has(entry: Entry, name: str, text: str, one: Mail) -> bool:
-    same = entry.fields.get(name) == text
+    same = entry.fields.get(name) == text and name != "mime"  # each source is another one's
     return same and (name != "attachments" or entry.mail.attachments == one.attachments)
 
 

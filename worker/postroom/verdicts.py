@@ -234,18 +234,34 @@ def lost(detail: str, status: int | None = None) -> Accepted | Unknown:
     return Accepted(answer=answer) if status == 202 else Unknown(reason="no_answer", answer=answer)
 
 
-def judge_search(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Finding:
-    """Whether a list of messages has any. No answer but a whole, empty list means that the message is not there."""
+def judge_search(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime, *, recipients: frozenset[str] | None = None
+) -> Finding:
+    """Whether a list of messages has any (with `recipients`: any that went to exactly these).
+
+    No answer but a whole list without one means that the message is not there.
+    """
     answer = _answer(status, headers)
     if status == 200:
         page = _object(body)
         messages = page.get("value")
+        if isinstance(messages, list) and recipients is not None:
+            messages = [one for one in messages if isinstance(one, dict) and _went_to(one) == recipients]
         if isinstance(messages, list) and messages:
             ids = (message.get("id") for message in messages if isinstance(message, dict))
             return Found(answer=answer, ids=tuple(one for one in ids if isinstance(one, str)))
         if isinstance(messages, list) and "@odata.nextLink" not in page:
             return NotFound(answer=answer)
     return _no_finding(status, headers, body, now)
+
+
+def _went_to(message: Mapping[str, Any]) -> frozenset[str]:
+    """The recipients of a message, casefolded."""
+    lists = (message.get(f"{kind}Recipients") for kind in ("to", "cc", "bcc"))
+    people = (
+        one.get("emailAddress") for some in lists if isinstance(some, list) for one in some if isinstance(one, dict)
+    )
+    return frozenset(str(one.get("address", "")).casefold() for one in people if isinstance(one, dict))
 
 
 def judge_draft_status(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Finding:

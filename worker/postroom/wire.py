@@ -6,15 +6,18 @@ https://learn.microsoft.com/graph/api/user-sendmail and https://learn.microsoft.
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from email.utils import format_datetime
 from typing import Any, AnyStr, Literal
 from urllib.parse import quote
 
 from email_validator import validate_email
 
+from postroom import content as contents
+from postroom import mime
 from postroom.mail import OUR_HEADER, Address, Attachment, Importance, needs_mime
-from postroom.message import Message, message_id
+from postroom.message import Message, Ready, message_id
 from postroom.outcome import Answer, Refused
 
 # https://learn.microsoft.com/graph/outlook-large-attachments: a request is at most 4 MB.
@@ -49,10 +52,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """A list of messages: those in this folder for which the OData `filter` is true."""
+    """A list of messages: those in this folder for which the OData `filter` is true.
+
+    With `recipients` (casefolded), only those that went to exactly these.
+    """
 
     folder: str
     filter: str
+    recipients: frozenset[str] | None = None
 
 
 def searches(job_id: str, mailbox: str, folder: str) -> Iterator[Search]:
@@ -64,6 +71,15 @@ def searches(job_id: str, mailbox: str, folder: str) -> Iterator[Search]:
     yield Search(folder=folder, filter=f"singleValueExtendedProperties/Any(ep: {by_property})")
     known_as = _for_transport(message_id(job_id, mailbox)[1:-1])
     yield Search(folder=folder, filter=f"internetMessageId eq '<{_odata(known_as)}>'")
+
+
+def searches_by_own_id(known_as: str, recipients: Sequence[Address], folder: str) -> Iterator[Search]:
+    """What finds a message by the Message-ID that it came with.
+
+    That may be another job's too: a client that hands a message over for each recipient gives all of them the same.
+    """
+    people = frozenset(one.lane for one in recipients)
+    yield Search(folder=folder, filter=f"internetMessageId eq '{_odata(known_as)}'", recipients=people)
 
 
 def _odata(text: str) -> str:
@@ -81,6 +97,8 @@ class GraphRequest:
 
 def request_for(message: Message) -> GraphRequest | Refused:
     """The request that carries `message`; Refused(reason="too_large") where no sendMail request can."""
+    if message.ready is not None:
+        return _ready_request(message, message.ready)
     foreign_headers = needs_mime(message.headers)
     # Mail that goes as MIME is always saved, and its headers are ASCII to most readers. Where that does not do, the
     # text part gives way: Exchange makes one from the HTML.
@@ -234,6 +252,56 @@ def _mime_request(message: Message) -> GraphRequest | Refused:
     return GraphRequest(mode="mime", content_type="text/plain", body=body)
 
 
+def _ready_request(message: Message, ready: Ready) -> GraphRequest | Refused:
+    size = contents.size_of(ready.source) * 4 // 3
+    if size > MIME_LIMIT:
+        return _too_large("MIME", size, MIME_LIMIT)
+    body = base64.b64encode(_passed_on(message, ready, mime.parse(contents.read(ready.source))))
+    if len(body) > MIME_LIMIT:
+        return _too_large("MIME", len(body), MIME_LIMIT)
+    return GraphRequest(mode="mime", content_type="text/plain", body=body)
+
+
+def _passed_on(message: Message, ready: Ready, source: mime.Source) -> bytes:
+    """The source as it came, under what is missing, and what must be otherwise because Exchange goes by it.
+
+    Exchange sends to whom To, Cc and Bcc name, so where these are not exactly the message's recipients they are written
+    anew. It takes no From but the mailbox's own.
+    """
+    named = {"from": (message.sender,), "to": message.to, "cc": message.cc}
+    anew = {"bcc"} | {name for name, people in named.items() if name != "from" and not _names(source, name, people)}
+    if not _is_own(source, "from", ready):
+        anew.add("from")
+    strangers = {"sender"} if source.all("sender") and not _is_own(source, "sender", ready) else set()
+    lines = [f"{OUR_HEADER}: {message.job_id}"]
+    if ready.taken_in_at and not source.all("date"):
+        lines.append(f"Date: {format_datetime(ready.taken_in_at)}")
+    if not source.all("message-id"):
+        lines.append(f"Message-ID: <{_for_transport(message.message_id[1:-1])}>")
+    people = {name: addresses for name, addresses in {**named, "bcc": message.bcc}.items() if name in anew}
+    lines += _address_lines(people)
+    head = "".join(f"{line}\r\n" for line in lines).encode()
+    return head + bytes(source.without({*anew, *strangers, OUR_HEADER}))
+
+
+def _names(source: mime.Source, name: str, people: Sequence[Address]) -> bool:
+    """Whether this field of the source names exactly these people."""
+    found = source.people(name) if len(source.all(name)) < 2 else None
+    return found is not None and {one.address.casefold() for one in found} == {one.lane for one in people}
+
+
+def _is_own(source: mime.Source, name: str, ready: Ready) -> bool:
+    """Whether this field is there and names one address, which is the mailbox's own."""
+    found = source.people(name) or []
+    return len(source.all(name)) == len(found) == 1 and found[0].address.casefold() in ready.own
+
+
+def _address_lines(fields: Mapping[str, Sequence[Address]]) -> Iterator[str]:
+    for name, addresses in fields.items():
+        if addresses:
+            yield f"{name.title()}: " + ",\r\n ".join(map(_mailbox, addresses))
+
+
 def _header_lines(message: Message) -> Iterator[str]:
     """The message's own header. Exchange adds the Date when it takes the message.
 
@@ -241,15 +309,15 @@ def _header_lines(message: Message) -> Iterator[str]:
     versions (CVE-2024-6923 is one), which makes other recipients of a name, and it takes ten times as long.
     """
     sender = _mailbox(message.sender)
-    yield f"From: {sender}"
-    for name, addresses in (
-        ("To", message.to),
-        ("Cc", message.cc),
-        ("Bcc", message.bcc),  # there is no other envelope: Exchange sends to it, and takes it out
-        ("Reply-To", message.reply_to),
-    ):
-        if addresses:
-            yield f"{name}: " + ",\r\n ".join(map(_mailbox, addresses))
+    yield from _address_lines(
+        {
+            "from": (message.sender,),
+            "to": message.to,
+            "cc": message.cc,
+            "bcc": message.bcc,  # there is no other envelope: Exchange sends to it, and takes it out
+            "reply-to": message.reply_to,
+        }
+    )
     yield _line("Subject", message.subject)
     yield f"Message-ID: <{_for_transport(message.message_id[1:-1])}>"
     yield f"{OUR_HEADER}: {message.job_id}"

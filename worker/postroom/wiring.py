@@ -81,6 +81,13 @@ class Lanes:
     def mailbox(self, lane: str) -> str:
         return lane.partition("#")[0]
 
+    def addresses(self, lane: str) -> frozenset[str]:
+        """The mailbox's own address and its aliases; not those that only leave through it."""
+        mailbox = self.mailbox(lane)
+        given = self.found.senders.items()
+        aliases = (alias for address, sender in given if self.name(address, sender) == lane for alias in sender.aliases)
+        return frozenset({mailbox, *(str(alias).casefold() for alias in aliases)})
+
     def on_unknown(self, lane: str) -> OnUnknown:
         return self._sender(lane).on_unknown or self.found.on_unknown
 
@@ -125,6 +132,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         },
         templates=Templates(found.templates),
         mailbox_of=lanes.mailbox,
+        addresses_of=lanes.addresses,
         delivery_of=lanes.delivery,
         on_unknown=lanes.on_unknown,
         mark=mark,
@@ -192,6 +200,8 @@ def check(found: Settings, now: datetime) -> tuple[list[str], list[str]]:
             faults += [f"app {name}: {fault}" for fault in wrong]
         elif warning := ends_soon(who, now):
             facts.append(f"app {name}: WARNING {warning}")
+    if found.smtp or found.smtp_allow:
+        faults += found.smtp_faults(over_tls=False)
     for sender, given in found.senders.items():
         facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}")
     names = Templates(found.templates).names() if found.templates.is_dir() else []

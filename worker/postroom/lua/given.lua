@@ -2,7 +2,7 @@
 
 local GIVEN = {
   'id', 'sender', 'priority', 'key', 'fingerprint', 'batch', 'due', 'expires', 'recipients', 'tokens', 'mail', 'size',
-  'on_accepted', 'on_dead',
+  'v', 'on_accepted', 'on_dead',
 }
 
 local function given_at(first)
@@ -30,5 +30,6 @@ local function write(given, apart)
     sender = given.sender, lane = given.lane, priority = given.priority, recipients = given.recipients, key = given.key,
     fingerprint = given.fingerprint, batch = given.batch, expires = given.expires, to = given.tokens,
     on_accepted = given.on_accepted, on_dead = given.on_dead, files = apart.files, shared = apart.shared,
+    v = given.v,
   }, given.mail)
 end

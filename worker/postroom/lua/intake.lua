@@ -8,7 +8,8 @@ local function write_job(id, fields, mail)
   for name, value in pairs(fields) do
     if value == '' then fields[name] = nil end
   end
-  fields.v = (fields.shared or fields.on_accepted or fields.on_dead) and SHARED_OR_CALLS or 1
+  local needs = (fields.shared or fields.on_accepted or fields.on_dead) and SHARED_OR_CALLS or 1
+  fields.v = math.max(tonumber(fields.v), needs)
   fields.created, fields.seq = now, seq
   update(id, job, fields)
   if job.shared then

@@ -5,7 +5,8 @@
 -- The new job has the key and the batch of the old one, and answers for it with the same fingerprint: whoever sends the
 -- mail as it was once more gets the new job's receipt.
 -- ARGV: now, act, new id, old id, the names of fields that are new (JSON), 1 if it may be sent twice,
---       1 to only say what would be done, sender, priority, not before, expires, recipients, their index tokens, mail
+--       1 to only say what would be done, sender, priority, not before, expires, recipients, their index tokens, mail,
+--       what a worker must understand to send it (`v`)
 local act, id, old_id, fields = cjson.decode(ARGV[2]), ARGV[3], ARGV[4], cjson.decode(ARGV[5])
 local twice, dry = ARGV[6] == '1', ARGV[7] == '1'
 local sender, recipients = ARGV[8], tonumber(ARGV[12])
@@ -24,7 +25,7 @@ local function succeed(old, lane)
     fingerprint = old.fingerprint or '', batch = old.batch or '', expires = ARGV[11], to = ARGV[13],
     requeued_from = old_id, files = old.files, on_accepted = old.on_accepted, on_dead = old.on_dead,
     -- it is whole, and shares but the files
-    shared = old.shared, whole = old.shared and 1,
+    shared = old.shared, whole = old.shared and 1, v = ARGV[15],
   }, ARGV[14])
   audit(id, job, act, 'requeued', {job = old_id, fields = fields})
   line_up(id, job, tonumber(ARGV[10]))

@@ -4,7 +4,7 @@
 --       for a mail that is none: the reason of its death and its only attempt (JSON), else twice '';
 --       the name of its files ('' if none), how many parts they are.
 local given = given_at(2)
-local dead, detail, files, parts = ARGV[16], ARGV[17], ARGV[18], tonumber(ARGV[19])
+local dead, detail, files, parts = ARGV[17], ARGV[18], ARGV[19], tonumber(ARGV[20])
 
 local function bury(job)
   local attempt = cjson.decode(detail)

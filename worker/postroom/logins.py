@@ -1,0 +1,158 @@
+"""Who may hand mail over by SMTP: by a name and a password, or by the network they come from; and as which senders."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Network = IPv4Network | IPv6Network
+
+# https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html: 16 MB for each try
+_N, _R, _P = 2**14, 8, 1
+_FORM = "scrypt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """One client, or a kind of them. `name` is empty for the networks that may send from every address.
+
+    `senders` are addresses, `*@domain` for all of a domain, or `*`.
+    """
+
+    name: str
+    senders: tuple[str, ...]
+    password_hash: str | None = None
+    networks: tuple[Network, ...] = ()
+
+    @property
+    def words(self) -> str:
+        return f"login {self.name}" if self.name else "this network"
+
+    def may_send_as(self, address: str) -> bool:
+        """Whether this address may be the sender of its mail."""
+        wanted = address.casefold()
+        domain = f"*@{wanted.rpartition('@')[2]}"
+        return any(sender.casefold() in {"*", wanted, domain} for sender in self.senders)
+
+
+class Logins:
+    """All of them."""
+
+    def __init__(self, logins: Iterable[Login]) -> None:
+        self._logins = tuple(logins)
+        self._known: set[bytes] = set()
+        self._own = secrets.token_bytes(32)
+
+    @property
+    def by_password(self) -> bool:
+        return any(login.password_hash for login in self._logins)
+
+    def of_network(self, host: str) -> Login | None:
+        """The login of whoever comes from this address without a password; the narrowest network counts."""
+        address = _plain(host)
+        if address is None:
+            return None
+        fits = [(n.prefixlen, login) for login in self._logins for n in login.networks if address in n]
+        return max(fits, key=lambda fit: fit[0])[1] if fits else None
+
+    def known(self, name: str, password: str) -> Login | None:
+        """The login if this password was right before; without the work that `check` takes."""
+        return self._named(name) if self._print(name, password) in self._known else None
+
+    def check(self, name: str, password: str) -> Login | None:
+        """The login with this name, if this is its password. Takes some 50 ms, and as long for a name there is not."""
+        login = self._named(name)
+        if not matches(password, login.password_hash if login and login.password_hash else _NOBODY) or login is None:
+            return None
+        self._known.add(self._print(name, password))
+        return login
+
+    def _named(self, name: str) -> Login | None:
+        return next((login for login in self._logins if login.password_hash and login.name == name), None)
+
+    def _print(self, name: str, password: str) -> bytes:
+        return hmac.digest(self._own, f"{name}\0{password}".encode(errors="replace"), "sha256")
+
+
+class Failures:
+    """How long an address waits before its next password is tried: the longer, the more were wrong lately.
+
+    What was right before is not tried again (`Logins.known`), so nobody waits because of a neighbour.
+    """
+
+    def __init__(
+        self, *, free: int = 2, first_s: float = 1.0, longest_s: float = 10.0, window_s: float = 600.0
+    ) -> None:
+        self._free, self._first_s, self._longest_s, self._window_s = free, first_s, longest_s, window_s
+        self._times: dict[str, list[float]] = {}
+
+    def wait(self, host: str, now: float) -> float:
+        """Seconds to wait from now."""
+        times = [time for time in self._times.get(_site(host), []) if time > now - self._window_s]
+        more = len(times) - self._free
+        return min(self._first_s * 2.0**more, self._longest_s) if more >= 0 else 0.0
+
+    def note(self, host: str, now: float) -> None:
+        """One more was wrong."""
+        if len(self._times) > 10_000:
+            self._times = {site: times for site, times in self._times.items() if times[-1] > now - self._window_s}
+        self._times[_site(host)] = [*self._times.get(_site(host), [])[-20:], now]
+
+
+def _site(host: str) -> str:
+    """What one attacker has: an IPv4 address, or a network of IPv6."""
+    address = _plain(host)
+    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)
+
+
+def hashed(password: str) -> str:
+    """What stands in the settings in a password's place."""
+    salt = secrets.token_bytes(16)
+    return "$".join((_FORM, str(_N), str(_R), str(_P), _text(salt), _text(_scrypt(password, salt, _N, _R, _P))))
+
+
+def matches(password: str, password_hash: str) -> bool:
+    """Whether this is the password that was hashed."""
+    n, r, p, salt, digest = _parts(password_hash)
+    return hmac.compare_digest(_scrypt(password, salt, n, r, p), digest)
+
+
+def is_hash(text: str) -> bool:
+    """Whether `hashed` wrote this."""
+    try:
+        n, r, p, salt, digest = _parts(text)
+    except ValueError:
+        return False
+    return n <= 2**17 and r <= 16 and p <= 4 and len(salt) >= 16 and len(digest) == 32 and n & (n - 1) == 0
+
+
+def _parts(text: str) -> tuple[int, int, int, bytes, bytes]:
+    form, n, r, p, salt, digest = text.split("$")
+    if form != _FORM:
+        raise ValueError(form)
+    return int(n), int(r), int(p), base64.b64decode(salt, validate=True), base64.b64decode(digest, validate=True)
+
+
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    given = password.encode(errors="replace")
+    return hashlib.scrypt(given, salt=salt, n=n, r=r, p=p, dklen=32, maxmem=256 * n * r)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _plain(host: str) -> IPv4Address | IPv6Address | None:
+    """The address; IPv4 that comes over IPv6 is IPv4."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+# What is compared where there is no such name, so that the time tells nothing.
+_NOBODY = "$".join((_FORM, str(_N), str(_R), str(_P), _text(bytes(16)), _text(bytes(32))))
