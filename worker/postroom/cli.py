@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
+from postroom import api_commands, operate, settings, show
 from postroom import demo as demonstration
-from postroom import operate, settings, show
 from postroom.client import Client
 from postroom.connections import connect
 from postroom.errors import ConfigError, InvalidMail, PostroomError
@@ -267,7 +267,7 @@ def jobs(wanted: str | None, as_json: bool, **filters: Any) -> None:
         click.echo("No such jobs.", err=True)
 
 
-for command in operate.COMMANDS:
+for command in (*operate.COMMANDS, *api_commands.COMMANDS):
     main.add_command(command)
 
 
