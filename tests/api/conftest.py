@@ -2,9 +2,11 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,14 @@ class Door:
         return str(answer.json()["id"])
 
 
+    def logged(self, event: str, count: int) -> list[dict[str, object]]:
+        """The facts of these events, once there are so many; a request is logged after it is answered."""
+        end = time.monotonic() + 20
+        while len(found := [facts for name, facts in self.log if name == event]) < count and time.monotonic() < end:
+            time.sleep(0.005)
+        return found
+
+
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """The URL at which this application is served by a thread, as `postroom api` serves it."""
@@ -72,32 +82,39 @@ def served(app: Any) -> Iterator[str]:
             thread.join()
 
 
+def opened(connection: Any, stack: ExitStack, **given: str) -> Door:
+    log: list[tuple[str, dict[str, object]]] = []
+    names = {
+        "POSTROOM_REDIS_URL": "redis://unused",
+        "POSTROOM_SENDER": SENDER,
+        "POSTROOM_EVENTS": str(EXAMPLES / "events.toml"),
+        **{f"POSTROOM_{name.upper()}": value for name, value in given.items()},
+    }
+    found = settings.load(names, Path("/nowhere"))
+    services = open_services(found, lambda event, **facts: log.append((event, facts)), connection)
+    url = stack.enter_context(served(create_app(services)))
+    return Door(services, stack.enter_context(httpx.Client(base_url=url, timeout=30)), log)
+
+
 @pytest.fixture
 def open_door(connection: "redis.Redis[bytes]") -> Iterator[Callable[..., Door]]:
     """Opens a door with these settings, on an empty Redis."""
     with ExitStack() as stack:
+        yield partial(opened, connection, stack)
 
-        def open_one(**given: str) -> Door:
-            log: list[tuple[str, dict[str, object]]] = []
-            names = {
-                "POSTROOM_REDIS_URL": "redis://unused",
-                "POSTROOM_SENDER": SENDER,
-                "POSTROOM_EVENTS": str(EXAMPLES / "events.toml"),
-                **{f"POSTROOM_{name.upper()}": value for name, value in given.items()},
-            }
-            found = settings.load(names, Path("/nowhere"))
-            services = open_services(found, lambda event, **facts: log.append((event, facts)), connection)
-            url = stack.enter_context(served(create_app(services)))
-            http = stack.enter_context(httpx.Client(base_url=url, timeout=30))
-            return Door(services, http, log)
 
-        yield open_one
+@pytest.fixture(scope="session")
+def shared_door(server: str) -> Iterator[Door]:
+    with ExitStack() as stack:
+        yield opened(stack.enter_context(redis.Redis.from_url(server)), stack)
 
 
 @pytest.fixture
-def door(open_door: Callable[..., Door]) -> Door:
-    """A door with the defaults."""
-    return open_door()
+def door(shared_door: Door, connection: "redis.Redis[bytes]") -> Door:
+    """A door with the defaults, on an empty Redis."""
+    shared_door.secrets.clear()
+    shared_door.log.clear()
+    return shared_door
 
 
 @pytest.fixture

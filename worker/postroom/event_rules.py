@@ -81,7 +81,7 @@ class Rule(BaseModel):
     type: Annotated[Patterns, Field(min_length=1)]
     source: Patterns = ()
     when: AnExpression | None = None
-    template: Annotated[str, Field(pattern=_NAME.pattern)]
+    template: Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
     sender: Annotated[Address, BeforeValidator(Address.parse)] | None = Field(default=None, alias="from")
     to: Expressions = ()
     cc: Expressions = ()

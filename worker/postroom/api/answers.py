@@ -57,7 +57,8 @@ class Refusal(Exception):
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """These statuses in the form of FastAPI's `responses`."""
-    return {status: {"model": Error, "description": http.HTTPStatus(status).phrase} for status in sorted(statuses)}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {status: {"content": content, "description": http.HTTPStatus(status).phrase} for status in sorted(statuses)}
 
 
 def refusal(error: PostroomError) -> Refusal:

@@ -37,7 +37,10 @@ def _with_bodies(app: FastAPI) -> Any:
 
     def openapi() -> dict[str, Any]:
         found = described()
-        found["components"]["schemas"].update({**dict(emails.schemas()), **batches.schemas(), **dead_letters.schemas()})
+        schemas = found["components"]["schemas"]
+        schemas |= {**dict(emails.schemas()), **batches.schemas(), **dead_letters.schemas()}
+        inner = answers.Error.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= {**inner.pop("$defs"), "Error": inner}
         return found
 
     return openapi

@@ -171,7 +171,8 @@ def change(
     here: Here, key: MayOperate, job_id: str, how: Annotated[ChangeOrder, Depends(body_of(ChangeOrder))]
 ) -> Replaced:
     """Send one letter again with these fields of its mail changed, as a new job."""
-    own(key, here.records.read(job_id))
+    if own(key, here.records.read(job_id)).status not in (Status.DEAD, Status.EXPIRED):
+        raise Refusal(409, "not_dead", "this job is neither dead nor expired", {"said": "not_dead"})
     if given := {"from", "sender"} & how.changes.keys():
         # Only the sender is looked at; the rest is checked when the whole mail is.
         values = changed({}, {name: how.changes[name] for name in given})
