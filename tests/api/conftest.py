@@ -59,7 +59,6 @@ class Door:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-
     def logged(self, event: str, count: int) -> list[dict[str, object]]:
         """The facts of these events, once there are so many; a request is logged after it is answered."""
         end = time.monotonic() + 20

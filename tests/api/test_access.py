@@ -189,11 +189,12 @@ def test_the_pace_of_a_key_holds_for_any_stretch_of_time(connection: Any) -> Non
 
 def test_a_key_is_kept_as_a_hash_and_found_with_the_day_of_its_last_use(connection: Any) -> None:
     keys = ApiKeys(connection)
-    key, secret = keys.create("shop", [Scope.SEND], ["Shop@contoso.com"])
+    key, secret = keys.create("shop", iter([Scope.READ, Scope.SEND]), ["Shop@contoso.com"])
     keys.use(secret)
 
     (found,) = keys.list()
     assert (found.id, found.name, found.senders) == (key.id, "shop", ("shop@contoso.com",))
+    assert found.scopes == ("send", "read")
     assert found.used_on is not None
     for name in connection.scan_iter():
         kind = connection.type(name)

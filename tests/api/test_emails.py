@@ -1,9 +1,9 @@
 """Mails over HTTP: taken in once, found again, cancelled; and what is no mail is told why."""
 
 import base64
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -255,7 +255,8 @@ def test_a_mail_is_cancelled_once_and_who_did_it_is_kept(door: Door) -> None:
 
 def test_it_is_too_late_to_cancel_what_is_being_sent(door: Door, ledger: Ledger) -> None:
     job_id = door.send()
-    assert (job := ledger.claim(SENDER, "t", 60.0)) is not None
+    job = ledger.claim(SENDER, "t", 60.0)
+    assert job is not None
     ledger.mark(job, "c", 100, 60.0)
 
     assert code(door.post(f"/v1/emails/{job_id}/cancel")) == (409, "too_late")

@@ -78,7 +78,8 @@ def test_a_letter_is_shown_without_its_content_unless_that_is_asked_for(door: Do
 
 def test_letters_are_sent_again_or_let_go_of_in_the_order_asked_for(door: Door, ledger: Ledger) -> None:
     job_id = door.send()
-    assert (job := ledger.claim(SENDER, "t", 60.0)) is not None
+    job = ledger.claim(SENDER, "t", 60.0)
+    assert job is not None
     assert job.id == job_id
     dead(ledger, "d1")
     dead(ledger, "d2")

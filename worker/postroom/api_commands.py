@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,9 +10,6 @@ import click
 from postroom import settings, show
 from postroom.api_keys import ApiKey, ApiKeys, Scope
 from postroom.connections import connect
-from postroom.errors import TemplateFault
-from postroom.event_forms import BadEvents, Event, read_sample
-from postroom.event_rules import EventRules, Planned
 from postroom.mail import Address
 from postroom.options import JSON, fail
 
@@ -126,59 +122,21 @@ def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
     SAMPLES are files with an event or a list of events in JSON, or folders of such files. Exit 1 if one of them would
     send nothing, or a template could not be rendered with what it would be given.
     """
+    try:
+        from postroom.event_rules import EventRules  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        _needs_extra(error)
+    from postroom.event_trial import trials  # noqa: PLC0415 - slow to import
+    from postroom.render import Templates  # noqa: PLC0415 - the same
+
     found = settings.load(os.environ, Path.cwd())
     file = rules or found.events
     if file is None:
         raise click.UsageError("give --rules, or set POSTROOM_EVENTS")
     parsed = EventRules.parse(file.read_text(encoding="utf-8"), str(file))
-    told = [one for sample in _files(samples) for one in _tried(sample, parsed, found)]
-    if as_json:
-        click.echo(show.as_json(told))
-    else:
-        click.echo("\n".join(show.tried_event(one) for one in told))
-    sys.exit(1 if any(one["faults"] for one in told) else 0)
-
-
-def _tried(sample: Path, rules: EventRules, found: settings.Settings) -> Iterator[dict[str, object]]:
-    try:
-        arrived = read_sample(sample.read_bytes())
-    except BadEvents as error:
-        yield {"sample": str(sample), "event": None, "rule": None, "mail": None, "faults": error.faults}
-        return
-    for event in arrived.events:
-        planned = rules.plan(event, found.sender)
-        for one in planned or [Planned(rule="", reason="unmatched", faults=("no rule fits this event",))]:
-            yield _tried_rule(sample, event, one, found.templates)
-
-
-def _tried_rule(sample: Path, event: Event, planned: Planned, templates: Path) -> dict[str, object]:
-    mail, faults, subject = planned.mail, list(planned.faults), None
-    if mail is not None:
-        subject = mail.subject
-        try:
-            subject = subject or _subject(templates, mail.template or "", dict(mail.variables), mail.locale)
-        except TemplateFault as error:
-            faults.append(str(error))
-    return {
-        "sample": str(sample),
-        "event": f"{event.type} {event.id}",
-        "rule": planned.rule or None,
-        "mail": mail
-        and {"from": mail.sender, "to": mail.to, "cc": mail.cc, "bcc": mail.bcc}
-        | {"template": mail.template, "subject": subject, "variables": mail.variables},
-        "faults": faults,
-    }
-
-
-def _subject(folder: Path, template: str, variables: dict[str, object], locale: str | None) -> str:
-    from postroom.render import Templates  # noqa: PLC0415 - slow to import
-
-    return Templates(folder).render(template, variables, locale).subject
-
-
-def _files(samples: tuple[Path, ...]) -> Iterator[Path]:
-    for sample in samples:
-        yield from sorted(sample.glob("*.json")) if sample.is_dir() else [sample]
+    told = list(trials(samples, parsed, Templates(found.templates), found.sender))
+    click.echo(show.as_json(told) if as_json else "\n".join(show.trial(one) for one in told))
+    sys.exit(1 if any(one.faults for one in told) else 0)
 
 
 def _keys() -> ApiKeys:

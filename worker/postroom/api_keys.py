@@ -66,13 +66,14 @@ class ApiKeys:
             raise KeyFault(f"{name!r} is no name for a key: letters, digits, dots, - and _, at most 64")
         if any(key.name == name for key in self.list()):
             raise KeyFault(f"there is a key {name!r} already; revoke it first, or choose another name")
+        wanted = set(scopes)
         secret = f"pr_{secrets.token_urlsafe(32)}"
         with scripts.or_unavailable():
             now = self._redis.time()[0] * 1000
             said = {
                 "id": secrets.token_hex(6),
                 "name": name,
-                "scopes": [scope for scope in Scope if scope in set(scopes)],
+                "scopes": [scope for scope in Scope if scope in wanted],
                 "senders": sorted({sender.casefold() for sender in senders}),
                 "most": rate[0],
                 "per": milliseconds(rate[1]),

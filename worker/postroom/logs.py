@@ -21,6 +21,8 @@ WRONG = {
     "hold.overdue",
     "probe.failed",
     "send.waiting",
+    "api.failed",
+    "event.unmatched",
 }
 
 

@@ -1,4 +1,4 @@
-"""A mail room on one machine: a Redis, the sandbox and a worker as processes of their own, on free ports."""
+"""A mail room on one machine: a Redis, the sandbox, a worker and the API as processes of their own, on free ports."""
 
 import json
 import os
@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from postroom import embedded
+from postroom.api_keys import ApiKeys, KeyFault, Scope
+from postroom.connections import connect
 from postroom.errors import PostroomError
 from postroom.parent import PARENT
 
@@ -27,10 +29,14 @@ class NotStarted(PostroomError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A running set of everything: its settings as environment variables, and the sandbox's address."""
+    """A running set of everything: its settings as environment variables, and the addresses.
+
+    `api` is the HTTP API's URL and a key for it, as variables for a shell: they are no settings.
+    """
 
     environment: Mapping[str, str]
     sandbox: Mapping[str, str]
+    api: Mapping[str, str]
     processes: Mapping[str, "subprocess.Popen[bytes]"]
 
     @property
@@ -57,9 +63,18 @@ def starter_templates() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "templates"
 
 
+def starter_rules() -> Path:
+    """The rules for events that Postroom comes with; samples are in the folder `events` beside."""
+    packaged = Path(__file__).parent / "examples"
+    return (packaged if packaged.is_dir() else Path(__file__).parents[2] / "examples") / "events.toml"
+
+
 @contextmanager
-def everything(folder: Path, templates: Path, log: Any) -> Iterator[Place]:
-    """Redis, sandbox and worker, all stopped when the block ends, in the reverse order; `log` takes what they say."""
+def everything(folder: Path, templates: Path, log: Any, rules: Path | None = None) -> Iterator[Place]:
+    """Redis, sandbox, worker and API, all stopped when the block ends, in the reverse order; `log` takes what they say.
+
+    `rules` are those for events; the starter's, if not given.
+    """
     with ExitStack() as stack:
         (folder / "redis").mkdir(parents=True, exist_ok=True)
         stack.callback(embedded.stop, folder / "redis")
@@ -75,10 +90,22 @@ def everything(folder: Path, templates: Path, log: Any) -> Iterator[Place]:
             "POSTROOM_SENDER": SENDER,
             **_environment(address),
             "POSTROOM_TEMPLATES": str(templates),
+            "POSTROOM_EVENTS": str(rules or starter_rules()),
             "POSTROOM_LOG_FORMAT": "console",
         }
-        worker = started("worker", "--processes", "1", "--concurrency", "4", **environment)
-        yield Place(environment, address, {"sandbox": sandbox, "worker": worker})
+        processes = {"sandbox": sandbox}
+        processes["worker"] = started("worker", "--processes", "1", "--concurrency", "4", **environment)
+        processes["api"] = started("api", "--json", "--port", "0", **environment)
+        api = {"API": json.loads(_first_line(processes["api"], "api"))["url"], "API_KEY": _fresh_key(environment)}
+        yield Place(environment, address, api, processes)
+
+
+def _fresh_key(environment: Mapping[str, str]) -> str:
+    """A key for everything, which the next start revokes."""
+    keys = ApiKeys(connect(environment["POSTROOM_REDIS_URL"], timeout_s=5.0, name="postroom-place"))
+    with suppress(KeyFault):
+        keys.revoke("dev")
+    return keys.create("dev", Scope)[1]
 
 
 def _environment(address: Mapping[str, str]) -> dict[str, str]:
@@ -92,7 +119,9 @@ def _environment(address: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def write_settings(file: Path, environment: Mapping[str, str]) -> None:
+def write_variables(file: Path, environment: Mapping[str, str]) -> None:
+    """Writes a file that a shell reads with `. FILE`; others may not read it."""
+    file.touch(mode=0o600)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
     file.write_text("".join(lines), encoding="utf-8")
 

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -18,7 +18,11 @@ from postroom.client import BatchCancelled, BatchCounts
 from postroom.dead_letters import Letter, Overview
 from postroom.job import LOOKED_UP, Act, Attempt, Delivery, Hold, Status
 from postroom.ledger import Kept, Released
+from postroom.mail import Mail
 from postroom.stats import Lane, Memory, Stats
+
+if TYPE_CHECKING:
+    from postroom.event_trial import Trial  # needs an extra
 
 _COLOURS = {
     Status.QUEUED: "cyan",
@@ -43,7 +47,9 @@ def as_json(value: object, *, indent: int | None = 2) -> str:
         if isinstance(thing, datetime):
             return thing.isoformat()
         if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-            return dataclasses.asdict(thing)
+            return {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
+        if isinstance(thing, Mail):
+            return json.loads(thing.to_json())
         return str(thing)
 
     return json.dumps(value, default=other, ensure_ascii=False, indent=indent)
@@ -233,14 +239,14 @@ def rate(given: tuple[int, float]) -> str:
     return f"{count}/{unit}" if unit else f"{count}/{seconds:g}s"
 
 
-def tried_event(told: Mapping[str, Any]) -> str:
+def trial(told: "Trial") -> str:
     """What one rule makes of a sample event."""
-    lines = [f"{told['sample']}: {told['event'] or 'no event'}"]
-    if mail := told["mail"]:
-        lines.append(f"  rule {told['rule']} sends {mail['template']}: {mail['subject'] or '(no subject)'}")
-        lines.append(f"  from {mail['from']}")
-        lines += [f"  {kind} {', '.join(mail[kind])}" for kind in ("to", "cc", "bcc") if mail[kind]]
-    lines += [f"  FAULT {fault}" for fault in told["faults"]]
+    lines = [f"{told.sample}: {told.event or 'no event'}"]
+    if mail := told.mail:
+        lines.append(f"  rule {told.rule} sends {mail.template}: {told.subject or 'no subject'}")
+        lines.append(f"  from {mail.sender}")
+        lines += [f"  {kind} {', '.join(getattr(mail, kind))}" for kind in ("to", "cc", "bcc") if getattr(mail, kind)]
+    lines += [f"  FAULT {fault}" for fault in told.faults]
     return "\n".join(lines)
 
 

@@ -250,8 +250,7 @@ def _wrong(*faults: str) -> Refusal:
 def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
     """The bodies that these routes take, for OpenAPI."""
     email = Mail.model_json_schema(ref_template="#/components/schemas/{model}")
-    for name, inner in email.pop("$defs", {}).items():
-        yield name, inner
+    yield from email.pop("$defs", {}).items()
     batch = {"type": "string", "minLength": 1, "maxLength": 500, "description": "A name to find it by, with others."}
     email["properties"]["batch"] = batch
     yield "Email", email | {"title": "Email", "description": "A mail: a template with variables, or ready bodies."}
