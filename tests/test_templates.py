@@ -20,7 +20,9 @@ FOLDER = Path(__file__).parent.parent / "templates"
 TEMPLATES = Templates(FOLDER)
 OPTIONAL = {"welcome": {"account", "url", "steps"}}
 
-pytestmark = pytest.mark.parametrize("name", ["newsletter", "password_reset", "provisioning_completed", "welcome"])
+pytestmark = pytest.mark.parametrize(
+    "name", ["newsletter", "password_reset", "provisioning_completed", "provisioning_failed", "welcome"]
+)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from postroom.place import everything, write_settings
+from postroom.place import everything, write_variables
 from postroom.sandbox.control import Sandbox
 
 from .pages import PAGES, ROOT, blocks, script
@@ -23,7 +23,8 @@ PATIENCE_S = 90
 def folder() -> Iterator[Path]:
     """A folder as a clone is, with templates and an environment; its path is short enough for a socket."""
     with TemporaryDirectory(prefix="pr-") as name:
-        shutil.copytree(ROOT / "templates", Path(name) / "templates")
+        for part in ("templates", "examples"):
+            shutil.copytree(ROOT / part, Path(name) / part)
         (Path(name) / ".venv").symlink_to(sys.prefix)
         yield Path(name)
 
@@ -47,11 +48,12 @@ def run(page: Path, language: str, folder: Path, environment: dict[str, str]) ->
     return f"{page.name}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}" if done.returncode else ""
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="the page on certificates needs openssl")
+@pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("curl")), reason="the pages need openssl and curl")
 def test_every_block_runs_and_the_mails_of_the_tour_arrive(folder: Path) -> None:
     log_file = folder / "log"
     with log_file.open("wb") as log, everything(folder / ".postroom", folder / "templates", log) as place:
-        write_settings(folder / ".postroom/env", place.environment)
+        write_variables(folder / ".postroom/env", place.environment)
+        write_variables(folder / ".postroom/api", place.api)
         environment = {"PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "HOME": str(folder), **place.environment}
 
         def faults(page: Path) -> list[str]:

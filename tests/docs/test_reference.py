@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 import pytest
+from fastapi.routing import APIRoute
 
 from postroom import settings, verdicts
+from postroom.api import batches, dead_letters, emails, event_routes, health, lanes
 from postroom.cli import main
+from postroom.event_rules import EventRules, Rule
 from postroom.job import Status
 from postroom.outcome import Answer
 from postroom.settings import App, Sender, Settings
@@ -76,6 +79,26 @@ def test_the_example_of_a_file_is_right_and_shows_every_setting_of_a_sender(tmp_
 
     assert {name for sender in found.senders.values() for name in sender.model_fields_set} == Sender.model_fields.keys()
     assert all(not list(app.faults("{}")) for name, app in found.all_apps.items() if name != "default")
+
+
+def test_the_example_of_a_rule_is_right_and_shows_every_field() -> None:
+    example = next(block.code for block in blocks(ROOT / "docs/events.md") if block.language == "toml")
+    (rule,) = EventRules.parse(example, "events.toml").rules.values()
+    documented = {name for cell in rows("docs/events.md", "## Rules") for name in re.findall(r"\w+", cell)} - {"field"}
+    assert documented == {"from" if name == "sender" else name for name in Rule.model_fields}
+    assert Rule.model_fields.keys() - rule.model_fields_set == {"bcc", "reply_to", "subject"}
+
+
+def test_every_code_of_an_error_and_every_route_of_the_api_is_documented() -> None:
+    page = (ROOT / "docs/http.md").read_text(encoding="utf-8") + (ROOT / "docs/events.md").read_text(encoding="utf-8")
+    code = "".join(file.read_text(encoding="utf-8") for file in (SOURCE / "api").glob("*.py"))
+    for name in re.findall(r'Refusal\(\s*\w+(?:\.\w+)?, "(\w+)"', code):
+        assert f"`{name}`" in page, name
+    for module in (emails, batches, dead_letters, lanes, event_routes, health):
+        for route in module.router.routes:
+            assert isinstance(route, APIRoute)
+            path = route.path_format.replace("{job_id}", "{id}")
+            assert path in page, path
 
 
 def test_no_page_names_a_setting_that_there_is_not() -> None:
@@ -149,7 +172,7 @@ def test_every_state_has_its_meaning_on_the_page() -> None:
 
 def test_every_event_has_its_meaning_on_the_page() -> None:
     told = {event for row in rows("docs/operations.md", "## Logs") for event in re.findall(r"[a-z]+\.[a-z]+", row)}
-    code = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("*.py"))
+    code = "".join(file.read_text(encoding="utf-8") for file in SOURCE.rglob("*.py"))
     scripts = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("lua/*.lua"))
     moves = {"mail.accepted", "mail.deferred", "mail.dead", "draft.removed", "draft.kept"}
     acts = {f"mail.{did}" for did in re.findall(r"audit\(\w+, \w+, act, '(\w+)'", scripts)}

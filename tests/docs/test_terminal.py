@@ -103,7 +103,7 @@ def test_the_demo_runs_in_any_folder(folder: Path) -> None:
     run = subprocess.run([*COMMAND, "demo"], cwd=folder, capture_output=True, text=True, timeout=90, check=False)
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "Three mails accepted by Graph, and one dead letter" in run.stdout
+    assert "Four mails accepted by Graph, and one dead letter" in run.stdout
 
 
 def test_dev_is_alone_in_its_folder_and_leaves_no_process_behind(folder: Path) -> None:
@@ -117,4 +117,6 @@ def test_dev_is_alone_in_its_folder_and_leaves_no_process_behind(folder: Path) -
 
     assert (again.returncode, "another `postroom dev`" in again.stderr) == (1, True)
     assert "POSTROOM_GRAPH_URL" in (folder / ".postroom/env").read_text()
+    assert "API_KEY=pr_" in (folder / ".postroom/api").read_text()
+    assert (folder / ".postroom/api").stat().st_mode & 0o077 == 0
     assert left_behind(folder) == []

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
+from postroom import api_commands, operate, settings, show
 from postroom import demo as demonstration
-from postroom import operate, settings, show
 from postroom.bulk import bulk
 from postroom.client import Client
 from postroom.connections import connect
@@ -62,7 +62,7 @@ def main() -> None:
 def demo() -> None:
     """Show the way of a few mails through it all.
 
-    Starts a Redis, the sandbox and a worker on free ports, and stops them again.
+    Starts a Redis, the sandbox, a worker and the API on free ports, and stops them again.
     """
     sys.exit(demonstration.demo())
 
@@ -78,8 +78,9 @@ def demo() -> None:
 def dev(folder: Path) -> None:
     """Keep a whole mail room up on this machine, until Ctrl-C.
 
-    Starts a Redis, the sandbox and a worker, and tells how to use them. Their settings are written to FOLDER/env.
-    Templates are taken from ./templates, or else the starter templates.
+    Starts a Redis, the sandbox, a worker and the API, and tells how to use them. Their settings are written to
+    FOLDER/env, the API's address and a key for it to FOLDER/api. Templates are taken from ./templates and rules for
+    events from ./events.toml, or else those that Postroom comes with.
     """
     sys.exit(demonstration.dev(folder))
 
@@ -317,7 +318,7 @@ def jobs(wanted: str | None, as_json: bool, **filters: Any) -> None:
         click.echo("No such jobs.", err=True)
 
 
-for command in (bulk, *operate.COMMANDS):
+for command in (bulk, *operate.COMMANDS, *api_commands.COMMANDS):
     main.add_command(command)
 
 

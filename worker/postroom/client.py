@@ -17,6 +17,7 @@ from postroom.errors import InvalidMail, PostroomError
 from postroom.job import Delivery, Hold, Receipt, Status
 from postroom.ledger import Kept, Ledger, Order, Released, portions
 from postroom.mail import Address, Mail
+from postroom.records import Page
 from postroom.shares import Entry, Sharing
 
 TIMEOUT_S = 3.0
@@ -190,14 +191,16 @@ class Client:
         self._ledger.cancel(job_id, order=Order.here(by, why))
         return self.status(job_id)
 
-    def cancel_batch(self, batch: str, *, by: str | None = None, why: str | None = None) -> BatchCancelled:
-        """Ends all of a batch that has not been sent yet, and says how much had left.
+    def cancel_batch(
+        self, batch: str, *, by: str | None = None, why: str | None = None, senders: Sequence[str] = ()
+    ) -> BatchCancelled:
+        """Ends all of a batch that has not been sent yet, and says how much had left; with `senders` only theirs.
 
         What is taken in for the batch after this began is new mail, and is not cancelled. It may be interrupted and
         called again.
         """
         order, said = Order.here(by, why), Counter[str]()
-        for page in self._ledger.records.walk(f"batch:{batch}"):
+        for page in self._pages(batch, senders):
             for some in portions(page.ids):
                 said.update(" ".join(reply[1:]) for reply in self._ledger.cancel_many(some, order))
         return BatchCancelled(
@@ -209,16 +212,20 @@ class Client:
             ended_before=said["late cancelled"] + said["late dead"] + said["late expired"],
         )
 
-    def batch(self, batch: str) -> BatchCounts:
-        """How many jobs of a batch are in which state; all 0 if there is no such batch."""
+    def batch(self, batch: str, *, senders: Sequence[str] = ()) -> BatchCounts:
+        """How many jobs of a batch (with `senders` only theirs) are in which state; all 0 if there is no such batch."""
         counts, in_doubt = Counter[Status](), 0
-        for page in self._ledger.records.walk(f"batch:{batch}"):
+        for page in self._pages(batch, senders):
             for group in page.groups:
                 counts[group.status] += group.count
                 in_doubt += group.count if group.in_doubt else 0
         return BatchCounts(
             batch=batch, total=counts.total(), in_doubt=in_doubt, **{status.value: counts[status] for status in Status}
         )
+
+    def _pages(self, batch: str, senders: Sequence[str]) -> Iterator[Page]:
+        for sender in senders or (None,):
+            yield from self._ledger.records.walk(f"batch:{batch}", sender=sender)
 
     def hold(
         self,

@@ -1,4 +1,4 @@
-"""`postroom demo` and `postroom dev`: a Redis, the sandbox and a worker as processes of their own, on free ports."""
+"""`postroom demo` and `postroom dev`: a Redis, the sandbox, a worker and the API as processes on free ports."""
 
 import fcntl
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import requests
 from rich.console import Console
 
 from postroom import embedded, show
@@ -22,7 +23,7 @@ from postroom.connections import celery_urls, connect
 from postroom.job import Status
 from postroom.ledger import Ledger
 from postroom.mail import Address, Mail
-from postroom.place import SENDER, NotStarted, Place, everything, starter_templates, write_settings
+from postroom.place import SENDER, NotStarted, Place, everything, starter_rules, starter_templates, write_variables
 
 REFUSED = "nobody@fabrikam.com"
 
@@ -32,13 +33,13 @@ def demo() -> int:
     console, code = show.console(), 1
     with tempfile.TemporaryDirectory(prefix="postroom-demo-") as name, _stoppable(console):
         folder = Path(name)
-        console.print("[bold]Starting[/] a Redis, the sandbox and a worker on free ports …\n")
+        console.print("[bold]Starting[/] a Redis, the sandbox, a worker and the API on free ports …\n")
         with (folder / "log").open("wb") as log:
             try:
                 with everything(folder, starter_templates(), log) as place:
                     code = _show_mails(place, console)
             except (NotStarted, TimeoutError) as error:
-                console.print(f"[red]{error}.[/] What the sandbox and the worker said:")
+                console.print(f"[red]{error}.[/] What its parts said:")
                 console.print((folder / "log").read_text(encoding="utf-8"), markup=False)
     if code == 0:
         console.print("Everything is stopped again. [bold]postroom dev[/] keeps such a place up, with an inbox page.")
@@ -49,8 +50,11 @@ def dev(folder: Path) -> int:
     """Stays up until Ctrl-C; the exit code."""
     console, here = show.console(), Path("templates").resolve()
     templates = here if here.is_dir() else starter_templates()
-    with _stoppable(console), _alone_in(folder), everything(folder.resolve(), templates, None) as place:
-        write_settings(folder / "env", place.environment)
+    rules = Path("events.toml").resolve()
+    rules = rules if rules.is_file() else starter_rules()
+    with _stoppable(console), _alone_in(folder), everything(folder.resolve(), templates, None, rules) as place:
+        write_variables(folder / "env", place.environment)
+        write_variables(folder / "api", place.api)
         _tell(console, folder, templates, place)
         place.watch()
     return 0
@@ -96,6 +100,7 @@ def _tell(console: Console, folder: Path, templates: Path, place: Place) -> None
     if sys.prefix != sys.base_prefix:
         commands.insert(0, f". {shlex.quote(min(os.path.relpath(sys.prefix), sys.prefix, key=len))}/bin/activate")
     console.print(f"[bold]Inbox[/]      {place.sandbox['inbox_url']}  [dim](it signs its certificate itself)[/]")
+    console.print(f"[bold]API[/]        {place.api['API']}  [dim](a key for it: {folder / 'api'})[/]", soft_wrap=True)
     console.print(
         f"[bold]SMTP[/]       {place.environment['SMTP_HOST']}:{place.environment['SMTP_PORT']}", highlight=False
     )
@@ -104,7 +109,7 @@ def _tell(console: Console, folder: Path, templates: Path, place: Place) -> None
     console.print("In another terminal:\n")
     for command in commands:
         console.print(f"  {command}", soft_wrap=True)
-    console.print("\nCtrl-C stops all of it. [dim]What follows are the worker's log and the SMTP door's.[/]")
+    console.print("\nCtrl-C stops all of it. [dim]What follows are the logs of the worker and the doors.[/]")
     sys.stdout.flush()
 
 
@@ -119,6 +124,7 @@ def _show_mails(place: Place, console: Console) -> int:
             ("Python client: from postroom import Client", _by_client(client)),
             ("plain Celery: send_task('postroom.send')", _by_celery(place)),
             ("command line: postroom send", _by_command_line(place)),
+            ("HTTP: POST /v1/events, an event that a rule makes a mail of", _by_event(place)),
             ("a mail that Graph refuses", _refused(client)),
         ]
         ended = []
@@ -131,10 +137,10 @@ def _show_mails(place: Place, console: Console) -> int:
         console.print("[bold]The sandbox's inbox[/]")
         for mail in sandbox.messages():
             console.print(f"  to {', '.join(mail.to)}: {mail.subject}", markup=False)
-    if ended != [Status.ACCEPTED, Status.ACCEPTED, Status.ACCEPTED, Status.DEAD]:
+    if ended != [*[Status.ACCEPTED] * 4, Status.DEAD]:
         console.print("\n[red]Not every mail ended as it should have.[/]")
         return 1
-    console.print("\n[green]Three mails accepted by Graph, and one dead letter with Graph's reason.[/]")
+    console.print("\n[green]Four mails accepted by Graph, and one dead letter with Graph's reason.[/]")
     return 0
 
 
@@ -167,6 +173,15 @@ def _by_command_line(place: Place) -> str:
     if run.returncode:
         raise NotStarted(f"postroom send failed: {run.stderr.strip()}")
     return run.stdout.strip()
+
+
+def _by_event(place: Place) -> str:
+    event = (starter_rules().parent / "events/failed.json").read_bytes()
+    headers = {"Authorization": f"Bearer {place.api['API_KEY']}", "Content-Type": "application/cloudevents+json"}
+    answer = requests.post(f"{place.api['API']}/v1/events", data=event, headers=headers, timeout=10)
+    if answer.status_code != 202:
+        raise NotStarted(f"the API did not take the event: {answer.text}")
+    return str(answer.json()["results"][0]["mails"][0]["id"])
 
 
 def _refused(client: Client) -> str:

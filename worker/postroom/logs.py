@@ -23,6 +23,8 @@ WRONG = {
     "probe.failed",
     "send.waiting",
     "smtp.failed",
+    "api.failed",
+    "event.unmatched",
 }
 
 

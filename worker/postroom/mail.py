@@ -37,6 +37,7 @@ from pydantic import (
     PlainValidator,
     SerializationInfo,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -235,12 +236,27 @@ def _a_content_type(value: str) -> str:
     return value
 
 
-AnAddress = Annotated[Address, BeforeValidator(Address.parse), PlainSerializer(str, return_type=str)]
-Addresses = Annotated[tuple[AnAddress, ...], BeforeValidator(_one_or_many)]
+_ADDRESS_SCHEMA: dict[str, Any] = {"type": "string", "examples": ["Ann Lee <ann@contoso.com>"]}
+AnAddress = Annotated[
+    Address,
+    BeforeValidator(Address.parse),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(_ADDRESS_SCHEMA),
+]
+Addresses = Annotated[
+    tuple[AnAddress, ...],
+    BeforeValidator(_one_or_many),
+    WithJsonSchema({"anyOf": [_ADDRESS_SCHEMA, {"type": "array", "items": _ADDRESS_SCHEMA}]}),
+]
 Line = Annotated[str, AfterValidator(_one_line)]
 Text = Annotated[str, AfterValidator(_readable)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
-AContent = Annotated[Content, PlainValidator(_content), PlainSerializer(_content_as_json, when_used="json")]
+AContent = Annotated[
+    Content,
+    PlainValidator(_content),
+    PlainSerializer(_content_as_json, when_used="json"),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
 
 
 # What a mail's own source says, so that no field may say it too.

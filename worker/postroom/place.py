@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from postroom import embedded
+from postroom.api_keys import ApiKeys, KeyFault, Scope
+from postroom.connections import connect
 from postroom.errors import PostroomError
 from postroom.parent import PARENT
 
@@ -27,10 +29,14 @@ class NotStarted(PostroomError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A running set of everything: its settings as environment variables, and the sandbox's address."""
+    """A running set of everything: its settings as environment variables, and the addresses.
+
+    `api` is the HTTP API's URL and a key for it, as variables for a shell: they are no settings.
+    """
 
     environment: Mapping[str, str]
     sandbox: Mapping[str, str]
+    api: Mapping[str, str]
     processes: Mapping[str, "subprocess.Popen[bytes]"]
 
     @property
@@ -57,9 +63,18 @@ def starter_templates() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "templates"
 
 
+def starter_rules() -> Path:
+    """The rules for events that Postroom comes with; samples are in the folder `events` beside."""
+    packaged = Path(__file__).parent / "examples"
+    return (packaged if packaged.is_dir() else Path(__file__).parents[2] / "examples") / "events.toml"
+
+
 @contextmanager
-def everything(folder: Path, templates: Path, log: Any) -> Iterator[Place]:
-    """Redis, sandbox, worker, doors: all stopped when the block ends, in reverse order. `log` gets what they say."""
+def everything(folder: Path, templates: Path, log: Any, rules: Path | None = None) -> Iterator[Place]:
+    """Redis, sandbox, worker, doors: all stopped when the block ends, in reverse order. `log` gets what they say.
+
+    `rules` are those for events; the starter's, if not given.
+    """
     with ExitStack() as stack:
         (folder / "redis").mkdir(parents=True, exist_ok=True)
         stack.callback(embedded.stop, folder / "redis")
@@ -75,17 +90,29 @@ def everything(folder: Path, templates: Path, log: Any) -> Iterator[Place]:
             "POSTROOM_SENDER": SENDER,
             **_environment(address),
             "POSTROOM_TEMPLATES": str(templates),
+            "POSTROOM_EVENTS": str(rules or starter_rules()),
             "POSTROOM_LOG_FORMAT": "console",
         }
-        worker = started("worker", "--processes", "1", "--concurrency", "4", **environment)
-        smtp = started("smtp", "--port", "0", "--json", POSTROOM_SMTP_ALLOW="127.0.0.1", **environment)
-        environment |= _smtp_server(json.loads(_first_line(smtp, "SMTP door")))
-        yield Place(environment, address, {"sandbox": sandbox, "worker": worker, "SMTP door": smtp})
+        processes = {"sandbox": sandbox}
+        processes["worker"] = started("worker", "--processes", "1", "--concurrency", "4", **environment)
+        processes["SMTP door"] = started("smtp", "--port", "0", "--json", POSTROOM_SMTP_ALLOW="127.0.0.1", **environment)
+        processes["API"] = started("api", "--json", "--port", "0", **environment)
+        api = {"API": json.loads(_first_line(processes["API"], "API"))["url"], "API_KEY": _fresh_key(environment)}
+        environment |= _smtp_server(json.loads(_first_line(processes["SMTP door"], "SMTP door")))
+        yield Place(environment, address, api, processes)
 
 
 def _smtp_server(found: Mapping[str, Any]) -> dict[str, str]:
     """As many applications call it in their own settings."""
     return {"SMTP_HOST": str(found["host"]), "SMTP_PORT": str(found["port"])}
+
+
+def _fresh_key(environment: Mapping[str, str]) -> str:
+    """A key for everything, which the next start revokes."""
+    keys = ApiKeys(connect(environment["POSTROOM_REDIS_URL"], timeout_s=5.0, name="postroom-place"))
+    with suppress(KeyFault):
+        keys.revoke("dev")
+    return keys.create("dev", Scope)[1]
 
 
 def _environment(address: Mapping[str, str]) -> dict[str, str]:
@@ -99,7 +126,9 @@ def _environment(address: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def write_settings(file: Path, environment: Mapping[str, str]) -> None:
+def write_variables(file: Path, environment: Mapping[str, str]) -> None:
+    """Writes a file that a shell reads with `. FILE`; others may not read it."""
+    file.touch(mode=0o600)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
     file.write_text("".join(lines), encoding="utf-8")
 

@@ -1,5 +1,7 @@
 """What is recorded of jobs, as it is read: one job, those that fit, or all of an index page by page."""
 
+import base64
+import binascii
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from postroom import scripts
-from postroom.errors import UnknownJob
+from postroom.errors import PostroomError, UnknownJob
 from postroom.job import Attempt, Delivery, Hold, Status, milliseconds_of, moment
 from postroom.scripts import PREFIX
 
@@ -30,6 +32,69 @@ class Page:
 
     ids: tuple[str, ...]
     groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which jobs a list is of: those that fit all that is given, and were taken in from `since` to before `till`."""
+
+    status: Status | None = None
+    reason: str | None = None
+    to: str | None = None
+    batch: str | None = None
+    senders: Sequence[str] = ()  # of any of these
+    since: datetime | None = None
+    till: datetime | None = None
+
+    @property
+    def index(self) -> str:
+        """The shortest index that has them all."""
+        if self.to is not None:
+            return f"to:{recipient_token(self.to)}"
+        if self.batch is not None:
+            return f"batch:{self.batch}"
+        return f"status:{self.status}" if self.status else "jobs"
+
+    def to_json(self) -> str:
+        """The filter as page.lua reads it."""
+        given = {
+            "status": self.status,
+            "reason": self.reason,
+            "to": self.to and recipient_token(self.to),
+            "batch": self.batch,
+            "senders": [sender.casefold() for sender in self.senders],
+            "since": milliseconds_of(self.since),
+            "till": milliseconds_of(self.till),
+        }
+        return json.dumps({name: value for name, value in given.items() if value})
+
+
+class BadCursor(PostroomError):
+    """What was given as a cursor is none that a page gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a list: after this job. It is no secret and allows nothing; whoever makes one up is somewhere else."""
+
+    score: str
+    job_id: str
+
+    def __str__(self) -> str:
+        return base64.urlsafe_b64encode(f"{self.score} {self.job_id}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """BadCursor if `text` is none."""
+        try:
+            score, _, job_id = (
+                base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode().partition(" ")
+            )
+        except (binascii.Error, ValueError):
+            score = job_id = ""
+        if not (score.isascii() and score.isdigit() and len(score) <= 16 and job_id):
+            raise BadCursor("cursor: not one that a page gave as next_cursor")
+        return cls(score, job_id)
 
 
 class Records:
@@ -61,6 +126,19 @@ class Records:
             yield Page(tuple(job_id.decode() for job_id in ids), tuple(_group(group) for group in groups))
             if not before:
                 return
+
+    def page(
+        self, wanted: Wanted, most: int, after: Cursor | None = None, *, looks: int = 2000
+    ) -> tuple[list[Delivery], Cursor | None]:
+        """Jobs that fit, newest first, and where the next page begins; None if there is none.
+
+        It looks at `looks` jobs at most, so a page may be short, or empty, though another follows. Pages stay as they
+        are while jobs are taken in. With `status` alone the order is that in which they came to it, else of intake.
+        """
+        place = (after.score, after.job_id) if after else ("", "")
+        score, last, ids = scripts.run(self._redis, "page", None, wanted.index, *place, most, looks, wanted.to_json())
+        deliveries = list(self.read_many([job_id.decode() for job_id in ids])) if ids else []
+        return deliveries, Cursor(score.decode(), last.decode()) if score else None
 
     def payload(self, job_id: str) -> bytes | None:
         """The mail of a job as it was taken in, as JSON; None if it is no longer kept."""
@@ -146,6 +224,23 @@ class Records:
                 return
             yield ids
             start += step
+
+    def lane_of(self, sender: str) -> str:
+        """The lane that this sender's mail waits in, by what the workers published."""
+        with scripts.or_unavailable():
+            lane = self._redis.hget(f"{PREFIX}config", f"alias:{sender.casefold()}")
+        return lane.decode() if lane else sender.casefold()
+
+    def addresses_of(self, lane: str) -> set[str]:
+        """The senders that share this lane: the mailbox itself, and its aliases."""
+        with scripts.or_unavailable():
+            published = self._redis.hgetall(f"{PREFIX}config").items()
+        aliases = {
+            name.decode().removeprefix("alias:"): value.decode()
+            for name, value in published
+            if name.startswith(b"alias:")
+        }
+        return {address for address, its in aliases.items() if its == lane} | {lane}.difference(aliases)
 
     def holds(self, now: int | None = None) -> list[Hold]:
         """All that is held now, by faults and by people."""

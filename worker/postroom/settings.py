@@ -274,6 +274,7 @@ class Settings(App, Limits):
     sender: OneAddress | None = None
     templates: Path = Path("templates")
     attachments: Path | None = None
+    events: Path | None = None
     max_message: Annotated[Size, Field(ge=MB, le=LARGEST_MESSAGE)] = MAX_MESSAGE
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 30
     backoff: Seconds = 5.0

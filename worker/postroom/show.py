@@ -6,17 +6,23 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from postroom.api_keys import ApiKey
 from postroom.client import BatchCancelled, BatchCounts
 from postroom.dead_letters import Letter, Overview
 from postroom.job import LOOKED_UP, Act, Attempt, Delivery, Hold, Status
 from postroom.ledger import Kept, Released
+from postroom.mail import Mail
 from postroom.stats import Lane, Memory, Stats
+
+if TYPE_CHECKING:
+    from postroom.event_trial import Trial  # needs an extra
 
 _COLOURS = {
     Status.QUEUED: "cyan",
@@ -34,17 +40,19 @@ _ENDLESS = 10_000
 _DISPENSABLE = ("recipients", "tries", "from", "next", "answer", "taken in")
 
 
-def as_json(value: object) -> str:
-    """`value` as JSON; times are ISO 8601 in UTC."""
+def as_json(value: object, *, indent: int | None = 2) -> str:
+    """`value` as JSON; times are ISO 8601 in UTC. Without an `indent` it is one line."""
 
     def other(thing: object) -> object:
         if isinstance(thing, datetime):
             return thing.isoformat()
         if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-            return dataclasses.asdict(thing)
+            return {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
+        if isinstance(thing, Mail):
+            return json.loads(thing.to_json())
         return str(thing)
 
-    return json.dumps(value, default=other, ensure_ascii=False, indent=2)
+    return json.dumps(value, default=other, ensure_ascii=False, indent=indent)
 
 
 def console() -> Console:
@@ -210,6 +218,38 @@ def batch(counts: BatchCounts) -> RenderableType:
     return table
 
 
+def api_keys(found: Sequence[ApiKey], width: int) -> RenderableType:
+    """One line a key; never the key itself."""
+    columns = {
+        "name": [Text(key.name) for key in found],
+        "may": [Text(", ".join(key.scopes)) for key in found],
+        "senders": [Text(", ".join(key.senders) or "all") for key in found],
+        "rate": [Text(rate(key.rate)) for key in found],
+        "made": [Text(f"{key.created_at:%Y-%m-%d}") for key in found],
+        "last used": [Text(f"{key.used_on:%Y-%m-%d}" if key.used_on else "never") for key in found],
+        "id": [Text(key.id) for key in found],
+    }
+    return _columns(columns, ("id", "made", "rate"), width, "name")
+
+
+def rate(given: tuple[int, float]) -> str:
+    """A rate as it is written in settings."""
+    count, seconds = given
+    unit = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "d"}.get(seconds)
+    return f"{count}/{unit}" if unit else f"{count}/{seconds:g}s"
+
+
+def trial(told: "Trial") -> str:
+    """What one rule makes of a sample event."""
+    lines = [f"{told.sample}: {told.event or 'no event'}"]
+    if mail := told.mail:
+        lines.append(f"  rule {told.rule} sends {mail.template}: {told.subject or 'no subject'}")
+        lines.append(f"  from {mail.sender}")
+        lines += [f"  {kind} {', '.join(getattr(mail, kind))}" for kind in ("to", "cc", "bcc") if getattr(mail, kind)]
+    lines += [f"  FAULT {fault}" for fault in told.faults]
+    return "\n".join(lines)
+
+
 def batch_cancelled(told: BatchCancelled) -> str:
     """What came of cancelling a batch."""
     lines = [f"Batch {told.batch}: {told.cancelled:,} cancelled."]
@@ -242,6 +282,7 @@ def stats(told: Stats, width: int) -> RenderableType:
         ("dead", ", ".join(f"{count:,} {reason}" for reason, count in told.dead_by_reason.items()) or None),
         ("oldest due", f"since {_span(told.oldest_due_s)}" if told.oldest_due_s is not None else None),
         ("rounds queued", f"{told.rounds_queued:,}"),
+        ("events without mail", ", ".join(f"{count:,} {reason}" for reason, count in told.events.items()) or None),
         ("Redis", _memory(told.memory)),
     ):
         if value is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from postroom import scripts
+from postroom.event_notes import EventNotes
 from postroom.job import Status, moment
 from postroom.records import Records
 from postroom.scripts import PREFIX
@@ -61,7 +62,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """The figures. `dead_by_reason` is of the newest 100,000 dead letters, lanes of the first 20,000 to wake up."""
+    """The figures. `dead_by_reason` is of the newest 100,000 dead letters, lanes of the first 20,000 to wake up.
+
+    `events` are those that made no mail, by reason.
+    """
 
     at: datetime
     workers: list[Worker]
@@ -72,6 +76,7 @@ class Stats:
     lanes: list[Lane]
     oldest_due_s: float | None
     rounds_queued: int
+    events: Mapping[str, int]
     memory: Memory | None
 
     @property
@@ -79,8 +84,11 @@ class Stats:
         return sum(worker.hands for worker in self.workers if worker.alive)
 
 
-def read(connection: Any, lanes: int) -> Stats:
-    """The figures of now, with the `lanes` whose backlog is largest. Raises Unavailable."""
+def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
+    """The figures of now, with the `lanes` whose backlog is largest. Raises Unavailable.
+
+    Without `reasons` dead letters are counted only as jobs, which costs the same however many they are.
+    """
     now, workers = _workers(connection)
     with scripts.or_unavailable():
         pipe = connection.pipeline(transaction=False)
@@ -97,13 +105,19 @@ def read(connection: Any, lanes: int) -> Stats:
         workers=workers,
         jobs=dict(zip((status.value for status in Status), counts, strict=True)),
         in_doubt=in_doubt,
-        dead_by_reason=_dead_by_reason(connection),
+        dead_by_reason=_dead_by_reason(connection) if reasons else {},
         waiting_lanes=waiting_lanes,
         lanes=largest,
         oldest_due_s=None if oldest is None else max((now - oldest).total_seconds(), 0.0),
         rounds_queued=normal + high,
+        events=EventNotes(connection).counts(),
         memory=_memory(connection),
     )
+
+
+def lanes(connection: Any, most: int) -> list[Lane]:
+    """The lanes whose backlog is largest. Raises Unavailable."""
+    return _backlog(connection, most)[0]
 
 
 def alive(connection: Any, host: str | None = None) -> list[Worker]:

@@ -60,12 +60,14 @@ local function show_result(id, job)
   for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do write_result(shown, state, result) end
 end
 
--- `changed` counts: two changes may fall into one millisecond, and both must reach a result backend elsewhere.
+-- `jobs` is the index of all of them, in the order of arrival: here, so that what an older producer took in enters it
+-- with its first move. `changed` counts: two changes may fall into one millisecond, and both must reach a result backend elsewhere.
 local function set_status(id, job, status, reason)
   local before = job.status
   if before ~= status then
     if before then redis.call('ZREM', P .. 'status:' .. before, id) end
     redis.call('ZADD', P .. 'status:' .. status, now, id)
+    redis.call('ZADD', P .. 'jobs', job.seq, id)
   end
   update(id, job, {status = status, reason = reason or '', changed = tonumber(job.changed or 0) + 1})
   if before == 'deferred' or (status ~= 'queued' and status ~= 'sending') then show_result(id, job) end

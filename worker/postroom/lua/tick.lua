@@ -113,6 +113,7 @@ local function forget(id, job)
   if job.batch then redis.call('ZREM', P .. 'batch:' .. job.batch, id) end
   for token in string.gmatch(job.to or '', '%S+') do redis.call('ZREM', P .. 'to:' .. token, id) end
   redis.call('ZREM', P .. 'status:' .. job.status, id)
+  redis.call('ZREM', P .. 'jobs', id)
   redis.call('ZREM', P .. 'doubts', id)
   redis.call('ZREM', P .. 'results', id)
   if setting('results') == 'redis' then

@@ -1,0 +1,228 @@
+"""Who may do what: keys, scopes, senders, pace; and that nothing of a key is kept or told."""
+
+from typing import Any
+
+import pytest
+
+from postroom.api_keys import ApiKeys, KeyFault, Scope
+from postroom.ledger import Ledger
+
+from .conftest import OTHER, SENDER, Door, a_mail, code
+
+ROUTES = {
+    Scope.SEND: [("POST", "/v1/emails"), ("POST", "/v1/emails/batch"), ("POST", "/v1/events")],
+    Scope.READ: [
+        ("GET", "/v1/emails"),
+        ("GET", "/v1/emails/1"),
+        ("GET", "/v1/batches/b"),
+        ("GET", "/v1/dead-letters"),
+        ("GET", "/v1/dead-letters/reasons"),
+        ("GET", "/v1/dead-letters/1"),
+        ("GET", "/v1/lanes"),
+        ("GET", "/v1/holds"),
+        ("GET", "/v1/events/unmatched"),
+    ],
+    Scope.OPERATE: [
+        ("POST", "/v1/emails/1/cancel"),
+        ("POST", "/v1/batches/b/cancel"),
+        ("POST", "/v1/batches/b/hold"),
+        ("POST", "/v1/batches/b/release"),
+        ("POST", "/v1/dead-letters/requeue"),
+        ("POST", "/v1/dead-letters/discard"),
+        ("POST", "/v1/dead-letters/1/change"),
+        ("POST", "/v1/lanes/a@contoso.com/hold"),
+        ("POST", "/v1/lanes/a@contoso.com/release"),
+    ],
+}
+EVERY = [(scope, method, path) for scope, routes in ROUTES.items() for method, path in routes]
+
+
+@pytest.mark.parametrize(("scope", "method", "path"), EVERY)
+def test_a_route_asks_for_a_key_and_for_its_scope_before_it_reads_a_body(
+    door: Door, scope: Scope, method: str, path: str
+) -> None:
+    without = door.http.request(method, path, content=b"{no json")
+    unknown = door.ask(method, path, key="pr_guessed", content=b"{no json")
+    lacking = door.ask(method, path, key=door.key(*(other for other in Scope if other is not scope)), content=b"{")
+
+    assert code(without) == code(unknown) == (401, "unauthorized")
+    assert without.headers["www-authenticate"].startswith("Bearer")
+    assert code(lacking) == (403, "forbidden")
+
+
+def test_every_route_of_v1_is_among_these(door: Door) -> None:
+    told = {
+        (method.upper(), path)
+        for path, methods in door.http.get("/openapi.json").json()["paths"].items()
+        for method in methods
+        if path.startswith("/v1/")
+    }
+    assert len(told) == len(EVERY)
+
+
+@pytest.mark.parametrize("value", ["", "Bearer", "Basic cHJfOng=", "pr_x", "Bearer pr_x pr_y", "Bearer \xe4"])
+def test_what_is_no_bearer_key_is_none(door: Door, value: str) -> None:
+    answer = door.http.get("/v1/emails", headers={"Authorization": value.encode("latin-1")})
+    assert code(answer) == (401, "unauthorized")
+
+
+def test_a_revoked_key_works_no_longer(door: Door) -> None:
+    secret = door.key(Scope.READ)
+    assert door.get("/v1/emails", key=secret).status_code == 200
+    door.services.keys.revoke(door.services.keys.list()[0].name)
+    assert code(door.get("/v1/emails", key=secret)) == (401, "unauthorized")
+
+
+# Senders
+
+
+@pytest.fixture
+def bound(door: Door) -> str:
+    """A key for mail of hr@contoso.com only."""
+    return door.key(*Scope, senders=(OTHER,))
+
+
+def test_a_key_with_senders_sends_from_these_alone(door: Door, bound: str) -> None:
+    assert door.post("/v1/emails", a_mail(**{"from": "HR <HR@contoso.com>"}), key=bound).status_code == 202
+    refused = door.post("/v1/emails", a_mail(**{"from": SENDER}), key=bound)
+    batch = door.post("/v1/emails/batch", {"emails": [a_mail(**{"from": SENDER}), a_mail()]}, key=bound)
+
+    assert code(refused) == (403, "sender_not_allowed")
+    assert [row["error"] and row["error"]["code"] for row in batch.json()["results"]] == ["sender_not_allowed", None]
+
+
+def test_a_key_with_one_sender_need_not_name_it(door: Door, bound: str) -> None:
+    assert door.services.records.read(door.send(key=bound)).sender == OTHER
+
+
+def test_a_key_with_senders_sees_no_mail_of_others(door: Door, bound: str) -> None:
+    mine, other = door.send(key=bound, batch="b"), door.send(batch="b")
+
+    def ids(query: str) -> list[str]:
+        return [job["id"] for job in door.get(f"/v1/emails?{query}", key=bound).json()["items"]]
+
+    assert ids("") == ids("batch=b") == ids("to=ann@contoso.com") == ids(f"sender={OTHER}") == [mine]
+    assert ids(f"sender={SENDER}") == []
+    assert code(door.get(f"/v1/emails/{other}", key=bound)) == (404, "not_found")
+    assert code(door.get(f"/v1/dead-letters/{other}", key=bound)) == (404, "not_found")
+    assert door.get("/v1/batches/b", key=bound).json()["counts"]["total"] == 1
+
+
+def test_a_key_with_senders_operates_no_mail_of_others(door: Door, bound: str, ledger: Ledger) -> None:
+    other, theirs = door.send(batch="theirs"), door.send(batch="both")
+    mine = door.send(key=bound, batch="both")
+    ledger.take_in_dead("dead", SENDER, "{}", "invalid", "no mail")
+
+    assert code(door.post(f"/v1/emails/{other}/cancel", key=bound)) == (404, "not_found")
+    assert code(door.post("/v1/batches/theirs/cancel", key=bound)) == (404, "not_found")
+    assert code(door.post("/v1/batches/both/hold", key=bound)) == (403, "forbidden")
+    assert code(door.post("/v1/batches/both/release", key=bound)) == (403, "forbidden")
+    assert code(door.post(f"/v1/lanes/{SENDER}/hold", key=bound)) == (403, "forbidden")
+    assert code(door.post(f"/v1/lanes/{SENDER}/release", key=bound)) == (403, "forbidden")
+    for act, how in (("requeue", {}), ("discard", {"why": "x"})):
+        answer = door.post(f"/v1/dead-letters/{act}", {"ids": ["dead"], **how}, key=bound)
+        assert answer.json()["results"] == [{"id": "dead", "said": "unknown", "status": ""}]
+    changed = door.post("/v1/dead-letters/dead/change", {"changes": {"subject": "a"}}, key=bound)
+    assert code(changed) == (404, "not_found")
+    assert door.get("/v1/dead-letters/reasons", key=bound).json()["total"] == 0
+
+    told = door.post("/v1/batches/both/cancel", key=bound).json()
+    assert (told["cancelled"], told["ended_before"]) == (1, 0)
+    assert [door.services.records.read(one).status for one in (mine, theirs, other)] == [
+        "cancelled",
+        "queued",
+        "queued",
+    ]
+
+
+@pytest.mark.parametrize("changes", [{"from": SENDER}, {"sender": SENDER}, {"from": None}])
+def test_a_key_with_senders_changes_no_letter_into_one_of_others(
+    door: Door, bound: str, ledger: Ledger, changes: dict[str, Any]
+) -> None:
+    ledger.take_in_dead("dead", OTHER, '{"from": "hr@contoso.com"}', "invalid", "no mail")
+    answer = door.post("/v1/dead-letters/dead/change", {"changes": {"text": "a", **changes}}, key=bound)
+    assert code(answer) == (403, "sender_not_allowed")
+
+
+def test_a_mailbox_that_others_share_is_not_held_by_a_key_for_one_of_them(
+    door: Door, bound: str, ledger: Ledger
+) -> None:
+    both = door.key(*Scope, senders=(OTHER, "people@contoso.com"))
+    door.send(key=bound)
+
+    assert code(door.post(f"/v1/lanes/{OTHER}/hold", key=bound)) == (403, "forbidden")
+    assert door.post("/v1/lanes/people@contoso.com/hold", key=both).json()["name"] == OTHER
+    assert door.get("/v1/lanes", key=bound).json()["items"] == door.get("/v1/holds", key=bound).json()["items"] == []
+    assert [row["lane"]["lane"] for row in door.get("/v1/lanes", key=both).json()["items"]] == [OTHER]
+    assert [hold["name"] for hold in door.get("/v1/holds", key=both).json()["items"]] == [OTHER]
+
+
+# Pace
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_again_and_others_are_not(door: Door) -> None:
+    slow = door.key(Scope.READ, rate=(3, 3600.0))
+    answers = [door.get("/v1/emails", key=slow) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert code(answers[3]) == (429, "rate_limited")
+    assert 0 < int(answers[3].headers["retry-after"]) <= 1200
+    assert door.get("/v1/emails").status_code == 200
+
+
+def test_the_pace_of_a_key_holds_for_any_stretch_of_time(connection: Any) -> None:
+    keys, now = ApiKeys(connection), 1_800_000_000_000
+    _, secret = keys.create("k", [Scope.READ], rate=(10, 1.0))
+
+    def allowed(ms: int) -> bool:
+        found = keys.use(secret, now + ms)
+        assert found is not None
+        return found[1] == 0
+
+    assert sum(allowed(0) for _ in range(50)) == 10
+    assert [allowed(99), allowed(100), allowed(100)] == [False, True, False]
+    assert sum(allowed(10_000) for _ in range(50)) == 10
+
+
+# What is kept
+
+
+def test_a_key_is_kept_as_a_hash_and_found_with_the_day_of_its_last_use(connection: Any) -> None:
+    keys = ApiKeys(connection)
+    key, secret = keys.create("shop", iter([Scope.READ, Scope.SEND]), ["Shop@contoso.com"])
+    keys.use(secret)
+
+    (found,) = keys.list()
+    assert (found.id, found.name, found.senders) == (key.id, "shop", ("shop@contoso.com",))
+    assert found.scopes == ("send", "read")
+    assert found.used_on is not None
+    for name in connection.scan_iter():
+        kind = connection.type(name)
+        kept = connection.hgetall(name) if kind == b"hash" else {name: connection.get(name)}
+        assert secret not in str(kept)
+
+
+def test_a_name_belongs_to_one_key_and_can_be_given_again(connection: Any) -> None:
+    keys = ApiKeys(connection)
+    keys.create("shop", [Scope.SEND])
+    with pytest.raises(KeyFault, match="already"):
+        keys.create("shop", [Scope.READ])
+    keys.revoke("shop")
+    with pytest.raises(KeyFault, match="no key"):
+        keys.revoke("shop")
+    keys.create("shop", [Scope.READ])
+    for wrong in ("", "a b", "a@b", "-", "a\n", "x" * 65):
+        with pytest.raises(KeyFault, match="no name"):
+            keys.create(wrong, [Scope.READ])
+
+
+def test_no_key_address_or_content_is_in_the_log(door: Door) -> None:
+    door.send(to=["secret.person@contoso.com"], subject="SUBJECT", text="BODY")
+    door.get("/v1/emails?to=secret.person@contoso.com")
+    door.get("/v1/emails/secret.person@contoso.com%0d%0aforged%0aline")
+    door.ask("GET", "/v1/emails", key="pr_SECRET")
+    door.post("/v1/events", {"to": "secret.person@contoso.com"})
+
+    assert len(door.logged("api.answered", 5)) == 5
+    told = str(door.log)
+    assert not [word for word in ("secret", "SUBJECT", "BODY", "forged", "pr_") if word in told]

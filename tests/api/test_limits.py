@@ -1,0 +1,188 @@
+"""What an attacker or an accident may send: each has one clear answer, in one form, and costs little."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from postroom.api import bodies, gate, server
+
+from .conftest import Door, a_mail, code
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b'{"to": "a", "to": "b"}', "invalid_json"),
+        (b'{"variables": {"a": 1, "a": 2}}', "invalid_json"),
+        (b'{"variables": {"a": NaN}}', "invalid_json"),
+        (b'{"a": ' + b"[" * 65 + b"]" * 65 + b"}", "invalid_json"),
+        (b"[" * 1_000_000, "invalid_json"),
+        (b'{"a":' * 100_000, "invalid_json"),
+        (b'{"a": "\xff"}', "invalid_json"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "invalid_json"),
+        (b"[]", "invalid_request"),
+        (b"null", "invalid_request"),
+        (b'{"to": "a@b.example", "text": "\\ud800"}', "invalid_mail"),
+        (b'{"to": "a@b.example", "template": "a", "variables": {"a": 1e999}}', "invalid_mail"),
+        (b'{"to": "a@b.example", "text": "a", "scheduled_at": "9999-99-99T00:00:00Z"}', "invalid_mail"),
+        (b'{"to": "a@b.example", "text": "a", "scheduled_at": 1e300}', "invalid_mail"),
+        (b'{"to": {"a": 1}, "text": ["a"], "headers": 3, "attachments": {"a": 1}}', "invalid_mail"),
+    ],
+)
+def test_a_body_that_is_no_mail_is_refused_with_a_reason(door: Door, body: bytes, what: str) -> None:
+    answer = door.ask("POST", "/v1/emails", content=body, headers=JSON)
+    assert code(answer) in {(400, what), (422, what)}
+    assert len(answer.text) < 2000
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        {},
+        JSON | {"Content-Encoding": "gzip"},
+    ],
+)
+def test_a_body_of_another_kind_is_refused(door: Door, headers: dict[str, str]) -> None:
+    answer = door.ask("POST", "/v1/emails", content=json.dumps(a_mail()).encode(), headers=headers)
+    assert code(answer) == (415, "unsupported_media_type")
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(open_door: Callable[..., Door]) -> None:
+    door = open_door(max_message="1MB")
+    with raw(door) as connection:
+        connection.send(head(door, {"Content-Length": str(10**15), "Expect": "100-continue"}))
+        status, body = answered(connection)
+    assert (status, body["error"]["code"]) == (413, "too_large")
+
+
+def test_a_body_that_grows_too_large_is_cut_off(open_door: Callable[..., Door]) -> None:
+    door = open_door(max_message="1MB")
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b" " * 65536
+
+    try:
+        assert code(door.ask("POST", "/v1/emails", content=endless(), headers=JSON)) == (413, "too_large")
+    except (httpx.WriteError, httpx.RemoteProtocolError):
+        assert not door.services.client.find()  # it was cut off before it had read the answer
+    assert door.services.bodies._free == bodies.AT_ONCE * door.services.bodies.largest
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door.services.bodies, "deadline_s", 0.2)
+    with raw(door) as connection:
+        connection.send(head(door, {"Content-Length": "100"}) + b"{")
+        status, body = answered(connection)
+    assert (status, body["error"]["code"]) == (408, "too_slow")
+
+
+def test_more_large_bodies_than_there_is_memory_for_are_told_to_come_again(door: Door) -> None:
+    taken = door.services.bodies._free
+    door.services.bodies.give_back(-taken + 10)
+    try:
+        answer = door.post("/v1/emails", a_mail())
+    finally:
+        door.services.bodies.give_back(taken - 10)
+    assert code(answer) == (503, "busy")
+    assert int(answer.headers["retry-after"]) > 0
+    assert door.post("/v1/emails", a_mail()).status_code == 202
+
+
+@pytest.mark.parametrize("size", [gate.MOST_HEADER_BYTES, 200_000])
+def test_headers_that_are_too_large_are_refused(door: Door, size: int) -> None:
+    with raw(door) as connection:
+        connection.send(head(door, {"X-Large": "x" * size}))
+        status, body = answered(connection)
+    assert (status, body["error"]["code"]) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"POST /v1/emails HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST /v1/emails HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
+        b"GET /v1/emails HTTP/1.1\r\nHost: a\r\nX-A: b\x00c\r\n\r\n",
+        b"GET /v1/emails HTTP/1.1\r\nHost: a\r\nX A: b\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_in_the_same_form(door: Door, request_: bytes) -> None:
+    with raw(door) as connection:
+        connection.send(request_)
+        status, body = answered(connection)
+    assert (status, body["error"]["code"]) in {(400, "bad_request"), (404, "not_found")}
+
+
+def test_a_head_that_never_ends_is_hung_up_on(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_DEADLINE_S", 0.1)
+    with raw(door) as connection:
+        connection.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+        assert connection.recv(100) == b""
+    with raw(door) as connection:  # nor one that follows a whole request on the same connection
+        connection.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert connection.recv(10_000).startswith(b"HTTP/1.1 200")
+        connection.send(b"GET /healthz HT")
+        while connection.recv(10_000):
+            pass
+
+
+def test_an_unknown_path_or_method_is_told_in_the_same_form(door: Door) -> None:
+    for path in ("/", "/v1", "/docs", "/v1/emails/", "/v1/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"):
+        assert code(door.get(path)) == (404, "not_found"), path
+    answer = door.ask("DELETE", "/v1/emails")
+    assert code(answer) == (405, "method_not_allowed")
+    assert answer.headers["allow"]
+
+
+def test_a_fault_of_ours_is_told_without_what_it_was_about(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("ann@contoso.com")
+
+    monkeypatch.setattr(type(door.services.records), "read", broken)
+    answer = door.get("/v1/emails/1")
+
+    assert code(answer) == (500, "internal")
+    failed = [facts for event, facts in door.log if event == "api.failed"]
+    assert "RuntimeError at" in str(failed)
+    assert "ann@" not in answer.text + str(failed)
+
+
+def test_answers_are_kept_by_no_cache(door: Door) -> None:
+    for answer in (door.get("/v1/emails"), door.get("/none"), door.http.get("/healthz")):
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def raw(door: Door) -> socket.socket:
+    url = door.http.base_url
+    return socket.create_connection((url.host, url.port), timeout=20)
+
+
+def head(door: Door, headers: dict[str, str]) -> bytes:
+    lines = {"Host": "a", "Authorization": f"Bearer {door.key()}", **JSON, **headers}
+    return "\r\n".join(["POST /v1/emails HTTP/1.1", *(f"{n}: {v}" for n, v in lines.items()), "", ""]).encode()
+
+
+def answered(connection: socket.socket) -> tuple[int, Any]:
+    """The first answer on a connection, which the server then closes."""
+    text = b""
+    end = time.monotonic() + 20
+    while time.monotonic() < end and (part := connection.recv(65536)):
+        text += part
+        before, empty, body = text.partition(b"\r\n\r\n")
+        if empty and body.endswith(b"}"):
+            return int(before.split()[1]), json.loads(body)
+    pytest.fail(f"no whole answer: {text!r}")

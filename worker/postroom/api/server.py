@@ -1,0 +1,162 @@
+"""Runs the application: one process, until SIGTERM or SIGINT, then it finishes what it has begun."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import anyio.to_thread
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from postroom.api.answers import Refusal
+from postroom.api.app import create_app
+from postroom.api.services import THREADS, Services
+
+DRAIN_S = 30
+HEAD_DEADLINE_S = 10.0
+MOST_CONNECTIONS = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiOptions:
+    """Where it listens; port 0 is a free one."""
+
+    host: str
+    port: int
+
+
+def serve(options: ApiOptions, services: Services, on_ready: Callable[[str], None]) -> None:
+    """Serves until a signal; `on_ready` is told the URL once it listens. OSError if it cannot listen."""
+    with _listen(options) as listener:
+        host = "localhost" if options.host in ("0.0.0.0", "::", "") else options.host  # noqa: S104 - compared only
+        port = listener.getsockname()[1]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _Server(config(create_app(services)), listener, lambda: on_ready(url), services).run()
+
+
+def config(app: ASGIApp) -> uvicorn.Config:
+    """How the application is served."""
+    return uvicorn.Config(
+        app,
+        http=_Patient,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=DRAIN_S,
+        backlog=1024,
+    )
+
+
+def _listen(options: ApiOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        return socket.create_server((options.host, options.port), family=family, backlog=1024)
+    except OSError as error:
+        where = f"{options.host}:{options.port}"
+        message = f"the API cannot listen on {where}: {os.strerror(error.errno or 0)}; --port 0 takes a free port"
+        raise OSError(error.errno, message) from error
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server: it says when it listens, and ends a drain with exit code 0."""
+
+    def __init__(
+        self, config: uvicorn.Config, listener: socket.socket, on_ready: Callable[[], None], services: Services
+    ) -> None:
+        super().__init__(config)
+        self._listener, self._on_ready, self._services = listener, on_ready, services
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        super().run(sockets or [self._listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Ours, because uvicorn's raises the signal once more after a clean stop: the exit code would be a crash's.
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for one in signals:
+            loop.add_signal_handler(one, self._stop)
+        try:
+            yield
+        finally:
+            for one in signals:
+                loop.remove_signal_handler(one)
+
+    def _stop(self) -> None:
+        # A second signal does not wait for what is under way.
+        self._services.emit("api.stopping", at_once=self.should_exit)
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+class _Patient(H11Protocol):
+    """uvicorn's HTTP/1.1, which waits for the head of a request so long and no longer, and says why it refuses one."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Gives the first head its time; more connections than the process can serve are not kept waiting."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.close()
+            return
+        # asyncio does this only for sockets that name their protocol, which accepted ones do not.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Stops the clock once a head is complete; what follows has its own deadline."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_watching()
+        elif self._waiting is None:
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._stop_watching()
+
+    def send_400_response(self, msg: str) -> None:
+        """The same in our form of errors; heads that are too large are a 431."""
+        status = getattr(sys.exc_info()[1], "error_status_hint", 400)
+        code = "headers_too_large" if status == 431 else "bad_request"
+        body = bytes(Refusal(status, code, "this is no HTTP/1.1 request that can be read").response().body)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        event: Any
+        for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _watch(self) -> None:
+        self._waiting = self.loop.call_later(HEAD_DEADLINE_S, self.transport.close)
+
+    def _stop_watching(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
