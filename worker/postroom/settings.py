@@ -284,7 +284,7 @@ class Settings(App, Limits):
     redirect_all_to: OneAddress | None = None
     retention_accepted: Seconds = 7 * 86400.0
     retention_dead: Seconds = 90 * 86400.0
-    smtp_allow: Networks = ()
+    smtp_allow: Networks | None = None
     smtp_certificate: Path | None = None
     smtp_key: Path | None = None
     log_format: LogFormat = LogFormat.JSON
@@ -317,7 +317,7 @@ class Settings(App, Limits):
             )
             for name, one in self.smtp.items()
         ]
-        return Logins([*own, Login(name="", senders=("*",), networks=self.smtp_allow)])
+        return Logins([*own, Login(name="", senders=("*",), networks=self.smtp_allow or ())])
 
     def smtp_faults(self, *, over_tls: bool) -> list[str]:
         """What the SMTP door lacks: somebody who may use it, and a certificate where there is to be TLS."""
