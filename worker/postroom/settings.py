@@ -425,7 +425,7 @@ def _by_name(error: ValidationError) -> Iterator[str]:
         if not where:
             yield message
         elif where[0] in TABLES:
-            name = f'[{where[0]}."{where[1]}"] {".".join(where[2:])}' if len(where) > 1 else f"[{where[0]}]"
+            name = f'[{where[0]}."{where[1]}"] {".".join(where[2:])}'.strip() if len(where) > 1 else f"[{where[0]}]"
             if fault["type"] == "extra_forbidden":
                 fields = list(TABLES[where[0]].model_fields)
                 near = difflib.get_close_matches(where[-1], fields, n=1)
