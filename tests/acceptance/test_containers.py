@@ -64,7 +64,7 @@ def test_no_service_can_do_more_than_it_needs(name: str) -> None:
 
 
 def test_a_worker_waits_for_redis_and_is_given_time_to_finish() -> None:
-    for name in ("worker", "sandbox-worker"):
+    for name in ("worker", "sandbox-worker", "smtp"):
         assert SERVICES[name]["depends_on"]["redis"] == {"condition": "service_healthy"}
         assert settings.duration(SERVICES[name]["stop_grace_period"]) > 40
 
@@ -76,7 +76,7 @@ def test_templates_are_mounted_where_the_worker_looks_for_them(tmp_path: Path) -
         assert f"./templates:{place}:ro" in SERVICES[name]["volumes"]
 
 
-@pytest.mark.parametrize("name", ["worker", "sandbox-worker"])
+@pytest.mark.parametrize("name", ["worker", "sandbox-worker", "smtp"])
 def test_what_compose_sets_are_settings(name: str, tmp_path: Path) -> None:
     found = settings.load(SERVICES[name]["environment"], tmp_path)
     assert found.redis_url.startswith("redis://redis:6379/")

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import ConfigError
+from postroom.logins import hashed
 from postroom.retry import OnUnknown
 from postroom.settings import Credential, Settings, duration, load, rates, size
 
@@ -225,6 +226,52 @@ def test_wrong_names_in_the_file_are_faults_too(tmp_path: Path) -> None:
         '[apps."y"] tenant: is not a setting (tenant_id?)',
         '[senders."a@b.de"] aliass: is not a setting (aliases?)',
     ]
+
+
+HASH = hashed("sesame")
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ('[smtp.shop]\nsenders = ["*"]', '[smtp."shop"]: needs either password_hash or networks'),
+        (
+            f'[smtp.shop]\nsenders = ["*"]\npassword_hash = "{HASH}"\nnetworks = ["::1"]',
+            '[smtp."shop"]: needs either password_hash or networks',
+        ),
+        (
+            '[smtp.shop]\nsenders = ["*"]\npassword_hash = "sesame"',
+            '[smtp."shop"]: password_hash is none; `postroom smtp password` prints one',
+        ),
+        ('[smtp.shop]\nnetworks = ["::1"]', '[smtp."shop"] senders: Field required'),
+        ('[smtp.shop]\nnetworks = ["::1"]\nsenders = ["*contoso.com"]', '[smtp."shop"] senders.0: not an address: '),
+        ('[smtp.shop]\nnetworks = ["here"]\nsenders = ["*"]', "[smtp.\"shop\"] networks: 'here' does not appear to be"),
+        (
+            '[smtp.shop]\npasword_hash = "x"\nsenders = ["*"]',
+            '[smtp."shop"] pasword_hash: is not a setting (password_hash?)',
+        ),
+    ],
+)
+def test_a_client_of_the_smtp_door_has_one_way_in_and_its_senders(tmp_path: Path, rows: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        toml(tmp_path, rows + "\n")
+    assert any(told.startswith(fault) for told in caught.value.faults), caught.value.faults
+    assert "sesame" not in str(caught.value)
+
+
+def test_the_smtp_door_needs_somebody_who_may_use_it_and_a_certificate_where_there_is_tls(tmp_path: Path) -> None:
+    assert "POSTROOM_SMTP_ALLOW is missing" in toml(tmp_path, "").smtp_faults(over_tls=False)[0]
+    by_password = toml(tmp_path, f'[smtp.shop]\nsenders = ["*"]\npassword_hash = "{HASH}"\n')
+    assert by_password.smtp_faults(over_tls=False) == [
+        "POSTROOM_SMTP_CERTIFICATE is missing: passwords are taken over TLS"
+    ]
+    assert HASH not in repr(by_password)
+    by_network = toml(tmp_path, '[smtp.net]\nsenders = ["a@b.de"]\nnetworks = ["10.0.0.1"]\n')
+    assert by_network.smtp_faults(over_tls=False) == []
+    assert by_network.smtp_faults(over_tls=True) == ["POSTROOM_SMTP_CERTIFICATE is missing: --tls-port needs it"]
+    login = by_network.logins.of_network("10.0.0.1")
+    assert login
+    assert (login.name, login.senders, by_network.logins.by_password) == ("net", ("a@b.de",), False)
 
 
 def test_a_sender_of_an_app_that_is_not_there_is_a_fault(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"
 REFERENCE = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 _BLOCK = re.compile(
-    r"(?P<skip><!-- not run: .+ -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?P<skip><!-- not run: [^\n]+ -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 
 

@@ -14,7 +14,7 @@ from postroom.cli import main
 from postroom.event_rules import EventRules, Rule
 from postroom.job import Status
 from postroom.outcome import Answer
-from postroom.settings import App, Sender, Settings
+from postroom.settings import App, Sender, Settings, SmtpClient
 
 from .pages import PAGES, REFERENCE, ROOT, blocks, prose, rows
 
@@ -25,7 +25,7 @@ NOTHING = "–"
 # Settings
 
 DOCUMENTED = {name: cells for name, cells in rows("docs/settings.md").items() if name.startswith("POSTROOM_")}
-FIELDS = {f"POSTROOM_{name.upper()}": name for name in Settings.model_fields if name not in {"apps", "senders"}}
+FIELDS = {f"POSTROOM_{name.upper()}": name for name in Settings.model_fields if name not in settings.TABLES}
 
 
 def test_every_setting_is_documented_and_nothing_else_is() -> None:
@@ -67,6 +67,17 @@ def test_the_file_s_tables_are_documented() -> None:
         assert (Sender.model_fields[name].default or None) == documented
     apps = re.findall(r"`(\w+)`", page.partition("each as the `POSTROOM_` one of that name:")[2].partition(". ")[0])
     assert set(apps) == App.model_fields.keys()
+
+
+def test_the_clients_of_the_smtp_door_are_documented_and_their_example_is_right(tmp_path: Path) -> None:
+    told = rows("docs/settings.md", "## The SMTP door").keys() - {"name"} - DOCUMENTED.keys()
+    example = next(block.code for block in blocks(ROOT / "docs/smtp.md") if block.language == "toml")
+    (tmp_path / "postroom.toml").write_text(example, encoding="utf-8")
+
+    found = settings.load(REDIS, tmp_path)
+
+    shown = {name for client in found.smtp.values() for name in client.model_fields_set}
+    assert told == SmtpClient.model_fields.keys() == shown
 
 
 def test_the_example_of_a_file_is_right_and_shows_every_setting_of_a_sender(tmp_path: Path) -> None:

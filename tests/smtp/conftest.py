@@ -22,7 +22,7 @@ from postroom.smtp import listen
 SENDER = "noreply@contoso.com"
 PATIENCE_S = 20.0
 PASSWORD = "correct horse"
-LOCAL = Login(name="", senders=("*",), networks=(ip_network("127.0.0.1"),))
+LOCAL = Login(name="", senders=("*",), networks=(ip_network("127.0.0.0/8"),))
 SHOP = Login(name="shop", senders=("shop@contoso.com",), password_hash=hashed(PASSWORD))
 MESSAGE = b"From: noreply@contoso.com\r\nTo: ann@contoso.com\r\n\r\nHello\r\n"
 
@@ -64,8 +64,9 @@ class Server:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     @contextmanager
-    def client(self, *, secure: bool = False, greeting: bytes = b"220 ") -> Iterator["Peer"]:
-        with socket.create_connection(("127.0.0.1", self.tls_port if secure else self.port), PATIENCE_S) as sock:
+    def client(self, *, secure: bool = False, greeting: bytes = b"220 ", source: str = "127.0.0.1") -> Iterator["Peer"]:
+        port = self.tls_port if secure else self.port
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_S, (source, 0)) as sock:
             peer = Peer(sock, self.trust)
             if secure:
                 peer.start_tls()

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
@@ -193,6 +194,20 @@ def test_a_mail_that_takes_long_to_keep_holds_up_nobody_else(server: Server) -> 
         assert quick.say(MESSAGE + b".").startswith(b"250 ")
         release.set()
         assert slow.line().startswith(b"250 ")
+
+
+def test_one_address_cannot_take_all_the_room_for_messages(open_server: Callable[..., Server]) -> None:
+    server = open_server(receiving=2)
+    with server.client() as slow, server.client() as waiting, ExitStack() as stack:
+        slow.begin()
+        waiting.hello()
+        waiting.write(b"MAIL FROM:<noreply@contoso.com>\r\nRCPT TO:<ann@contoso.com>\r\nDATA\r\n")
+        assert [waiting.line()[:3] for _ in range(2)] == [b"250", b"250"]
+        other = stack.enter_context(server.client(source="127.0.0.2"))
+        other.begin()
+        assert other.say(MESSAGE + b".").startswith(b"250 ")
+        assert slow.say(MESSAGE + b".").startswith(b"250 ")
+        assert waiting.line().startswith(b"354 ")
 
 
 def test_a_mail_that_takes_too_long_to_keep_is_to_be_sent_again(open_server: Callable[..., Server]) -> None:

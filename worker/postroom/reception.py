@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from postroom import submission
-from postroom.errors import InvalidMail, KeyConflict, PostroomError, Unavailable
+from postroom.errors import InvalidMail, KeyConflict, Unavailable
 from postroom.events import Emit, place_of
 from postroom.job import Receipt
 from postroom.logins import Failures, Login, Logins
@@ -69,6 +70,7 @@ class Reception:
         self._guests: set[Guest] = set()
         self._empty = asyncio.Event()
         self._receiving = asyncio.Semaphore(limits.receiving)
+        self._of_host: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._keepers = ThreadPoolExecutor(32, "keep")
         self._checkers = ThreadPoolExecutor(2, "check")
         self.stopping = False
@@ -103,9 +105,10 @@ class Reception:
         return login
 
     @asynccontextmanager
-    async def receiving(self) -> AsyncIterator[None]:
-        """While a message is received: only so many are at once."""
-        async with self._receiving:
+    async def receiving(self, host: str) -> AsyncIterator[None]:
+        """While a message is received: only so many are at once, and no address takes all of them."""
+        of_host = self._of_host.setdefault(host, asyncio.Semaphore(max(1, self.limits.receiving // 2)))
+        async with of_host, self._receiving:
             yield
 
     async def keep(self, source: bytes, sender: str, recipients: Sequence[Address], login: Login) -> Reply:
@@ -130,7 +133,7 @@ class Reception:
             return Reply(code=550, status="5.5.4", text=f"X-Postroom-Key: {error}")
         except InvalidMail as error:
             return Reply(code=550, status="5.6.0", text=str(error))
-        except PostroomError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the client shall try again
             self.emit("smtp.failed", error=place_of(error))
             return LATER
 
@@ -150,5 +153,5 @@ class Reception:
             except TimeoutError:
                 for guest in list(self._guests):
                     guest.dismiss(GOODBYE)
-        self._keepers.shutdown(wait=True)
+        self._keepers.shutdown(wait=False)
         self._checkers.shutdown(wait=False, cancel_futures=True)

@@ -285,7 +285,7 @@ class Settings(App, Limits):
     redirect_all_to: OneAddress | None = None
     retention_accepted: Seconds = 7 * 86400.0
     retention_dead: Seconds = 90 * 86400.0
-    smtp_allow: Networks = ()
+    smtp_allow: Networks | None = None
     smtp_certificate: Path | None = None
     smtp_key: Path | None = None
     log_format: LogFormat = LogFormat.JSON
@@ -318,7 +318,7 @@ class Settings(App, Limits):
             )
             for name, one in self.smtp.items()
         ]
-        return Logins([*own, Login(name="", senders=("*",), networks=self.smtp_allow)])
+        return Logins([*own, Login(name="", senders=("*",), networks=self.smtp_allow or ())])
 
     def smtp_faults(self, *, over_tls: bool) -> list[str]:
         """What the SMTP door lacks: somebody who may use it, and a certificate where there is to be TLS."""
@@ -426,7 +426,7 @@ def _by_name(error: ValidationError) -> Iterator[str]:
         if not where:
             yield message
         elif where[0] in TABLES:
-            name = f'[{where[0]}."{where[1]}"] {".".join(where[2:])}' if len(where) > 1 else f"[{where[0]}]"
+            name = f'[{where[0]}."{where[1]}"] {".".join(where[2:])}'.strip() if len(where) > 1 else f"[{where[0]}]"
             if fault["type"] == "extra_forbidden":
                 fields = list(TABLES[where[0]].model_fields)
                 near = difflib.get_close_matches(where[-1], fields, n=1)

@@ -232,7 +232,7 @@ class SmtpSession(SMTP):
 
     async def smtp_DATA(self, arg: str | None) -> None:
         """The message."""
-        async with self._reception.receiving():
+        async with self._reception.receiving(self.host):
             self._reset_timeout()
             await super().smtp_DATA(arg)
         if self._reception.stopping:

@@ -281,7 +281,7 @@ def _passed_on(message: Message, ready: Ready, source: mime.Source) -> bytes:
     people = {name: addresses for name, addresses in {**named, "bcc": message.bcc}.items() if name in anew}
     lines += _address_lines(people)
     head = "".join(f"{line}\r\n" for line in lines).encode()
-    return head + bytes(source.without({*anew, *strangers, OUR_HEADER}))
+    return head + bytes(source.without({*anew, *strangers, OUR_HEADER, "resent-bcc"}))
 
 
 def _names(source: mime.Source, name: str, people: Sequence[Address]) -> bool:
