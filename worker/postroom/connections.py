@@ -46,7 +46,7 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
     }
     place = _place(url)
     if place.scheme == "unix":
-        return redis.Redis.from_url(f"unix://{place.login}{quote(place.socket)}?db={place.db}", **options)
+        return _pooled(f"unix://{place.login}{quote(place.socket)}?db={place.db}", timeout_s, options)
     options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     if place.scheme == "redis+sentinel":
         username, password = place.username or None, place.password or None
@@ -66,7 +66,14 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
         )
         master: redis.Redis = sentinel.master_for(place.service)
         return master
-    return redis.Redis.from_url(place.tcp, **options)
+    return _pooled(place.tcp, timeout_s, options)
+
+
+def _pooled(url: str, timeout_s: float, options: dict[str, Any]) -> "redis.Redis":
+    """Where there are more threads than connections, they wait for one."""
+    pool: Any = redis.BlockingConnectionPool.from_url(url, timeout=timeout_s, **options)
+    client: redis.Redis = redis.Redis.from_pool(pool)
+    return client
 
 
 def celery_urls(url: str) -> CeleryUrls:
