@@ -95,7 +95,9 @@ def everything(folder: Path, templates: Path, log: Any, rules: Path | None = Non
         }
         processes = {"sandbox": sandbox}
         processes["worker"] = started("worker", "--processes", "1", "--concurrency", "4", **environment)
-        processes["SMTP door"] = started("smtp", "--port", "0", "--json", POSTROOM_SMTP_ALLOW="127.0.0.1", **environment)
+        processes["SMTP door"] = started(
+            "smtp", "--port", "0", "--json", POSTROOM_SMTP_ALLOW="127.0.0.1", **environment
+        )
         processes["API"] = started("api", "--json", "--port", "0", **environment)
         api = {"API": json.loads(_first_line(processes["API"], "API"))["url"], "API_KEY": _fresh_key(environment)}
         environment |= _smtp_server(json.loads(_first_line(processes["SMTP door"], "SMTP door")))
