@@ -192,6 +192,14 @@ def test_pages_hold_each_mail_once_newest_first_while_others_are_taken_in(door: 
     assert len(found) == len(set(found)) == 23
 
 
+def test_the_last_page_says_that_it_is_the_last(door: Door) -> None:
+    for _ in range(4):
+        door.send()
+    first = door.get("/v1/emails?limit=2").json()
+    last = door.get(f"/v1/emails?limit=2&cursor={first['next_cursor']}").json()
+    assert (len(first["items"]), len(last["items"]), last["next_cursor"]) == (2, 2, None)
+
+
 def test_a_mail_that_moves_on_while_one_reads_is_not_missed(door: Door, ledger: Ledger) -> None:
     mine = [door.send() for _ in range(12)]
     waiting = iter(mine)

@@ -1,6 +1,7 @@
 """What operators do over HTTP: batches, dead letters, lanes and holds."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from postroom.ledger import Ledger
@@ -140,8 +141,10 @@ def test_it_is_ready_while_a_worker_ticks(door: Door, ledger: Ledger) -> None:
     assert door.http.get("/readyz").json() == {"ready": True, "workers": 1}
 
 
-def test_figures_are_in_the_form_of_prometheus_and_tell_of_nobody(door: Door, ledger: Ledger) -> None:
-    door.services.figures.__init__(door.services.connection)  # type: ignore[misc] - as if it had just started
+def test_figures_are_in_the_form_of_prometheus_and_tell_of_nobody(
+    open_door: Callable[..., Door], ledger: Ledger
+) -> None:
+    door = open_door()
     door.send(batch="b")
     dead(ledger, "d")
     ledger.tick("host:1", 8, 60.0)
@@ -153,6 +156,7 @@ def test_figures_are_in_the_form_of_prometheus_and_tell_of_nobody(door: Door, le
     assert figures["postroom_workers_alive"] == "1"
     assert figures["postroom_lanes_waiting"] == "1"
     assert float(figures["postroom_oldest_due_seconds"]) < 60
+    assert int(figures["postroom_redis_used_bytes"]) > 100_000  # a whole number, and no 1e+06
     assert SENDER not in text
     for name in figures:
         assert f"# TYPE {name.partition('{')[0]} " in text

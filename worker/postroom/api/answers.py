@@ -15,6 +15,9 @@ from postroom.event_forms import BadEvents, UnknownForm
 from postroom.records import BadCursor
 
 RETRY_AFTER_S = 5
+# What may be answered to any request with a key; and to one with a body, besides.
+ASKED = (401, 403, 422, 429, 503)
+BROUGHT = (400, 408, 413, 415, *ASKED)
 
 
 class ErrorBody(BaseModel):

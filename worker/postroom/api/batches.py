@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.api.access import MayOperate, MayRead, person
-from postroom.api.answers import Refusal, documented
+from postroom.api.answers import ASKED, BROUGHT, Refusal, documented
 from postroom.api.bodies import body_of, takes
 from postroom.api.emails import Why
 from postroom.api.services import Here, Services
@@ -34,7 +34,7 @@ class HoldOrder(BaseModel):
     for_s: Annotated[float | None, Field(gt=0, le=366 * 86400)] = None
 
 
-@router.get("/{batch:path}", responses=documented(401, 403, 404, 422, 429, 503))
+@router.get("/{batch:path}", responses=documented(*ASKED, 404))
 def counts(here: Here, key: MayRead, batch: str) -> Batch:
     """Count the mails of a batch by state."""
     found = _counts(here, key, batch)
@@ -44,7 +44,7 @@ def counts(here: Here, key: MayRead, batch: str) -> Batch:
 
 @router.post(
     "/{batch:path}/cancel",
-    responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+    responses=documented(*BROUGHT, 404),
     openapi_extra=takes("Why", required=False),
 )
 def cancel(here: Here, key: MayOperate, batch: str, said: Annotated[Why, Depends(body_of(Why))]) -> BatchCancelled:
@@ -55,7 +55,7 @@ def cancel(here: Here, key: MayOperate, batch: str, said: Annotated[Why, Depends
 
 @router.post(
     "/{batch:path}/hold",
-    responses=documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+    responses=documented(*BROUGHT, 404),
     openapi_extra=takes("HoldOrder", required=False),
 )
 def hold(here: Here, key: MayOperate, batch: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]) -> Kept:
@@ -64,7 +64,7 @@ def hold(here: Here, key: MayOperate, batch: str, how: Annotated[HoldOrder, Depe
     return here.client.hold(batch=batch, by=person(key), reason=how.reason, length_s=how.for_s)
 
 
-@router.post("/{batch:path}/release", responses=documented(401, 403, 404, 422, 429, 503))
+@router.post("/{batch:path}/release", responses=documented(*ASKED, 404))
 def release(here: Here, key: MayOperate, batch: str) -> Released:
     """Let a held batch go."""
     _only_own(here, key, batch)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from postroom.api.access import MayOperate, MayRead, own, person
-from postroom.api.answers import Refusal, documented
+from postroom.api.answers import ASKED, BROUGHT, Refusal, documented
 from postroom.api.bodies import body_of, takes
 from postroom.api.emails import Emails, checked, page
 from postroom.api.services import Here, Services
@@ -102,7 +102,7 @@ class Replaced(BaseModel):
     requeued_from: str
 
 
-@router.get("", responses=documented(400, 401, 403, 422, 429, 503))
+@router.get("", responses=documented(*ASKED, 400))
 def find(here: Here, key: MayRead, wanted: Annotated[LetterFilter, Query()]) -> Emails:
     """List dead letters, the newest first."""
     expired = wanted.reason == "expired"
@@ -119,7 +119,7 @@ def find(here: Here, key: MayRead, wanted: Annotated[LetterFilter, Query()]) -> 
     )
 
 
-@router.get("/reasons", responses=documented(401, 403, 429, 503))
+@router.get("/reasons", responses=documented(*ASKED))
 def reasons(here: Here, key: MayRead) -> ReasonCounts:
     """Count dead letters by reason."""
     counts: dict[str, list[int]] = {}
@@ -132,7 +132,7 @@ def reasons(here: Here, key: MayRead) -> ReasonCounts:
     return ReasonCounts(total=sum(row.count for row in rows), reasons=sorted(rows, key=lambda row: -row.count))
 
 
-@router.get("/{job_id}", responses=documented(401, 403, 404, 422, 429, 503))
+@router.get("/{job_id}", responses=documented(*ASKED, 404))
 def show(here: Here, key: MayRead, job_id: str, content: bool = False) -> Letter:
     """Show a job with its mail: with `content` all of it, else without bodies, variables and files."""
     own(key, here.records.read(job_id))
@@ -141,7 +141,7 @@ def show(here: Here, key: MayRead, job_id: str, content: bool = False) -> Letter
 
 @router.post(
     "/requeue",
-    responses=documented(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    responses=documented(*BROUGHT),
     openapi_extra=takes("RequeueOrder"),
 )
 def requeue(here: Here, key: MayOperate, how: Annotated[RequeueOrder, Depends(body_of(RequeueOrder))]) -> Replies:
@@ -153,7 +153,7 @@ def requeue(here: Here, key: MayOperate, how: Annotated[RequeueOrder, Depends(bo
 
 @router.post(
     "/discard",
-    responses=documented(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    responses=documented(*BROUGHT),
     openapi_extra=takes("DiscardOrder"),
 )
 def discard(here: Here, key: MayOperate, how: Annotated[DiscardOrder, Depends(body_of(DiscardOrder))]) -> Replies:
@@ -164,7 +164,7 @@ def discard(here: Here, key: MayOperate, how: Annotated[DiscardOrder, Depends(bo
 
 @router.post(
     "/{job_id}/change",
-    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+    responses=documented(*BROUGHT, 404, 409),
     openapi_extra=takes("ChangeOrder"),
 )
 def change(

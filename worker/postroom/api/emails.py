@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from postroom.api.access import MayOperate, MayRead, MaySend, own, person
-from postroom.api.answers import ErrorBody, Refusal, documented, refusal
+from postroom.api.answers import ASKED, BROUGHT, ErrorBody, Refusal, documented, refusal
 from postroom.api.bodies import JsonObject, body_of, takes
 from postroom.api.services import Here, Services
 from postroom.api_keys import ApiKey
@@ -94,7 +93,7 @@ class Filter(BaseModel):
 @router.post(
     "",
     status_code=202,
-    responses=documented(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
+    responses=documented(*BROUGHT, 409),
     openapi_extra=takes("Email"),
 )
 def send(
@@ -112,7 +111,7 @@ def send(
 @router.post(
     "/batch",
     status_code=202,
-    responses=documented(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
+    responses=documented(*BROUGHT, 409),
     openapi_extra=takes("EmailBatch"),
 )
 def send_batch(
@@ -127,14 +126,15 @@ def send_batch(
     scoped = _scoped(key, idempotency_key)
     if scoped:
         _same_batch(here, scoped, given)
-    rows = [_row(here, key, one, f"{scoped}#{place}" if scoped else None, batch) for place, one in enumerate(mails)]
+    # No Idempotency-Key has a § in it, so a mail of a batch never has the key of one that came alone.
+    rows = [_row(here, key, one, f"{scoped}§{place}" if scoped else None, batch) for place, one in enumerate(mails)]
     known, refused = sum(row.known for row in rows), sum(row.error is not None for row in rows)
     if known == len(rows):
         response.headers[REPLAY] = "true"
     return BatchTaken(batch=batch, taken=len(rows) - known - refused, known=known, refused=refused, results=rows)
 
 
-@router.get("", responses=documented(400, 401, 403, 422, 429, 503))
+@router.get("", responses=documented(*ASKED, 400))
 def find(here: Here, key: MayRead, wanted: Annotated[Filter, Query()]) -> Emails:
     """List mails, the newest first."""
     return page(
@@ -151,7 +151,7 @@ def find(here: Here, key: MayRead, wanted: Annotated[Filter, Query()]) -> Emails
     )
 
 
-@router.get("/{job_id}", responses=documented(401, 403, 404, 422, 429, 503))
+@router.get("/{job_id}", responses=documented(*ASKED, 404))
 def status(here: Here, key: MayRead, job_id: str) -> Delivery:
     """Tell what became of one mail, with every attempt."""
     return own(key, here.records.read(job_id))
@@ -159,7 +159,7 @@ def status(here: Here, key: MayRead, job_id: str) -> Delivery:
 
 @router.post(
     "/{job_id}/cancel",
-    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+    responses=documented(*BROUGHT, 404, 409),
     openapi_extra=takes("Why", required=False),
 )
 def cancel(here: Here, key: MayOperate, job_id: str, said: Annotated[Why, Depends(body_of(Why))]) -> Delivery:
@@ -177,28 +177,20 @@ def page(here: Services, key: ApiKey, *, sender: str | None, limit: int, cursor:
     return Emails(items=found, next_cursor=str(following) if following else None)
 
 
-@dataclass(frozen=True, slots=True)
-class _First:
-    """The status that a mail was answered with when it was taken in."""
-
-    scheduled_at: datetime | None
-    taken_at: datetime
-
-    @property
-    def status(self) -> Status:
-        waits = self.scheduled_at is not None and self.scheduled_at > self.taken_at
-        return Status.DEFERRED if waits else Status.QUEUED
-
-
 def _take_in(
     here: Services, key: ApiKey, given: Any, ledger_key: str | None, batch: str | None
 ) -> tuple[Receipt, Status]:
     mail = mail_of(given, key, here.sender)
     receipt = here.client.send(mail, ledger_key, batch=batch)
     if not receipt.known:
-        return receipt, _First(mail.scheduled_at, datetime.now(UTC)).status
+        return receipt, _first_status(mail.scheduled_at, datetime.now(UTC))
     known = here.records.read(receipt.id)
-    return receipt, _First(known.scheduled_at, known.created_at).status
+    return receipt, _first_status(known.scheduled_at, known.created_at)
+
+
+def _first_status(scheduled_at: datetime | None, taken_at: datetime) -> Status:
+    """The status that a mail had when it was taken in; a replay is answered with it, whatever became of it since."""
+    return Status.DEFERRED if scheduled_at and scheduled_at > taken_at else Status.QUEUED
 
 
 def mail_of(given: Any, key: ApiKey, default: Address | None) -> Mail:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from postroom import event_forms
 from postroom.api.access import MayRead, allowed, bearer
-from postroom.api.answers import ErrorBody, Refusal, documented
+from postroom.api.answers import ASKED, BROUGHT, ErrorBody, Refusal, documented
 from postroom.api.bodies import Raw
 from postroom.api.emails import checked
 from postroom.api.services import Here, Services
@@ -95,7 +95,7 @@ _FORMS = {
     status_code=202,
     responses={
         200: {"model": ValidationAnswer, "description": "Event Grid's question is answered"},
-        **documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+        **documented(*BROUGHT, 404),
     },
     response_model=EventsHandled,
     openapi_extra={"requestBody": {"required": True, "content": _FORMS}},
@@ -112,7 +112,7 @@ def receive(here: Here, key: Annotated[ApiKey | None, Depends(_key)], request: R
     return _all_handled(here, key, here.rules, arrived)
 
 
-@router.get("/unmatched", responses=documented(401, 403, 422, 429, 503))
+@router.get("/unmatched", responses=documented(*ASKED))
 def unmatched(here: Here, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Unmatched:
     """Show events that no rule fits, or of which a rule could make no mail."""
     notes = here.notes.newest(1000 if key.senders else limit)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from postroom import stats
+from postroom.errors import Unavailable
 from postroom.stats import Stats
 
 FRESH_S = 5.0
+PATIENCE_S = 2.0
 
 
 class Figures:
@@ -20,13 +22,17 @@ class Figures:
         self._until, self._text = 0.0, ""
 
     def text(self) -> str:
-        """Prometheus' text form."""
-        with self._lock:
+        """Prometheus' text form. Raises Unavailable."""
+        # While Redis hangs, who asks for figures must not take the threads of those who bring mail.
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise Unavailable("somebody else waits for the figures already")
+        try:
             if time.monotonic() >= self._until:
-                figures = stats.read(self._redis, 0, reasons=False)
-                self._text = "".join(_lines(figures))
+                self._text = "".join(_lines(stats.read(self._redis, 0, reasons=False)))
                 self._until = time.monotonic() + FRESH_S
             return self._text
+        finally:
+            self._lock.release()
 
 
 def _lines(told: Stats) -> Iterator[str]:
@@ -48,4 +54,4 @@ def _lines(told: Stats) -> Iterator[str]:
 
 def _metric(name: str, kind: str, what: str, values: dict[str, float]) -> Iterator[str]:
     yield f"# HELP {name} {what}\n# TYPE {name} {kind}\n"
-    yield from (f"{name}{labels} {value:g}\n" for labels, value in values.items())
+    yield from (f"{name}{labels} {value}\n" for labels, value in values.items())

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from postroom import stats
 from postroom.api.access import MayOperate, MayRead, person
-from postroom.api.answers import Refusal, documented
+from postroom.api.answers import ASKED, BROUGHT, Refusal, documented
 from postroom.api.batches import HoldOrder
 from postroom.api.bodies import body_of, takes
 from postroom.api.services import Here, Services
@@ -38,7 +38,7 @@ class Holds(BaseModel):
     items: list[Hold]
 
 
-@router.get("/lanes", responses=documented(401, 403, 422, 429, 503))
+@router.get("/lanes", responses=documented(*ASKED))
 def lanes(here: Here, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Lanes:
     """List the lanes that wait, the longest first, with backlog, pace, pauses and holds."""
     found = stats.lanes(here.connection, 1000 if key.senders else limit)
@@ -47,7 +47,7 @@ def lanes(here: Here, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] 
     return Lanes(items=items[:limit])
 
 
-@router.get("/holds", responses=documented(401, 403, 429, 503))
+@router.get("/holds", responses=documented(*ASKED))
 def holds(here: Here, key: MayRead) -> Holds:
     """List what is held. A key with senders sees its own mailboxes."""
     found = here.records.holds()
@@ -58,7 +58,7 @@ def holds(here: Here, key: MayRead) -> Holds:
 
 @router.post(
     "/lanes/{sender}/hold",
-    responses=documented(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    responses=documented(*BROUGHT),
     openapi_extra=takes("HoldOrder", required=False),
 )
 def hold(here: Here, key: MayOperate, sender: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]) -> Kept:
@@ -67,7 +67,7 @@ def hold(here: Here, key: MayOperate, sender: str, how: Annotated[HoldOrder, Dep
     return here.client.hold(sender=sender, by=person(key), reason=how.reason, length_s=how.for_s)
 
 
-@router.post("/lanes/{sender}/release", responses=documented(401, 403, 422, 429, 503))
+@router.post("/lanes/{sender}/release", responses=documented(*ASKED))
 def release(here: Here, key: MayOperate, sender: str) -> Released:
     """Let held mail go; where a fault holds the mailbox or its app, that is probed at once."""
     _must_be_own(here, key, sender)

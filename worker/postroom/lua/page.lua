@@ -40,7 +40,8 @@ while true do
         ids[#ids + 1] = id
       end
       seen = seen + 1
-      if #ids >= most or seen >= looks then return {at, id, ids} end
+      local more = #found == 2 * STEP or i < #found - 1
+      if more and (#ids >= most or seen >= looks) then return {at, id, ids} end
     end
   end
   if #found < 2 * STEP then return {'', '', ids} end
