@@ -183,6 +183,12 @@ def test_a_template_takes_the_body_s_place_and_a_subject_wins_over_its_own() -> 
         ("X-Postroom-Key:", "X-Postroom-Key: empty"),
         ("X-Postroom-Template: welcome\r\nX-Postroom-Variables: {", "X-Postroom-Variables: no JSON"),
         ("X-Postroom-Template: welcome\r\nX-Postroom-Variables: [1]", "variables: "),
+        (
+            "X-Postroom-Template: welcome\r\nX-Postroom-Variables: " + '{"a":' * 900 + "1" + "}" * 900,
+            "X-Postroom-Variables",
+        ),
+        ("X-Postroom-Template: welcome\r\nX-Postroom-Variables: " + "[" * 100_000, "X-Postroom-Variables: no JSON"),
+        ('X-Postroom-Template: welcome\r\nX-Postroom-Variables: {"a": NaN}', "variables"),
     ],
 )
 def test_a_header_that_is_wrong_is_named(line: str, told: str) -> None:

@@ -65,7 +65,6 @@ def test_addresses_may_be_in_any_script(server: Server) -> None:
     ("answer", "told"),
     [
         (Unavailable("Redis did not answer"), b"451 4.3.0 The mail could not be kept just now; send it again later"),
-        (KeyConflict("k", "job-0"), b"550 5.5.4 X-Postroom-Key: this key already belongs to another mail (job job-0)"),
         (InvalidMail("to: more recipients than this sender may reach in a day (5)"), b"550 5.6.0 to: more recipients"),
         (ZeroDivisionError(), b"451 4.3.0 "),
     ],
@@ -88,6 +87,20 @@ def test_a_mail_that_was_known_already_is_told_with_the_first_ones_job(server: S
     with server.client() as client:
         client.begin()
         assert client.say(MESSAGE + b".") == b"250 2.0.0 Ok: queued as job-0 (it was kept already)\r\n"
+
+
+def test_a_key_that_is_another_mails_is_refused_and_one_made_of_the_message_is_never_that(server: Server) -> None:
+    def conflict(mail: Mail, key: str | None) -> Receipt:
+        raise KeyConflict("k", "job-0")
+
+    server.kept.answer = conflict
+    with server.client() as client:
+        client.begin()
+        told = client.say(b"X-Postroom-Key: k\r\n" + MESSAGE + b".")
+        assert told.startswith(b"550 5.5.4 X-Postroom-Key: this key already belongs to another mail (job job-0)")
+        client.begin()
+        told = client.say(b"Message-ID: <1@x>\r\n" + MESSAGE + b".")
+        assert told == b"250 2.0.0 Ok: queued as job-0 (it was kept already)\r\n"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from postroom import submission
 from postroom.errors import InvalidMail, KeyConflict, Unavailable
-from postroom.events import Emit, place_of
+from postroom.events import Emit, place_of, signed
 from postroom.job import Receipt
 from postroom.logins import Failures, Login, Logins
 from postroom.mail import MAX_RECIPIENTS, Address, Mail
@@ -120,7 +120,7 @@ class Reception:
         except TimeoutError:
             reply = LATER
         if reply.code != 250:
-            self.emit("smtp.refused", login=login.name or None, code=reply.code, status=reply.status)
+            self.emit("smtp.refused", login=signed(login.name), code=reply.code, status=reply.status)
         return reply
 
     def _keep(self, source: bytes, sender: str, recipients: Sequence[Address], login: Login) -> Reply:
@@ -129,8 +129,6 @@ class Reception:
             return self._taken_in(found) if isinstance(found, Submission) else found
         except Unavailable:
             return LATER
-        except KeyConflict as error:
-            return Reply(code=550, status="5.5.4", text=f"X-Postroom-Key: {error}")
         except InvalidMail as error:
             return Reply(code=550, status="5.6.0", text=str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the client shall try again
@@ -138,7 +136,12 @@ class Reception:
             return LATER
 
     def _taken_in(self, found: Submission) -> Reply:
-        receipt = self._take_in(found.mail, found.key)
+        try:
+            receipt = self._take_in(found.mail, found.key)
+        except KeyConflict as error:
+            if not found.by_content:
+                return Reply(code=550, status="5.5.4", text=f"X-Postroom-Key: {error}")
+            receipt = Receipt(id=error.job_id, known=True)  # it was read by other settings, or another version
         again = " (it was kept already)" if receipt.known else ""
         return Reply(code=250, status="2.0.0", text=f"Ok: queued as {receipt.id}{again}")
 

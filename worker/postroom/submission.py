@@ -41,8 +41,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
+    """A mail with its key. `by_content`: the key was made of the message, so whatever has it is this very message."""
+
     mail: Mail
     key: str | None
+    by_content: bool = False
 
 
 def read(
@@ -72,8 +75,9 @@ def read(
         mail = Mail.model_validate({**fields, **content})
     except InvalidMail as error:
         return Reply(code=550, status="5.6.0", text="; ".join(error.faults))
-    given = f"{login.name}/{key}" if login.name else key
-    return Submission(mail=mail, key=given if key else _own_key(message, source, sender, recipients, login))
+    if key:
+        return Submission(mail=mail, key=f"{login.name}/{key}" if login.name else key)
+    return Submission(mail=mail, key=_own_key(message, source, sender, recipients, login), by_content=True)
 
 
 def too_large(most: int) -> Reply:
@@ -153,7 +157,7 @@ def _understood(asked: dict[str, Any]) -> Iterator[str]:
     if "variables" in asked:
         try:
             asked["variables"] = json.loads(asked["variables"])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield f"X-Postroom-Variables: no JSON ({error})"
         if "template" not in asked:
             yield "X-Postroom-Variables: given without X-Postroom-Template"
