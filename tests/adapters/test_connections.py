@@ -229,7 +229,7 @@ def test_a_server_that_accepts_and_never_answers_costs_bounded_time(scheme: str)
         started = time.monotonic()
 
         with pytest.raises(Unavailable):
-            Ledger(client).read("id")
+            Ledger(client).records.read("id")
 
         assert time.monotonic() - started < 3
         client.close()
