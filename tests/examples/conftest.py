@@ -16,7 +16,7 @@ from ..acceptance.conftest import Room, open_room
 def room() -> Iterator[Room]:
     with contextmanager(open_room.__wrapped__)() as opened:  # type: ignore[attr-defined]
         room = opened()
-        room.start_worker("--processes", "1")
+        room.start_hands()
         yield room
 
 

@@ -37,7 +37,9 @@ def test_a_mailing_that_is_stopped_halfway_goes_on_where_it_was_and_nobody_has_i
     assert (first.returncode, room.client().batch("news").total) == (exit_code, kept), first.stderr
     if number == "INT":
         assert "Interrupted. What was taken in is kept" in first.stderr
-        assert [row["status"] for row in rows(report)] == ["queued"] * 100  # what it knew of
+        told = rows(report)  # of what it had been told
+        assert {row["status"] for row in told} <= {"queued"}
+        assert len(told) <= kept
     second = mailing(room, file)
     assert second.returncode == 0, second.stderr
     assert json.loads(second.stdout) == {
@@ -72,20 +74,20 @@ def rows(report: Path) -> list[dict[str, str]]:
 def test_a_task_is_called_whichever_side_of_the_end_its_worker_dies_on(room: Room) -> None:
     found = {}
     for n, step in enumerate((Step.ANSWERED, Step.SETTLED)):
-        worker = room.start_worker(
-            *("--concurrency", "1"),
-            celery="tests.faults.halting",
+        worker = room.start_hands(
+            hands=1,
+            app="tests.faults.halting",
             HALT_AT=step,
             HALT_WITH="KILL",
-            POSTROOM_LEASE="10s",
-            POSTROOM_UNKNOWN_LOOKUPS="1s",
+            POSTROOM_UNKNOWN_LOOKUPS="100ms",
         )
         job = room.client().send(a_mail(**{"from": f"m{n}@contoso.com"}), on_accepted={"task": "shop.welcomed"}).id
         until(lambda worker=worker: has_halted(worker), "the worker to die")
         found[step] = job
 
     assert called(room) == [found[Step.SETTLED]]
-    room.start_worker(POSTROOM_LEASE="10s", POSTROOM_UNKNOWN_LOOKUPS="1s")
+    room.end_leases()
+    room.start_hands(POSTROOM_UNKNOWN_LOOKUPS="100ms")
     assert {room.settled(job).status for job in found.values()} == {Status.ACCEPTED}
     assert sorted(called(room)) == sorted(found.values())
 

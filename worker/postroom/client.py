@@ -6,10 +6,12 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from postroom.calls import Calls
 from postroom.connections import connect
@@ -18,7 +20,10 @@ from postroom.job import Delivery, Hold, Receipt, Status
 from postroom.ledger import Kept, Ledger, Order, Released, portions
 from postroom.mail import Address, Mail
 from postroom.records import Page
-from postroom.shares import Entry, Sharing
+from postroom.shares import Common, Entry, Sharing
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 TIMEOUT_S = 3.0
 POLL_S = 0.05
@@ -64,6 +69,14 @@ class BatchCounts:
     dead: int
     cancelled: int
     expired: int
+
+
+class Portion(NamedTuple):
+    """Mails that are taken in together: by their rows, those that are ready and those that are wrong."""
+
+    entries: Mapping[int, Entry]
+    wrong: Mapping[int, PostroomError]
+    common: Common | None
 
 
 class Client:
@@ -125,25 +138,17 @@ class Client:
         row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. Raises
         Unavailable when Redis is away: run it again, and it takes up where it was.
         """
-        counts, sharing = Counter[str](), Sharing()
-        refused: list[tuple[int, PostroomError]] = []
-        for rows in _portions(mails):
-            entries: dict[int, Entry] = {}
-            for row, mail in rows:
-                try:
-                    entries[row] = self._entry(sharing, mail, batch, key)
-                except InvalidMail as error:
-                    refused.append((row, error))
-            for row, said in self._taken_in(entries, batch, sharing):
-                if isinstance(said, Receipt):
-                    counts["known" if said.known else "taken"] += 1
-                    if on_receipt:
-                        on_receipt(row, said)
-                else:
+        counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
+        portions = self._portions(mails, batch, key)
+        for told in one_ahead(lambda portion: self._taken_in(portion, batch), portions):
+            for row, said in told:
+                if not isinstance(said, Receipt):
                     refused.append((row, said))
-        return BatchResult(
-            taken=counts["taken"], known=counts["known"], refused=sorted(refused, key=lambda one: one[0])
-        )
+                    continue
+                counts["known" if said.known else "taken"] += 1
+                if on_receipt:
+                    on_receipt(row, said)
+        return BatchResult(taken=counts["taken"], known=counts["known"], refused=refused)
 
     @property
     def _ledger(self) -> Ledger:
@@ -153,18 +158,29 @@ class Client:
     def _sender(self) -> Address | None:
         return self._own_sender or (self.stand_in[1] if self.stand_in else None)
 
-    def _entry(
-        self, sharing: Sharing, mail: Mail | Mapping[str, Any], batch: str, key: Callable[[Mail], str] | None
-    ) -> Entry:
-        complete = Mail.model_validate(mail).with_sender(self._sender)
-        return sharing.entry(short_id(), complete, key(complete) if key else None, batch=batch)
+    def _portions(
+        self, mails: Iterable[Mail | Mapping[str, Any]], batch: str, key: Callable[[Mail], str] | None
+    ) -> Iterator[Portion]:
+        """The mails, as many at a time as are taken in together, each ready or with what is wrong with it."""
+        rows, sharing = enumerate(mails), Sharing()
+        while some := list(islice(rows, PORTION)):
+            entries: dict[int, Entry] = {}
+            wrong: dict[int, PostroomError] = {}
+            for row, given in some:
+                try:
+                    mail = Mail.model_validate(given).with_sender(self._sender)
+                    entries[row] = sharing.entry(short_id(), mail, key(mail) if key else None, batch=batch)
+                except InvalidMail as error:
+                    wrong[row] = error
+            yield Portion(entries, wrong, sharing.common(list(entries.values())) if entries else None)
 
-    def _taken_in(
-        self, entries: Mapping[int, Entry], batch: str, sharing: Sharing
-    ) -> Iterator[tuple[int, Receipt | PostroomError]]:
-        if entries:
-            these = list(entries.values())
-            yield from zip(entries, self._ledger.take_in_many(these, batch, sharing.common(these)), strict=True)
+    def _taken_in(self, portion: Portion, batch: str) -> list[tuple[int, Receipt | PostroomError]]:
+        """Each row with what came of it, in order."""
+        said: dict[int, Receipt | PostroomError] = dict(portion.wrong)
+        if entries := portion.entries:
+            answers = self._ledger.take_in_many(list(entries.values()), batch, portion.common)
+            said |= zip(entries, answers, strict=True)
+        return sorted(said.items(), key=itemgetter(0))
 
     def status(self, job_id: str) -> Delivery:
         """What became of the job so far. UnknownJob if there is none."""
@@ -270,7 +286,13 @@ def short_id() -> str:
     return base64.b64encode(os.urandom(16), b"Zz")[:22].decode()
 
 
-def _portions(mails: Iterable[Mail | Mapping[str, Any]]) -> Iterator[list[tuple[int, Mail | Mapping[str, Any]]]]:
-    rows = enumerate(mails)
-    while some := list(islice(rows, PORTION)):
-        yield some
+def one_ahead(work: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
+    """What `work` makes of each. While it works on one, in a thread, the next is fetched; nothing follows an error."""
+    with ThreadPoolExecutor(1, thread_name_prefix="postroom-send-many") as pool:
+        under_way: Future[Made] | None = None
+        for one in given:
+            done = [under_way.result()] if under_way else []
+            under_way = pool.submit(work, one)
+            yield from done
+        if under_way:
+            yield under_way.result()
