@@ -73,7 +73,7 @@ def rows(report: Path) -> list[dict[str, str]]:
 
 def test_a_task_is_called_whichever_side_of_the_end_its_worker_dies_on(room: Room) -> None:
     found = {}
-    for n, step in enumerate((Step.ANSWERED, Step.SETTLED)):
+    for n, step in enumerate((Step.SETTLED, Step.ANSWERED)):
         worker = room.start_hands(
             hands=1,
             app="tests.faults.halting",
