@@ -128,7 +128,13 @@ def _cloud_event(found: Any, where: str) -> Event:
         if "data" in attributes:
             raise BadEvents(f"{where}: it has both data and data_base64")
         given = attributes.pop("data_base64")
-        attributes["data"] = _content(_from_base64(given, where), str(attributes.get("datacontenttype", "")), where)
+        content = _from_base64(given, where)
+        try:
+            attributes["data"] = _content(content, str(attributes.get("datacontenttype", "")), where)
+        except BadEvents:
+            if "datacontenttype" in attributes:
+                raise
+            attributes["data"] = given  # nobody said of what kind it is
     return _event(attributes, where)
 
 

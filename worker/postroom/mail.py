@@ -236,7 +236,14 @@ def _a_content_type(value: str) -> str:
     return value
 
 
-_ADDRESS_SCHEMA: dict[str, Any] = {"type": "string", "examples": ["Ann Lee <ann@contoso.com>"]}
+# For who makes requests from the schema. More is an address: letters of all scripts, and domains of them.
+_WORD = "[A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+"
+_AN_ADDRESS = rf"{_WORD}([._+-]{_WORD})*@([A-Za-z0-9]+(-[A-Za-z0-9]+)*\.)+[A-Za-z]{{2,}}"
+_ADDRESS_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": f'^({_AN_ADDRESS}|[^<>"]*<{_AN_ADDRESS}>|"[^"]*" *<{_AN_ADDRESS}>)$',
+    "examples": ["Ann Lee <ann@contoso.com>"],
+}
 AnAddress = Annotated[
     Address,
     BeforeValidator(Address.parse),
@@ -248,9 +255,11 @@ Addresses = Annotated[
     BeforeValidator(_one_or_many),
     WithJsonSchema({"anyOf": [_ADDRESS_SCHEMA, {"type": "array", "items": _ADDRESS_SCHEMA}]}),
 ]
-Line = Annotated[str, AfterValidator(_one_line)]
-Text = Annotated[str, AfterValidator(_readable)]
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+_LINE = Field(json_schema_extra={"pattern": "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f\\u0085\\u2028\\u2029]*$"})
+_TEXT = Field(json_schema_extra={"pattern": "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f]*$"})
+Line = Annotated[str, _LINE, AfterValidator(_one_line)]
+Text = Annotated[str, _TEXT, AfterValidator(_readable)]
+Name = Annotated[str, Field(min_length=1, max_length=200), _LINE, AfterValidator(_one_line)]
 AContent = Annotated[
     Content,
     PlainValidator(_content),

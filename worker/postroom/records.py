@@ -1,18 +1,20 @@
 """What is recorded of jobs, as it is read: one job, those that fit, or all of an index page by page."""
 
-import base64
-import binascii
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote, unquote
 
 from postroom import scripts
 from postroom.errors import PostroomError, UnknownJob
 from postroom.job import Attempt, Delivery, Hold, Status, milliseconds_of, moment
 from postroom.scripts import PREFIX
+
+CURSOR = r"^[0-9]{1,16}\.[A-Za-z0-9_.~%-]{1,600}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +83,15 @@ class Cursor:
     job_id: str
 
     def __str__(self) -> str:
-        return base64.urlsafe_b64encode(f"{self.score} {self.job_id}".encode()).decode().rstrip("=")
+        return f"{self.score}.{quote(self.job_id, safe='')}"
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
         """BadCursor if `text` is none."""
-        try:
-            score, _, job_id = (
-                base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode().partition(" ")
-            )
-        except (binascii.Error, ValueError):
-            score = job_id = ""
-        if not (score.isascii() and score.isdigit() and len(score) <= 16 and job_id):
+        if not re.fullmatch(CURSOR, text):
             raise BadCursor("cursor: not one that a page gave as next_cursor")
-        return cls(score, job_id)
+        score, _, job_id = text.partition(".")
+        return cls(score, unquote(job_id))
 
 
 class Records:

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Unavailable, UnknownJob
 from postroom.event_forms import BadEvents, UnknownForm
@@ -108,9 +109,18 @@ def install(app: FastAPI) -> None:
         return invalid_request(error.errors()).response()
 
     @app.exception_handler(HTTPException)
-    async def _routing(_: Request, error: HTTPException) -> JSONResponse:
+    async def _routing(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return Refusal(error.status_code, code, str(error.detail), headers=error.headers).response()
+        headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+        return Refusal(error.status_code, code, str(error.detail), headers=headers).response()
+
+
+def _methods(request: Request) -> list[str]:
+    """All that this path allows; Starlette names those of one route, and each of ours has one method."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    plainest_first = sorted(paths, key=lambda path: path.count("{"))
+    fitting = next((path for path in plainest_first if compile_path(path)[0].match(request.url.path)), None)
+    return sorted(map(str.upper, paths[fitting])) if fitting else []
 
 
 def invalid_request(errors: Any) -> Refusal:

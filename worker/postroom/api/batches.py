@@ -31,15 +31,7 @@ class HoldOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: Annotated[str, Field(max_length=500)] = ""
-    for_s: Annotated[float | None, Field(gt=0, le=366 * 86400)] = None
-
-
-@router.get("/{batch:path}", responses=documented(*ASKED, 404))
-def counts(here: Here, key: MayRead, batch: str) -> Batch:
-    """Count the mails of a batch by state."""
-    found = _counts(here, key, batch)
-    held = (hold for hold in here.records.holds() if (hold.scope, hold.name) == ("batch", batch))
-    return Batch(counts=found, hold=next(held, None))
+    for_s: Annotated[float | None, Field(gt=0, le=366 * 86400, strict=True)] = None
 
 
 @router.post(
@@ -69,6 +61,15 @@ def release(here: Here, key: MayOperate, batch: str) -> Released:
     """Let a held batch go."""
     _only_own(here, key, batch)
     return here.client.release(batch=batch)
+
+
+# Last, for it fits what the others do: a batch may have any name.
+@router.get("/{batch:path}", responses=documented(*ASKED, 404))
+def counts(here: Here, key: MayRead, batch: str) -> Batch:
+    """Count the mails of a batch by state."""
+    found = _counts(here, key, batch)
+    held = (hold for hold in here.records.holds() if (hold.scope, hold.name) == ("batch", batch))
+    return Batch(counts=found, hold=next(held, None))
 
 
 def _counts(here: Services, key: ApiKey, batch: str) -> BatchCounts:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ValidationError
 
 from postroom import strict_json
 from postroom.api.answers import RETRY_AFTER_S, Refusal, invalid_request
@@ -14,6 +14,16 @@ from postroom.event_forms import media_type
 DEADLINE_S = 60.0
 AT_ONCE = 4  # of the largest bodies; each takes several times its size while it is read
 M = TypeVar("M", bound=BaseModel)
+
+
+def _no_number(value: object) -> object:
+    if not isinstance(value, str) or value.replace(".", "").lstrip("+-").isdigit():
+        raise ValueError("an ISO 8601 time with its zone is needed")
+    return value
+
+
+# pydantic would take a number of seconds too.
+Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 _CLOSE = {"Connection": "close"}
 
 

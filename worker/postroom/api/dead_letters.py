@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from postroom.api.access import MayOperate, MayRead, own, person
 from postroom.api.answers import ASKED, BROUGHT, Refusal, documented
-from postroom.api.bodies import body_of, takes
+from postroom.api.bodies import Time, body_of, takes
 from postroom.api.emails import Emails, checked, page
 from postroom.api.services import Here, Services
 from postroom.api_keys import ApiKey
@@ -16,6 +16,7 @@ from postroom.dead_letters import Letter, Selection, changed
 from postroom.job import Status
 from postroom.ledger import Order, Reply
 from postroom.mail import Mail
+from postroom.records import CURSOR
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 MOST = 500
@@ -31,9 +32,9 @@ class LetterFilter(BaseModel):
     reason: Annotated[str | None, Field(min_length=1, max_length=100)] = None
     sender: Annotated[str | None, Field(min_length=1, max_length=320)] = None
     batch: Annotated[str | None, Field(min_length=1, max_length=500)] = None
-    since: AwareDatetime | None = None
+    since: Time | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[str | None, Field(min_length=1, max_length=400)] = None
+    cursor: Annotated[str | None, Field(pattern=CURSOR)] = None
 
 
 class ReasonCount(BaseModel):
@@ -57,8 +58,8 @@ class RequeueOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ids: JobIds
-    expires_at: AwareDatetime | Literal["never"] | None = None
-    may_send_twice: bool = False
+    expires_at: Time | Literal["never"] | None = None
+    may_send_twice: StrictBool = False
     why: Annotated[str | None, Field(max_length=500)] = None
 
 
@@ -68,7 +69,7 @@ class ChangeOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     changes: Annotated[dict[str, Any], Field(min_length=1)]
-    may_send_twice: bool = False
+    may_send_twice: StrictBool = False
     why: Annotated[str | None, Field(max_length=500)] = None
 
 
@@ -132,13 +133,6 @@ def reasons(here: Here, key: MayRead) -> ReasonCounts:
     return ReasonCounts(total=sum(row.count for row in rows), reasons=sorted(rows, key=lambda row: -row.count))
 
 
-@router.get("/{job_id}", responses=documented(*ASKED, 404))
-def show(here: Here, key: MayRead, job_id: str, content: bool = False) -> Letter:
-    """Show a job with its mail: with `content` all of it, else without bodies, variables and files."""
-    own(key, here.records.read(job_id))
-    return here.letters.show(job_id, content=content)
-
-
 @router.post(
     "/requeue",
     responses=documented(*BROUGHT),
@@ -183,6 +177,14 @@ def change(
     if said != "replaced":
         raise Refusal(409, said, "the letter was left as it is", {"said": said})
     return Replaced(id=new_id, requeued_from=job_id)
+
+
+# Last, for it fits what the others do.
+@router.get("/{job_id}", responses=documented(*ASKED, 404))
+def show(here: Here, key: MayRead, job_id: str, content: bool = False) -> Letter:
+    """Show a job with its mail: with `content` all of it, else without bodies, variables and files."""
+    own(key, here.records.read(job_id))
+    return here.letters.show(job_id, content=content)
 
 
 def _own(here: Services, key: ApiKey, ids: list[str]) -> list[str]:

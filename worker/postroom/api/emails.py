@@ -7,20 +7,23 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.api.access import MayOperate, MayRead, MaySend, own, person
 from postroom.api.answers import ASKED, BROUGHT, ErrorBody, Refusal, documented, refusal
-from postroom.api.bodies import JsonObject, body_of, takes
+from postroom.api.bodies import JsonObject, Time, body_of, takes
 from postroom.api.services import Here, Services
 from postroom.api_keys import ApiKey
 from postroom.errors import InvalidMail, PostroomError, Unavailable
 from postroom.job import Delivery, Receipt, Status
+from postroom.ledger import LONGEST_KEY
 from postroom.mail import Address, Mail
-from postroom.records import Cursor, Wanted
+from postroom.records import CURSOR, Cursor, Wanted
 
 MOST_IN_BATCH = 500
 REPLAY = "Idempotent-Replay"
+# Much of what is printable, for who makes requests from the schema; no pattern says all of it.
+_PRINTABLE = "^[ -~\u00a1-\u00ac\u00ae-\u0377\u3041-\u3096\u4e00-\u9fff\uac00-\ud7a3]+$"
 router = APIRouter(prefix="/v1/emails", tags=["emails"])
 
 IdempotencyKey = Annotated[
@@ -84,10 +87,10 @@ class Filter(BaseModel):
     to: Annotated[str | None, Field(min_length=1, max_length=320)] = None
     batch: Annotated[str | None, Field(min_length=1, max_length=500)] = None
     sender: Annotated[str | None, Field(min_length=1, max_length=320)] = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[str | None, Field(min_length=1, max_length=400)] = None
+    cursor: Annotated[str | None, Field(pattern=CURSOR)] = None
 
 
 @router.post(
@@ -230,7 +233,7 @@ def _scoped(key: ApiKey, idempotency_key: str | None) -> str | None:
 
 
 def _batch_name(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value):
+    if value is None or (isinstance(value, str) and 0 < len(value) <= LONGEST_KEY and value.isprintable()):
         return value
     raise InvalidMail("batch: a string of 1 to 500 printable characters is needed")
 
@@ -239,12 +242,40 @@ def _wrong(*faults: str) -> Refusal:
     return Refusal(422, "invalid_request", "the request is not as it should be", {"faults": list(faults)})
 
 
+def _only(name: str) -> dict[str, Any]:
+    """A mail whose content is this field, and none of the others."""
+    others = {other: {"type": "null"} for other in ("template", "html", "text", "mime") if other != name}
+    return {"required": [name], "properties": {name: {"type": "string"}, **others}}
+
+
+def _bodies() -> dict[str, Any]:
+    """A mail with ready bodies: one of them, or both."""
+    one_of_them = [
+        {"required": [name], "properties": {name: {"type": "string", "minLength": 1}}} for name in ("text", "html")
+    ]
+    none = {"template": {"type": "null"}, "mime": {"type": "null"}, "variables": {"maxProperties": 0}}
+    return {"anyOf": one_of_them, "properties": none}
+
+
+def _somebody(name: str) -> dict[str, Any]:
+    """A mail with a recipient in this field."""
+    return {"required": [name], "properties": {name: {"not": {"enum": [[], "", None]}}}}
+
+
 def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
     """The bodies that these routes take, for OpenAPI."""
     email = Mail.model_json_schema(ref_template="#/components/schemas/{model}")
     yield from email.pop("$defs", {}).items()
-    batch = {"type": "string", "minLength": 1, "maxLength": 500, "description": "A name to find it by, with others."}
+    batch = {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": _PRINTABLE},
+            {"type": "null"},
+        ],
+        "description": "A name to find it by, with others.",
+    }
     email["properties"]["batch"] = batch
+    email["oneOf"] = [_only("template"), _bodies(), _only("mime")]
+    email["anyOf"] = [_somebody("to"), _somebody("cc"), _somebody("bcc")]
     yield "Email", email | {"title": "Email", "description": "A mail: a template with variables, or ready bodies."}
     # Each is checked for itself, so one that is no mail makes the request no wrong one.
     one = {"description": "A mail as POST /v1/emails takes it, without `batch`; what is none is refused in its row."}

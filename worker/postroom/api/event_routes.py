@@ -81,8 +81,28 @@ async def may_i(request: Request) -> Response:
     return Response(status_code=200, headers=headers)
 
 
-_EVENT = {"type": "object", "required": ["specversion", "id", "source", "type"], "description": "A CloudEvent 1.0."}
-_GRID = {"type": "object", "required": ["id", "eventType"], "description": "An event in the schema of Event Grid."}
+_NAME = {"type": "string", "minLength": 1, "maxLength": event_forms.LONGEST, "pattern": "^[ -~]+$"}
+_EVENT = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": _NAME,
+        "source": _NAME,
+        "type": _NAME,
+        "data_base64": {"type": "string", "pattern": "^([A-Za-z0-9+/]{4})*$"},
+    },
+    "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+    "not": {"required": ["data", "data_base64"]},
+    "description": "A CloudEvent 1.0.",
+}
+_GRID = {
+    "type": "object",
+    "required": ["id", "eventType"],
+    "properties": {"id": _NAME, "eventType": _NAME},
+    "propertyNames": {"pattern": "^[A-Za-z0-9]+$"},
+    "description": "An event in the schema of Event Grid.",
+}
 _FORMS = {
     event_forms.STRUCTURED: {"schema": _EVENT},
     event_forms.BATCH: {"schema": {"type": "array", "items": _EVENT}},

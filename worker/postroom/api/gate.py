@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from urllib.parse import parse_qsl
 
 import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -65,6 +66,9 @@ def _refused(scope: Scope) -> Refusal | None:
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
         message = f"the headers are larger than {MOST_HEADER_BYTES} bytes"
         return Refusal(431, "headers_too_large", message, headers={"Connection": "close"})
+    names = [name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]
+    if len(set(names)) < len(names):
+        return Refusal(422, "invalid_request", "a parameter of the query is given twice")
     waiting = anyio.to_thread.current_default_thread_limiter().statistics().tasks_waiting
     if waiting >= MOST_WAITING and scope["path"] != "/healthz":
         headers = {"Retry-After": str(RETRY_AFTER_S)}
