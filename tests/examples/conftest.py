@@ -2,20 +2,19 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from ..acceptance.conftest import Room, open_room
+from ..acceptance.conftest import Room, rooms
 
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[Room]:
-    with contextmanager(open_room.__wrapped__)() as opened:  # type: ignore[attr-defined]
-        room = opened()
+    with rooms() as open_one:
+        room = open_one()
         room.start_hands()
         yield room
 

@@ -46,7 +46,7 @@ from postroom.client import PORTION
 from postroom.ledger import Ledger
 from postroom.steps import Step
 
-from ..acceptance.conftest import Room, open_room
+from ..acceptance.conftest import Room, rooms
 from .balance import Balance, Record, balance
 from .proxy import Proxy, proxied
 
@@ -408,8 +408,8 @@ class Run:
             "keep_messages": 3 * self.mails,
             "keep_requests": self._most_requests,
         }
-        with contextmanager(open_room.__wrapped__)() as opened:  # type: ignore[attr-defined]
-            room: Room = opened(settings, **options)
+        with rooms() as open_one:
+            room = open_one(settings, **options)
             config = room.folder / "postroom.toml"
             config.write_text(
                 "".join(f'[senders."{mailbox}"]\nrate = "{LIMITED_RATE}/min"\n' for mailbox in limited_mailboxes())
