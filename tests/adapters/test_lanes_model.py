@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from postroom.errors import InvalidMail, KeyConflict, TooLate
-from postroom.job import Job
+from postroom.job import Job, Receipt
 from postroom.ledger import Ledger, Order, TokenProbe
 from postroom.mail import Mail, Priority
 from postroom.outcome import (
@@ -40,6 +40,7 @@ from postroom.outcome import (
 from postroom.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
 from postroom.rules import LaneLimits, Rules
 from postroom.scripts import _load
+from postroom.shares import Sharing
 
 P = "{postroom}:"
 LEASE_S = 60.0
@@ -230,6 +231,31 @@ class Lanes(RuleBasedStateMachine):
     def take_in_some(self, what: list[Any]) -> None:
         for one in what:
             self.take_in(one, None, None, None, None, again=False)
+
+    @rule(
+        what=st.lists(st.sampled_from(sorted(MAILS)), min_size=2, max_size=4),
+        key=st.sampled_from([None, "k1", "k2"]),
+        text=st.sampled_from(["a newsletter " * 30, "another one " * 30]),
+    )
+    def take_in_together(self, what: list[Any], key: str | None, text: str) -> None:
+        sharing, keys = Sharing(), [key, *[None] * len(what)]
+        mails = [MAILS[one].model_copy(update={"text": text}) for one in what]
+        given = [sharing.entry(f"job-{next(self.names)}", mail, key) for mail, key in zip(mails, keys, strict=False)]
+        first = self.redis.hget(P + "keys", key) if key else None
+
+        def ask() -> list[Any]:
+            said = self.ledger.take_in_many(given, "news", sharing.common(given), now=self.now)
+            return [one if isinstance(one, Receipt) else type(one) for one in said]
+
+        told = ask()
+        for entry, (lane, recipients, priority), one in zip(given, what, told, strict=True):
+            if isinstance(one, Receipt) and not one.known:
+                self.jobs[entry.job_id] = Taken(lane, priority.value, recipients)
+            elif one is InvalidMail:
+                assert recipients > LANES[lane].daily_recipients
+            else:
+                assert first is not None
+        self.changes_nothing(lambda: ask() == told)
 
     @rule(
         what=st.sampled_from(sorted(MAILS)),
@@ -583,7 +609,10 @@ class Lanes(RuleBasedStateMachine):
             for name in names:
                 expected[name].add(job_id)
             assert (record["place"] == "ended" or "tidy" in record) == (record["status"] in ENDED)
-            assert (f"mail:{job_id}" in state) == (record["status"] not in {"accepted", "cancelled"})
+            part = state.get(f"shared:{record.get('shared')}", {})
+            has_mail = (f"mail:{job_id}" in state, job_id in part)
+            gone = record["status"] in {"accepted", "cancelled"}
+            assert has_mail == ((False, False) if gone else ("shared" not in record, "shared" in record))
             waits = (
                 record["place"] in {"ready", "later", "aside"}
                 and not {"in_doubt", "tidy"} & set(record)
@@ -593,6 +622,12 @@ class Lanes(RuleBasedStateMachine):
         assert found == expected
         assert all(records[i]["place"] != "ended" for i in state.get("expiring", ()))
         assert {n.partition(":")[2] for n in state if n.startswith(("mail:", "attempts:"))} <= set(records)
+        parts = {n.partition(":")[2]: value for n, value in state.items() if n.startswith("shared:")}
+        assert set(state.get("shares", {}).values()) == set(parts)
+        for number, part in parts.items():
+            those = {i for i, record in records.items() if record.get("shared") == number}
+            assert part.keys() == {"mail", "files", "digest"} | those
+            assert those
 
     def claims_agree(self, state: dict[str, Any], records: dict[str, dict[str, str]]) -> None:
         claims = {i: score for n, v in state.items() if n.startswith("claims:") for i, score in v.items()}
