@@ -138,8 +138,8 @@ class Client:
         Unavailable when Redis is away: run it again, and it takes up where it was.
         """
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
-        portions = self._portions(mails, batch, key)
-        for told in one_ahead(lambda portion: self._taken_in(portion, batch), portions):
+        prepared = self._portions(mails, batch, key)
+        for told in one_ahead(lambda portion: self._taken_in(portion, batch), prepared):
             for row, said in told:
                 if not isinstance(said, Receipt):
                     refused.append((row, said))
