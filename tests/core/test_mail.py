@@ -1,16 +1,18 @@
 import copy
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from email_validator import EmailNotValidError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.content import PIECE, AttachmentMissing, File, Stored, pieces
 from postroom.errors import InvalidMail
-from postroom.mail import Address, Attachment, Mail, needs_mime
+from postroom.mail import _STAND_IN, Address, Attachment, Mail, _checked, _validated, needs_mime
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HUGE = File(path=Path("plan.pdf"), size=120_000_000, modified_ns=0)
@@ -274,3 +276,22 @@ def test_a_content_id_is_printable_ascii(content_id: str) -> None:
     assert faults(attachments=[{"filename": "a", "content": b"", "content_id": content_id}])[0].startswith(
         "attachments.0.content_id"
     )
+
+
+PARTS = st.text(alphabet="aZ9_+-.%é'\"\\ @", min_size=0, max_size=70)
+DOMAINS = st.sampled_from(["contoso.com", "CONTOSO.com", "münchen.de", "corp.local", "-a.de", "a..de", "localhost", ""])
+
+
+@given(local=PARTS | st.sampled_from(["Postmaster", "abuse"]), domain=DOMAINS)
+def test_an_address_of_a_known_domain_is_what_it_is_when_all_of_it_is_checked(local: str, domain: str) -> None:
+    def checked(check: Callable[[str], str]) -> str | None:
+        try:
+            return check(f"{local}@{domain}")
+        except EmailNotValidError:
+            return None
+
+    def whole(address: str) -> str:
+        found = _validated(address)
+        return f"{found.local_part}@{found.ascii_domain.removesuffix(_STAND_IN)}"
+
+    assert checked(_checked) == checked(whole)

@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 
 from postroom import Status
+from postroom.client import PORTION
 from postroom.steps import Step
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
 from .test_steps import has_halted
 
-ROWS = 250  # three portions
+ROWS = 2 * PORTION + 50
 
 
 @pytest.mark.parametrize(
     ("step", "number", "exit_code", "kept"),
     [
-        (Step.TAKING_IN, "KILL", -signal.SIGKILL, 100),
-        (Step.TAKEN_IN, "KILL", -signal.SIGKILL, 200),
-        (Step.TAKEN_IN, "INT", 1, 200),
+        (Step.TAKING_IN, "KILL", -signal.SIGKILL, PORTION),
+        (Step.TAKEN_IN, "KILL", -signal.SIGKILL, 2 * PORTION),
+        (Step.TAKEN_IN, "INT", 1, 2 * PORTION),
     ],
 )
 def test_a_mailing_that_is_stopped_halfway_goes_on_where_it_was_and_nobody_has_it_twice(

@@ -12,8 +12,9 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
@@ -29,6 +30,8 @@ from postroom.retry import Move
 from postroom.rules import Rules
 from postroom.shares import Common, Entry
 from postroom.steps import Step, reached
+
+One = TypeVar("One")
 
 LONGEST_KEY = 500
 NOT_DEAD = ("", "")
@@ -161,7 +164,7 @@ class Ledger:
     def take_in_many(
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None = None
     ) -> list[Receipt | PostroomError]:
-        """The same for many mails in one step; for each, in this order, its receipt or why it is refused.
+        """The same for many mails in one round trip; for each, in this order, its receipt or why it is refused.
 
         `common` is what all of them share (`Sharing.common`). Calling again with the same job ids is the same jobs.
         """
@@ -184,20 +187,22 @@ class Ledger:
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
     ) -> dict[str, Receipt | PostroomError]:
         given = [
-            value
+            _given(entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint, batch, NO_CALLS)
             for entry in entries
-            for value in _given(
-                entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint, batch, NO_CALLS
-            )
         ]
-        digest = common.digest if common else ""
+
+        def ask(shared: str, staged: Staged) -> list[Any]:
+            head = (common.digest if common else "", shared, *staged)
+            each = [(*head, *chain.from_iterable(some)) for some in portions(given)]
+            return [answer for said in scripts.run_each(self._redis, "take_in_many", now, each) for answer in said]
+
         reached(Step.TAKING_IN)
-        answers = self._run("take_in_many", now, digest, "", *NOTHING_STAGED, *given)
+        answers = ask("", NOTHING_STAGED)
         if common and any(answer[0] == b"bring" for answer in answers):
             one, staged = common.one, NOTHING_STAGED
             if apart := _apart([one.content for one in common.attachments]):
                 one, staged = self._put_apart(common.one, apart, None, "", now)
-            answers = self._run("take_in_many", now, digest, common.to_json(one), *staged, *given)
+            answers = ask(common.to_json(one), staged)
         reached(Step.TAKEN_IN)
         return {entry.job_id: _receipt_or_error(answer, entry) for entry, answer in zip(entries, answers, strict=True)}
 
@@ -441,9 +446,9 @@ def _replies(said: Sequence[Sequence[bytes]]) -> list[Reply]:
     return [Reply(*(part.decode() for part in one)) for one in said]
 
 
-def portions(job_ids: Sequence[str], most: int = 100) -> Iterator[Sequence[str]]:
-    """These jobs, as many at a time as one order may name."""
-    return (job_ids[start : start + most] for start in range(0, len(job_ids), most))
+def portions(jobs: Sequence[One], most: int = 100) -> Iterator[Sequence[One]]:
+    """These jobs, as many at a time as one script may be given: it holds up Redis for some milliseconds."""
+    return (jobs[start : start + most] for start in range(0, len(jobs), most))
 
 
 def check_names(mail: Mail, key: str | None, batch: str | None) -> None:
