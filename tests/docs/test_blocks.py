@@ -16,7 +16,7 @@ from postroom.sandbox.control import Sandbox
 
 from .pages import PAGES, ROOT, blocks, script
 
-PATIENCE_S = 90
+PATIENCE_S = 240
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def run(page: Path, language: str, folder: Path, environment: dict[str, str]) ->
     return f"{page.name}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}" if done.returncode else ""
 
 
+@pytest.mark.timeout(300)  # more than a hundred commands, of which each starts Python
 @pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("curl")), reason="the pages need openssl and curl")
 def test_every_block_runs_and_the_mails_of_the_tour_arrive(folder: Path) -> None:
     log_file = folder / "log"
@@ -59,7 +60,7 @@ def test_every_block_runs_and_the_mails_of_the_tour_arrive(folder: Path) -> None
         def faults(page: Path) -> list[str]:
             return [run(page, language, folder, environment) for language in ("console", "python")]
 
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(3) as pool:
             found = [fault for told in pool.map(faults, PAGES) for fault in told if fault]
         assert not found, "\n".join([*found, log_file.read_text(encoding="utf-8")[-4000:]])
         with Sandbox(place.sandbox["url"], place.sandbox["ca_file"]) as sandbox:
