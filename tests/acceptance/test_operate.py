@@ -80,6 +80,7 @@ def test_dead_letters_are_let_go_by_filter_and_only_with_a_reason(room: Room) ->
         ("cancel",),
         ("cancel", "a", "--batch", "b"),
         ("stats", "--here"),
+        ("hold", "newsletter-2026"),
     ],
 )
 def test_a_wrong_use_is_exit_code_2(room: Room, arguments: tuple[str, ...]) -> None:

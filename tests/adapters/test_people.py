@@ -144,3 +144,8 @@ def test_a_file_that_cannot_be_a_list_of_people_says_why(
 def test_a_wrong_encoding_is_told(people: Callable[..., People], encoding: str, fault: str) -> None:
     with pytest.raises(FileFault, match=fault):
         people("email\na@contoso.com\n", encoding=encoding)
+
+
+def test_a_file_of_which_no_row_can_be_read_says_why(people: Callable[..., People]) -> None:
+    with pytest.raises(FileFault, match="no row that can be read: line 2: not UTF-8"):
+        people("email;name\r\nann@contoso.com;Müller\r\n".encode("cp1252"))

@@ -116,6 +116,7 @@ def test_headers_that_are_too_large_are_refused(door: Door, size: int) -> None:
         b"nonsense\r\n\r\n",
         b"POST /v1/emails HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
         b"POST /v1/emails HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v1/emails HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"GET /v1/emails HTTP/1.1\r\nHost: a\r\nX-A: b\x00c\r\n\r\n",
         b"GET /v1/emails HTTP/1.1\r\nHost: a\r\nX A: b\r\n\r\n",
     ],

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from email_validator import EmailNotValidError
@@ -295,3 +296,27 @@ def test_an_address_of_a_known_domain_is_what_it_is_when_all_of_it_is_checked(lo
         return f"{found.local_part}@{found.ascii_domain.removesuffix(_STAND_IN)}"
 
     assert checked(_checked) == checked(whole)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({f"f{n}": 1 for n in range(100_000)}, "100000 fields that there are not; this is no mail"),
+        ({"attachments": [{}] * 100_000}, "attachments: 100000 entries; at most 1000 are read"),
+        ({"to": ["x"] * 100_000}, "to: 100000 entries; at most 1000 are read"),
+        ({"metadata": dict.fromkeys(map(str, range(100_000)), 1)}, "metadata: 100000 entries; at most 1000 are read"),
+    ],
+    ids=["fields", "attachments", "to", "metadata"],
+)
+def test_what_is_far_too_much_is_told_in_one_line(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidMail) as wrong:
+        Mail.model_validate({"from": "a@contoso.com", "text": "Hi", **given})
+
+    assert wrong.value.faults == (told,)
+
+
+def test_a_mail_has_at_most_a_hundred_headers() -> None:
+    with pytest.raises(InvalidMail, match="headers"):
+        Mail.model_validate(
+            {"from": "a@b.de", "to": "c@d.de", "text": "Hi", "headers": {f"x-{n}": "1" for n in range(101)}}
+        )

@@ -373,6 +373,8 @@ def holds(as_json: bool) -> None:
 def _one_of(sender: str | None, batch: str | None) -> None:
     if bool(sender) == bool(batch):
         raise click.UsageError("give a sender, or --batch with the name of one")
+    if sender and "@" not in sender:
+        raise click.UsageError(f"{sender!r} is no address; is it a batch (--batch {sender})?")
 
 
 @main.command()

@@ -12,7 +12,7 @@ import json
 import mimetypes
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from email.header import decode_header, make_header
 from enum import StrEnum
@@ -54,6 +54,9 @@ LARGEST_MESSAGE = 150 * MB
 # The source of a mail that came as MIME: in base64, with what is added to its header, it must fit into a request.
 MAX_MIME = 1_600_000
 OUR_HEADER = "x-postroom-job"
+MOST_UNKNOWN = 20
+MOST_ENTRIES = 1000  # of any list or table in a mail
+MOST_HEADERS = 100
 
 # Set by a field of the mail, by Postroom or by Exchange; a second one would be refused or mislead.
 MANAGED_HEADERS = {
@@ -346,7 +349,7 @@ class Mail(BaseModel):
     locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")] | None = None
     attachments: tuple[Attachment, ...] = ()
     mime: AContent | None = None
-    headers: Annotated[dict[str, str], AfterValidator(_headers)] = {}
+    headers: Annotated[dict[str, str], Field(max_length=MOST_HEADERS), AfterValidator(_headers)] = {}
     importance: Importance = Importance.NORMAL
     priority: Priority = Priority.NORMAL
     scheduled_at: AwareDatetime | None = None
@@ -364,6 +367,8 @@ class Mail(BaseModel):
             return values
         if not isinstance(values, Mapping):
             raise InvalidMail(f"a mail is an object with fields, not {type(values).__name__}")
+        if faults := list(_far_too_much(values, {*cls.model_fields, "from"})):
+            raise InvalidMail(faults)
         faults = list(_contradictions(values))
         try:
             mail = build(dict(values))
@@ -470,6 +475,16 @@ def too_large(size: int, most: int) -> str:
 
 def _in_base64(size: int) -> int:
     return -(-size // 3) * 4
+
+
+def _far_too_much(values: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
+    """What no mail has, so that telling all that is wrong with it would take longer than it took to send."""
+    if len(unknown := values.keys() - known) > MOST_UNKNOWN:
+        yield f"{len(unknown)} fields that there are not; this is no mail"
+    for name, value in values.items():
+        counts = name in known and name != "variables" and isinstance(value, list | tuple | dict)
+        if counts and len(value) > MOST_ENTRIES:
+            yield f"{name}: {len(value)} entries; at most {MOST_ENTRIES} are read"
 
 
 def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:

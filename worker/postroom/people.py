@@ -57,10 +57,12 @@ class People:
     @classmethod
     def of(cls, path: Path, encoding: str | None, columns: Columns, fields: Mapping[str, Any]) -> "People":
         """FileFault if the file cannot be read, or has not the columns."""
+        first_fault: RowFault | None = None
         for row in rows.read(path, encoding):
             if isinstance(row, Row):
                 return cls(path=path, encoding=encoding, columns=columns.of(row), fields=fields)
-        raise FileFault("has no row")
+            first_fault = first_fault or row
+        raise FileFault(f"has no row that can be read: {first_fault}" if first_fault else "has no row")
 
     def mails(self) -> Iterator[tuple[int, Mail]]:
         """Each line with its mail, of a file that was checked."""

@@ -1,6 +1,7 @@
 """Events: each becomes the mails that the rules make of it; what becomes none is counted and kept to look at."""
 
 import re
+from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
@@ -135,10 +136,11 @@ def receive(here: Here, key: Annotated[ApiKey | None, Depends(_key)], request: R
 @router.get("/unmatched", responses=documented(*ASKED))
 def unmatched(here: Here, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Unmatched:
     """Show events that no rule fits, or of which a rule could make no mail."""
-    notes = here.notes.newest(1000 if key.senders else limit)
-    if key.senders:  # whose mail it would have been is not known, so a key sees what came with it
-        notes = [note for note in notes if note.key == key.name]
-    return Unmatched(counts=here.notes.counts(), newest=notes[:limit])
+    if not key.senders:
+        return Unmatched(counts=here.notes.counts(), newest=here.notes.newest(limit))
+    # Whose mail it would have been is not known, so a key sees what came with it, as far as that is kept.
+    notes = [note for note in here.notes.newest(1000) if note.key == key.name]
+    return Unmatched(counts=Counter(note.reason for note in notes), newest=notes[:limit])
 
 
 def _validated(asked: Validation) -> Response:

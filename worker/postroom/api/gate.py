@@ -5,12 +5,14 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio.to_thread
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from postroom.api.answers import RETRY_AFTER_S, Refusal
 from postroom.events import Emit, place_of
 
 MOST_HEADER_BYTES = 16 * 1024
+GONE = 499  # in the log: the client hung up before it was answered
 MOST_WAITING = 128  # requests that wait for a thread; each thread is free again within a few seconds
 _ALWAYS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
@@ -40,6 +42,8 @@ class Gate:
                 await refused.response()(scope, receive, answer)
             else:
                 await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            status = GONE
         except Exception as error:  # noqa: BLE001 - whatever it was, the client is answered and the log says where
             self._emit("api.failed", where=place_of(error))
             if not status:
@@ -66,6 +70,10 @@ def _refused(scope: Scope) -> Refusal | None:
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
         message = f"the headers are larger than {MOST_HEADER_BYTES} bytes"
         return Refusal(431, "headers_too_large", message, headers={"Connection": "close"})
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+        # A proxy may have believed the other one: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+        message = "Content-Length and Transfer-Encoding cannot come together"
+        return Refusal(400, "bad_request", message, headers={"Connection": "close"})
     names = [name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]
     if len(set(names)) < len(names):
         return Refusal(422, "invalid_request", "a parameter of the query is given twice")

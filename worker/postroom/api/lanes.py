@@ -64,6 +64,8 @@ def holds(here: Here, key: MayRead) -> Holds:
 def hold(here: Here, key: MayOperate, sender: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]) -> Kept:
     """Keep the mail of a sender's mailbox from leaving until it is released."""
     _must_be_own(here, key, sender)
+    if "@" not in sender:
+        raise Refusal(422, "invalid_request", "the sender is no address; a batch is held at /v1/batches/…/hold")
     return here.client.hold(sender=sender, by=person(key), reason=how.reason, length_s=how.for_s)
 
 
