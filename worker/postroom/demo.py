@@ -33,7 +33,7 @@ def demo() -> int:
     console, code = show.console(), 1
     with tempfile.TemporaryDirectory(prefix="postroom-demo-") as name, _stoppable(console):
         folder = Path(name)
-        console.print("[bold]Starting[/] a Redis, the sandbox, a worker and the API on free ports …\n")
+        console.print("[bold]Starting[/] a Redis, the sandbox, a worker and the doors on free ports …\n")
         with (folder / "log").open("wb") as log:
             try:
                 with everything(folder, starter_templates(), log) as place:
