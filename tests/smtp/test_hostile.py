@@ -210,6 +210,19 @@ def test_one_address_cannot_take_all_the_room_for_messages(open_server: Callable
         assert waiting.line().startswith(b"354 ")
 
 
+def test_who_waits_for_its_turn_is_told_to_come_again_after_a_while(open_server: Callable[..., Server]) -> None:
+    server = open_server(receiving=2, turn_s=0.1)
+    with server.client() as slow, server.client() as waiting:
+        slow.begin()
+        waiting.hello()
+        for command in (b"MAIL FROM:<noreply@contoso.com>", b"RCPT TO:<ann@contoso.com>"):
+            assert waiting.say(command).startswith(b"250 ")
+        assert waiting.say(b"DATA").startswith(b"451 4.3.2 ")
+        assert slow.say(MESSAGE + b".").startswith(b"250 ")
+        assert waiting.say(b"DATA").startswith(b"354 "), "the transaction stands"
+        assert waiting.say(MESSAGE + b".").startswith(b"250 ")
+
+
 def test_a_mail_that_takes_too_long_to_keep_is_to_be_sent_again(open_server: Callable[..., Server]) -> None:
     server = open_server(keep_s=0.1)
     release = threading.Event()

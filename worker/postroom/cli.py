@@ -62,7 +62,7 @@ def main() -> None:
 def demo() -> None:
     """Show the way of a few mails through it all.
 
-    Starts a Redis, the sandbox, a worker and the API on free ports, and stops them again.
+    Starts a Redis, the sandbox, a worker and the doors on free ports, and stops them again.
     """
     sys.exit(demonstration.demo())
 

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -20,6 +20,7 @@ from postroom.submission import Reply, Submission
 
 GOODBYE = Reply(code=421, status="4.3.2", text="Postroom is being stopped; connect again in a minute")
 FULL = Reply(code=421, status="4.7.0", text="Too many connections; connect again later")
+CROWDED = Reply(code=451, status="4.3.2", text="Others are sending their messages still; send it again later")
 LATER = Reply(code=451, status="4.3.0", text="The mail could not be kept just now; send it again later")
 # A pool of an application's goes through many of the first kind in the life of one connection.
 COMMANDS = {"MAIL": 10_000, "RCPT": 100_000, "DATA": 10_000, "RSET": 10_000, "NOOP": 1_000, "QUIT": 10, "*": 20}
@@ -33,6 +34,7 @@ class Limits:
     connections: int = 400
     of_one_address: int = 100
     receiving: int = 16  # messages that are received at once: each is in memory
+    turn_s: float = 10.0  # how long another one waits for its turn
     recipients: int = MAX_RECIPIENTS
     commands: Mapping[str, int] = field(default_factory=lambda: COMMANDS)
     wrong_passwords: int = 3  # in one connection
@@ -105,11 +107,20 @@ class Reception:
         return login
 
     @asynccontextmanager
-    async def receiving(self, host: str) -> AsyncIterator[None]:
-        """While a message is received: only so many are at once, and no address takes all of them."""
+    async def receiving(self, host: str) -> AsyncIterator[bool]:
+        """While a message is received: only so many are at once, and no address takes all of them. False: it was not
+        this one's turn in time.
+        """
         of_host = self._of_host.setdefault(host, asyncio.Semaphore(max(1, self.limits.receiving // 2)))
-        async with of_host, self._receiving:
-            yield
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self.limits.turn_s):
+                    await stack.enter_async_context(of_host)
+                    await stack.enter_async_context(self._receiving)
+            except TimeoutError:
+                yield False
+            else:
+                yield True
 
     async def keep(self, source: bytes, sender: str, recipients: Sequence[Address], login: Login) -> Reply:
         """The answer to a message: 250 once it is kept."""

@@ -16,7 +16,7 @@ from postroom import submission
 from postroom.events import place_of
 from postroom.logins import Login
 from postroom.mail import Address
-from postroom.reception import GOODBYE, LATER, Reception
+from postroom.reception import CROWDED, GOODBYE, LATER, Reception
 from postroom.submission import Reply
 
 # A message's lines may be longer than the 998 bytes of the RFC: many applications write such, and Exchange takes them.
@@ -232,9 +232,12 @@ class SmtpSession(SMTP):
 
     async def smtp_DATA(self, arg: str | None) -> None:
         """The message."""
-        async with self._reception.receiving(self.host):
+        async with self._reception.receiving(self.host) as its_turn:
             self._reset_timeout()
-            await super().smtp_DATA(arg)
+            if its_turn:
+                await super().smtp_DATA(arg)
+            else:
+                await self.push(str(CROWDED))
         if self._reception.stopping:
             self.dismiss(GOODBYE)
 
