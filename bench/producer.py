@@ -1,5 +1,6 @@
 """A producer of Postroom's: `python -m bench.producer`, with POSTROOM_REDIS_URL."""
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -29,6 +30,33 @@ def many(first: int, count: int, lanes: int = mails.MAILBOXES, batch: str = "ben
         raise SystemExit(f"only {result.taken} of {count} mails were taken in: {result.refused[:1]}")
 
 
+def mailing(first: int, count: int, lanes: int, size: int = 2048) -> None:
+    """The same where the mails share all but their recipients."""
+    body = mails.html(0, size)
+    given = (
+        Mail(sender=mails.mailbox(n, lanes), to=[mails.recipient(n)], subject=mails.SUBJECT, html=body)
+        for n in range(first, first + count)
+    )
+    client.send_many(given, batch="mailing")
+
+
+def hang(count: int, lanes: int) -> None:
+    """Mails to mailboxes that never answer."""
+    client.send_many((mail(number, f"hang{number % lanes}@contoso.com") for number in range(count)), batch="hang")
+
+
+def payload(first: int, count: int, lanes: int = mails.MAILBOXES) -> dict[str, Any]:
+    """How many bytes these mails are themselves, as JSON, and how many of them are not the same in all."""
+    whole = [json.loads(mail(n, mails.mailbox(n, lanes)).to_json()) for n in range(first, first + count)]
+    shared = {name for name, value in whole[0].items() if all(one.get(name) == value for one in whole)}
+    own = [{name: value for name, value in one.items() if name not in shared} for one in whole]
+    return {"bytes": sum(map(_size, whole)), "own": sum(map(_size, own))}
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
 def fill(count: int, sender: str, priority: str) -> dict[str, Any]:
     """So many mails for one mailbox; tells by how much this process grew after the first tenth."""
     own, sizes = psutil.Process(), []
@@ -43,11 +71,11 @@ def fill(count: int, sender: str, priority: str) -> dict[str, Any]:
     return {"rss_tenth": max(sizes[: len(sizes) // 10 + 1]), "rss_most": max(sizes)}
 
 
-def each(count: int, lanes: int = mails.MAILBOXES, first: int = 0, **fields: Any) -> dict[str, Any]:
-    """The same with `send`, one after the other; tells the milliseconds that each took."""
+def each(first: int, count: int, sender: str | None = None) -> dict[str, Any]:
+    """The same with `send`, one after the other, or all for one mailbox; tells the milliseconds that each took."""
     took = []
     for number in range(first, first + count):
-        given = mail(number, mails.mailbox(number, lanes), **fields)
+        given = mail(number, sender or mails.mailbox(number))
         began = time.perf_counter()
         client.send(given, key=f"bench/{number}")
         took.append((time.perf_counter() - began) * 1000)
@@ -82,4 +110,14 @@ def scheduled(count: int) -> None:
 
 
 if __name__ == "__main__":
-    obey(many=many, fill=fill, each=each, trickle=trickle, one=one, scheduled=scheduled)
+    obey(
+        many=many,
+        mailing=mailing,
+        hang=hang,
+        payload=payload,
+        fill=fill,
+        each=each,
+        trickle=trickle,
+        one=one,
+        scheduled=scheduled,
+    )
