@@ -15,7 +15,7 @@ FEW, MANY = 1_000, 1_000_000
 WORKED_OFF = 900
 NEEDED = 1800  # bytes of memory for each that waits
 JOBS = 10_000
-SHARED_BODY = 100_000
+SHARED_BODY = 500_000
 MAILING = 1_000
 
 
