@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from postroom import scripts
 from postroom.errors import InvalidMail, KeyConflict, TooLate
 from postroom.job import Job, Receipt
 from postroom.ledger import Ledger, Order, TokenProbe
@@ -39,7 +40,6 @@ from postroom.outcome import (
 )
 from postroom.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
 from postroom.rules import LaneLimits, Rules
-from postroom.scripts import _load
 from postroom.shares import Sharing
 
 P = "{postroom}:"
@@ -78,8 +78,13 @@ KEPT_FOR_EVER = (
     "patience",  # both name lanes that are held still, as their next mail will find
     "faults",
 )
-OUTLOOK = (
-    _load() + "\nlocal at, can_go = outlook(ARGV[2], lane_settings(ARGV[2]))\nreturn {at and whole(at) or '', can_go}"
+LOOKING, OUTLOOK = scripts.library(
+    scripts.CODE
+    + """
+    register('outlook', {'allow-oom'}, function()
+      local at, can_go = outlook(ARGV[2], lane_settings(ARGV[2]))
+      return {at and whole(at) or '', can_go}
+    end)"""
 )
 
 ANSWER = Answer(http_status=503, graph_code="busy")
@@ -175,6 +180,7 @@ class Lanes(RuleBasedStateMachine):
         super().__init__()
         self.redis = redis.Redis.from_url(self.url)
         self.redis.flushall()
+        self.redis.function_load(LOOKING, replace=True)
         self.ledger = Ledger(self.redis)
         self.now = START
         self.parallel = {lane: limits.parallel for lane, limits in LANES.items()}
@@ -677,7 +683,7 @@ class Lanes(RuleBasedStateMachine):
     @invariant()
     def no_lane_oversleeps(self) -> None:
         for lane in LANES:
-            at, can_go = self.redis.eval(OUTLOOK, 0, self.now, lane)
+            at, can_go = self.redis.fcall(f"{OUTLOOK}outlook", 0, self.now, lane)
             wakes = self.redis.zscore(P + "lanes", lane)
             if at == b"":
                 continue
@@ -758,7 +764,7 @@ class Lanes(RuleBasedStateMachine):
 
     def ready(self, lane: str) -> dict[str, set[str]]:
         """The ids that wait in the lane, once what is due has joined them."""
-        self.redis.eval(OUTLOOK, 0, self.now, lane)
+        self.redis.fcall(f"{OUTLOOK}outlook", 0, self.now, lane)
         ids = {c: self.redis.zrange(f"{P}ready:{c}:{lane}", 0, -1) for c in CLASSES}
         return {c: {i.decode() for i in found} for c, found in ids.items()}
 

@@ -19,7 +19,7 @@ local function why_not(given)
   if no then return no end
   local most = lane_settings(given.lane).daily
   if given.recipients > most then return {'refused', most} end
-  if needs_draft(given.size) and tonumber(redis.call('HGET', of_lane('lane', given.lane), 'no_drafts_until') or 0) > now then
+  if needs_draft(given.size) and tonumber(state_of('lane', given.lane).no_drafts_until or 0) > now then
     return {'no_drafts'}
   end
 end
