@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import psutil
@@ -30,14 +31,19 @@ def many(first: int, count: int, lanes: int = mails.MAILBOXES, batch: str = "ben
         raise SystemExit(f"only {result.taken} of {count} mails were taken in: {result.refused[:1]}")
 
 
-def mailing(first: int, count: int, lanes: int, size: int = 2048) -> None:
-    """The same where the mails share all but their recipients."""
-    body = mails.html(0, size)
+def mailing(count: int, lanes: int, size: int = 2048, within_s: float = 300.0) -> dict[str, Any]:
+    """The same where the mails share all but their recipients; as many as there is time for."""
+    body, until = mails.html(0, size), time.monotonic() + within_s
     given = (
         Mail(sender=mails.mailbox(n, lanes), to=[mails.recipient(n)], subject=mails.SUBJECT, html=body)
-        for n in range(first, first + count)
+        for n in takewhile(lambda _: time.monotonic() < until, range(count))
     )
-    client.send_many(given, batch="mailing")
+    return {"taken": client.send_many(given, batch="mailing").taken}
+
+
+def to_each(senders: list[str]) -> None:
+    """One mail to each of these mailboxes, at once."""
+    client.send_many((mail(number, sender) for number, sender in enumerate(senders)), batch="to each")
 
 
 def hang(count: int, lanes: int) -> None:
@@ -113,6 +119,7 @@ if __name__ == "__main__":
     obey(
         many=many,
         mailing=mailing,
+        to_each=to_each,
         hang=hang,
         payload=payload,
         fill=fill,
