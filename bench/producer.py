@@ -1,10 +1,13 @@
 """A producer of Postroom's: `python -m bench.producer`, with POSTROOM_REDIS_URL."""
 
 import json
+import os
 import random
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from email.policy import SMTP
 from itertools import takewhile
 from typing import Any
 
@@ -12,7 +15,7 @@ import psutil
 
 from bench import mails
 from bench.orders import obey
-from postroom import Client, Mail
+from postroom import Attachment, Client, Mail
 
 client = Client.from_env()
 
@@ -39,6 +42,26 @@ def mailing(count: int, lanes: int, size: int = 2048, within_s: float = 300.0) -
         for n in takewhile(lambda _: time.monotonic() < until, range(count))
     )
     return {"taken": client.send_many(given, batch="mailing").taken}
+
+
+def formed(first: int, count: int, form: str, size: int) -> None:
+    """Mails of about this size in one of the forms that Graph is given: what is more than 2 KB is a file."""
+    for number in range(first, first + count):
+        client.send(_formed(number, form, size))
+
+
+def _formed(number: int, form: str, size: int) -> Mail:
+    sender, file = mails.mailbox(number), os.urandom(max(0, size - 2048))
+    if form == "source":
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = sender, mails.recipient(number), mails.SUBJECT
+        message.set_content(mails.html(number), subtype="html")
+        if file:
+            message.add_attachment(file, maintype="application", subtype="pdf", filename="order.pdf")
+        return Mail(sender=sender, to=[mails.recipient(number)], mime=message.as_bytes(policy=SMTP))
+    text = "Your order has left our house." if form == "mime" else None
+    files = [Attachment("order.pdf", file)] if file else []
+    return mail(number, sender, attachments=files, text=text)
 
 
 def to_each(senders: list[str]) -> None:
@@ -119,6 +142,7 @@ if __name__ == "__main__":
     obey(
         many=many,
         mailing=mailing,
+        formed=formed,
         to_each=to_each,
         hang=hang,
         payload=payload,
