@@ -180,7 +180,6 @@ class Lanes(RuleBasedStateMachine):
         super().__init__()
         self.redis = redis.Redis.from_url(self.url)
         self.redis.flushall()
-        self.redis.function_load(LOOKING, replace=True)
         self.ledger = Ledger(self.redis)
         self.now = START
         self.parallel = {lane: limits.parallel for lane, limits in LANES.items()}
@@ -227,6 +226,7 @@ class Lanes(RuleBasedStateMachine):
             ),
             now=self.now,
         )
+        self.redis.function_load(LOOKING, replace=True)  # after all other libraries were removed
 
     @rule(lane=st.sampled_from(sorted(LANES)), parallel=st.integers(1, MOST_PARALLEL))
     def publish_rules_anew(self, lane: str, parallel: int) -> None:

@@ -67,15 +67,9 @@ def _start_due(children: list[_Child], concurrency: int, pool: str) -> None:
 def _start(number: int, concurrency: int, pool: str) -> "subprocess.Popen[bytes]":
     command = [
         *(sys.executable, "-m", "celery", "--quiet", "-A", "postroom.tasks", "worker"),
-        # Celery takes the name "prefork" for its default, and the configured pool (threads) instead.
-        *(
-            "--pool",
-            "processes" if pool == "prefork" else pool,
-            "--concurrency",
-            str(concurrency),
-            "--hostname",
-            f"postroom{number}@%h",
-        ),
+        *("--concurrency", str(concurrency), "--hostname", f"postroom{number}@%h"),
+        # Without it the configured pool is taken; Celery's own name for processes, "prefork", stands for that too.
+        *(("--pool", "processes") if pool == "prefork" else ()),
         *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
     environment = {**os.environ, PARENT: str(os.getpid())}
