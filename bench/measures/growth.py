@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
@@ -44,7 +45,7 @@ class Load:
 
     order: str
     count: int
-    given: Mapping[str, object] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 def lanes(graph: Graph, plan: Plan) -> Iterator[Row]:
