@@ -46,9 +46,12 @@ class Graph:
         self._control = control
         self._lines = control.makefile("r")
 
-    def reset(self, *, delay: float = 0.0, hanging: str = "\n", mark: str = "") -> None:
-        """Forgets what arrived, and answers after `delay` seconds from now on; never for mailboxes so called."""
-        self._order(do="reset", delay=delay, hanging=hanging, mark=mark)
+    def reset(self, *, delay: float = 0.0, jitter: float = 0.0, hanging: str = "\n", mark: str = "") -> None:
+        """Forgets what arrived, and answers after `delay` seconds from now on; never for mailboxes so called.
+
+        `jitter` is by which part of it, at most, a delay is longer or shorter.
+        """
+        self._order(do="reset", delay=delay, jitter=jitter, hanging=hanging, mark=mark)
 
     def wait(self, what: str, count: int, timeout: float) -> int:
         """Returns once so many are `answered`, `arrived` or `marked`, or after a while: with how many there are."""

@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Callable
 from heapq import heappop, heappush
 from pathlib import Path
+from random import random
 from typing import Any
 from urllib.parse import unquote
 
@@ -47,6 +48,7 @@ class Arrivals:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.delay = float(options.get("delay", 0.0))
+        self.jitter = float(options.get("jitter", 0.0))
         self.hanging = str(options.get("hanging", "\n")).encode()
         self.mark = str(options.get("mark", "")).encode()
         self.times, self.whose = array("d"), array("l")
@@ -207,7 +209,7 @@ class StandIn:
             return
         if arrivals.delay:
             self._sequence += 1
-            due = arrivals.times[-1] + arrivals.delay
+            due = arrivals.times[-1] + arrivals.delay * (1 + arrivals.jitter * (2 * random() - 1))
             heappush(self._timers, (due, self._sequence, connection, number, arrivals))
         else:
             self._accept(connection, number, arrivals)

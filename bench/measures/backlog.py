@@ -12,7 +12,7 @@ BUSY = "busy@contoso.com"
 WAITING = 100_000
 SENDS = 2000
 URGENT = 20
-ANSWER_S = 0.1
+ANSWER_S, JITTER = 0.2, 0.5
 MARK = "This is urgent 814"
 
 
@@ -78,7 +78,8 @@ def _filling(room: Room, plan: Plan) -> Iterator[Row]:
 def _urgent(room: Room, plan: Plan) -> Iterator[Row]:
     """A worker is busy with the lane, and from time to time comes a mail that is urgent."""
     graph = room.graph
-    graph.reset(delay=ANSWER_S, mark=MARK)
+    # Answers of the same length would come four at a time, and the four next requests race each other.
+    graph.reset(delay=ANSWER_S, jitter=JITTER, mark=MARK)
     count = plan.of(URGENT)
     kept: list[float] = []
     claimed: list[int] = []
@@ -106,7 +107,7 @@ def _urgent(room: Room, plan: Plan) -> Iterator[Row]:
 
 def place(lane: list[float], kept: float, came: float, claimed: int) -> int:
     """Its place among the lane's requests from when it was kept on, without those that were under way by then."""
-    posted = sum(1 for at in lane if kept - ANSWER_S < at <= kept)
+    posted = sum(1 for at in lane if kept - ANSWER_S * (1 + JITTER) < at <= kept)
     between = sum(1 for at in lane if kept < at < came)
     return 1 + max(0, between - max(0, claimed - posted))
 
