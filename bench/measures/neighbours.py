@@ -16,6 +16,8 @@ from bench.rows import Row, at_most, percentile
 
 QUIET = 1000
 PAUSE_S = [0.005, 0.025]
+# Long enough to see what follows when the first hanging requests are given up, after 30 s.
+PAUSE_HANGING_S = [0.02, 0.06]
 ANSWER_S = 0.02
 HANGING = 50
 HANGING_MAILS = 500
@@ -63,14 +65,14 @@ def _working(graph: Graph, quiet: list[str]) -> Iterator[Room]:
             yield room
 
 
-def _trickle(room: Room, quiet: list[str], beforehand: int) -> list[float]:
+def _trickle(room: Room, quiet: list[str], beforehand: int, pause_s: Sequence[float] = PAUSE_S) -> list[float]:
     """How long each quiet mail took, or has taken so far when patience ends; `beforehand` of others' have arrived."""
     graph = room.graph
     if graph.wait("arrived", beforehand, 30) < beforehand:
         raise BenchFault("the neighbours' mails do not flow")
     with room.producer("quiet") as producer:
         producer.do("each", first=30_000_000, count=1, sender=quiet[0])
-        times = producer.do("trickle", senders=quiet, pause_s=PAUSE_S)["times"]
+        times = producer.do("trickle", senders=quiet, pause_s=pause_s)["times"]
     until = time.monotonic() + PATIENCE_S
     log = graph.log()
     while time.monotonic() < until and not all(sender in log.by_mailbox for sender in quiet):
@@ -96,4 +98,4 @@ def _beside_hanging_ones(graph: Graph, quiet: list[str]) -> list[float]:
     with _working(graph, quiet) as room:
         with room.producer("hanging") as producer:
             producer.do("hang", count=HANGING_MAILS, lanes=HANGING)
-        return _trickle(room, quiet, beforehand=4)
+        return _trickle(room, quiet, beforehand=4, pause_s=PAUSE_HANGING_S)
