@@ -216,9 +216,9 @@ class LosesReplies:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._redis, name)
 
-    def evalsha(self, *arguments: Any) -> Any:
-        self._redis.evalsha(*arguments)
-        return self._redis.evalsha(*arguments)
+    def fcall(self, *arguments: Any) -> Any:
+        self._redis.fcall(*arguments)
+        return self._redis.fcall(*arguments)
 
 
 def test_a_lost_reply_costs_no_files(room: Room, place: Path) -> None:

@@ -39,7 +39,7 @@ from postroom.outcome import (
 )
 from postroom.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
 from postroom.rules import LaneLimits, Rules
-from postroom.scripts import _load
+from postroom.scripts import _alone
 from postroom.shares import Sharing
 
 P = "{postroom}:"
@@ -78,9 +78,7 @@ KEPT_FOR_EVER = (
     "patience",  # both name lanes that are held still, as their next mail will find
     "faults",
 )
-OUTLOOK = (
-    _load() + "\nlocal at, can_go = outlook(ARGV[2], lane_settings(ARGV[2]))\nreturn {at and whole(at) or '', can_go}"
-)
+OUTLOOK = _alone("local at, can_go = outlook(ARGV[2], lane_settings(ARGV[2])) return {at and whole(at) or '', can_go}")
 
 ANSWER = Answer(http_status=503, graph_code="busy")
 BEFORE_THE_MARK: list[Outcome] = [

@@ -1,6 +1,5 @@
 """What each move of a job promises, on a real server, with the time passed in."""
 
-import hashlib
 import json
 import os
 import signal
@@ -36,7 +35,7 @@ from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused,
 from postroom.records import recipient_token
 from postroom.retry import Policy, decide
 from postroom.rules import LaneLimits, Rules
-from postroom.scripts import _SHAS, PREFIX
+from postroom.scripts import PREFIX, _function
 
 SENDER = "post@contoso.com"
 OTHER = "news@contoso.com"
@@ -1165,15 +1164,44 @@ def test_a_job_is_found_by_each_thing_that_is_known_of_it(room: Room) -> None:
 # Redis itself.
 
 
-def test_scripts_that_a_restarted_server_does_not_know_are_loaded_again(room: Room) -> None:
-    room.redis.script_flush()
+def test_scripts_that_a_server_does_not_know_are_loaded(room: Room) -> None:
+    room.redis.function_flush()
 
     assert room.read(room.take()).status == "queued"
 
 
+def test_libraries_of_other_versions_go_when_a_worker_starts(room: Room) -> None:
+    theirs = ["postroom_0123456789ab", "postroom_of_somebody"]
+    for name in theirs:
+        room.redis.function_load(f"#!lua name={name}\nredis.register_function('{name}', function() end)", replace=True)
+
+    room.publish()
+
+    found = [library[1].decode() for library in room.redis.function_list("postroom_*")]
+    assert theirs[0] not in found
+    assert theirs[1] in found
+    assert room.read(room.take()).status == "queued"
+
+
+def test_a_full_redis_that_takes_no_library_still_runs_what_makes_room(room: Room) -> None:
+    room.take()
+    job = room.sending()
+    try:
+        room.redis.config_set("maxmemory", "1")
+        room.redis.function_flush()
+
+        assert room.settle(job, ACCEPTED)
+        with pytest.raises(Unavailable, match="Redis is full"):
+            room.take()
+    finally:
+        room.redis.config_set("maxmemory", "0")
+
+
 def test_a_fault_in_a_script_is_told_from_a_redis_that_is_away(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(scripts._SCRIPTS, "paused", "#!lua\nreturn nothing.here")
-    monkeypatch.setitem(scripts._SHAS, "paused", hashlib.sha1(b"#!lua\nreturn nothing.here").hexdigest())
+    broken = """#!lua name=broken
+        redis.register_function('broken', function() return nothing.here end)"""
+    room.redis.function_load(broken, replace=True)
+    monkeypatch.setattr(scripts, "_function", lambda script: "broken" if script == "paused" else _function(script))
     job_id = room.take()
 
     with pytest.raises(PostroomError, match="a fault of Postroom itself") as caught:
@@ -1291,7 +1319,7 @@ def fill(room: Room, count: int) -> int:
     for i in range(count):
         job_id = f"0b8f6c2e-7d1a-4c55-9a63-{i:012}"
         given = _given(job_id, a_mail, a_mail.to_json(), f"news/{i:032x}", f"{i:032x}", "news", NO_CALLS)
-        pipe.evalsha(_SHAS["take_in"], 0, room.now, *given, *NOT_DEAD, *NOTHING_STAGED)
+        pipe.fcall(_function("take_in"), 0, room.now, *given, *NOT_DEAD, *NOTHING_STAGED)
     pipe.execute()
     return len(a_mail.to_json())
 

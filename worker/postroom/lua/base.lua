@@ -1,4 +1,4 @@
--- What every script starts with: the places of a job, names of keys, the clock, records, settings.
+-- What all scripts share, first: the places of a job, names of keys, the clock, records, settings.
 --
 -- A job is at any time in exactly one place, and its record's `place` names it:
 --   ready    in ready:<class>:<lane>        score: order of arrival; the class is the priority, or
@@ -23,7 +23,9 @@ local function server_time()
   local t = redis.call('TIME')
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
-local now = tonumber(ARGV[1]) or server_time()  -- milliseconds; an argument only in tests
+
+-- Of the call under way, set by `begin`: its arguments, and the time in milliseconds, which is an argument only in tests.
+local ARGV, now
 
 local function whole(number) return string.format('%d', number) end
 
@@ -88,14 +90,14 @@ end
 
 -- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.
 
-local read = {}  -- once by each script
+local read  -- once in each call
 
 local function setting(name)
   if read[name] == nil then read[name] = redis.call('HGET', P .. 'config', name) end
   return read[name] or nil
 end
 
-local read_of_lane = {}
+local read_of_lane
 
 local function lane_settings(lane)
   if not read_of_lane[lane] then
@@ -103,4 +105,10 @@ local function lane_settings(lane)
     read_of_lane[lane] = found and cjson.decode(found) or {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
   end
   return read_of_lane[lane]
+end
+
+-- Each call starts with this, for Redis keeps these variables from one to the next (scripts.py).
+local function begin(arguments)
+  ARGV, now = arguments, tonumber(arguments[1]) or server_time()
+  read, read_of_lane = {}, {}
 end
