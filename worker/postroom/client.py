@@ -3,7 +3,6 @@
 import base64
 import os
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -123,7 +122,7 @@ class Client:
         Unavailable if Redis could not confirm.
         """
         calls = Calls.of(on_accepted, on_dead)
-        return self._ledger.take_in(str(uuid.uuid4()), mail.with_sender(self._sender), key, batch, calls=calls)
+        return self._ledger.take_in(short_id(), mail.with_sender(self._sender), key, batch, calls=calls)
 
     def send_many(
         self,
@@ -282,8 +281,8 @@ class Client:
 
 
 def short_id() -> str:
-    """A job's id in 22 letters and digits. It stands in seven places of Redis, so that many jobs take less there."""
-    return base64.b64encode(os.urandom(16), b"Zz")[:22].decode()
+    """A job's id, by chance. It stands in seven places of Redis, where a UUID would take 150 bytes more."""
+    return base64.b64encode(os.urandom(15), b"Zz").decode()
 
 
 def one_ahead(work: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:

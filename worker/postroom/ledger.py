@@ -148,14 +148,15 @@ class Ledger:
         The mail must have its sender. Calling again with the same `job_id` is the same job.
         """
         check_names(mail, key, batch)
-        fingerprint, apart = mail.digest()[:32], _apart(mail.enclosed)
+        payload = None if mail.enclosed else mail.to_json()
+        fingerprint, apart = mail.digest(payload)[:32], _apart(mail.enclosed)
         staged = NOTHING_STAGED
         if apart:
             asked = self._run("stage", now, key or "", fingerprint, mail.size, "", "", b"")
             if asked[0] != b"staged":
                 return _receipt(asked, job_id, key)
             mail, staged = self._put_apart(mail, apart, key, fingerprint, now)
-        given = _given(job_id, mail, mail.to_json(), key, fingerprint, batch, calls)
+        given = _given(job_id, mail, payload or mail.to_json(), key, fingerprint, batch, calls)
         reached(Step.TAKING_IN)
         answer = self._run("take_in", now, *given, *NOT_DEAD, *staged)
         reached(Step.TAKEN_IN)

@@ -426,8 +426,13 @@ class Mail(BaseModel):
         """The same as a text; `from_json` reads it."""
         return as_json(self.to_fields(**context))
 
-    def digest(self) -> str:
-        """SHA-256 of the mail in JSON, with all content in it, wherever that is kept and without loading it whole."""
+    def digest(self, text: str | None = None) -> str:
+        """SHA-256 of the mail in JSON, with all content in it, wherever that is kept and without loading it whole.
+
+        `text` is that JSON where nothing is enclosed, for whoever needs both.
+        """
+        if text is not None:
+            return sha256(text.encode()).hexdigest()
         mark = uuid.uuid4().hex
         between = self.to_json(mark=mark).split(mark)
         hashed = sha256(between[0].encode())

@@ -130,7 +130,7 @@ class Records:
         """Jobs that fit, newest first, and where the next page begins; None if there is none.
 
         It looks at `looks` jobs at most, so a page may be short, or empty, though another follows. Pages stay as they
-        are while jobs are taken in. With `status` alone the order is that in which they came to it, else of intake.
+        are while jobs are taken in. The order is that of intake; with only a `status` that ends jobs, of their ends.
         """
         place = (after.score, after.job_id) if after else ("", "")
         score, last, ids = scripts.run(self._redis, "page", None, wanted.index, *place, most, looks, wanted.to_json())

@@ -71,6 +71,8 @@ local function record(id)
   bury_damaged(id, found, field)
 end
 
+local unwritten  -- a new job: its record is written when all of it is known (intake.lua)
+
 -- Writes fields of a record; an empty one is taken out, so a field that is there says something.
 local function update(id, job, fields)
   local set, gone = {}, {}
@@ -84,6 +86,7 @@ local function update(id, job, fields)
       set[#set + 1] = job[name]
     end
   end
+  if job == unwritten then return end
   if #set > 0 then redis.call('HSET', job_key(id), unpack(set)) end
   if #gone > 0 then redis.call('HDEL', job_key(id), unpack(gone)) end
 end
@@ -91,6 +94,11 @@ end
 -- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.
 
 local read  -- once in each call
+
+-- Several that will be asked for, in one go.
+local function read_settings(...)
+  for i, value in ipairs(redis.call('HMGET', P .. 'config', ...)) do read[select(i, ...)] = value end
+end
 
 local function setting(name)
   if read[name] == nil then read[name] = redis.call('HGET', P .. 'config', name) end
@@ -110,5 +118,5 @@ end
 -- Each call starts with this, for Redis keeps these variables from one to the next (scripts.py).
 local function begin(arguments)
   ARGV, now = arguments, tonumber(arguments[1]) or server_time()
-  read, read_of_lane = {}, {}
+  read, read_of_lane, unwritten = {}, {}, nil
 end

@@ -9,7 +9,9 @@ local function given_at(first)
   local given = {}
   for i, name in ipairs(GIVEN) do given[name] = ARGV[first + i - 1] end
   given.due, given.recipients, given.size = tonumber(given.due), tonumber(given.recipients), tonumber(given.size)
-  given.lane = setting('alias:' .. given.sender) or given.sender
+  local alias = 'alias:' .. given.sender
+  if read[alias] == nil then read_settings(alias, 'lane:' .. given.sender, '*', 'max_message') end
+  given.lane = setting(alias) or given.sender
   return given
 end
 
@@ -25,8 +27,8 @@ local function why_not(given)
 end
 
 -- `apart`: the name of its files, or the number of what it shares.
-local function write(given, apart)
-  return write_job(given.id, {
+local function job_of(given, apart)
+  return new_job(given.id, {
     sender = given.sender, lane = given.lane, priority = given.priority, recipients = given.recipients, key = given.key,
     fingerprint = given.fingerprint, batch = given.batch, expires = given.expires, to = given.tokens,
     on_accepted = given.on_accepted, on_dead = given.on_dead, files = apart.files, shared = apart.shared,
