@@ -46,6 +46,8 @@ lock: setup ## Lock newer versions of everything
 	  --extra api --extra smtp --extra sandbox --group dev pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
 	  requirements/peers.in -c requirements/dev.lock -o requirements/peers.lock
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
+	  --extra sandbox --group bench pyproject.toml -c requirements/dev.lock -o requirements/bench.lock
 
 check-peers: setup ## Microsoft's own SDK against the sandbox (an environment of its own: half a gigabyte)
 	$(PYTHON) -m venv $(VENV)-peers
@@ -54,7 +56,20 @@ check-peers: setup ## Microsoft's own SDK against the sandbox (an environment of
 	$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	$(VENV)-peers/bin/python -m pytest tests/peers
 
-clean: ## Remove what was installed and built
-	rm -rf $(VENV) $(VENV)-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+bench: $(VENV)-bench/.installed ## Figures beside those of alternatives, in a quarter of an hour; ARGS=--help tells more
+	@$(VENV)-bench/bin/python -m bench $(ARGS)
 
-.PHONY: help setup demo dev test chaos check format lock check-peers clean
+bench-growth: $(VENV)-bench/.installed ## How cost grows with lanes, backlog, processes and size, in an hour; ARGS=--quick tries it
+	@$(VENV)-bench/bin/python -m bench.growth $(ARGS)
+
+$(VENV)-bench/.installed: requirements/bench.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+	  -r requirements/bench.lock
+	$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: help setup demo dev test chaos check format lock check-peers bench bench-growth clean

@@ -35,7 +35,7 @@ from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused,
 from postroom.records import recipient_token
 from postroom.retry import Policy, decide
 from postroom.rules import LaneLimits, Rules
-from postroom.scripts import PREFIX, _function
+from postroom.scripts import LIBRARY, PREFIX
 
 SENDER = "post@contoso.com"
 OTHER = "news@contoso.com"
@@ -1164,23 +1164,21 @@ def test_a_job_is_found_by_each_thing_that_is_known_of_it(room: Room) -> None:
 # Redis itself.
 
 
-def test_scripts_that_a_server_does_not_know_are_loaded(room: Room) -> None:
+def test_scripts_that_a_restarted_server_does_not_know_are_loaded_again(room: Room) -> None:
     room.redis.function_flush()
 
     assert room.read(room.take()).status == "queued"
 
 
-def test_libraries_of_other_versions_go_when_a_worker_starts(room: Room) -> None:
-    theirs = ["postroom_0123456789ab", "postroom_of_somebody"]
-    for name in theirs:
-        room.redis.function_load(f"#!lua name={name}\nredis.register_function('{name}', function() end)", replace=True)
+def test_a_worker_that_starts_removes_what_other_versions_loaded(room: Room) -> None:
+    text, _ = scripts.library(scripts.CODE.replace("local FORMAT = 2", "local FORMAT = 1"))
+    room.redis.function_load(text)
+    room.redis.function_load("#!lua name=somebody\nredis.register_function('somebody_s', function() return 1 end)")
 
     room.publish()
 
-    found = [library[1].decode() for library in room.redis.function_list("postroom_*")]
-    assert theirs[0] not in found
-    assert theirs[1] in found
-    assert room.read(room.take()).status == "queued"
+    left = {dict(zip(found[::2], found[1::2], strict=True))[b"library_name"] for found in room.redis.function_list()}
+    assert left == {scripts.LIBRARY.encode(), b"somebody"}
 
 
 def test_a_full_redis_that_takes_no_library_still_runs_what_makes_room(room: Room) -> None:
@@ -1198,10 +1196,11 @@ def test_a_full_redis_that_takes_no_library_still_runs_what_makes_room(room: Roo
 
 
 def test_a_fault_in_a_script_is_told_from_a_redis_that_is_away(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = """#!lua name=broken
-        redis.register_function('broken', function() return nothing.here end)"""
-    room.redis.function_load(broken, replace=True)
-    monkeypatch.setattr(scripts, "_function", lambda script: "broken" if script == "paused" else _function(script))
+    broken = scripts.CODE.replace("-- What keeps a job waiting:", "do local found = nothing.here end --")
+    assert broken != scripts.CODE
+    text, prefix = scripts.library(broken)
+    monkeypatch.setattr(scripts, "_TEXT", text)
+    monkeypatch.setattr(scripts, "LIBRARY", prefix)
     job_id = room.take()
 
     with pytest.raises(PostroomError, match="a fault of Postroom itself") as caught:
@@ -1319,7 +1318,7 @@ def fill(room: Room, count: int) -> int:
     for i in range(count):
         job_id = f"0b8f6c2e{i:012}"
         given = _given(job_id, a_mail, a_mail.to_json(), f"news/{i:032x}", f"{i:032x}", "news", NO_CALLS)
-        pipe.fcall(_function("take_in"), 0, room.now, *given, *NOT_DEAD, *NOTHING_STAGED)
+        pipe.fcall(f"{LIBRARY}take_in", 0, room.now, *given, *NOT_DEAD, *NOTHING_STAGED)
     pipe.execute()
     return len(a_mail.to_json())
 

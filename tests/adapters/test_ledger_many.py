@@ -237,10 +237,12 @@ def test_many_lanes_are_each_asked_a_round_for(room: Room) -> None:
 
 def test_an_older_worker_leaves_a_mail_alone_whose_content_it_cannot_find(room: Room) -> None:
     (job_id, _) = take_many(room, [letter(n) for n in range(2)])
-    older = scripts._as_script("claim").replace("local FORMAT = 2", "local FORMAT = 1")
-    assert older != scripts._as_script("claim")
+    older = scripts.CODE.replace("local FORMAT = 2", "local FORMAT = 1")
+    assert older != scripts.CODE
+    text, prefix = scripts.library(older)
+    room.redis.function_load(text)
 
-    answer = room.redis.eval(older, 0, room.now, SENDER, "token", 60_000)
+    answer = room.redis.fcall(f"{prefix}claim", 0, room.now, SENDER, "token", 60_000)
 
     assert answer == [b"nothing"]
     assert room.read(job_id).reason == "newer_version"

@@ -336,8 +336,8 @@ class Ledger:
 
     def publish(self, rules: Rules, now: int | None = None) -> None:
         """Makes these rules the ones that every script goes by from now on. Held apps are probed at once."""
-        scripts.forget_other_versions(self._redis)
         self._run("publish", now, rules.to_json())
+        scripts.drop_other_libraries(self._redis)
 
     def mirror(self, job_id: str, shown_as: str, now: int | None = None) -> None:
         """Makes the result of `job_id` appear under `shown_as` too (a Celery task id whose key was known already)."""

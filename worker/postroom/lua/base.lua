@@ -1,4 +1,4 @@
--- What all scripts share, first: the places of a job, names of keys, the clock, records, settings.
+-- What every script shares: the places of a job, names of keys, the clock, records, settings.
 --
 -- A job is at any time in exactly one place, and its record's `place` names it:
 --   ready    in ready:<class>:<lane>        score: order of arrival; the class is the priority, or
@@ -24,8 +24,28 @@ local function server_time()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- Of the call under way, set by `begin`: its arguments, and the time in milliseconds, which is an argument only in tests.
-local ARGV, now
+-- What one call works with, and what it has read: the library lives on between calls, so `begin` makes these anew.
+local ARGV
+local now                   -- milliseconds; an argument only in tests
+local read, read_of_lane    -- settings
+local states                -- of lanes and apps
+local together              -- {id = …, fields = …} while one move writes to a record
+
+local function begin(arguments)
+  ARGV = arguments
+  now = tonumber(ARGV[1]) or server_time()
+  read, read_of_lane, states, together = {}, {}, {}, nil
+end
+
+local function register(name, flags, run)
+  redis.register_function({
+    function_name = LIBRARY .. name, flags = flags,
+    callback = function(_, arguments)
+      begin(arguments)
+      return run()
+    end,
+  })
+end
 
 local function whole(number) return string.format('%d', number) end
 
@@ -71,52 +91,57 @@ local function record(id)
   bury_damaged(id, found, field)
 end
 
-local unwritten  -- a new job: its record is written when all of it is known (intake.lua)
-
--- Writes fields of a record; an empty one is taken out, so a field that is there says something.
-local function update(id, job, fields)
+local function write(id, fields)
   local set, gone = {}, {}
   for name, value in pairs(fields) do
     if value == '' then
-      if job[name] then gone[#gone + 1] = name end
-      job[name] = nil
+      gone[#gone + 1] = name
     else
-      job[name] = tostring(value)
       set[#set + 1] = name
-      set[#set + 1] = job[name]
+      set[#set + 1] = value
     end
   end
-  if job == unwritten then return end
   if #set > 0 then redis.call('HSET', job_key(id), unpack(set)) end
   if #gone > 0 then redis.call('HDEL', job_key(id), unpack(gone)) end
 end
 
--- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.
-
-local read  -- once in each call
-
--- Several that will be asked for, in one go.
-local function read_settings(...)
-  for i, value in ipairs(redis.call('HMGET', P .. 'config', ...)) do read[select(i, ...)] = value end
+-- Writes fields of a record; an empty one is taken out, so a field that is there says something.
+local function update(id, job, fields)
+  local changed = together and together.id == id and together.fields or {}
+  for name, value in pairs(fields) do
+    local text = tostring(value)
+    if value ~= '' and job[name] ~= text then
+      job[name] = text
+      changed[name] = text
+    elseif value == '' and job[name] then
+      job[name] = nil
+      changed[name] = ''
+    end
+  end
+  if not together or together.id ~= id then write(id, changed) end
 end
+
+-- What `move` changes of this record goes to Redis at once, when it is over; it must not read that record there.
+local function changing(id, move)
+  together = {id = id, fields = {}}
+  move()
+  local fields = together.fields
+  together = nil
+  write(id, fields)
+end
+
+-- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.
 
 local function setting(name)
   if read[name] == nil then read[name] = redis.call('HGET', P .. 'config', name) end
   return read[name] or nil
 end
 
-local read_of_lane
-
 local function lane_settings(lane)
   if not read_of_lane[lane] then
-    local found = setting('lane:' .. lane) or setting('*')
+    local found = redis.call('HMGET', P .. 'config', 'lane:' .. lane, '*')
+    found = found[1] or found[2]
     read_of_lane[lane] = found and cjson.decode(found) or {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
   end
   return read_of_lane[lane]
-end
-
--- Each call starts with this, for Redis keeps these variables from one to the next (scripts.py).
-local function begin(arguments)
-  ARGV, now = arguments, tonumber(arguments[1]) or server_time()
-  read, read_of_lane, unwritten = {}, {}, nil
 end

@@ -4,8 +4,8 @@ local lane, token, lease = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local cfg = lane_settings(lane)
 local found = claimed_before(lane, cfg, token)
 if found then return found end
-local asked = tonumber(redis.call('HGET', of_lane('lane', lane), 'asked') or 0)
-if asked > 0 then redis.call('HSET', of_lane('lane', lane), 'asked', asked - 1) end
-found = claim_next(lane, cfg, token, lease)
-plan(lane, cfg)
-return found or {'nothing'}
+local asked = tonumber(state_of('lane', lane).asked or 0)
+if asked > 0 then write_state('HSET', 'lane', lane, 'asked', asked - 1) end
+local next, at, can_go = claim_next(lane, cfg, token, lease)
+plan(lane, cfg, at, can_go)
+return next or {'nothing'}

@@ -1,4 +1,4 @@
--- A part of claim.lua and settle.lua: the lane's best job, leased to a token, or nil.
+-- The lane's best job, leased to a token.
 
 local LEFT_TO_NEWER = 30000
 
@@ -19,14 +19,14 @@ local function claimed_before(lane, cfg, token)
   end
 end
 
-local function take(id, job, lane, cfg, token, lease)
+local function take(id, job, lane, cfg, token, lease, seen)
   local self, app = state_of('lane', lane), state_of('app', cfg.app)
   if job.resend then spare_others(lane, cfg, self, app) end
   leave(id, job)
   to_claim(id, job, token, lease)
-  if not is_check(job) then redis.call('HINCRBY', of_lane('lane', lane), 'turn', 1) end
+  if seen.low > 0 and not is_check(job) then write_state('HINCRBY', 'lane', lane, 'turn', 1) end
   if speed_of(self) ~= 'quick' then redis.call('SADD', P .. 'hands:' .. speed_of(self), id) end
-  if in_trouble(app) then redis.call('HSET', state_key('app', cfg.app), 'probe', id) end
+  if in_trouble(app) then write_state('HSET', 'app', cfg.app, 'probe', id) end
 end
 
 -- A newer version took this mail in, and needs more of a worker than this one knows: it might send something else.
@@ -38,10 +38,11 @@ local function leave_to_newer(id, job)
   tell('mail.left', {job = id, version = job.v})
 end
 
+-- The claim, or nil; and the lane's outlook after it.
 local function claim_next(lane, cfg, token, lease)
   for _ = 1, BATCH do
-    local at, can_go, id = outlook(lane, cfg)
-    if not at or at > now or can_go < 1 then return nil end
+    local at, can_go, id, seen = outlook(lane, cfg)
+    if not at or at > now or can_go < 1 then return nil, at, can_go end
     local job = record(id)
     if not job or (job.ended and not job.tidy) then  -- its record was deleted by hand; and what has ended never leaves
       for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, lane), id) end
@@ -56,8 +57,8 @@ local function claim_next(lane, cfg, token, lease)
       leave(id, job)
       finish(id, job, 'dead', 'too_many_recipients')
     else
-      take(id, job, lane, cfg, token, lease)
-      return claimed(id, job, cfg)
+      take(id, job, lane, cfg, token, lease, seen)
+      return claimed(id, job, cfg), outlook_after(lane, cfg, seen)
     end
   end
 end

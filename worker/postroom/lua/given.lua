@@ -9,9 +9,7 @@ local function given_at(first)
   local given = {}
   for i, name in ipairs(GIVEN) do given[name] = ARGV[first + i - 1] end
   given.due, given.recipients, given.size = tonumber(given.due), tonumber(given.recipients), tonumber(given.size)
-  local alias = 'alias:' .. given.sender
-  if read[alias] == nil then read_settings(alias, 'lane:' .. given.sender, '*', 'max_message') end
-  given.lane = setting(alias) or given.sender
+  given.lane = setting('alias:' .. given.sender) or given.sender
   return given
 end
 
@@ -21,7 +19,7 @@ local function why_not(given)
   if no then return no end
   local most = lane_settings(given.lane).daily
   if given.recipients > most then return {'refused', most} end
-  if needs_draft(given.size) and tonumber(redis.call('HGET', of_lane('lane', given.lane), 'no_drafts_until') or 0) > now then
+  if needs_draft(given.size) and tonumber(state_of('lane', given.lane).no_drafts_until or 0) > now then
     return {'no_drafts'}
   end
 end
@@ -34,4 +32,13 @@ local function job_of(given, apart)
     on_accepted = given.on_accepted, on_dead = given.on_dead, files = apart.files, shared = apart.shared,
     v = given.v,
   }, given.mail)
+end
+
+local function line_up_given(given, apart)
+  local job
+  changing(given.id, function()
+    job = job_of(given, apart)
+    line_up(given.id, job, given.due)
+  end)
+  return job
 end

@@ -3,10 +3,8 @@
 -- The version of what an older worker cannot send, or would end without a word to its producer.
 local SHARED_OR_CALLS = 2
 
--- Its record is still to be written: by `line_up`, or by `write_record`.
 local function new_job(id, fields, mail)
   local job = {}
-  unwritten = job
   fields.created, fields.seq = now, redis.call('INCR', P .. 'seq')
   update(id, job, fields)
   local needs = (job.shared or job.on_accepted or job.on_dead) and SHARED_OR_CALLS or 1
@@ -23,16 +21,6 @@ local function new_job(id, fields, mail)
   return job
 end
 
-local function write_record(id, job)
-  local flat = {}
-  for name, value in pairs(job) do
-    flat[#flat + 1] = name
-    flat[#flat + 1] = value
-  end
-  redis.call('HSET', job_key(id), unpack(flat))
-  unwritten = nil
-end
-
 local function line_up(id, job, due)
   if due and due > now then
     update(id, job, {scheduled = due})
@@ -42,7 +30,6 @@ local function line_up(id, job, due)
     to_ready(id, job)
     set_status(id, job, 'queued')
   end
-  write_record(id, job)
 end
 
 -- Where a lane is planned already, a job that stands behind more than it may send at once changes nothing.

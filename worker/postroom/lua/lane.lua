@@ -27,8 +27,14 @@ local function waiting(lane)
   return counts
 end
 
+local function first_later(lane)
+  return tonumber(redis.call('ZRANGE', of_lane('later', lane), 0, 0, 'WITHSCORES')[2])
+end
+
+-- Says when the first of those that stay is due.
 local function due_to_ready(lane)
-  local later = of_lane('later', lane)
+  local first, later = first_later(lane), of_lane('later', lane)
+  if not first or first > now then return first end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', whole(now), 'LIMIT', 0, BATCH)) do
     local found = redis.call('HMGET', job_key(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy', 'batch', 'place')
     redis.call('ZREM', later, id)
@@ -41,10 +47,7 @@ local function due_to_ready(lane)
       record(id)
     end
   end
-end
-
-local function first_later(lane)
-  return tonumber(redis.call('ZRANGE', of_lane('later', lane), 0, 0, 'WITHSCORES')[2])
+  return first_later(lane)
 end
 
 -- Hands: lanes whose answers are slow hold at most half of them together, and a quarter is kept for lanes that are
@@ -64,20 +67,21 @@ end
 -- The head keeps its place until then, or until one that may go before it is due: a look-up needs no rate.
 local function before_later(lane, at) return math.min(at, math.max(first_later(lane) or at, now + 1)) end
 
--- Until when the limits keep the head back; and how many could go at once.
+-- Until when the limits keep the head back; for how many there are slots, and for how many there is rate.
 local function limited_until(lane, cfg, self, head, is_checked)
   local at = now
   cfg = paced(cfg, self)
   local most = (in_trouble(self) or speed_of(self) == 'unknown') and 1 or cfg.parallel
-  local free = most - redis.call('ZCARD', of_lane('claims', lane))
-  if is_checked then return free > 0 and now or now + LOOK_AGAIN, free end
+  local claims = redis.call('ZCARD', of_lane('claims', lane))
+  local free = most - claims
+  if is_checked then return free > 0 and now or now + LOOK_AGAIN, free, free end
   local left, rate_ready = rate_left(lane, cfg)
   if left <= 0 and rate_ready > now then at = before_later(lane, math.min(rate_ready, faster_at(self)))
   elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
   end
-  local fits = recipients_ready(lane, cfg, tonumber(redis.call('HGET', job_key(head), 'recipients') or 0) or 0)
+  local fits = recipients_ready(lane, cfg, head, claims)
   if fits > now then at = math.max(at, before_later(lane, fits)) end
-  return at, math.min(free, left)
+  return at, free, left
 end
 
 -- Until when others keep the lane back. It is told to those who will wake it.
@@ -95,18 +99,30 @@ local function waits_for_others(lane, cfg, self, app)
   return now
 end
 
--- When the lane can next give a claim (nil where nothing waits), how many at once, and the job that is next.
+-- When the lane can next give a claim (nil where nothing waits), how many at once, the job that is next, and what was
+-- seen, for `outlook_after`.
 local function outlook(lane, cfg)
-  due_to_ready(lane)
+  local later = due_to_ready(lane)
   local counts = waiting(lane)
-  if counts.all == 0 then return first_later(lane), 0 end
+  if counts.all == 0 then return later, 0 end
   local self, app = state_of('lane', lane), state_of('app', cfg.app)
   local spared = counts.again > 0 and spared_until(self, app) or 0
-  if spared > now and counts.all == counts.again then return math.min(spared, first_later(lane) or spared), 0 end
+  if spared > now and counts.all == counts.again then return math.min(spared, later or spared), 0 end
   local class = next_class(counts, tonumber(self.turn or 0), spared > 0)
   local head = redis.call('ZRANGE', of_lane('ready:' .. class, lane), 0, 0)[1]
-  local at, can_go = limited_until(lane, cfg, self, head, class == 'check')
+  local at, free, left = limited_until(lane, cfg, self, head, class == 'check')
   at = math.max(at, closed_until(self))
   if at <= now then at = waits_for_others(lane, cfg, self, app) end
-  return at, math.min(counts.all, in_trouble(app) and 1 or can_go), head
+  local even = speed_of(self) == 'quick' and not in_trouble(self) and not in_trouble(app)
+  local can_go = math.min(counts.all, free, left, in_trouble(app) and 1 or math.huge)
+  return at, can_go, head, {all = counts.all, low = counts.low, later = later, free = free, left = left, even = even}
+end
+
+-- The same once more, after a claim was given out of it. Where only the slots and what waits have changed, it is
+-- reckoned: to look again at each mail is a quarter of Redis' work.
+local function outlook_after(lane, cfg, seen)
+  if not seen.even or seen.left <= 1 then return outlook(lane, cfg) end
+  if seen.all == 1 then return seen.later, 0 end
+  if seen.free <= 1 then return now + LOOK_AGAIN, 0 end
+  return now, math.min(seen.all, seen.free, seen.left) - 1
 end

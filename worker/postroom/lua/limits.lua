@@ -27,13 +27,7 @@ end
 
 -- Recipients of the last 24 hours, in buckets of a minute: the hash recipients:<lane>, with its sum as `total`.
 
-local function spend_recipients(lane, minute, n)
-  local counts = of_lane('recipients', lane)
-  if n < 0 and redis.call('HEXISTS', counts, minute) == 0 then return end  -- more than a day ago
-  redis.call('HINCRBY', counts, minute, n)
-  redis.call('HINCRBY', counts, 'total', n)
-  redis.call('ZADD', of_lane('minutes', lane), minute, minute)
-end
+local MOST_RECIPIENTS = 500  -- of one mail; mail.py's MAX_RECIPIENTS
 
 local function forget_old_minutes(lane)
   local minutes, counts = of_lane('minutes', lane), of_lane('recipients', lane)
@@ -41,6 +35,16 @@ local function forget_old_minutes(lane)
     redis.call('HINCRBY', counts, 'total', -tonumber(redis.call('HGET', counts, minute) or 0))
     redis.call('HDEL', counts, minute)
     redis.call('ZREM', minutes, minute)
+  end
+end
+
+local function spend_recipients(lane, minute, n)
+  local counts = of_lane('recipients', lane)
+  if n < 0 and redis.call('HEXISTS', counts, minute) == 0 then return end  -- more than a day ago
+  redis.call('HINCRBY', counts, 'total', n)
+  if redis.call('HINCRBY', counts, minute, n) == n then
+    redis.call('ZADD', of_lane('minutes', lane), minute, minute)
+    forget_old_minutes(lane)
   end
 end
 
@@ -52,12 +56,15 @@ local function recipients_reserved(lane)
   return sum
 end
 
--- When `need` more recipients fit into the last 24 hours: now, or when enough old minutes have left them.
-local function recipients_ready(lane, cfg, need)
-  if need > cfg.daily then return now end  -- never: its claim will say so
-  forget_old_minutes(lane)
+-- When this job's recipients fit into the last 24 hours too: now, or when enough old minutes have left them.
+local function recipients_ready(lane, cfg, id, claims)
   local counts = of_lane('recipients', lane)
   local spent = tonumber(redis.call('HGET', counts, 'total') or 0)
+  if spent + (claims + 1) * MOST_RECIPIENTS <= cfg.daily then return now end  -- whatever they are
+  local need = tonumber(redis.call('HGET', job_key(id), 'recipients') or 0) or 0
+  if need > cfg.daily then return now end  -- never: its claim will say so
+  forget_old_minutes(lane)
+  spent = tonumber(redis.call('HGET', counts, 'total') or 0)
   local over = spent + recipients_reserved(lane) + need - cfg.daily
   if over <= 0 then return now end
   counts = hash(counts)

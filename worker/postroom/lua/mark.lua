@@ -27,13 +27,15 @@ end
 if is_paused() or (job.phase == 'sending' and rate_left(lane, cfg) <= 0) then return {'wait', WAIT} end
 local wait = spend_upload(lane, bytes)
 if wait then return {'wait', wait} end
-if job.phase == 'claimed' then
-  if state_of('app', cfg.app).trouble_with == 'token' then went_well('app', cfg.app, job) end
-  first_mark()
-else
-  amend_attempt(id, {client_request_id = client_request_id})
-end
 spend_rate(lane, cfg, client_request_id)
 renew(id, job, lease)
-update(id, job, {client_request_id = client_request_id, since = now})
+changing(id, function()
+  if job.phase == 'claimed' then
+    if state_of('app', cfg.app).trouble_with == 'token' then went_well('app', cfg.app, job) end
+    first_mark()
+  else
+    amend_attempt(id, {client_request_id = client_request_id})
+  end
+  update(id, job, {client_request_id = client_request_id, since = now})
+end)
 return {'marked', whole(now)}

@@ -36,16 +36,20 @@ end
 
 local function leave_claim(id, job)
   redis.call('ZREM', of_lane('claims', job.lane), id)
-  redis.call('SREM', of_lane('unmarked', job.lane), id)
+  if job.phase ~= 'sending' then redis.call('SREM', of_lane('unmarked', job.lane), id) end
   redis.call('ZREM', P .. 'leases', id)
   update(id, job, {token = '', phase = ''})
   if redis.call('SREM', P .. 'hands:slow', id) + redis.call('SREM', P .. 'hands:unknown', id) > 0 then offer_hand() end
 end
 
+local function leave_ready(id, job)
+  if redis.call('ZREM', of_lane('ready:' .. ready_class(job), job.lane), id) == 1 then return end
+  -- a worker of 0.1.0 puts a job in doubt into its priority's
+  for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, job.lane), id) end
+end
+
 local function leave(id, job)
-  -- from every class: a worker of 0.1.0 puts a job in doubt into its priority's
-  if job.place == 'ready' then
-    for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, job.lane), id) end
+  if job.place == 'ready' then leave_ready(id, job)
   elseif job.place == 'later' then redis.call('ZREM', of_lane('later', job.lane), id)
   elseif job.place == 'aside' then redis.call('ZREM', aside_key(job.batch), id)
   elseif job.place == 'claim' then leave_claim(id, job)
@@ -68,8 +72,8 @@ end
 local function finish(id, job, status, reason)
   update(id, job, {place = 'ended', ended = now, next_at = ''})
   set_status(id, job, status, reason)
-  redis.call('ZREM', P .. 'expiring', id)
-  redis.call('ZREM', P .. 'doubts', id)
+  if job.expires then redis.call('ZREM', P .. 'expiring', id) end
+  if job.in_doubt then redis.call('ZREM', P .. 'doubts', id) end
   -- what a person may requeue keeps its mail
   if status == 'accepted' or status == 'cancelled' then drop_content(id, job) end
   call_back(id, job)
@@ -107,8 +111,8 @@ end
 -- Attempts: one entry for each; the oldest are let go, for a mailbox may be held for days.
 
 local function push_attempt(id, attempt)
-  redis.call('RPUSH', attempts_key(id), cjson.encode(attempt))
-  redis.call('LTRIM', attempts_key(id), -BATCH, -1)
+  local count = redis.call('RPUSH', attempts_key(id), cjson.encode(attempt))
+  if count > BATCH then redis.call('LTRIM', attempts_key(id), -BATCH, -1) end
 end
 
 -- Says this of the attempt that is open; false if none is.

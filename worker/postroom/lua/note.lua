@@ -7,7 +7,7 @@ if not job or job.place ~= 'claim' or job.token ~= token then
   if job and (fields.draft or '') ~= '' and fields.draft ~= job.draft then strand(id, job, fields.draft) end
   return {'void'}
 end
-if (fields.draft or '') ~= '' then redis.call('HDEL', of_lane('lane', job.lane), 'no_drafts_until') end
+if (fields.draft or '') ~= '' then write_state('HDEL', 'lane', job.lane, 'no_drafts_until') end
 renew(id, job, lease)
 update(id, job, fields)
 local app = lane_settings(job.lane).app

@@ -26,7 +26,7 @@ local function slow_down(lane, job)
   if tonumber(job.since or 0) <= tonumber(self.slowed_at or 0) then return end
   local count = math.min(level(self) + 1, SLOWEST)
   local full_at = math.max(now, paused_until(self)) + count * QUIET
-  redis.call('HSET', state_key('lane', lane), 'slowed', count, 'slowed_at', whole(now), 'full_at', whole(full_at))
+  write_state('HSET', 'lane', lane, 'slowed', count, 'slowed_at', whole(now), 'full_at', whole(full_at))
 end
 
 -- The lane's settings at its present pace. A rate over more than QUIET is a budget: cut, it would stop the lane for

@@ -24,7 +24,7 @@ end
 -- the walk is over.
 local function walk(lane, class, held)
   local field = 'patience:' .. class
-  local from, ended, next_due = redis.call('HGET', of_lane('lane', lane), field) or '0', 0, now + patience()
+  local from, ended, next_due = state_of('lane', lane)[field] or '0', 0, now + patience()
   local found = redis.call('ZRANGEBYSCORE', of_lane('ready:' .. class, lane), '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, BATCH)
   for i = 1, #found, 2 do
     local id, job = found[i], record(found[i])
@@ -40,7 +40,7 @@ local function walk(lane, class, held)
     from = found[i + 1]
   end
   local over = #found < 2 * BATCH
-  redis.call('HSET', of_lane('lane', lane), field, from)
+  write_state('HSET', 'lane', lane, field, from)
   return #found / 2, ended, next_due, over
 end
 
@@ -59,7 +59,7 @@ local function end_held_too_long(lane)
     looked_at, ended, next_due, over = looked_at + n, ended + gone, math.min(next_due, at), over and all
   end
   if over then
-    for _, class in ipairs(OUT_OF_PATIENCE) do redis.call('HDEL', of_lane('lane', lane), 'patience:' .. class) end
+    for _, class in ipairs(OUT_OF_PATIENCE) do write_state('HDEL', 'lane', lane, 'patience:' .. class) end
     -- a long walk passed over some whose time is not known any more
     redis.call('ZADD', P .. 'patience', looked_at < BATCH and next_due or math.min(next_due, now + MINUTE), lane)
   end

@@ -47,7 +47,7 @@ local lane = setting('alias:' .. sender) or sender
 local cfg = lane_settings(lane)
 if recipients > cfg.daily then return {'refused', whole(cfg.daily)} end
 if dry then return {'replaced', id} end
-succeed(old, lane)
+changing(id, function() succeed(old, lane) end)
 retire(old)
 plan(lane, cfg)
 return {'replaced', id}

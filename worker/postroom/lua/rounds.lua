@@ -17,14 +17,18 @@ end
 
 -- How many rounds were asked for and have not started, and since when; what takes too long was lost.
 local function outstanding(lane)
-  local asked = redis.call('HMGET', of_lane('lane', lane), 'asked', 'asked_at')
-  local count, since = tonumber(asked[1] or 0), tonumber(asked[2] or 0)
+  local self = state_of('lane', lane)
+  local count, since = tonumber(self.asked or 0), tonumber(self.asked_at or 0)
   if count <= 0 or since + ROUND_LOST_AFTER <= now then return 0, now end
   return count, since
 end
 
+local function queue_of(lane)
+  return redis.call('EXISTS', of_lane('ready:high', lane)) == 1 and 'postroom.high' or 'postroom'
+end
+
 -- Asks for one round more, if the lane wants more than are on their way: 'asked', 'enough' or 'full'.
-local function ask_once(lane, wanted)
+local function ask_once(lane, wanted, queue)
   local count, since = outstanding(lane)
   if count >= wanted then
     redis.call('ZREM', P .. 'waiting', lane)
@@ -33,10 +37,9 @@ local function ask_once(lane, wanted)
   end
   redis.call('ZADD', P .. 'waiting', 'NX', now, lane)
   redis.call('ZADD', P .. 'lanes', now + LOOK_AGAIN, lane)
-  local queue = redis.call('EXISTS', of_lane('ready:high', lane)) == 1 and 'postroom.high' or 'postroom'
   if room_in(queue) <= 0 then return 'full' end
   ask(lane, queue)
-  redis.call('HSET', of_lane('lane', lane), 'asked', count + 1, 'asked_at', since)
+  write_state('HSET', 'lane', lane, 'asked', count + 1, 'asked_at', since)
   redis.call('ZADD', P .. 'waiting', now, lane)  -- behind all others that wait
   return 'asked'
 end
@@ -57,23 +60,24 @@ end
 local function hand_out(turns)
   for _ = 1, turns do
     local lane = redis.call('ZRANGE', P .. 'waiting', 0, 0)[1]
-    if not lane then return end
+    local queue = lane and queue_of(lane)
+    if not lane or room_in(queue) <= 0 then return end
     local cfg = lane_settings(lane)
     local at, can_go = outlook(lane, cfg)
     if not at or at > now then lay_down(lane, cfg, at)
-    elseif ask_once(lane, can_go) == 'full' then return
+    else ask_once(lane, can_go, queue)
     end
   end
 end
 
 -- Sees to it that the lane's jobs will be fetched: rounds for what can go now, a wake-up for what must wait.
--- Says whether one can go now.
-local function plan(lane, cfg)
-  local at, can_go = outlook(lane, cfg)
+-- Says whether one can go now. `at` and `can_go`: the lane's outlook, where it is known.
+local function plan(lane, cfg, at, can_go)
+  if not can_go then at, can_go = outlook(lane, cfg) end
   if not at or at > now then
     lay_down(lane, cfg, at)
-  elseif redis.call('EXISTS', of_lane('ready:high', lane)) == 1 then
-    repeat local said = ask_once(lane, can_go) until said ~= 'asked'
+  elseif queue_of(lane) == 'postroom.high' then
+    repeat local said = ask_once(lane, can_go, 'postroom.high') until said ~= 'asked'
   else
     local count, since = outstanding(lane)
     if count < can_go then redis.call('ZADD', P .. 'waiting', 'NX', now, lane) end

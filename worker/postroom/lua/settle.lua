@@ -22,7 +22,8 @@ end
 local function note_speed(job)
   if job.phase ~= 'sending' then return end
   local took, marks = now - tonumber(job.since), of_lane('marks', lane)
-  if took > SLOW or move.answered then redis.call('HSET', of_lane('lane', lane), 'slow', took > SLOW and '1' or '0') end
+  local slow = took > SLOW and '1' or '0'
+  if (took > SLOW or move.answered) and state_of('lane', lane).slow ~= slow then write_state('HSET', 'lane', lane, 'slow', slow) end
   -- the request may have reached Graph this late after its mark
   if took > MARGIN then redis.call('ZADD', marks, 'XX', now, job.client_request_id) end
 end
@@ -53,7 +54,7 @@ local function note_trouble(job)
   elseif move.pause_scope then
     -- trouble with tokens is over as soon as a token is there, which the mark shows
     if move.pause_scope == 'app' then
-      redis.call('HSET', state_key('app', name), 'trouble_with', job.phase == 'claimed' and 'token' or 'graph')
+      write_state('HSET', 'app', name, 'trouble_with', job.phase == 'claimed' and 'token' or 'graph')
     end
     troubled(move.pause_scope, name, job, move.pause_wait, move.pause_longest, move.pause_reason)
     if move.in_doubt then failed(lane, cfg.app, job) end
@@ -96,7 +97,7 @@ local NO_DRAFTS = 3600000
 
 local function note_held_alone(job)
   update(id, job, {held_since = move.held_alone and (job.held_since or now) or ''})
-  if move.held_alone then redis.call('HSET', of_lane('lane', lane), 'no_drafts_until', whole(now + NO_DRAFTS)) end
+  if move.held_alone then write_state('HSET', 'lane', lane, 'no_drafts_until', whole(now + NO_DRAFTS)) end
 end
 
 local function is_out_of_patience(job)
@@ -154,7 +155,7 @@ local function settle_or_void(job)
   if not job then return 'void' end
   if job.settled == token then return 'settled' end  -- asked again after a lost reply
   if job.place == 'claim' and job.token == token then
-    if job.tidy then settle_tidying(job) else settle(job) end
+    changing(id, function() if job.tidy then settle_tidying(job) else settle(job) end end)
   elseif move.status == 'accepted' and job.doubted and string.find(job.doubted, token, 1, true) then
     believe(job)
   else
@@ -163,15 +164,17 @@ local function settle_or_void(job)
   return 'settled'
 end
 
+-- The next claim, if any, and the lane's outlook after it, if it is known.
 local function go_on()
   if next_token == '' then return nil end
   local before = claimed_before(lane, cfg, next_token)
   if before then return before end
   local others_wait = slice_over and redis.call('LLEN', 'postroom') + redis.call('LLEN', 'postroom.high') > 0
-  return not others_wait and claim_next(lane, cfg, next_token, lease) or nil
+  if others_wait then return nil end
+  return claim_next(lane, cfg, next_token, lease)
 end
 
 local done = settle_or_void(record(id))
-local found = go_on()
-plan(lane, cfg)
+local found, at, can_go = go_on()
+plan(lane, cfg, at, can_go)
 return {done, found or {'nothing'}}

@@ -6,8 +6,9 @@
 local given = given_at(2)
 local dead, detail, files, parts = ARGV[17], ARGV[18], ARGV[19], tonumber(ARGV[20])
 
-local function bury(job)
-  write_record(given.id, job)
+local function bury()
+  local job
+  changing(given.id, function() job = job_of(given, {}) end)
   local attempt = cjson.decode(detail)
   attempt.at = now
   push_attempt(given.id, attempt)
@@ -25,13 +26,11 @@ if no then
   return no
 end
 if dead ~= '' then
-  bury(job_of(given, {}))
+  bury()
 elseif files ~= '' and redis.call('HLEN', files_key(files)) ~= parts then
   return {'unstaged'}
 else
   if files ~= '' then redis.call('ZREM', P .. 'staged', files) end
-  local job = job_of(given, {files = files})
-  line_up(given.id, job, given.due)
-  plan_for(job)
+  plan_for(line_up_given(given, {files = files}))
 end
 return {'new', given.id}

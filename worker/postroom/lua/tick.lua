@@ -92,7 +92,7 @@ local function notice_slow()
   for _, id in ipairs(due('leases', now + lease - SLOW)) do
     redis.call('SREM', P .. 'hands:unknown', id)
     local lane = redis.call('SADD', P .. 'hands:slow', id) == 1 and redis.call('HGET', job_key(id), 'lane')
-    if lane then redis.call('HSET', of_lane('lane', lane), 'slow', '1') end
+    if lane then write_state('HSET', 'lane', lane, 'slow', '1') end
     local sent = redis.call('HMGET', job_key(id), 'lane', 'phase', 'client_request_id')
     if sent[1] and sent[2] == 'sending' and sent[3] then redis.call('ZADD', of_lane('marks', sent[1]), 'XX', now, sent[3]) end
   end

@@ -15,8 +15,6 @@ local SPARED, SPARED_LONGEST = 60000, 3600000
 local TOKEN_PROBE, LONGEST_PROBE = 5000, 1800000  -- one request for a token is cheap, so it begins sooner
 local TOKEN_LOOK = 5000
 
-local function state_key(scope, name) return P .. scope .. ':' .. name end
-local function state_of(scope, name) return hash(state_key(scope, name)) end
 local function paused_until(state) return tonumber(state.pause_until or 0) end
 local function is_held(state) return state.held_since ~= nil end
 local function waits_for_token(state) return is_held(state) and state.held_for == 'token' end
@@ -42,7 +40,7 @@ end
 local function pause(scope, name, till, reason)
   local state = state_of(scope, name)
   if till > paused_until(state) then
-    redis.call('HSET', state_key(scope, name), 'pause_until', whole(till), 'pause_reason', reason)
+    write_state('HSET', scope, name, 'pause_until', whole(till), 'pause_reason', reason)
   end
 end
 
@@ -53,7 +51,7 @@ local function is_news(state, job) return tonumber(job.since or 0) >= paused_unt
 local function troubled(scope, name, job, wait, longest, reason)
   local state = state_of(scope, name)
   local streak = tonumber(state.trouble or 0)
-  if streak == 0 or is_news(state, job) then streak = redis.call('HINCRBY', state_key(scope, name), 'trouble', 1) end
+  if streak == 0 or is_news(state, job) then streak = write_state('HINCRBY', scope, name, 'trouble', 1) end
   local doubled = math.min(wait * 2 ^ math.min(streak - 1, 20), longest)
   pause(scope, name, now + math.max(wait, doubled), reason)
 end
@@ -82,25 +80,25 @@ local function first_probe(scope, for_token)
 end
 
 local function probe_at(scope, name, at, for_token)
-  redis.call('HSET', state_key(scope, name), 'pause_until', whole(at))
+  write_state('HSET', scope, name, 'pause_until', whole(at))
   if scope == 'app' then redis.call('ZREM', P .. 'probes', name) end
   if for_token then redis.call('ZADD', P .. 'probes', at, name) end
 end
 
 -- The fault is there, or there still: the next probe comes later than the last one did.
 local function hold(scope, name, id, reason, for_token)
-  local key, state = state_key(scope, name), state_of(scope, name)
+  local state = state_of(scope, name)
   local first = first_probe(scope, for_token)
   local wait = state.held_wait and math.max(first, math.min(2 * tonumber(state.held_wait), LONGEST_PROBE)) or first
-  redis.call('HSET', key, 'held_reason', reason, 'held_wait', whole(wait))
-  redis.call('HDEL', key, 'trouble_with', 'held_for')
-  if for_token then redis.call('HSET', key, 'held_for', 'token') end
+  write_state('HSET', scope, name, 'held_reason', reason, 'held_wait', whole(wait))
+  write_state('HDEL', scope, name, 'trouble_with', 'held_for')
+  if for_token then write_state('HSET', scope, name, 'held_for', 'token') end
   if not is_held(state) then
-    redis.call('HSET', key, 'held_since', whole(now), 'held_first', id)
+    write_state('HSET', scope, name, 'held_since', whole(now), 'held_first', id)
     redis.call('ZADD', P .. 'faults', now, scope .. ':' .. name)
     tell_of_hold('hold.started', scope, name, {reason = reason})
   end
-  if now + wait > paused_until(state) then redis.call('HSET', key, 'pause_reason', reason) end
+  if now + wait > paused_until(state) then write_state('HSET', scope, name, 'pause_reason', reason) end
   probe_at(scope, name, math.max(now + wait, paused_until(state)), for_token)
 end
 
@@ -112,14 +110,14 @@ end
 
 -- A pause that Graph asked for stays.
 local function probe_now(scope, name, state)
-  redis.call('HDEL', state_key(scope, name), 'held_wait')
+  write_state('HDEL', scope, name, 'held_wait')
   local paused = state.pause_reason ~= state.held_reason and paused_until(state) or 0
   probe_at(scope, name, math.max(now, paused), waits_for_token(state))
   if scope == 'app' then wake_lanes_of(name) end
 end
 
 local function end_hold(scope, name, state)
-  redis.call('HDEL', state_key(scope, name), 'held_since', 'held_reason', 'held_wait', 'held_first', 'held_for')
+  write_state('HDEL', scope, name, 'held_since', 'held_reason', 'held_wait', 'held_first', 'held_for')
   redis.call('ZREM', P .. 'faults', scope .. ':' .. name)
   if scope == 'app' then redis.call('ZREM', P .. 'probes', name) end
   tell_of_hold('hold.ended', scope, name, {reason = state.held_reason, held_s = (now - tonumber(state.held_since)) / 1000})
@@ -127,7 +125,7 @@ end
 
 local function end_trouble(scope, name)
   local state = state_of(scope, name)
-  redis.call('HDEL', state_key(scope, name), 'trouble', 'trouble_with', 'pause_until', 'pause_reason')
+  write_state('HDEL', scope, name, 'trouble', 'trouble_with', 'pause_until', 'pause_reason')
   if is_held(state) then end_hold(scope, name, state) end
   if scope == 'app' then wake_lanes_of(name) end
 end
@@ -148,8 +146,9 @@ local function suspect(state, id)
 end
 
 local function forget_failures(lane, app)
-  redis.call('HDEL', state_key('lane', lane), 'row', 'spared_until', 'spared_for')
-  redis.call('HDEL', state_key('app', app), 'failing', 'spared_until', 'spared_for')
+  local own, apps = state_of('lane', lane), state_of('app', app)
+  if own.row or own.spared_until then write_state('HDEL', 'lane', lane, 'row', 'spared_until', 'spared_for') end
+  if apps.failing or apps.spared_until then write_state('HDEL', 'app', app, 'failing', 'spared_until', 'spared_for') end
 end
 
 -- How many names, and whether one is among them.
@@ -161,10 +160,10 @@ end
 
 -- The lanes of this app that failed since its last 202, as many as matter.
 local function failing_lanes(app, lane)
-  local text = redis.call('HGET', state_key('app', app), 'failing') or ''
+  local text = state_of('app', app).failing or ''
   local count, known = names_in(text, lane)
   if known or count >= FAILURES then return count end
-  redis.call('HSET', state_key('app', app), 'failing', text .. ' ' .. lane)
+  write_state('HSET', 'app', app, 'failing', text .. ' ' .. lane)
   return count + 1
 end
 
@@ -182,7 +181,7 @@ local function spared_until(self, app)
 end
 
 local function spare(scope, name, wait)
-  redis.call('HSET', state_key(scope, name), 'spared_for', whole(wait), 'spared_until', whole(now + wait))
+  write_state('HSET', scope, name, 'spared_for', whole(wait), 'spared_until', whole(now + wait))
 end
 
 local function spare_others(lane, cfg, self, app)
@@ -192,7 +191,7 @@ local function spare_others(lane, cfg, self, app)
 end
 
 local function failed(lane, app, job)
-  local row = redis.call('HINCRBY', state_key('lane', lane), 'row', 1)
+  local row = write_state('HINCRBY', 'lane', lane, 'row', 1)
   if row == FAILURES then spare('lane', lane, SPARED) end
   if failing_lanes(app, lane) >= FAILURES then
     if not state_of('app', app).spared_until then spare('app', app, SPARED) end

@@ -1,0 +1,1 @@
+"""Who takes part in the races: Postroom, and what people build today from what pip brings."""

@@ -1,0 +1,107 @@
+"""A lane in which 100,000 wait: what it takes to fill it, to send into it, and to be first in it."""
+
+from collections.abc import Iterator
+
+from bench.graph import Graph
+from bench.measures import Plan
+from bench.progress import BenchFault
+from bench.room import Room, rooms
+from bench.rows import Row, at_least, at_most, percentile, rounded
+
+BUSY = "busy@contoso.com"
+WAITING = 100_000
+SENDS = 2000
+URGENT = 20
+MARK = "This is urgent 814"
+
+
+def backlog(graph: Graph, plan: Plan) -> Iterator[Row]:
+    """The same 100,000 for all rows: taking in, sending, and `high` mails."""
+    with rooms(graph) as room:
+        yield from _filling(room, plan)
+        yield from _urgent(room, plan)
+
+
+def fill(room: Room, waiting: int) -> dict[str, float]:
+    """Puts so many `low` mails into one lane; what it took."""
+    with room.producer("filler") as producer:
+        return producer.do("fill", count=waiting, sender=BUSY, priority="low")
+
+
+def _filling(room: Room, plan: Plan) -> Iterator[Row]:
+    waiting = plan.of(WAITING)
+    filled = fill(room, waiting)
+    with room.producer() as producer:
+        producer.do("each", first=10_000_000, count=50, sender=BUSY)
+        sent = producer.do("each", first=20_000_000, count=plan.of(SENDS), sender=BUSY)
+    each_ms = sum(sent["took_ms"]) / len(sent["took_ms"])
+    many_ms = filled["wall_s"] * 1000 / waiting
+    yield Row(
+        name="send-backlog",
+        what=f"Client.send, {waiting:,} waiting, each on average",
+        unit="ms",
+        values=[each_ms],
+        target=at_most(0.5),
+        beside={
+            "p50": rounded(percentile(sent["took_ms"], 50)),
+            "p99": rounded(percentile(sent["took_ms"], 99)),
+            "CPU": rounded(sent["cpu_s"] * 1000 / len(sent["took_ms"])),
+        },
+    )
+    yield Row(
+        name="send-many-ratio",
+        what="mails/s of send_many to those of Client.send",
+        unit="×",
+        values=[each_ms / many_ms],
+        target=at_least(10),
+        beside={"send_many": f"{1000 / many_ms:,.0f}/s", "send": f"{1000 / each_ms:,.0f}/s"},
+    )
+    yield Row(
+        name="send-many-100000",
+        what=f"send_many of {waiting:,} mails from an iterator",
+        unit="s",
+        values=[filled["wall_s"]],
+        target=at_most(15 * waiting / WAITING),
+        beside={"client's CPU": f"{filled['cpu_s']:.1f} s"},
+    )
+    yield Row(
+        name="send-many-memory",
+        what="the client's growth meanwhile, after the first tenth",
+        unit="%",
+        values=[100 * (filled["rss_most"] / filled["rss_tenth"] - 1)],
+        target=at_most(5),
+        beside={"at most": f"{filled['rss_most'] / 2**20:.0f} MB"},
+    )
+
+
+def _urgent(room: Room, plan: Plan) -> Iterator[Row]:
+    """The place of a `high` mail among the lane's requests that began after it was kept: 1 is next."""
+    graph = room.graph
+    graph.reset(delay=0.05, mark=MARK)
+    count = plan.of(URGENT)
+    kept = []
+    with room.worker(), room.producer() as producer:
+        if graph.wait("answered", 100, 30) < 100:
+            raise BenchFault("the busy lane does not flow")
+        for number in range(1, count + 1):
+            kept.append(producer.do("one", sender=BUSY, priority="high", subject=MARK)["kept"])
+            if graph.wait("marked", number, 30) < number:
+                raise BenchFault("a high mail behind low ones did not come within 30 s")
+        log = graph.log()
+    times = [at for at, number in zip(log.times, log.whose, strict=True) if log.mailboxes[number] == BUSY]
+    urgent = [log.times[index] for index in log.marked]
+    places = [sum(1 for at in times if since < at <= came) for since, came in zip(kept, urgent, strict=True)]
+    # A mail that came before its send had returned was next.
+    places = [max(1, place) for place in places]
+    yield Row(
+        name="high-place",
+        what=f"a high mail behind {plan.of(WAITING):,} low ones of its lane: its place (1 is next), the worst",
+        unit="th",
+        values=[max(places)],
+        target=at_most(2),
+        beside={"of": count, "next": places.count(1), "p50": f"{_wait_ms(kept, urgent):.0f} ms after it was kept"},
+    )
+
+
+def _wait_ms(kept: list[float], came: list[float]) -> float:
+    return percentile([(at - since) * 1000 for since, at in zip(kept, came, strict=True)], 50)
