@@ -226,7 +226,7 @@ class Lanes(RuleBasedStateMachine):
             ),
             now=self.now,
         )
-        self.redis.function_load(LOOKING, replace=True)  # which the ledger removes, as another version's
+        self.redis.function_load(LOOKING, replace=True)  # after all other libraries were removed
 
     @rule(lane=st.sampled_from(sorted(LANES)), parallel=st.integers(1, MOST_PARALLEL))
     def publish_rules_anew(self, lane: str, parallel: int) -> None:

@@ -8,4 +8,5 @@ local asked = tonumber(state_of('lane', lane).asked or 0)
 if asked > 0 then write_state('HSET', 'lane', lane, 'asked', asked - 1) end
 local next, at, can_go = claim_next(lane, cfg, token, lease)
 plan(lane, cfg, at, can_go)
+hand_out(TURNS)
 return next or {'nothing'}

@@ -2,11 +2,19 @@
 
 local LEFT_TO_NEWER = 30000
 
+-- What ledger.py's `_claimed` reads of a record.
+local TOLD = {
+  'lane', 'status', 'created', 'attempts', 'in_doubt', 'look_ups', 'resend', 'resends', 'draft', 'to_add', 'upload', 'range',
+  'drafting', 'strays', 'late_draft', 'tidy', 'suspect',
+}
+
 local function claimed(id, job, cfg)
   local flat = {}
-  for name, value in pairs(job) do
-    flat[#flat + 1] = name
-    flat[#flat + 1] = value
+  for _, name in ipairs(TOLD) do
+    if job[name] then
+      flat[#flat + 1] = name
+      flat[#flat + 1] = job[name]
+    end
   end
   return {'claimed', id, cfg.app, flat, read_mail(id, job) or ''}
 end

@@ -80,9 +80,9 @@ local function plan(lane, cfg, at, can_go)
     repeat local said = ask_once(lane, can_go, 'postroom.high') until said ~= 'asked'
   else
     local count, since = outstanding(lane)
-    if count < can_go then redis.call('ZADD', P .. 'waiting', 'NX', now, lane) end
     redis.call('ZADD', P .. 'lanes', count < can_go and now + LOOK_AGAIN or since + ROUND_LOST_AFTER, lane)
+    -- who waits already gets its turn as soon as a round has started
+    if count < can_go and redis.call('ZADD', P .. 'waiting', 'NX', now, lane) == 1 then hand_out(TURNS) end
   end
-  hand_out(TURNS)
   return at and at <= now
 end
