@@ -5,12 +5,11 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from postroom.calls import Calls
 from postroom.connections import connect
@@ -20,6 +19,9 @@ from postroom.ledger import Kept, Ledger, Order, Released, portions
 from postroom.mail import Address, Mail
 from postroom.records import Page
 from postroom.shares import Common, Entry, Sharing
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -287,6 +289,8 @@ def short_id() -> str:
 
 def one_ahead(work: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
     """What `work` makes of each. While it works on one, in a thread, the next is fetched; nothing follows an error."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `import postroom` stays cheap
+
     with ThreadPoolExecutor(1, thread_name_prefix="postroom-send-many") as pool:
         under_way: Future[Made] | None = None
         for one in given:

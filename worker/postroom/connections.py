@@ -2,9 +2,9 @@
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import redis
@@ -22,13 +22,12 @@ _KEEPALIVE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CeleryUrls:
+class CeleryUrls(NamedTuple):
     """What Celery calls broker and result backend, with the transport options that this place needs."""
 
     broker: str
     backend: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> "redis.Redis":

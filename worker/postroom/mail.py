@@ -285,7 +285,7 @@ class Attachment(BaseModel):
     as it is until then. A str is read as base64, as in JSON. `content_type` is guessed from the name if missing.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     filename: Name
     content: AContent
@@ -332,6 +332,7 @@ class Mail(BaseModel):
         populate_by_name=True,
         arbitrary_types_allowed=True,
         hide_input_in_errors=True,
+        defer_build=True,  # until there is a first mail: it is a fifth of what `import postroom` would cost
     )
 
     sender: AnAddress | None = Field(

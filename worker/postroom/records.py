@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from postroom import scripts
@@ -28,8 +28,7 @@ class Group:
     newest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One page of a walk."""
 
     ids: tuple[str, ...]
@@ -75,8 +74,7 @@ class BadCursor(PostroomError):
     """What was given as a cursor is none that a page gave."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """A place in a list: after this job. It is no secret and allows nothing; whoever makes one up is somewhere else."""
 
     score: str

@@ -7,7 +7,7 @@ whoever first finds it missing loads.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import resources
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import redis
@@ -139,7 +139,7 @@ _TAKES_ROOM = {"stage", "take_in", "take_in_many", "replace"}
 
 
 def _part(name: str) -> str:
-    return (resources.files("postroom") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _function(name: str, parts: tuple[str, ...]) -> str:
