@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import click
 
 from postroom import api_commands, operate, settings, show
-from postroom import demo as demonstration
 from postroom.bulk import bulk
 from postroom.client import Client
 from postroom.connections import connect
@@ -64,6 +63,8 @@ def demo() -> None:
 
     Starts a Redis, the sandbox, a worker and the doors on free ports, and stops them again.
     """
+    from postroom import demo as demonstration  # noqa: PLC0415 - requests takes longer to import than most commands
+
     sys.exit(demonstration.demo())
 
 
@@ -82,6 +83,8 @@ def dev(folder: Path) -> None:
     FOLDER/env, the API's address and a key for it to FOLDER/api. Templates are taken from ./templates and rules for
     events from ./events.toml, or else those that Postroom comes with.
     """
+    from postroom import demo as demonstration  # noqa: PLC0415 - as above
+
     sys.exit(demonstration.dev(folder))
 
 
