@@ -162,9 +162,11 @@ def test_a_batch_has_1_to_500_mails(door: Door, mails: Any) -> None:
     assert code(door.post("/v1/emails/batch", {"emails": mails})) == (422, "invalid_request")
 
 
-def test_a_batch_of_500_is_taken_in(door: Door) -> None:
-    answer = door.post("/v1/emails/batch", {"emails": [a_mail()] * 500})
+def test_a_batch_of_500_is_taken_in_and_what_its_mails_share_is_kept_once(door: Door, connection: Any) -> None:
+    answer = door.post("/v1/emails/batch", {"emails": [a_mail(text="news " * 100)] * 500})
+
     assert answer.json()["taken"] == 500
+    assert len(connection.keys("{postroom}:shared:*")) == 1
 
 
 # Found again

@@ -17,6 +17,7 @@ from datetime import datetime
 from email.header import decode_header, make_header
 from enum import StrEnum
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -28,7 +29,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
     ModelWrapValidatorHandler,
     PlainSerializer,
     PlainValidator,
@@ -182,12 +182,31 @@ def _readable(text: str) -> str:
     return text
 
 
-def _encodable(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _json(value: Any) -> Any:
+    """A copy of it, for the mail is its own. In one walk: pydantic's JsonValue takes four times as long."""
+    match value:
+        case None | bool() | int():
+            return value
+        case str():
+            return _encodable(value)
+        case float() if isfinite(value):
+            return value
+        case float():
+            raise ValueError("Out of range float values are not JSON compliant")
+        case dict() if all(isinstance(name, str) for name in value):
+            return {_encodable(name): _json(one) for name, one in value.items()}
+        case list():
+            return [_json(one) for one in value]
+        case _:
+            raise ValueError(f"not a JSON value ({type(value).__name__})")
+
+
+def _encodable(text: str) -> str:
     try:
-        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
+        text.encode()
     except UnicodeEncodeError:
         raise ValueError("half a surrogate pair is no text") from None
-    return values
+    return text
 
 
 def _content(value: object) -> Content:
@@ -346,11 +365,13 @@ class Mail(BaseModel):
     text: Text | None = None
     html: Text | None = None
     template: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] | None = None
-    variables: Annotated[dict[str, JsonValue], AfterValidator(_encodable)] = {}
+    variables: Annotated[dict[str, Any], AfterValidator(_json)] = Field(default_factory=dict)
     locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")] | None = None
     attachments: tuple[Attachment, ...] = ()
     mime: AContent | None = None
-    headers: Annotated[dict[str, str], Field(max_length=MOST_HEADERS), AfterValidator(_headers)] = {}
+    headers: Annotated[dict[str, str], Field(max_length=MOST_HEADERS), AfterValidator(_headers)] = Field(
+        default_factory=dict
+    )
     importance: Importance = Importance.NORMAL
     priority: Priority = Priority.NORMAL
     scheduled_at: AwareDatetime | None = None
@@ -359,7 +380,9 @@ class Mail(BaseModel):
     read_receipt: bool = False
     delivery_receipt: bool = False
     tags: Annotated[tuple[Name, ...], BeforeValidator(_one_or_many), Field(max_length=20)] = ()
-    metadata: Annotated[dict[Name, Annotated[Line, Field(max_length=500)]], Field(max_length=20)] = {}
+    metadata: Annotated[dict[Name, Annotated[Line, Field(max_length=500)]], Field(max_length=20)] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="wrap")
     @classmethod
