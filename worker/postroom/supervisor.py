@@ -1,6 +1,6 @@
-"""`postroom worker`: several Celery workers of few threads each, restarted when they die, stopped together.
+"""`postroom worker`: several Celery workers, restarted when they die, stopped together.
 
-Several processes, because threads of one process fight for the interpreter; and somebody above them, because an
+Several processes, because the threads of one share an interpreter; and somebody above them, because an
 unreadable message on the broker ends a Celery worker process.
 """
 
@@ -17,6 +17,9 @@ from types import FrameType
 from postroom.events import Emit
 from postroom.parent import PARENT
 
+# Hands of a process. A thread waits for Graph nearly all its time, and costs little then.
+THREADS, CHILDREN = 64, 8
+MOST_HANDS = 256
 LONGEST_RESTART_S = 30.0
 STEADY_S = 10.0  # a worker that lived this long is restarted at once
 
@@ -67,15 +70,9 @@ def _start_due(children: list[_Child], concurrency: int, pool: str) -> None:
 def _start(number: int, concurrency: int, pool: str) -> "subprocess.Popen[bytes]":
     command = [
         *(sys.executable, "-m", "celery", "--quiet", "-A", "postroom.tasks", "worker"),
-        # Celery takes the name "prefork" for its default, and the configured pool (threads) instead.
-        *(
-            "--pool",
-            "processes" if pool == "prefork" else pool,
-            "--concurrency",
-            str(concurrency),
-            "--hostname",
-            f"postroom{number}@%h",
-        ),
+        *("--concurrency", str(concurrency), "--hostname", f"postroom{number}@%h"),
+        # Without it the configured pool is taken; Celery's own name for processes, "prefork", stands for that too.
+        *(("--pool", "processes") if pool == "prefork" else ()),
         *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
     environment = {**os.environ, PARENT: str(os.getpid())}
