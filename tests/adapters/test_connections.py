@@ -4,8 +4,10 @@ import select
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -233,3 +235,71 @@ def test_a_server_that_accepts_and_never_answers_costs_bounded_time(scheme: str)
 
         assert time.monotonic() - started < 3
         client.close()
+
+
+@pytest.fixture
+def client(folder: Path) -> "redis.Redis":
+    client = connect(f"embedded:{folder}/r", timeout_s=3, name="test-calls")
+    client.function_load(
+        "#!lua name=t\nredis.register_function('echo', function(_, arguments) return arguments end)", replace=True
+    )
+    return client
+
+
+def ours(client: "redis.Redis") -> set[str]:
+    return {found["id"] for found in client.client_list() if found["name"] == "test-calls"}
+
+
+def test_a_call_uses_the_connection_that_the_last_one_gave_back(client: "redis.Redis") -> None:
+    client.fcall("echo", 0, "a")
+    before = ours(client)
+
+    assert [client.fcall("echo", 0, n) for n in "bcd"] == [[b"b"], [b"c"], [b"d"]]
+    assert ours(client) == before
+
+
+def test_a_call_on_a_connection_that_died_meanwhile_is_made_again(client: "redis.Redis") -> None:
+    client.fcall("echo", 0, "a")
+    for found in ours(client):
+        client.client_kill_filter(_id=found, skipme=False)
+
+    assert client.fcall("echo", 0, "b") == [b"b"]
+
+
+def test_a_call_that_redis_refuses_leaves_the_connection_whole(client: "redis.Redis") -> None:
+    with pytest.raises(redis.ResponseError, match="Function not found"):
+        client.fcall("nothing", 0)
+
+    assert client.fcall("echo", 0, "b") == [b"b"]
+
+
+def test_calls_from_many_threads_get_their_own_answers(client: "redis.Redis") -> None:
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda n: client.fcall("echo", 0, n), range(400))) == [
+            [str(n).encode()] for n in range(400)
+        ]
+
+
+FORKING = """
+import os, sys
+from postroom.connections import connect
+
+client = connect(sys.argv[1], timeout_s=3, name="test-calls")
+client.fcall("echo", 0, "parent")
+if os.fork() == 0:
+    client.fcall("echo", 0, "child")
+    print(len([found for found in client.client_list() if found["name"] == "test-calls"]), flush=True)
+    os._exit(0)
+os.wait()
+assert client.fcall("echo", 0, "parent") == [b"parent"]
+"""
+
+
+def test_a_forked_process_calls_over_a_connection_of_its_own(client: "redis.Redis", folder: Path) -> None:
+    client.connection_pool.disconnect()
+
+    said = subprocess.run(
+        [sys.executable, "-c", FORKING, f"embedded:{folder}/r"], capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert int(said.stdout) >= 2

@@ -250,7 +250,7 @@ def test_an_older_worker_leaves_a_mail_alone_whose_content_it_cannot_find(room: 
     assert sent(room)[0] == letter(0)
 
 
-def test_a_waiting_job_of_a_batch_costs_redis_about_a_kilobyte_beyond_its_own_content(room: Room) -> None:
+def test_a_waiting_job_of_a_batch_costs_redis_less_than_900_bytes_beyond_its_own_content(room: Room) -> None:
     def used() -> int:
         return sum(room.redis.memory_usage(key, samples=0) for key in room.redis.scan_iter(PREFIX + "*", count=1000))
 
@@ -260,4 +260,4 @@ def test_a_waiting_job_of_a_batch_costs_redis_about_a_kilobyte_beyond_its_own_co
 
     (part,) = shared_parts(room)
     own = sum(len(value) for name, value in part.items() if len(name) == len(short_id()))
-    assert (used() - before - own) / 2_000 < 1_050
+    assert (used() - before - own) / 2_000 < 900

@@ -162,9 +162,11 @@ def test_a_batch_has_1_to_500_mails(door: Door, mails: Any) -> None:
     assert code(door.post("/v1/emails/batch", {"emails": mails})) == (422, "invalid_request")
 
 
-def test_a_batch_of_500_is_taken_in(door: Door) -> None:
-    answer = door.post("/v1/emails/batch", {"emails": [a_mail()] * 500})
+def test_a_batch_of_500_is_taken_in_and_what_its_mails_share_is_kept_once(door: Door, connection: Any) -> None:
+    answer = door.post("/v1/emails/batch", {"emails": [a_mail(text="news " * 100)] * 500})
+
     assert answer.json()["taken"] == 500
+    assert len(connection.keys("{postroom}:shared:*")) == 1
 
 
 # Found again
@@ -209,6 +211,26 @@ def test_a_mail_that_moves_on_while_one_reads_is_not_missed(door: Door, ledger: 
     assert found == mine[::-1]
 
 
+def test_lists_of_what_waits_are_in_the_order_of_intake_though_some_of_it_moved(door: Door, connection: Any) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    mine = [door.send(scheduled_at=soon) for _ in range(4)]
+    queued = door.send()
+    ledger = Ledger(connection)
+    ledger.cancel(mine[2])
+
+    assert all_pages(door, "status=deferred", 1) == [mine[3], mine[1], mine[0]]
+    assert all_pages(door, "", 2) == [queued, *mine[::-1]]
+
+
+def test_a_job_that_an_older_worker_moved_is_listed_once(door: Door, connection: Any) -> None:
+    first, second = door.send(), door.send()
+    # as they wrote it: each job in the index of all, and in that of its state by the time at which it came to it
+    connection.zadd("{postroom}:jobs", {first: 1, second: 2})
+    connection.zadd("{postroom}:status:queued", {first: 1_700_000_000_000})
+
+    assert sorted(all_pages(door, "", 1)) == sorted([first, second])
+
+
 def test_a_list_has_those_that_fit_all_that_is_asked_for(door: Door) -> None:
     door.send(to=["bob@contoso.com"], batch="b")
     wanted = door.send(batch="b")
@@ -230,7 +252,7 @@ def test_what_was_swept_by_a_worker_of_before_leaves_no_trace_in_lists(door: Doo
     connection.delete(f"{{postroom}}:job:{gone}")
 
     assert all_pages(door, "", 1) == [here]
-    assert connection.zrange("{postroom}:jobs", 0, -1) == [here.encode()]
+    assert connection.zrange("{postroom}:status:queued", 0, -1) == [here.encode()]
 
 
 @pytest.mark.parametrize("cursor", ["x", "!!", "AAAA", "LTEgYQ", "MSA", "Li4vLi4gYQ", "%00", "YQ" * 500])

@@ -7,15 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from postroom import settings
 from postroom.client import BatchCounts, BatchResult, Client
@@ -263,17 +260,7 @@ def _say(data: dict[str, Any], text: str, *, as_json: bool) -> None:
     click.echo(json.dumps(data) if as_json else text)
 
 
-@contextmanager
-def _progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Shows how many are done, how fast, and how long it will take; calling what it gives counts one more."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
-        task = shown.add_task(what, total=total)
-        yield lambda count=1: shown.advance(task, count)
+def _progress(what: str, total: int | None) -> AbstractContextManager[Callable[..., None]]:
+    from postroom.progress import progress  # noqa: PLC0415 - takes longer to import than most commands take
 
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f}/s" if speed else "")
+    return progress(what, total)

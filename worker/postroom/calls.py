@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from postroom.errors import InvalidMail
 
@@ -13,8 +12,7 @@ _OURS = {"postroom", "postroom.high"}
 _TAKEN = ("{postroom}:", "celery-task-meta-", "_kombu.", "unacked")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calls:
+class Calls(NamedTuple):
     """What a job's record says of them, as JSON; empty where nothing is called."""
 
     accepted: str = ""

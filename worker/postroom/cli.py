@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import click
 
 from postroom import api_commands, operate, settings, show
-from postroom import demo as demonstration
 from postroom.bulk import bulk
 from postroom.client import Client
 from postroom.connections import connect
@@ -23,7 +22,7 @@ from postroom.options import JSON, duration_option, fail, json_option, pairs, ti
 from postroom.parent import end_with_parent
 from postroom.place import addresses
 from postroom.records import Records
-from postroom.supervisor import supervise
+from postroom.supervisor import CHILDREN, MOST_HANDS, THREADS, supervise
 
 # Two hands-full of processes at the least: one that starts or dies never stops all mail.
 PROCESSES = max(2, os.cpu_count() or 1)
@@ -64,6 +63,8 @@ def demo() -> None:
 
     Starts a Redis, the sandbox, a worker and the doors on free ports, and stops them again.
     """
+    from postroom import demo as demonstration  # noqa: PLC0415 - requests takes longer to import than most commands
+
     sys.exit(demonstration.demo())
 
 
@@ -82,6 +83,8 @@ def dev(folder: Path) -> None:
     FOLDER/env, the API's address and a key for it to FOLDER/api. Templates are taken from ./templates and rules for
     events from ./events.toml, or else those that Postroom comes with.
     """
+    from postroom import demo as demonstration  # noqa: PLC0415 - as above
+
     sys.exit(demonstration.dev(folder))
 
 
@@ -93,7 +96,12 @@ def dev(folder: Path) -> None:
     show_default="one a core, at least 2",
     help="How many.",
 )
-@click.option("--concurrency", type=click.IntRange(1, 64), default=8, show_default=True, help="Hands in each process.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, MOST_HANDS),
+    show_default=f"{THREADS} threads, or {CHILDREN} processes",
+    help="Hands in each process.",
+)
 @click.option(
     "--pool",
     type=click.Choice(["threads", "prefork"]),
@@ -101,11 +109,11 @@ def dev(folder: Path) -> None:
     show_default=True,
     help="What Celery's hands are: threads, or processes.",
 )
-def worker(processes: int, concurrency: int, pool: str) -> None:
+def worker(processes: int, concurrency: int | None, pool: str) -> None:
     """Deliver mail: several Celery workers, restarted when they die.
 
-    Several processes of few threads do more than one process of many. Stop with SIGTERM or Ctrl-C: each worker
-    finishes the mail in hand. A second signal stops at once.
+    A hand waits for Graph most of its time, so there are many. Stop with SIGTERM or Ctrl-C: each worker finishes the
+    mail in hand. A second signal stops at once.
     """
     from postroom import logs  # noqa: PLC0415 - takes longer than most commands
 
@@ -113,7 +121,7 @@ def worker(processes: int, concurrency: int, pool: str) -> None:
     if faults := found.worker_faults():
         raise ConfigError(faults)
     emit = logs.start(found.log_format)
-    sys.exit(supervise(processes, concurrency, pool, emit))
+    sys.exit(supervise(processes, concurrency or (THREADS if pool == "threads" else CHILDREN), pool, emit))
 
 
 @main.command()

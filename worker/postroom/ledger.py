@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
@@ -24,12 +24,14 @@ from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Un
 from postroom.events import signed
 from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment
 from postroom.mail import Mail, too_large
-from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
 from postroom.records import Records, recipient_token
-from postroom.retry import Move
-from postroom.rules import Rules
 from postroom.shares import Common, Entry
 from postroom.steps import Step, reached
+
+if TYPE_CHECKING:  # only workers have them, and a producer's import stays cheap
+    from postroom.outcome import Deferred, Finding, Held, Outcome, Throttled, Tidied
+    from postroom.retry import Move
+    from postroom.rules import Rules
 
 One = TypeVar("One")
 
@@ -47,16 +49,14 @@ class Staged(NamedTuple):
 NOTHING_STAGED = Staged("", 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenProbe:
+class TokenProbe(NamedTuple):
     """A request for a token that this worker is to make for a held app; `lease` names it."""
 
     app: str
     lease: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticked:
+class Ticked(NamedTuple):
     """`sleep_s` is how long nothing is due; `busy`: more was due than one tick does.
 
     `events` are what the log should say of moves that no worker made: each an event's name and facts.
@@ -88,8 +88,7 @@ class Released:
     probed: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultDue:
+class ResultDue(NamedTuple):
     """A job's result in Celery's words. `state` is None for PENDING; `ids` are the task ids that show it."""
 
     changed: str
@@ -98,8 +97,7 @@ class ResultDue:
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What a person wants done, for the audit. The same `id` once more is the same order, whose reply was lost."""
 
     id: str
@@ -148,14 +146,15 @@ class Ledger:
         The mail must have its sender. Calling again with the same `job_id` is the same job.
         """
         check_names(mail, key, batch)
-        fingerprint, apart = mail.digest()[:32], _apart(mail.enclosed)
+        payload = None if mail.enclosed else mail.to_json()
+        fingerprint, apart = mail.digest(payload)[:32], _apart(mail.enclosed)
         staged = NOTHING_STAGED
         if apart:
             asked = self._run("stage", now, key or "", fingerprint, mail.size, "", "", b"")
             if asked[0] != b"staged":
                 return _receipt(asked, job_id, key)
             mail, staged = self._put_apart(mail, apart, key, fingerprint, now)
-        given = _given(job_id, mail, mail.to_json(), key, fingerprint, batch, calls)
+        given = _given(job_id, mail, payload or mail.to_json(), key, fingerprint, batch, calls)
         reached(Step.TAKING_IN)
         answer = self._run("take_in", now, *given, *NOT_DEAD, *staged)
         reached(Step.TAKEN_IN)
@@ -258,8 +257,8 @@ class Ledger:
     def settle(
         self,
         job: Job,
-        move: Move,
-        outcome: Outcome | Finding | Tidied,
+        move: "Move",
+        outcome: "Outcome | Finding | Tidied",
         duration_ms: int,
         *,
         next_token: str,
@@ -271,7 +270,9 @@ class Ledger:
 
         Without a `next_token`, or when the slice is over and other lanes wait, no next job is claimed.
         """
-        said = json.dumps(_move(move, outcome, duration_ms))
+        from postroom import decided  # noqa: PLC0415 - only workers need it
+
+        said = json.dumps(decided.move(move, outcome, duration_ms))
         args = (job.lane, job.id, job.token, said, next_token, milliseconds(lease_s), int(slice_over))
         done, following = self._run("settle", now, *args)
         return bool(done == b"settled"), _claimed(following, next_token)
@@ -287,16 +288,11 @@ class Ledger:
             events=tuple(map(_event, events)),
         )
 
-    def probed(self, probe: TokenProbe, instead: Held | Deferred | Throttled | None, now: int | None = None) -> None:
+    def probed(self, probe: TokenProbe, instead: "Held | Deferred | Throttled | None", now: int | None = None) -> None:
         """Records what came of a token probe: a token ends the app's hold; what stands `instead` makes it go on."""
-        match instead:
-            case None:
-                said = ("token", "", 0)
-            case Held(reason=reason):
-                said = ("held", reason, 0)
-            case Deferred(wait_s=wait_s) | Throttled(wait_s=wait_s):
-                said = ("later", "", milliseconds(wait_s or 0.0))
-        self._run("probed", now, probe.app, probe.lease, *said)
+        from postroom import decided  # noqa: PLC0415 - only workers need it
+
+        self._run("probed", now, probe.app, probe.lease, *decided.probe(instead))
 
     def hold(
         self,
@@ -333,7 +329,7 @@ class Ledger:
         """Pauses a "lane" or an "app" for `wait_s` from now at least; 0 ends its pause. Returns when it ends."""
         return moment(int(self._run("pause", now, scope, name, milliseconds(wait_s), reason)[0]))
 
-    def publish(self, rules: Rules, now: int | None = None) -> None:
+    def publish(self, rules: "Rules", now: int | None = None) -> None:
         """Makes these rules the ones that every script goes by from now on. Held apps are probed at once."""
         self._run("publish", now, rules.to_json())
         scripts.drop_other_libraries(self._redis)
@@ -560,41 +556,3 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         suspect="suspect" in record,
         taken_in_at=moment(int(record["created"])),
     )
-
-
-def _move(move: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> dict[str, object]:
-    """The move in the words of settle.lua; what is None is left out, for Lua's nil."""
-    answer, pause, hold = outcome.answer, move.pause, move.hold
-    attempt = {
-        "outcome": type(outcome).__name__.lower(),
-        "reason": getattr(outcome, "reason", None),
-        "detail": answer.detail,
-        "http_status": answer.http_status,
-        "graph_code": answer.graph_code,
-        "request_id": answer.request_id,
-        "duration_ms": duration_ms,
-    }
-    words = {
-        "status": move.status and move.status.value,
-        "reason": move.reason,
-        "wait": None if move.wait_s is None else milliseconds(move.wait_s),
-        "spends_attempt": move.spends_attempt,
-        "in_doubt": move.in_doubt,
-        "look_ups": move.look_ups,
-        "resend": move.resend,
-        "tidied": move.tidied,
-        "sent_nothing": move.sent_nothing,
-        "answered": answer.http_status is not None,
-        "own_wait": isinstance(outcome, Throttled) and answer.http_status is None,
-        "slows": isinstance(outcome, Throttled) and outcome.scope is Scope.LANE and answer.http_status is not None,
-        "pause_scope": pause and pause.scope.value,
-        "pause_wait": pause and milliseconds(pause.wait_s),
-        "pause_longest": pause and milliseconds(pause.longest_s),
-        "pause_reason": pause and pause.reason,
-        "held_alone": isinstance(outcome, Held) and outcome.scope is Scope.MAIL,
-        "hold_scope": hold and hold.scope.value,
-        "hold_reason": hold and hold.reason,
-        "hold_for_token": hold and hold.no_token,
-        "attempt": {name: value for name, value in attempt.items() if value is not None},
-    }
-    return {name: value for name, value in words.items() if value is not None}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from postroom import scripts
@@ -28,8 +28,7 @@ class Group:
     newest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One page of a walk."""
 
     ids: tuple[str, ...]
@@ -75,8 +74,7 @@ class BadCursor(PostroomError):
     """What was given as a cursor is none that a page gave."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """A place in a list: after this job. It is no secret and allows nothing; whoever makes one up is somewhere else."""
 
     score: str
@@ -130,7 +128,7 @@ class Records:
         """Jobs that fit, newest first, and where the next page begins; None if there is none.
 
         It looks at `looks` jobs at most, so a page may be short, or empty, though another follows. Pages stay as they
-        are while jobs are taken in. With `status` alone the order is that in which they came to it, else of intake.
+        are while jobs are taken in. The order is that of intake; with only a `status` that ends jobs, of their ends.
         """
         place = (after.score, after.job_id) if after else ("", "")
         score, last, ids = scripts.run(self._redis, "page", None, wanted.index, *place, most, looks, wanted.to_json())

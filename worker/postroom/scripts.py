@@ -7,7 +7,7 @@ whoever first finds it missing loads.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import resources
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import redis
@@ -27,6 +27,7 @@ class Connection(Protocol):
     def function_load(self, code: str, replace: bool = ...) -> Any: ...
     def function_list(self, library: str = ...) -> Any: ...
     def function_delete(self, library: str) -> Any: ...
+    def eval(self, script: str, numkeys: int, *args: Any) -> Any: ...
     def hget(self, name: str, key: str) -> Any: ...
     def hgetall(self, name: str) -> Any: ...
     def hmget(self, name: str, keys: list[str]) -> Any: ...
@@ -38,10 +39,14 @@ class Connection(Protocol):
 
 def run(connection: Connection, script: str, now: int | None, *arguments: object) -> Any:
     """The answer of one script. `now` is in milliseconds; None means Redis' own clock. Raises Unavailable."""
+    given = ("" if now is None else now, *arguments)
     with or_unavailable():
-        return _loaded(
-            connection, lambda: connection.fcall(LIBRARY + script, 0, "" if now is None else now, *arguments)
-        )
+        try:
+            return _loaded(connection, lambda: connection.fcall(LIBRARY + script, 0, *given))
+        except redis.exceptions.OutOfMemoryError:
+            if script in _TAKES_ROOM:
+                raise
+            return connection.eval(_alone(script), 0, *given)  # a full Redis takes no library, and this may make room
 
 
 def run_each(connection: Connection, script: str, now: int | None, given: Sequence[Sequence[object]]) -> list[Any]:
@@ -134,7 +139,7 @@ _TAKES_ROOM = {"stage", "take_in", "take_in_many", "replace"}
 
 
 def _part(name: str) -> str:
-    return (resources.files("postroom") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _function(name: str, parts: tuple[str, ...]) -> str:
@@ -150,6 +155,17 @@ def library(code: str) -> tuple[str, str]:
     """
     prefix = f"{_NAME}{hashlib.sha256(code.encode()).hexdigest()[:12]}_"
     return f"#!lua name={prefix}\nlocal LIBRARY = '{prefix}'\n{code}", prefix
+
+
+def _alone(function: str) -> str:
+    """One function as a script that needs no library."""
+    return f"""#!lua flags=allow-oom
+        local given, wanted = ARGV, nil
+        local function register_function(it) if it.function_name == '{LIBRARY}{function}' then wanted = it end end
+        local redis = setmetatable({{register_function = register_function}}, {{__index = redis}})
+        local LIBRARY = '{LIBRARY}'
+        {CODE}
+        return wanted.callback({{}}, given)"""
 
 
 CODE = "\n".join((*map(_part, _SHARED), *(_function(name, parts) for name, parts in _FUNCTIONS.items())))

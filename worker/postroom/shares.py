@@ -4,7 +4,7 @@ import base64
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from postroom import content
 from postroom.mail import Attachment, Mail, as_json
@@ -13,8 +13,7 @@ from postroom.mail import Attachment, Mail, as_json
 SMALLEST = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One of many mails to be taken in. `fields` are those of its JSON, each as text, without what attachments hold."""
 
     job_id: str
@@ -33,8 +32,7 @@ class Entry:
         return _joined(own)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Common:
+class Common(NamedTuple):
     """What several mails share: fields as an `Entry` has them, and one of these mails."""
 
     fields: Mapping[str, str]

@@ -1,6 +1,6 @@
-"""`postroom worker`: several Celery workers of few threads each, restarted when they die, stopped together.
+"""`postroom worker`: several Celery workers, restarted when they die, stopped together.
 
-Several processes, because threads of one process fight for the interpreter; and somebody above them, because an
+Several processes, because the threads of one share an interpreter; and somebody above them, because an
 unreadable message on the broker ends a Celery worker process.
 """
 
@@ -17,6 +17,9 @@ from types import FrameType
 from postroom.events import Emit
 from postroom.parent import PARENT
 
+# Hands of a process. A thread waits for Graph nearly all its time, and costs little then.
+THREADS, CHILDREN = 64, 8
+MOST_HANDS = 256
 LONGEST_RESTART_S = 30.0
 STEADY_S = 10.0  # a worker that lived this long is restarted at once
 

@@ -196,6 +196,8 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -
 
     `now` (aware) is what a Retry-After that names a time is measured from.
     """
+    if status == 202 and not body:  # as nearly always
+        return Accepted(answer=_answer(status, headers))
     headers = {name.lower(): value for name, value in headers.items()}
     error = _error(body)
     codes = list(_codes(error))

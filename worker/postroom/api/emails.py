@@ -14,7 +14,7 @@ from postroom.api.answers import ASKED, BROUGHT, ErrorBody, Refusal, documented,
 from postroom.api.bodies import JsonObject, Time, body_of, takes
 from postroom.api.services import Here, Services
 from postroom.api_keys import ApiKey
-from postroom.errors import InvalidMail, PostroomError, Unavailable
+from postroom.errors import InvalidMail, PostroomError
 from postroom.job import Delivery, Receipt, Status
 from postroom.ledger import LONGEST_KEY
 from postroom.mail import Address, Mail
@@ -104,11 +104,13 @@ def send(
 ) -> Taken:
     """Take one mail in. Once this has answered 202, it is kept."""
     batch = _batch_name(given.pop("batch", None))
-    receipt, status = _take_in(here, key, given, _scoped(key, idempotency_key), batch)
+    mail = mail_of(given, key, here.sender)
+    receipt = here.client.send(mail, _scoped(key, idempotency_key), batch=batch)
     if receipt.known:
         response.headers[REPLAY] = "true"
     response.headers["Location"] = f"/v1/emails/{receipt.id}"
-    return Taken(id=receipt.id, status=status)
+    known = here.records.read(receipt.id) if receipt.known else None
+    return Taken(id=receipt.id, status=_first_status(mail, known))
 
 
 @router.post(
@@ -129,8 +131,7 @@ def send_batch(
     scoped = _scoped(key, idempotency_key)
     if scoped:
         _same_batch(here, scoped, given)
-    # No Idempotency-Key has a § in it, so a mail of a batch never has the key of one that came alone.
-    rows = [_row(here, key, one, f"{scoped}§{place}" if scoped else None, batch) for place, one in enumerate(mails)]
+    rows = _rows(here, [_mail_or_refusal(one, key, here.sender) for one in mails], scoped, batch)
     known, refused = sum(row.known for row in rows), sum(row.error is not None for row in rows)
     if known == len(rows):
         response.headers[REPLAY] = "true"
@@ -180,19 +181,9 @@ def page(here: Services, key: ApiKey, *, sender: str | None, limit: int, cursor:
     return Emails(items=found, next_cursor=str(following) if following else None)
 
 
-def _take_in(
-    here: Services, key: ApiKey, given: Any, ledger_key: str | None, batch: str | None
-) -> tuple[Receipt, Status]:
-    mail = mail_of(given, key, here.sender)
-    receipt = here.client.send(mail, ledger_key, batch=batch)
-    if not receipt.known:
-        return receipt, _first_status(mail.scheduled_at, datetime.now(UTC))
-    known = here.records.read(receipt.id)
-    return receipt, _first_status(known.scheduled_at, known.created_at)
-
-
-def _first_status(scheduled_at: datetime | None, taken_at: datetime) -> Status:
+def _first_status(mail: Mail, known: Delivery | None) -> Status:
     """The status that a mail had when it was taken in; a replay is answered with it, whatever became of it since."""
+    scheduled_at, taken_at = (known.scheduled_at, known.created_at) if known else (mail.scheduled_at, datetime.now(UTC))
     return Status.DEFERRED if scheduled_at and scheduled_at > taken_at else Status.QUEUED
 
 
@@ -210,15 +201,38 @@ def checked(mail: Mail, key: ApiKey) -> Mail:
     return mail
 
 
-def _row(here: Services, key: ApiKey, given: Any, ledger_key: str | None, batch: str | None) -> Row:
+def _mail_or_refusal(given: Any, key: ApiKey, default: Address | None) -> Mail | Refusal:
     try:
-        receipt, status = _take_in(here, key, given, ledger_key, batch)
-    except Unavailable:
-        raise  # the whole batch is sent again; with an Idempotency-Key nothing of it is doubled
-    except (Refusal, PostroomError) as error:
-        refused = error if isinstance(error, Refusal) else refusal(error)
+        return mail_of(given, key, default)
+    except Refusal as error:
+        return error
+    except PostroomError as error:
+        return refusal(error)
+
+
+def _rows(here: Services, given: list[Mail | Refusal], scoped: str | None, batch: str | None) -> list[Row]:
+    """Takes in what is mail, and says of each row what came of it.
+
+    Where Redis is away the whole batch is sent again; with an Idempotency-Key nothing of it is doubled.
+    """
+    mails = {place: one for place, one in enumerate(given) if isinstance(one, Mail)}
+    # No Idempotency-Key has a § in it, so a mail of a batch never has the key of one that came alone.
+    keys = [f"{scoped}§{place}" if scoped else None for place in mails]
+    told: dict[int, Receipt | PostroomError | Refusal] = {
+        place: one for place, one in enumerate(given) if isinstance(one, Refusal)
+    }
+    told |= zip(mails, here.client.send_together(list(mails.values()), keys, batch), strict=True)
+    replayed = [one.id for one in told.values() if isinstance(one, Receipt) and one.known]
+    known = {delivery.id: delivery for delivery in here.client.read(replayed)} if replayed else {}
+
+    def row(place: int) -> Row:
+        said = told[place]
+        if isinstance(said, Receipt):
+            return Row(id=said.id, status=_first_status(mails[place], known.get(said.id)), known=said.known)
+        refused = said if isinstance(said, Refusal) else refusal(said)
         return Row(error=ErrorBody(**refused.body()))
-    return Row(id=receipt.id, status=status, known=receipt.known)
+
+    return [row(place) for place in range(len(given))]
 
 
 def _same_batch(here: Services, scoped: str, given: Any) -> None:

@@ -7,6 +7,7 @@
 
 -- Attachments by the name that `files` says: in pieces, or for a worker to remove from the folder.
 local function drop_files(name)
+  if name == '' then return end
   if redis.call('HEXISTS', files_key(name), 'folder') == 1 then redis.call('ZADD', P .. 'files', now, name) end
   redis.call('UNLINK', files_key(name))
   redis.call('ZREM', P .. 'staged', name)

@@ -25,11 +25,20 @@ local function why_not(given)
 end
 
 -- `apart`: the name of its files, or the number of what it shares.
-local function write(given, apart)
-  return write_job(given.id, {
+local function job_of(given, apart)
+  return new_job(given.id, {
     sender = given.sender, lane = given.lane, priority = given.priority, recipients = given.recipients, key = given.key,
     fingerprint = given.fingerprint, batch = given.batch, expires = given.expires, to = given.tokens,
     on_accepted = given.on_accepted, on_dead = given.on_dead, files = apart.files, shared = apart.shared,
     v = given.v,
   }, given.mail)
+end
+
+local function line_up_given(given, apart)
+  local job
+  changing(given.id, function()
+    job = job_of(given, apart)
+    line_up(given.id, job, given.due)
+  end)
+  return job
 end

@@ -3,23 +3,20 @@
 -- The version of what an older worker cannot send, or would end without a word to its producer.
 local SHARED_OR_CALLS = 2
 
-local function write_job(id, fields, mail)
-  local seq, job = redis.call('INCR', P .. 'seq'), {}
-  for name, value in pairs(fields) do
-    if value == '' then fields[name] = nil end
-  end
-  local needs = (fields.shared or fields.on_accepted or fields.on_dead) and SHARED_OR_CALLS or 1
-  fields.v = math.max(tonumber(fields.v), needs)
-  fields.created, fields.seq = now, seq
+local function new_job(id, fields, mail)
+  local job = {}
+  fields.created, fields.seq = now, redis.call('INCR', P .. 'seq')
   update(id, job, fields)
+  local needs = (job.shared or job.on_accepted or job.on_dead) and SHARED_OR_CALLS or 1
+  update(id, job, {v = math.max(tonumber(job.v), needs)})
   if job.shared then
     redis.call('HSET', shared_key(job.shared), id, mail)
   else
     redis.call('SET', mail_key(id), mail)
   end
   if job.key then redis.call('HSET', P .. 'keys', job.key, id) end
-  if job.batch then redis.call('ZADD', P .. 'batch:' .. job.batch, seq, id) end
-  for token in string.gmatch(job.to or '', '%S+') do redis.call('ZADD', P .. 'to:' .. token, seq, id) end
+  if job.batch then redis.call('ZADD', P .. 'batch:' .. job.batch, job.seq, id) end
+  for token in string.gmatch(job.to or '', '%S+') do redis.call('ZADD', P .. 'to:' .. token, job.seq, id) end
   if job.expires then redis.call('ZADD', P .. 'expiring', job.expires, id) end
   return job
 end
@@ -33,4 +30,12 @@ local function line_up(id, job, due)
     to_ready(id, job)
     set_status(id, job, 'queued')
   end
+end
+
+-- Where a lane is planned already, a job that stands behind more than it may send at once changes nothing.
+local function plan_for(job)
+  local cfg = lane_settings(job.lane)
+  local ahead = job.place == 'ready' and redis.call('ZCARD', of_lane('ready:' .. job.priority, job.lane)) - 1 or 0
+  if ahead > cfg.parallel and redis.call('ZSCORE', P .. 'lanes', job.lane) then return end
+  plan(job.lane, cfg)
 end

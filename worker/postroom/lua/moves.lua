@@ -143,7 +143,7 @@ bury_damaged = function(id, job, field)
   redis.call('ZREM', of_lane('later', lane), id)
   if job.batch then redis.call('ZREM', aside_key(job.batch), id) end
   for _, status in ipairs({'queued', 'deferred', 'sending', 'accepted', 'dead', 'cancelled', 'expired'}) do
-    redis.call('ZREM', P .. 'status:' .. status, id)
+    leave_indexes(id, status)
   end
   update(id, job, sound)
   if not job.lane then update(id, job, {lane = job.sender or 'nobody'}) end

@@ -1,8 +1,8 @@
 -- One page of an index of jobs, newest first: {score and id of the last that was looked at, or '' at the end; {ids that
 -- fit}}. Where a page begins is a place in the order, so what enters the index meanwhile moves nothing.
--- ARGV: now, index, score and id after which it begins ('' both: the newest), most that fit, most that are looked at,
---       filter (JSON: status, batch, reason, to, senders, since, till)
-local index, score, after, most, looks = P .. ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+-- ARGV: now, index (`jobs`: all), score and id after which it begins ('' both: the newest), most that fit, most that
+--       are looked at, filter (JSON: status, batch, reason, to, senders, since, till)
+local score, after, most, looks = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local wanted = cjson.decode(ARGV[7])
 local STEP = 200
 
@@ -25,25 +25,61 @@ local function fits(job)
     or wanted.since and created < wanted.since or wanted.till and created >= wanted.till)
 end
 
-local ids, seen, offset = {}, 0, 0
-local from = score == '' and '+inf' or score
-while true do
-  local found = redis.call('ZREVRANGEBYSCORE', index, from, '-inf', 'WITHSCORES', 'LIMIT', offset, STEP)
-  for i = 1, #found, 2 do
-    local id, at = found[i], found[i + 1]
-    if at ~= score or stands_before(id, after) then
-      local job = redis.call('HMGET', job_key(id), 'status', 'reason', 'sender', 'batch', 'to', 'created')
-      if not job[1] then
-        redis.call('ZREM', index, id)  -- swept by a worker that did not know this index
-        offset = offset - 1
-      elseif fits(job) then
-        ids[#ids + 1] = id
-      end
-      seen = seen + 1
-      local more = #found == 2 * STEP or i < #found - 1
-      if more and (#ids >= most or seen >= looks) then return {at, id, ids} end
+-- The entries of an index, newest first. `head` is the next one, nil at the end.
+local function reader(name)
+  local index, from, offset = P .. name, score == '' and '+inf' or score, 0
+  local found, at = {}, 1
+  local self = {name = name}
+  function self.go_on()
+    at = at + 2
+    if at > #found and (at == 3 or #found == 2 * STEP) then
+      found, at = redis.call('ZREVRANGEBYSCORE', index, from, '-inf', 'WITHSCORES', 'LIMIT', offset, STEP), 1
+      offset = offset + STEP
     end
+    self.head = found[at] and {id = found[at], score = found[at + 1], order = tonumber(found[at + 1])}
   end
-  if #found < 2 * STEP then return {'', '', ids} end
-  offset = offset + STEP
+  function self.drop() offset = offset - redis.call('ZREM', index, self.head.id) end
+  self.go_on()
+  return self
 end
+
+-- All jobs are in one of these, in the order of arrival (status.lua).
+local EVERYWHERE = {'jobs', 'status:queued', 'status:deferred', 'status:sending'}
+local readers = {}
+for i, name in ipairs(ARGV[2] == 'jobs' and EVERYWHERE or {ARGV[2]}) do readers[i] = reader(name) end
+
+-- The one whose next entry is the newest.
+local function newest()
+  local first
+  for _, one in ipairs(readers) do
+    local a, b = one.head, first and first.head
+    if a and (not b or a.order > b.order or (a.order == b.order and stands_before(b.id, a.id))) then first = one end
+  end
+  return first
+end
+
+-- A job that an older worker moved may be in two of them.
+local function belongs(name, status)
+  if name == 'jobs' then return not WAITING[status] end
+  local of = string.match(name, '^status:(.*)')
+  return not of or of == status
+end
+
+local ids, seen = {}, 0
+local one = newest()
+while one do
+  local id, at = one.head.id, one.head.score
+  if at ~= score or stands_before(id, after) then
+    local job = redis.call('HMGET', job_key(id), 'status', 'reason', 'sender', 'batch', 'to', 'created')
+    if not job[1] then
+      one.drop()  -- swept by a worker that did not know this index
+    elseif belongs(one.name, job[1]) and fits(job) then
+      ids[#ids + 1] = id
+    end
+    seen = seen + 1
+  end
+  one.go_on()
+  one = newest()
+  if one and (#ids >= most or seen >= looks) then return {at, id, ids} end
+end
+return {'', '', ids}

@@ -20,7 +20,7 @@ local function obstacle(old)
 end
 
 local function succeed(old, lane)
-  local job = write_job(id, {
+  local job = new_job(id, {
     sender = sender, lane = lane, priority = ARGV[9], recipients = recipients, key = old.key or '',
     fingerprint = old.fingerprint or '', batch = old.batch or '', expires = ARGV[11], to = ARGV[13],
     requeued_from = old_id, files = old.files, on_accepted = old.on_accepted, on_dead = old.on_dead,
@@ -47,7 +47,7 @@ local lane = setting('alias:' .. sender) or sender
 local cfg = lane_settings(lane)
 if recipients > cfg.daily then return {'refused', whole(cfg.daily)} end
 if dry then return {'replaced', id} end
-succeed(old, lane)
+changing(id, function() succeed(old, lane) end)
 retire(old)
 plan(lane, cfg)
 return {'replaced', id}

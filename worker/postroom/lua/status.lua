@@ -60,14 +60,27 @@ local function show_result(id, job)
   for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do write_result(shown, state, result) end
 end
 
--- `jobs` is the index of all of them, in the order of arrival: here, so that what an older producer took in enters it
--- with its first move. `changed` counts: two changes may fall into one millisecond, and both must reach a result backend elsewhere.
+-- Jobs that have not ended stand in the order of arrival, each in the index of its status alone: there may be a million.
+-- Those that have ended stand in that of their status as they came to it, for they are swept in that order, and in that of
+-- their arrival in `jobs`. So `jobs` and the first three indexes together are all jobs in the order of arrival (page.lua).
+local WAITING = {queued = true, deferred = true, sending = true}
+
+local function leave_indexes(id, status)
+  redis.call('ZREM', P .. 'status:' .. status, id)
+  if not WAITING[status] then redis.call('ZREM', P .. 'jobs', id) end
+end
+
+local function enter_indexes(id, job, status)
+  redis.call('ZADD', P .. 'status:' .. status, WAITING[status] and job.seq or now, id)
+  if not WAITING[status] then redis.call('ZADD', P .. 'jobs', job.seq, id) end
+end
+
+-- `changed` counts: two changes may fall into one millisecond, and both must reach a result backend elsewhere.
 local function set_status(id, job, status, reason)
   local before = job.status
   if before ~= status then
-    if before then redis.call('ZREM', P .. 'status:' .. before, id) end
-    redis.call('ZADD', P .. 'status:' .. status, now, id)
-    redis.call('ZADD', P .. 'jobs', job.seq, id)
+    if before then leave_indexes(id, before) end
+    enter_indexes(id, job, status)
   end
   update(id, job, {status = status, reason = reason or '', changed = tonumber(job.changed or 0) + 1})
   if before == 'deferred' or (status ~= 'queued' and status ~= 'sending') then show_result(id, job) end

@@ -6,16 +6,18 @@
 local given = given_at(2)
 local dead, detail, files, parts = ARGV[17], ARGV[18], ARGV[19], tonumber(ARGV[20])
 
-local function bury(job)
+local function bury()
+  local job
+  changing(given.id, function() job = job_of(given, {}) end)
   local attempt = cjson.decode(detail)
   attempt.at = now
   push_attempt(given.id, attempt)
   finish(given.id, job, 'dead', dead)
 end
 
-local mine = record(given.id)
-if mine then
-  if (mine.files or '') ~= files then drop_files(files) end  -- the same task ran twice at once
+local mine = redis.call('HMGET', job_key(given.id), 'seq', 'files')
+if mine[1] then
+  if (mine[2] or '') ~= files then drop_files(files) end  -- the same task ran twice at once
   return {'new', given.id}
 end
 local no = why_not(given)
@@ -24,12 +26,11 @@ if no then
   return no
 end
 if dead ~= '' then
-  bury(write(given, {}))
-elseif redis.call('HLEN', files_key(files)) ~= parts then
+  bury()
+elseif files ~= '' and redis.call('HLEN', files_key(files)) ~= parts then
   return {'unstaged'}
 else
-  redis.call('ZREM', P .. 'staged', files)
-  line_up(given.id, write(given, {files = files}), given.due)
-  plan(given.lane, lane_settings(given.lane))
+  if files ~= '' then redis.call('ZREM', P .. 'staged', files) end
+  plan_for(line_up_given(given, {files = files}))
 end
 return {'new', given.id}

@@ -25,7 +25,7 @@ local function take_in(given)
   local number, lacking
   if digest ~= '' then number, lacking = share() end
   if lacking then return {lacking} end
-  line_up(given.id, write(given, {shared = number}), given.due)
+  line_up_given(given, {shared = number})
   lanes[given.lane] = true
   return {'new', given.id}
 end

@@ -112,8 +112,7 @@ local function forget(id, job)
   if job.key and redis.call('HGET', P .. 'keys', job.key) == id then redis.call('HDEL', P .. 'keys', job.key) end
   if job.batch then redis.call('ZREM', P .. 'batch:' .. job.batch, id) end
   for token in string.gmatch(job.to or '', '%S+') do redis.call('ZREM', P .. 'to:' .. token, id) end
-  redis.call('ZREM', P .. 'status:' .. job.status, id)
-  redis.call('ZREM', P .. 'jobs', id)
+  leave_indexes(id, job.status)
   redis.call('ZREM', P .. 'doubts', id)
   redis.call('ZREM', P .. 'results', id)
   if setting('results') == 'redis' then
