@@ -10,6 +10,7 @@ import pytest
 
 from postroom.graph import Graph
 from postroom.http import Http
+from postroom.http_curl import CurlHttp
 from postroom.outcome import (
     Accepted,
     Answer,
@@ -36,7 +37,7 @@ TOKEN = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.secret"
 @pytest.fixture
 def http(serve: Servers, monkeypatch: pytest.MonkeyPatch) -> Http:
     monkeypatch.setenv("NO_PROXY", "*")
-    return Http(serve.ca)
+    return CurlHttp(serve.ca)
 
 
 def send(http: Http, url: str, *, mailbox: str = "noreply@contoso.com", token: str = TOKEN) -> Outcome:

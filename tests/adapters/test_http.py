@@ -2,20 +2,27 @@
 
 import contextlib
 import gc
+import gzip
 import os
+import shutil
 import socket
+import subprocess
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from postroom.http import MAX_ANSWER, Http, Lost, NotSent, Response
+from postroom.http_curl import CurlHttp
+from postroom.http_requests import RequestsHttp
 
 from .tls import OK, Peer, Script, Server, Servers, all_servers, answering, json_answer, serve
 
 __all__ = ["all_servers", "serve"]
 ENDLESS = b"x" * 10_000
+Transport = type[CurlHttp] | type[RequestsHttp]
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +34,14 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.collect()  # so that a socket left open shows in the test that left it
 
 
+@pytest.fixture(params=[CurlHttp, RequestsHttp], ids=["curl", "requests"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture
-def http(serve: Servers) -> Http:
-    return Http(serve.ca)
+def http(serve: Servers, transport: Transport) -> Http:
+    return transport(serve.ca)
 
 
 def post(http: Http, url: str, *, body: bytes = b"mail", deadline_s: float = 10, **more: object) -> Response:
@@ -58,9 +70,9 @@ def test_a_connection_is_used_again(serve: Servers, http: Http) -> None:
     assert server.connections == 1
 
 
-def test_a_connection_that_was_idle_too_long_is_not_used_again(serve: Servers) -> None:
+def test_a_connection_that_was_idle_too_long_is_not_used_again(serve: Servers, transport: Transport) -> None:
     server = serve(answering(OK, OK))
-    http = Http(serve.ca, idle_s=0)
+    http = transport(serve.ca, idle_s=0)
 
     assert [post(http, server.url).status for _ in range(2)] == [202, 202]
     assert server.connections == 2
@@ -80,6 +92,18 @@ def test_a_connection_that_the_server_closed_is_not_used_again(serve: Servers, h
     for _ in range(2):
         assert post(http, server.url).status == 202
         assert closed.wait(10)
+    assert server.connections == 2
+
+
+def test_a_connection_is_used_again_only_within_its_time(serve: Servers, transport: Transport) -> None:
+    server = serve(answering(OK, OK, OK))
+    http = transport(serve.ca, idle_s=1)
+
+    for _ in range(2):
+        post(http, server.url)
+    assert server.connections == 1
+    threading.Event().wait(1.1)  # what is tested is the time itself
+    post(http, server.url)
     assert server.connections == 2
 
 
@@ -104,6 +128,36 @@ def test_a_forked_child_does_not_speak_on_its_parents_connection(
     post(http, server.url)
 
     assert server.connections == 2
+
+
+def test_a_forked_child_leaves_its_parents_connections_alone(serve: Servers, http: Http) -> None:
+    server = serve(answering(OK, OK, OK))
+    standing, ending = threading.Event(), threading.Event()
+
+    def hold_one() -> None:
+        post(http, server.url)
+        standing.set()
+        ending.wait(10)
+        post(http, server.url)
+
+    another = threading.Thread(target=hold_one)
+    another.start()
+    assert standing.wait(10)
+    post(http, server.url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, from 3.12 on
+        child = os.fork()
+    if not child:
+        post(http, server.url)
+        del http
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    ending.set()
+    another.join(10)
+    post(http, server.url)
+
+    assert (server.connections, len(server.requests)) == (3, 5)
 
 
 def test_a_redirect_is_an_answer_however_large_its_body(serve: Servers, http: Http) -> None:
@@ -148,6 +202,117 @@ def test_a_netrc_does_not_replace_our_authorization(
     http.exchange("GET", server.url, headers={"Authorization": "Bearer t"}, body=None, deadline_s=10)
 
     assert b"Authorization: Bearer t\r\n" in server.requests[0]
+
+
+def test_interim_answers_and_trailers_are_none_of_the_answer(serve: Servers, http: Http) -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" if isinstance(http, CurlHttp) else b""
+    interim += b"HTTP/1.1 100 Continue\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Retry-After\r\n\r\n"
+    server = serve(answering(interim + head + b"2\r\nok\r\n0\r\nRetry-After: 9\r\n\r\n"))
+
+    answer = post(http, server.url)
+
+    assert (answer.status, answer.body) == (200, b"ok")
+    assert answer.headers.get("link") is None
+    assert answer.headers.get("retry-after") is None
+
+
+def test_headers_of_one_name_are_one(serve: Servers, http: Http) -> None:
+    answer = post(http, serve(answering(json_answer(b"{}", "200 OK", b"Via: a", b"via:  b"))).url)
+    assert answer.headers["VIA"] == "a, b"
+    assert dict(answer.headers)
+
+
+def test_an_encoded_answer_is_decoded(serve: Servers, http: Http) -> None:
+    body = gzip.compress(b"words")
+    server = serve(answering(json_answer(body, "200 OK", b"Content-Encoding: gzip"), json_answer(b"plain")))
+
+    assert [post(http, server.url).body for _ in range(2)] == [b"words", b"plain"]
+    assert b"accept-encoding: identity\r\n" in server.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "length"),
+    [
+        ("POST", b"", b"0"),
+        ("POST", None, b"0"),
+        ("POST", b"x", b"1"),
+        ("PUT", bytes(4_000_000), b"4000000"),
+        ("DELETE", None, b"0"),
+        ("GET", None, None),
+    ],
+)
+def test_the_body_s_length_is_told(
+    serve: Servers, http: Http, method: str, body: bytes | None, length: bytes | None
+) -> None:
+    server = serve(answering(OK, OK))
+    http.exchange("POST", server.url, headers={"Content-Type": "text/plain"}, body=b"another", deadline_s=10)
+    http.exchange(method, server.url + "/x", headers={}, body=body, deadline_s=10)
+
+    head, _, sent = server.requests[1].partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    told = {name.lower(): value for name, value in (line.split(b": ") for line in lines)}
+    assert first == method.encode() + b" /x HTTP/1.1"
+    assert sent == (body or b"")
+    assert told.get(b"content-length") == length
+    assert not told.keys() & {b"content-type", b"expect", b"transfer-encoding"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({"X": value} for value in ("a\r\nY: b", "a\nY: b", "a\rY: b", "a\0b", "ä", "")),
+        *({name: "b"} for name in ("X\r\nY", "X: y\r\nZ", "X Y", "")),
+    ],
+)
+def test_a_header_adds_no_other(serve: Servers, http: Http, headers: dict[str, str]) -> None:
+    server = serve(answering(OK))
+    with pytest.raises(NotSent) as refused:
+        http.exchange("POST", server.url, headers={"Authorization": "secret"} | headers, body=b"", deadline_s=10)
+    assert server.requests == []
+    assert str(refused.value) == "127.0.0.1: the request has a method or a header that cannot be"
+
+
+def test_a_method_and_a_url_add_nothing_to_the_request(serve: Servers, http: Http) -> None:
+    server = serve(answering(OK))
+    with pytest.raises(NotSent):
+        http.exchange("GET / HTTP/1.1\r\nX: y\r\n", server.url, headers={}, body=None, deadline_s=10)
+    with contextlib.suppress(NotSent):
+        http.exchange("GET", server.url + "/a b\r\nX: y", headers={}, body=None, deadline_s=10)
+    assert all(b"\nX:" not in request for request in server.requests)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "127.0.0.1/x", "", "https:///secret"])
+def test_what_is_no_url_for_http_is_not_sent(http: Http, url: str) -> None:
+    with pytest.raises(NotSent) as refused:
+        post(http, url)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_url_that_must_be_quoted_is(serve: Servers, http: Http) -> None:
+    server = serve(answering(OK))
+    post(http, server.url + "/ä b?c=|%41")
+    assert server.requests[0].startswith(b"POST /%C3%A4%20b?c=%7CA HTTP/1.1\r\n")
+
+
+def test_an_ended_thread_and_an_http_that_is_gone_leave_no_connection(serve: Servers, transport: Transport) -> None:
+    ended = threading.Semaphore(0)
+
+    def until_the_end(peer: Peer) -> None:
+        while peer.request():
+            peer.send(OK)
+        ended.release()
+
+    server = serve(until_the_end)
+    http = transport(serve.ca)
+    thread = threading.Thread(target=post, args=(http, server.url))
+    thread.start()
+    thread.join(10)
+    assert ended.acquire(timeout=10)
+
+    post(http, server.url)
+    del http
+    assert ended.acquire(timeout=10)
 
 
 # --- nothing was written
@@ -226,10 +391,10 @@ def test_a_handshake_that_drips_is_not_sent_at_the_deadline(serve: Servers, http
         post(http, server.url.replace("http:", "https:"), deadline_s=0.4)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_sent(serve: Servers) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_not_sent(serve: Servers, transport: Transport) -> None:
     server = serve(answering(OK))
     with pytest.raises(NotSent, match="certificate verify failed"):
-        post(Http(), server.url)
+        post(transport(), server.url)
     assert server.requests == []
 
 
@@ -246,24 +411,41 @@ def test_no_time_left_is_not_sent(serve: Servers, http: Http) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_ca_bundle_that_is_not_there_is_not_sent_and_named(tmp_path: Path) -> None:
+def test_a_ca_bundle_that_is_not_there_is_not_sent_and_named(tmp_path: Path, transport: Transport) -> None:
     with pytest.raises(NotSent, match=r"nothing\.pem cannot be used: No such file"):
-        post(Http(str(tmp_path / "nothing.pem")), "https://127.0.0.1:1/")
+        post(transport(str(tmp_path / "nothing.pem")), "https://127.0.0.1:1/")
+
+
+def test_a_ca_bundle_that_is_none_is_not_sent_and_named(serve: Servers, transport: Transport, tmp_path: Path) -> None:
+    (tmp_path / "nothing.pem").write_text("nothing")
+    with pytest.raises(NotSent, match=r"the CA bundle .*nothing\.pem cannot be used"):
+        post(transport(str(tmp_path / "nothing.pem")), serve(answering(OK)).url)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl rehash")
+def test_a_folder_of_cas_is_trusted_and_nothing_else(serve: Servers, transport: Transport, tmp_path: Path) -> None:
+    server = serve(answering(OK))
+    with pytest.raises(NotSent, match="certificate verify failed"):
+        post(transport(str(tmp_path)), server.url)
+
+    shutil.copy(serve.ca, tmp_path)
+    subprocess.run(["openssl", "rehash", tmp_path], check=True)
+    assert post(transport(str(tmp_path)), server.url).status == 202
 
 
 def test_our_ca_bundle_wins_over_the_environments(
-    serve: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: Transport
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
-    assert post(Http(serve.ca), serve(answering(OK)).url).status == 202
+    assert post(transport(serve.ca), serve(answering(OK)).url).status == 202
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_the_environments_ca_bundle_counts_without_ours(
-    serve: Servers, monkeypatch: pytest.MonkeyPatch, name: str
+    serve: Servers, monkeypatch: pytest.MonkeyPatch, name: str, transport: Transport
 ) -> None:
     monkeypatch.setenv(name, serve.ca)
-    assert post(Http(), serve(answering(OK)).url).status == 202
+    assert post(transport(), serve(answering(OK)).url).status == 202
 
 
 # --- the last check before the first byte
@@ -281,7 +463,16 @@ def test_the_last_check_runs_after_the_connection_stands_and_before_the_first_by
     assert seen == [(1, 0), (1, 1)]
 
 
-@pytest.mark.parametrize("kind", [TimeoutError, LookupError, KeyboardInterrupt, ConnectionResetError])
+def test_a_last_check_that_takes_all_the_time_is_not_sent(serve: Servers, http: Http) -> None:
+    server = serve(answering(OK, OK))
+    post(http, server.url)
+    with pytest.raises(NotSent, match="deadline"):
+        post(http, server.url, deadline_s=0.1, before_write=lambda: threading.Event().wait(0.2) and None)
+    server.close()
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, LookupError, KeyboardInterrupt, SystemExit, ConnectionResetError])
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_what_the_last_check_raises_comes_out_unchanged_and_nothing_is_written(
     serve: Servers, http: Http, kind: type[BaseException], encrypted: bool
@@ -381,6 +572,27 @@ def test_an_answer_that_breaks_off_is_lost_and_keeps_its_status(
     assert "ann@" not in str(lost.value)
 
 
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_a_request_that_a_kept_connection_swallowed_is_lost_and_not_written_again(
+    serve: Servers, http: Http, encrypted: bool
+) -> None:
+    checks = []
+
+    def one_answer(peer: Peer) -> None:
+        peer.request()
+        peer.send(OK)
+        peer.request()
+
+    server = serve(one_answer, encrypted=encrypted)
+    post(http, server.url)
+    with pytest.raises(Lost):
+        post(http, server.url, before_write=lambda: checks.append(1))
+
+    assert len(checks) == 1
+    server.close()
+    assert len(server.requests) == 2
+
+
 def test_a_reset_after_the_request_is_lost(serve: Servers, http: Http) -> None:
     def reset(peer: Peer) -> None:
         peer.request()
@@ -417,10 +629,10 @@ def test_the_environments_proxy_is_used(serve: Servers, http: Http, monkeypatch:
     for _ in range(2):
         assert post(http, "https://127.0.0.1:9/v1.0/x").status == 202
 
-    assert [request.split(b"\r\n")[0] for request in way.requests] == [
-        b"CONNECT 127.0.0.1:9 HTTP/1.0",
-        b"POST /v1.0/x HTTP/1.1",
-        b"POST /v1.0/x HTTP/1.1",
+    assert [request.split(b" HTTP/1.")[0] for request in way.requests] == [
+        b"CONNECT 127.0.0.1:9",
+        b"POST /v1.0/x",
+        b"POST /v1.0/x",
     ]
     assert b"Proxy-Authorization: Basic" in way.requests[0]
 
@@ -459,6 +671,32 @@ def test_a_proxy_that_refuses_is_not_sent(serve: Servers, http: Http, monkeypatc
     monkeypatch.setenv("HTTPS_PROXY", refusing.url)
     with pytest.raises(NotSent, match="407 Proxy Authentication Required"):
         post(http, "https://127.0.0.1:9/")
+
+
+def test_the_metadata_service_is_asked_without_a_proxy(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def unknown(host: str, port: int, **_: object) -> None:
+        asked.append((host, port))
+        raise OSError("unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "proxy.example")  # without its port and scheme
+    for url in ("http://169.254.169.254/metadata", "http://graph.example/", "https://graph.example/"):
+        with pytest.raises(NotSent):
+            post(http, url)
+    assert asked == [("169.254.169.254", 80), ("proxy.example", 3128), ("proxy.example", 80)]
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://user:secret@127.0.0.1:1", "http://", "nonsense://x", "http://user:secret@"]
+)
+def test_a_proxy_that_is_none_of_http_is_not_sent(http: Http, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(NotSent, match="the proxy of the environment") as refused:
+        post(http, "https://127.0.0.1:9/")
+    assert "secret" not in str(refused.value)
 
 
 def test_a_proxy_that_drips_is_not_sent_at_the_deadline(

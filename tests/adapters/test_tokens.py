@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from requests.structures import CaseInsensitiveDict
 
 from postroom.http import Http, Lost, NotSent, Response
+from postroom.http_curl import CurlHttp
 from postroom.outcome import Deferred, Held, Scope, Throttled
 from postroom.tokens import (
     Certificate,
@@ -632,11 +633,11 @@ def test_the_whole_way_over_tls_and_within_its_deadline(serve: Servers, monkeypa
 
     server = serve(entra)
     identity = replace(IDENTITY, authority_url=server.url)
-    token = Tokens(identity, Http(serve.ca)).get()
+    token = Tokens(identity, CurlHttp(serve.ca)).get()
     assert value(token) == "over-tls"
     assert b"client_secret=s3cr3t" in server.requests[-1]
 
     hang.set()
-    outcome = Tokens(identity, Http(serve.ca), deadline_s=0.4).get()
+    outcome = Tokens(identity, CurlHttp(serve.ca), deadline_s=0.4).get()
     assert isinstance(outcome, Deferred)
     assert (outcome.reason, outcome.free) == ("no_connection", True)

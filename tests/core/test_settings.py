@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,18 @@ def test_the_cas_to_trust_are_a_file_or_a_folder_that_is_there(tmp_path: Path) -
         assert load(complete | {"POSTROOM_CA_BUNDLE": str(there)}, HERE).worker_faults() == []
     assert load(complete | {"POSTROOM_CA_BUNDLE": "/nowhere"}, HERE).worker_faults() == [
         "POSTROOM_CA_BUNDLE: no file or folder /nowhere"
+    ]
+
+
+def test_curl_is_a_fault_only_where_it_is_asked_for_and_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = REDIS | APP | {"POSTROOM_CLIENT_SECRET": "s"}
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "pycurl", raising=False)
+
+    for told in ({}, {"POSTROOM_TRANSPORT": "requests"}):
+        assert load(complete | told, HERE).worker_faults() == []
+    assert load(complete | {"POSTROOM_TRANSPORT": "curl"}, HERE).worker_faults() == [
+        "POSTROOM_TRANSPORT: curl needs pycurl; pip install 'postroom[curl]'"
     ]
 
 

@@ -1,35 +1,29 @@
-"""One HTTP exchange with a total deadline: over `requests`, keep-alive, one Session per thread, TLS on.
+"""One HTTP exchange with a total deadline: what every transport keeps to, and what it takes from the environment.
 
-`requests` restarts its time-out with each byte that arrives, so a server that drips could hold a worker for ever.
-Here every call that may block (look-up, connect, handshake, each read, each write) gets what is left of one deadline:
-the sockets below set their time-out before each call, and the C code of `socket` and `ssl` keeps it within a call.
+The transports: `http_requests` always works, `http_curl` costs a fraction of the CPU and needs the extra `curl`.
 """
 
-import http.client
 import os
-import queue
-import socket
-import ssl
-import threading
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import requests
-import requests.adapters
-import urllib3
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.ssl_ import create_urllib3_context
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 
 MAX_ANSWER = 1_000_000
+IDLE_S = 30.0
+PORTS = {"http": 80, "https": 443}
 # Azure's metadata service answers only without a proxy:
 # https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#proxies
 _NEVER_BY_PROXY = {"169.254.169.254"}
+_METHODS = {"DELETE", "GET", "POST", "PUT"}
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~][\t -~]*")  # RFC 9110, 5.1 and 5.5
+_URL = re.compile(r"https?://(?![/?#])[!#-;=?-Z\[\]_a-z~]+")  # nothing that had to be quoted
 
 
 class NotSent(Exception):
@@ -54,18 +48,12 @@ class Response:
     body: bytes = field(repr=False)
 
 
-class Http:
-    """HTTP exchanges, from any thread and after any fork.
+class Http(Protocol):
+    """HTTP exchanges from any thread and after any fork: TLS verifies, connections are kept.
 
-    `ca_bundle`: a file or folder of CA certificates (PEM); without it REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE count, then
-    certifi. Proxies come from the environment (HTTPS_PROXY, NO_PROXY). A connection that was idle for `idle_s` seconds
-    is not used again: the server may be closing it, and a request written into that would have an unknown outcome.
+    A connection that was idle for IDLE_S is not used again: the server may be closing it, and a request written into
+    that would have an unknown outcome.
     """
-
-    def __init__(self, ca_bundle: str | None = None, *, idle_s: float = 30.0) -> None:
-        self._ca_bundle = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-        self._idle_s = idle_s
-        self._thread = _Thread()
 
     def exchange(
         self,
@@ -82,262 +70,90 @@ class Http:
         Redirects are answers, nothing is tried twice, cookies are dropped. `before_write` runs once the connection
         stands, directly before the first byte is written; what it raises comes out unchanged, and nothing is written.
         """
-        run = _Exchange(time.monotonic() + deadline_s, before_write, self._idle_s)
-        _current.exchange = run
-        try:
-            request = requests.Request(method, url, headers=dict(headers), data=body).prepare()
-            answer = self._session().send(request, proxies=self._proxies(url), stream=True, allow_redirects=False)
-            return _read(answer, run)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
-            if run.veto:
-                raise run.veto from None
-            detail = f"{urlsplit(url).hostname}: {_reason(e)}"
-            raise (Lost(detail, run.status) if run.written else NotSent(detail)) from None
-        finally:
-            _current.exchange = None
-
-    def _session(self) -> requests.Session:
-        # A forked child must not speak on its parent's connections.
-        if self._thread.session is None or self._thread.pid != os.getpid():
-            self._thread.session, self._thread.pid = _session(self._ca_bundle), os.getpid()
-        return self._thread.session
-
-    def _proxies(self, url: str) -> dict[str, str]:
-        root = urlsplit(url)
-        if root.hostname in _NEVER_BY_PROXY:
-            return {}
-        if root.netloc not in self._thread.proxies:
-            self._thread.proxies[root.netloc] = get_environ_proxies(url)
-        return self._thread.proxies[root.netloc]
 
 
-class _Thread(threading.local):
-    """What one thread keeps between its exchanges."""
-
-    def __init__(self) -> None:
-        self.session: requests.Session | None = None
-        self.pid = 0
-        self.proxies: dict[str, dict[str, str]] = {}
-
-
-@dataclass(slots=True)
-class _Exchange:
-    deadline: float  # by time.monotonic
-    before_write: Callable[[], None] | None
-    idle_s: float
-    written: bool = False
-    status: int | None = None
-    veto: BaseException | None = None
+class Deadline:
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
 
     def left(self) -> float:
         """Seconds until the deadline; TimeoutError if there are none."""
-        left = self.deadline - time.monotonic()
+        left = self._at - time.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         return left
 
 
-class _Current(threading.local):
-    """The exchange this thread is in: urllib3 makes connections and sockets itself and hands nothing through."""
-
-    exchange: _Exchange | None = None
-
-
-_current = _Current()
-
-
-def _running() -> _Exchange:
-    if _current.exchange is None:
-        raise OSError("a connection was used outside of an exchange")
-    return _current.exchange
+def header_lines(method: str, url: str, headers: Mapping[str, str]) -> list[str]:
+    """The headers as `Name: value`. NotSent where one, or the method, could pass for more of a request than it is."""
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    if method not in _METHODS or not all(map(_HEADER.fullmatch, lines)):
+        raise NotSent(f"{host_of(url)}: the request has a method or a header that cannot be")
+    return lines
 
 
-def _session(ca_bundle: str | None) -> requests.Session:
-    session = _Session()
-    session.trust_env = False  # a .netrc must not replace our Authorization header
-    session.mount("https://", _Adapter(_tls_context(ca_bundle)))
-    session.mount("http://", _Adapter(None))
-    return session
-
-
-def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    context = create_urllib3_context()
-    context.sslsocket_class = _TlsSocket
-    where = Path(ca_bundle or DEFAULT_CA_BUNDLE_PATH)
+def sendable(url: str) -> str:
+    """The URL in ASCII and without what must be quoted; NotSent if it is none."""
+    if _URL.fullmatch(url):
+        return url
+    prepared = requests.PreparedRequest()
     try:
-        context.load_verify_locations(**{"capath" if where.is_dir() else "cafile": str(where)})
-    except OSError as error:
-        raise OSError(f"the CA bundle {where} cannot be used: {error.strerror or error}") from None
-    return context
+        prepared.prepare_url(url, None)
+    except (requests.RequestException, ValueError):
+        raise NotSent(f"{host_of(url)}: this is no URL") from None
+    if not prepared.url or not _URL.fullmatch(prepared.url):
+        raise NotSent(f"{host_of(url)}: this is no URL for HTTP")
+    return prepared.url
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        # Else requests reads a redirect's whole body, however large, to offer the next request.
+def host_of(url: str) -> str:
+    """All of a URL that may stand in an error."""
+    try:
+        return urlsplit(url).hostname or "no host"
+    except ValueError:
+        return "no host"
+
+
+def port_of(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or PORTS[parts.scheme]
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port."""
+    return "/".join(url.split("/", 3)[:3])
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment (HTTPS_PROXY, NO_PROXY …) has for this URL; NotSent if it is none of HTTP."""
+    if host_of(url) in _NEVER_BY_PROXY:
         return None
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Our pools, and one TLS context per session (requests would load the CA file again for each connection)."""
-
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._context = context
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, proxy_ssl_context=self._context, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
-
-    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
-        host, pool = super().build_connection_pool_key_attributes(*args, **kwargs)
-        return host, pool | ({"ssl_context": self._context} if self._context else {})
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """The context verifies already; requests would have each connection load its own CA file on top."""
-
-
-class _Connection(HTTPConnection):
-    idle_since = 0.0  # by time.monotonic
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        run = _running()
-        if self.sock is None:
-            self.connect()
-        if run.before_write:
-            try:
-                run.before_write()
-            except BaseException as veto:
-                run.veto = veto  # urllib3 would wrap some of them
-                raise
-        run.left()
-        run.written = True
-        super().request(*args, **kwargs)
-
-    def getresponse(self) -> Any:
-        response = super().getresponse()
-        _running().status = response.status
-        return response
-
-    def _new_conn(self) -> socket.socket:
-        addresses = _look_up(self._dns_host, self.port or self.default_port)
-        fault: OSError = OSError("no address found")
-        for untried, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            sock = _Socket(family, kind, protocol)
-            try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                # A share for each, so that one address that swallows packets leaves the others their turn.
-                sock.settimeout(_running().left() / untried)
-                sock.connect(address)
-            except OSError as error:
-                sock.close()
-                fault = error
-            else:
-                return sock
-        raise fault
-
-
-def _look_up(host: str, port: int) -> list[Any]:
-    """The addresses of `host`. getaddrinfo has no time-out, so it runs in a thread that can be left behind."""
-    answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
-        except OSError as error:
-            answers.put(error)
-        except UnicodeError:
-            answers.put(OSError("this is no host name"))
-
+    found = select_proxy(url, get_environ_proxies(url))
+    if not found:
+        return None
     try:
-        threading.Thread(target=ask, name="postroom-dns", daemon=True).start()
-    except RuntimeError as error:  # no more threads; as any other error it would be taken for a lost answer
-        raise OSError(str(error)) from None
+        proxy = urlsplit(found if "://" in found else f"http://{found}")
+        given_port = proxy.port
+    except ValueError:
+        proxy, given_port = urlsplit(""), None
+    if proxy.scheme not in PORTS or not proxy.hostname:
+        raise NotSent(f"{host_of(url)}: the proxy of the environment is no http:// or https:// one")
+    # libcurl's default for a proxy's port is another one.
+    where = proxy.netloc.removesuffix(f":{given_port}")
+    return f"{proxy.scheme}://{where}:{given_port or PORTS[proxy.scheme]}"
+
+
+def ca_bundle(given: str | None) -> Path:
+    """The file or folder of CA certificates (PEM): the given, the environment's, or certifi's. OSError without it."""
+    environment = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    where = Path(given or environment or DEFAULT_CA_BUNDLE_PATH)
     try:
-        found = answers.get(timeout=_running().left())
-    except queue.Empty:
-        raise TimeoutError("the look-up of its address timed out") from None
-    if isinstance(found, OSError):
-        raise found
-    return found
+        where.stat()
+    except OSError as error:
+        raise OSError(f"the CA bundle {where} cannot be used: {error.strerror}") from None
+    return where
 
 
-class _TlsConnection(_Connection, HTTPSConnection):
-    pass
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        connection: Any = super()._get_conn(timeout)
-        idle_s = time.monotonic() - connection.idle_since
-        if not connection.is_closed and idle_s >= _running().idle_s:
-            connection.close()  # it connects anew when used
-        return connection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn:
-            conn.idle_since = time.monotonic()
-        super()._put_conn(conn)
-
-
-class _TlsPool(_Pool, HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-_POOLS = {"http": _Pool, "https": _TlsPool}
-
-
-class _Socket(socket.socket):
-    def recv(self, *args: Any) -> bytes:
-        self.settimeout(_running().left())
-        return super().recv(*args)
-
-    def recv_into(self, *args: Any) -> int:
-        self.settimeout(_running().left())
-        return super().recv_into(*args)
-
-    def sendall(self, *args: Any) -> None:
-        self.settimeout(_running().left())
-        super().sendall(*args)
-
-
-class _TlsSocket(ssl.SSLSocket):
-    # All of SSLSocket's ways to receive end in `read`, and to send in `send`.
-    def do_handshake(self, *args: Any) -> None:
-        self.settimeout(_running().left())
-        super().do_handshake(*args)
-
-    def read(self, *args: Any) -> Any:
-        self.settimeout(_running().left())
-        return super().read(*args)
-
-    def send(self, *args: Any) -> int:
-        self.settimeout(_running().left())
-        return super().send(*args)
-
-
-def _read(answer: requests.Response, run: _Exchange) -> Response:
-    try:
-        body = answer.raw.read(MAX_ANSWER + 1, decode_content=True)
-    finally:
-        answer.close()  # of a connection that has more to say; one that has not is back in its pool
-    if len(body) > MAX_ANSWER:
-        raise Lost(f"{urlsplit(answer.url).hostname}: an answer of more than {MAX_ANSWER} bytes", run.status)
-    return Response(answer.status_code, answer.headers, body)
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong at the bottom. Only the system's own words: others may quote what the server sent."""
-    for part in (error.__cause__, getattr(error, "reason", None), *error.args):
-        if isinstance(part, BaseException):
-            return _reason(part)
-    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
-        return " ".join(str(error.strerror or error).split())[:200]
-    return type(error).__name__
+def reason(fault: OSError) -> str:
+    """The system's own words; an error's others may quote what the server sent."""
+    return " ".join(str(fault.strerror or fault).split())[:200]

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -264,6 +265,11 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
+class Transport(StrEnum):
+    CURL = "curl"
+    REQUESTS = "requests"
+
+
 class Settings(App, Limits):
     """Everything that an operator can set. `POSTROOM_` and the field's name in capitals is its name."""
 
@@ -271,6 +277,7 @@ class Settings(App, Limits):
     redis_url: Annotated[str, BeforeValidator(_redis_url), Field(repr=False)]
     result_backend: Annotated[str | None, Field(repr=False)] = None
     ca_bundle: Path | None = None
+    transport: Transport | None = None
     sender: OneAddress | None = None
     templates: Path = Path("templates")
     attachments: Path | None = None
@@ -344,6 +351,8 @@ class Settings(App, Limits):
                 faults += app.faults(PREFIX + "{}" if name == "default" else f"[apps.{name}] {{}}")
         if self.ca_bundle and not self.ca_bundle.exists():
             faults.append(f"{PREFIX}CA_BUNDLE: no file or folder {self.ca_bundle}")
+        if self.transport is Transport.CURL and not find_spec("pycurl"):
+            faults.append(f"{PREFIX}TRANSPORT: curl needs pycurl; pip install 'postroom[curl]'")
         if "templates" in self.model_fields_set and not self.templates.is_dir():
             faults.append(f"{PREFIX}TEMPLATES: no folder {self.templates}")
         if self.attachments and not self.attachments.is_dir():

@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from postroom import logs, settings
 from postroom.connections import CeleryUrls, celery_urls, connect, result_backend
+from postroom.errors import ConfigError
 from postroom.graph import Graph
-from postroom.http import Http
+from postroom.http_requests import RequestsHttp
 from postroom.job import Job
 from postroom.ledger import Ledger
 from postroom.message import DeliveryMode
@@ -21,7 +23,7 @@ from postroom.retry import OnUnknown, Policy
 from postroom.rounds import Desk
 from postroom.rules import LaneLimits, Rules
 from postroom.seal import Seal
-from postroom.settings import Credential, Settings
+from postroom.settings import Credential, Settings, Transport
 from postroom.tokens import (
     Certificate,
     FederatedToken,
@@ -32,6 +34,9 @@ from postroom.tokens import (
     check_credential,
     ends_soon,
 )
+
+if TYPE_CHECKING:
+    from postroom.http_curl import CurlHttp
 
 WORKER_TIMEOUT_S = 5.0
 LONGEST_TOKEN_S = 15.0
@@ -109,10 +114,23 @@ def ledger(found: Settings) -> Ledger:
     return Ledger(redis, found.attachments)
 
 
+def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":
+    """What makes the HTTP exchanges: what is set, or else curl where it is installed. ConfigError if it is not."""
+    if found.transport is not Transport.REQUESTS:
+        try:
+            from postroom.http_curl import CurlHttp  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            if found.transport:
+                raise ConfigError([f"{settings.PREFIX}TRANSPORT: {error}; pip install 'postroom[curl]'"]) from None
+        else:
+            return CurlHttp
+    return RequestsHttp
+
+
 def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
     """All that rounds work with."""
     lanes = Lanes(found=found)
-    http = Http(str(found.ca_bundle) if found.ca_bundle else None)
+    http = transport(found)(str(found.ca_bundle) if found.ca_bundle else None)
 
     def mark(job: Job, client_request_id: str, size: int) -> float | None:
         return book.mark(job, client_request_id, size, found.lease)
@@ -191,6 +209,10 @@ def check(found: Settings, now: datetime) -> tuple[list[str], list[str]]:
     """What is wrong with a worker's settings and the files they name, and what they come to."""
     faults = found.worker_faults()
     facts = []
+    try:
+        facts.append(f"HTTP: {transport(found).name}")
+    except ConfigError as error:
+        faults += error.faults
     for name, app in found.all_apps.items():
         if app.kind is None or list(app.faults("{}")):
             continue

@@ -1,0 +1,56 @@
+"""Which transport a worker has: by its setting, and by what is installed."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from postroom import settings, wiring
+from postroom.errors import ConfigError
+from postroom.http_curl import CurlHttp
+from postroom.http_requests import RequestsHttp
+
+REDIS = {"POSTROOM_REDIS_URL": "redis://localhost"}
+
+
+def found(**given: str) -> settings.Settings:
+    return settings.load(REDIS | {f"POSTROOM_{name}": value for name, value in given.items()}, Path("none"))
+
+
+@pytest.fixture
+def without_curl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycurl", None)
+    monkeypatch.delitem(sys.modules, "postroom.http_curl")
+
+
+def test_it_is_curl_where_that_is_installed() -> None:
+    assert wiring.transport(found()) is CurlHttp
+    assert wiring.transport(found(TRANSPORT="curl")) is CurlHttp
+    assert wiring.transport(found(TRANSPORT="requests")) is RequestsHttp
+
+
+def test_without_curl_it_is_requests(without_curl: None) -> None:
+    assert wiring.transport(found()) is RequestsHttp
+    assert wiring.transport(found(TRANSPORT="requests")) is RequestsHttp
+    with pytest.raises(ConfigError, match=r"POSTROOM_TRANSPORT: .*; pip install 'postroom\[curl\]'"):
+        wiring.transport(found(TRANSPORT="curl"))
+
+
+def test_a_libcurl_that_is_too_old_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pycurl
+
+    monkeypatch.setattr(pycurl, "version_info", lambda: (11, "7.88.1", 0x075801))
+    monkeypatch.delitem(sys.modules, "postroom.http_curl")
+    assert wiring.transport(found()) is RequestsHttp
+    with pytest.raises(ConfigError, match=r"libcurl 8\.4 or later"):
+        wiring.transport(found(TRANSPORT="curl"))
+
+
+def test_a_check_says_which_it_is() -> None:
+    assert "HTTP: curl (libcurl/" in "\n".join(wiring.check(found(), datetime.now(UTC))[1])
+    assert "HTTP: requests (" in "\n".join(wiring.check(found(TRANSPORT="requests"), datetime.now(UTC))[1])
+
+
+def test_a_check_tells_of_a_curl_that_is_missing(without_curl: None) -> None:
+    assert any("postroom[curl]" in fault for fault in wiring.check(found(TRANSPORT="curl"), datetime.now(UTC))[0])
