@@ -39,7 +39,7 @@ def faults(**fields: object) -> list[str]:
         ({"from": "a@contoso.com", "sender": "b@contoso.com"}, "sender: given twice"),
         ({"subject": "Hello\r\nBcc: eve@evil.example"}, "subject: line breaks"),
         ({"text": "\x00"}, "text: control characters"),
-        ({"text": "half an emoji: \ud83d"}, "text: control characters"),
+        ({"text": "half an emoji: \ud83d"}, "text: half a surrogate pair"),
         ({"subject": "\ud83d"}, "subject: line breaks"),
         ({"to": ["\ud83d <ann@contoso.com>"]}, "to.0: line breaks"),
         ({"headers": {"X-A": "\ud83d"}}, "headers: X-A: line breaks"),

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from email.header import decode_header, make_header
 from enum import StrEnum
+from functools import cache
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -68,7 +69,7 @@ _PRIVATE = re.compile(r"(@(?:[^@<>]*\.)?(?:arpa|invalid|local|localhost|onion|te
 _STAND_IN = ".stand-in.example.com"
 # Half a surrogate pair, as a careless cut through an emoji leaves it, is JSON but no text.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
-_NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_NOT_IN_TEXT = bytes(code for code in range(0x20) if chr(code) not in "\t\n\r")
 _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 # Most addresses: email-validator takes them as they are but for the case of the domain, and takes ten times as long.
 _LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -176,8 +177,9 @@ def _one_line(text: str) -> str:
 
 
 def _readable(text: str) -> str:
-    # XML cannot carry them, and Exchange refuses what it cannot store.
-    if _NOT_IN_TEXT.search(text):
+    # XML cannot carry them, and Exchange refuses what it cannot store. (In bytes: a regex takes five times as long.)
+    data = _encodable(text).encode()
+    if len(data.translate(None, _NOT_IN_TEXT)) < len(data):
         raise ValueError("control characters are not allowed here")
     return text
 
@@ -391,7 +393,7 @@ class Mail(BaseModel):
             return values
         if not isinstance(values, Mapping):
             raise InvalidMail(f"a mail is an object with fields, not {type(values).__name__}")
-        if faults := list(_far_too_much(values, {*cls.model_fields, "from"})):
+        if faults := list(_far_too_much(values, _known())):
             raise InvalidMail(faults)
         faults = list(_contradictions(values))
         try:
@@ -479,8 +481,13 @@ class Mail(BaseModel):
                 attachment["content"] = Stored.from_json(attachment["content"], source)
         if isinstance(values.get("mime"), dict):
             values["mime"] = Stored.from_json(values["mime"], source)
-        known = {*cls.model_fields, "from"}
+        known = _known()
         return cls.model_validate({name: value for name, value in values.items() if name in known})
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset({*Mail.model_fields, "from"})
 
 
 def as_json(value: object) -> str:
