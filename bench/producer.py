@@ -1,17 +1,21 @@
 """A producer of Postroom's: `python -m bench.producer`, with POSTROOM_REDIS_URL."""
 
 import json
+import os
 import random
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from email.policy import SMTP
+from itertools import takewhile
 from typing import Any
 
 import psutil
 
 from bench import mails
 from bench.orders import obey
-from postroom import Client, Mail
+from postroom import Attachment, Client, Mail
 
 client = Client.from_env()
 
@@ -30,14 +34,39 @@ def many(first: int, count: int, lanes: int = mails.MAILBOXES, batch: str = "ben
         raise SystemExit(f"only {result.taken} of {count} mails were taken in: {result.refused[:1]}")
 
 
-def mailing(first: int, count: int, lanes: int, size: int = 2048) -> None:
-    """The same where the mails share all but their recipients."""
-    body = mails.html(0, size)
+def mailing(count: int, lanes: int, size: int = 2048, within_s: float = 300.0) -> dict[str, Any]:
+    """The same where the mails share all but their recipients; as many as there is time for."""
+    body, until = mails.html(0, size), time.monotonic() + within_s
     given = (
         Mail(sender=mails.mailbox(n, lanes), to=[mails.recipient(n)], subject=mails.SUBJECT, html=body)
-        for n in range(first, first + count)
+        for n in takewhile(lambda _: time.monotonic() < until, range(count))
     )
-    client.send_many(given, batch="mailing")
+    return {"taken": client.send_many(given, batch="mailing").taken}
+
+
+def formed(first: int, count: int, form: str, size: int) -> None:
+    """Mails of about this size in one of the forms that Graph is given: what is more than 2 KB is a file."""
+    for number in range(first, first + count):
+        client.send(_formed(number, form, size))
+
+
+def _formed(number: int, form: str, size: int) -> Mail:
+    sender, file = mails.mailbox(number), os.urandom(max(0, size - 2048))
+    if form == "source":
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = sender, mails.recipient(number), mails.SUBJECT
+        message.set_content(mails.html(number), subtype="html")
+        if file:
+            message.add_attachment(file, maintype="application", subtype="pdf", filename="order.pdf")
+        return Mail(sender=sender, to=[mails.recipient(number)], mime=message.as_bytes(policy=SMTP))
+    text = "Your order has left our house." if form == "mime" else None
+    files = [Attachment("order.pdf", file)] if file else []
+    return mail(number, sender, attachments=files, text=text)
+
+
+def to_each(senders: list[str]) -> None:
+    """One mail to each of these mailboxes, at once."""
+    client.send_many((mail(number, sender) for number, sender in enumerate(senders)), batch="to each")
 
 
 def hang(count: int, lanes: int) -> None:
@@ -113,6 +142,8 @@ if __name__ == "__main__":
     obey(
         many=many,
         mailing=mailing,
+        formed=formed,
+        to_each=to_each,
         hang=hang,
         payload=payload,
         fill=fill,

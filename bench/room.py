@@ -21,6 +21,7 @@ from postroom.settings import Settings
 ACCEPTED = f"{PREFIX}status:accepted"
 LEASES = f"{PREFIX}leases"
 WORKERS = f"{PREFIX}workers"
+CLAIMS = f"{PREFIX}claims:"
 # Which settings make a transport; "best" is what Postroom takes by itself where pycurl is installed.
 TRANSPORTS: dict[str, dict[str, str]] = {"requests": {"POSTROOM_TRANSPORT": "requests"}, "best": {}}
 if "transport" not in Settings.model_fields:

@@ -1,6 +1,6 @@
 """What can be measured, in the order in which it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.graph import Graph
@@ -21,3 +21,4 @@ class Plan:
 
 
 Measure = Callable[[Graph, Plan], Iterator[Row]]
+Measures = Mapping[str, tuple[str, Measure]]  # by name, with what they are

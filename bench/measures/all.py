@@ -1,8 +1,8 @@
 """The measurements by name, in the order in which they are made."""
 
-from bench.measures import Measure, backlog, commands, imports, latency, mailbox, memory, neighbours, pace, races, tick
+from bench.measures import Measures, backlog, commands, imports, latency, mailbox, memory, neighbours, pace, races, tick
 
-MEASURES: dict[str, tuple[str, Measure]] = {
+MEASURES: Measures = {
     "race-0ms": ("CPU and mails/s beside alternatives, answers at once", races.quick),
     "race-250ms": ("CPU and mails/s beside alternatives, answers after 250 ms", races.slow),
     "mailbox": ("one mailbox's mails/s", mailbox.mailbox),

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from bench.graph import Graph
 from bench.measures import Plan
 from bench.progress import BenchFault
-from bench.room import Room, rooms
+from bench.room import CLAIMS, Room, rooms
 from bench.rows import Row, at_least, at_most, percentile, rounded
 
 BUSY = "busy@contoso.com"
 WAITING = 100_000
 SENDS = 2000
 URGENT = 20
+ANSWER_S = 0.1
 MARK = "This is urgent 814"
 
 
@@ -75,24 +76,24 @@ def _filling(room: Room, plan: Plan) -> Iterator[Row]:
 
 
 def _urgent(room: Room, plan: Plan) -> Iterator[Row]:
-    """The place of a `high` mail among the lane's requests that began after it was kept: 1 is next."""
+    """A worker is busy with the lane, and from time to time comes a mail that is urgent."""
     graph = room.graph
-    graph.reset(delay=0.05, mark=MARK)
+    graph.reset(delay=ANSWER_S, mark=MARK)
     count = plan.of(URGENT)
-    kept = []
+    kept: list[float] = []
+    claimed: list[int] = []
     with room.worker(), room.producer() as producer:
         if graph.wait("answered", 100, 30) < 100:
             raise BenchFault("the busy lane does not flow")
         for number in range(1, count + 1):
             kept.append(producer.do("one", sender=BUSY, priority="high", subject=MARK)["kept"])
+            claimed.append(room.redis.zcard(f"{CLAIMS}{BUSY}"))
             if graph.wait("marked", number, 30) < number:
                 raise BenchFault("a high mail behind low ones did not come within 30 s")
         log = graph.log()
-    times = [at for at, number in zip(log.times, log.whose, strict=True) if log.mailboxes[number] == BUSY]
     urgent = [log.times[index] for index in log.marked]
-    places = [sum(1 for at in times if since < at <= came) for since, came in zip(kept, urgent, strict=True)]
-    # A mail that came before its send had returned was next.
-    places = [max(1, place) for place in places]
+    lane = log.by_mailbox[BUSY]
+    places = [place(lane, since, came, held) for since, came, held in zip(kept, urgent, claimed, strict=True)]
     yield Row(
         name="high-place",
         what=f"a high mail behind {plan.of(WAITING):,} low ones of its lane: its place (1 is next), the worst",
@@ -101,6 +102,13 @@ def _urgent(room: Room, plan: Plan) -> Iterator[Row]:
         target=at_most(2),
         beside={"of": count, "next": places.count(1), "p50": f"{_wait_ms(kept, urgent):.0f} ms after it was kept"},
     )
+
+
+def place(lane: list[float], kept: float, came: float, claimed: int) -> int:
+    """Its place among the lane's requests from when it was kept on, without those that were under way by then."""
+    posted = sum(1 for at in lane if kept - ANSWER_S < at <= kept)
+    between = sum(1 for at in lane if kept < at < came)
+    return 1 + max(0, between - max(0, claimed - posted))
 
 
 def _wait_ms(kept: list[float], came: list[float]) -> float:

@@ -8,7 +8,7 @@ from bench.progress import BenchFault
 from bench.room import TRANSPORTS, rooms
 from bench.rows import Row, at_most, percentile
 
-SAMPLES = 400
+SAMPLES = 320
 MAILBOXES = 20
 PAUSE_S = [0.02, 0.06]
 P50 = {"requests": at_most(10), "best": at_most(5)}
