@@ -184,6 +184,13 @@ def _readable(text: str) -> str:
     return text
 
 
+def _variables(values: dict[str, Any]) -> Any:
+    try:
+        return _json(values)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def _json(value: Any) -> Any:
     """A copy of it, for the mail is its own. In one walk: pydantic's JsonValue takes four times as long."""
     match value:
@@ -367,7 +374,7 @@ class Mail(BaseModel):
     text: Text | None = None
     html: Text | None = None
     template: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] | None = None
-    variables: Annotated[dict[str, Any], AfterValidator(_json)] = Field(default_factory=dict)
+    variables: Annotated[dict[str, Any], AfterValidator(_variables)] = Field(default_factory=dict)
     locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")] | None = None
     attachments: tuple[Attachment, ...] = ()
     mime: AContent | None = None
