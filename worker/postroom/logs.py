@@ -44,9 +44,8 @@ def start(log_format: str) -> Emit:
             last,
         ],
         logger_factory=structlog.WriteLoggerFactory(sys.__stderr__),
-        cache_logger_on_first_use=True,
     )
-    log = structlog.get_logger()
+    log = structlog.get_logger().bind()  # bound here, once: else it is for each line
 
     def emit(event: str, **facts: object) -> None:
         wrong = event in WRONG or facts.get("reason") == "held"
