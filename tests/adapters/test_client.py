@@ -51,6 +51,7 @@ def test_a_client_is_shared_by_more_threads_than_it_has_connections(
 
     assert errors == []
     assert recipients(connection) == 100
+    assert client.find(limit=1), "what calls keep for the next ones leaves connections for other commands"
 
 
 def test_a_client_made_and_used_before_a_fork_is_used_in_each_child(

@@ -4,6 +4,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -43,21 +44,37 @@ class _Client(redis.Redis):
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
         self._spare: dict[int, deque[Any]] = {}
+        self._waiting: deque[None] = deque()  # one for each call that has found none to spare
 
     def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any:
         """See redis.Redis."""
         # By process: a forked child must not speak on its parent's connections.
         spare = self._spare.setdefault(os.getpid(), deque())
-        try:
-            connection = spare.pop()
-        except IndexError:
-            connection = self.connection_pool.get_connection()
+        connection = self._taken(spare)
         try:
             return connection.retry.call_with_retry(
                 lambda: _answer(connection, "FCALL", function, numkeys, *arguments), lambda _: connection.disconnect()
             )
         finally:
-            spare.append(connection)
+            self._give_back(connection, spare)
+
+    def _taken(self, spare: deque[Any]) -> Any:
+        with suppress(IndexError):
+            return spare.pop()
+        self._waiting.append(None)
+        try:
+            with suppress(IndexError):
+                return spare.pop()  # one given back before it was known that somebody waits
+            return self.connection_pool.get_connection()
+        finally:
+            self._waiting.pop()
+
+    def _give_back(self, connection: Any, spare: deque[Any]) -> None:
+        """To the pool where somebody waits for it to have one; and half of all are never kept from other commands."""
+        spare.append(connection)
+        if self._waiting or len(spare) > self.connection_pool.max_connections // 2:
+            with suppress(IndexError):
+                self.connection_pool.release(spare.pop())
 
 
 def _answer(connection: Any, *command: Any) -> Any:
