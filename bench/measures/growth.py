@@ -13,7 +13,7 @@ from bench.measures import Plan
 from bench.measures.memory import NEEDED, fill
 from bench.processes import Started
 from bench.progress import BenchFault, say
-from bench.race import WARM
+from bench.race import WARM, WARM_S
 from bench.room import Room, rooms
 from bench.rows import Row, at_most, rounded
 
@@ -91,7 +91,7 @@ def forms(graph: Graph, plan: Plan) -> Iterator[Row]:
 def _drained(graph: Graph, load: Load, *options: str) -> Cost:
     """What workers and Redis take for all of a backlog: they are warm, and wait until it is there."""
     with rooms(graph) as room, room.producer() as producer, room.worker(*options) as worker:
-        graph.reset()
+        graph.reset(delay=WARM_S)
         producer.do("many", first=0, count=WARM)
         _reach(graph, WARM)
         room.settle(WARM)
