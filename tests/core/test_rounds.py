@@ -27,7 +27,7 @@ class FakeLedger:
     results: list[list[str] | Exception] = field(default_factory=list)
     when_ticked_out: Callable[[], None] = lambda: None
 
-    def claim(self, lane: str, token: str, lease_s: float) -> Job | None:
+    def claim(self, lane: str, token: str, lease_s: float, *, elsewhere: bool) -> Job | None:
         return self.jobs.pop(0) if self.jobs else None
 
     def settle(
@@ -40,6 +40,7 @@ class FakeLedger:
         next_token: str,
         lease_s: float,
         slice_over: bool,
+        elsewhere: bool,
     ) -> tuple[bool, Job | None]:
         if self.away:
             self.away -= 1

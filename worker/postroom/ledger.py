@@ -236,9 +236,14 @@ class Ledger:
         given = (job_id, sender, "normal", "", "", "", "", "", 0, "", payload, 0, 1, "", calls.dead)
         self._run("take_in", now, *given, reason, attempt, *NOTHING_STAGED)
 
-    def claim(self, lane: str, token: str, lease_s: float, now: int | None = None) -> Job | None:
-        """The lane's best job, leased to `token`; None if it has none now. Called once at the start of a round."""
-        return _claimed(self._run("claim", now, lane, token, milliseconds(lease_s)), token)
+    def claim(
+        self, lane: str, token: str, lease_s: float, *, elsewhere: bool = False, now: int | None = None
+    ) -> Job | None:
+        """The lane's best job, leased to `token`; None if it has none now. Called once at the start of a round.
+
+        With `elsewhere` that of the round which is next in the queue, where this one has none.
+        """
+        return _claimed(self._run("claim", now, lane, token, milliseconds(lease_s), int(elsewhere)), token)
 
     def mark(self, job: Job, client_request_id: str, size: int, lease_s: float, now: int | None = None) -> float | None:
         """Directly before a request of `size` bytes that sends: 0 if it may be made, or in how many seconds.
@@ -264,17 +269,19 @@ class Ledger:
         next_token: str,
         lease_s: float,
         slice_over: bool = False,
+        elsewhere: bool = False,
         now: int | None = None,
     ) -> tuple[bool, Job | None]:
-        """Whether the move was recorded (False: the claim had been taken back), and the lane's next job.
+        """Whether the move was recorded (False: the claim had been taken back), and the next job.
 
-        Without a `next_token`, or when the slice is over and other lanes wait, no next job is claimed.
+        That is the lane's; or, where it has none or the slice is over and other lanes wait, with `elsewhere` that of
+        the round which is next in the queue. Without a `next_token` no job is claimed.
         """
         from postroom import decided  # noqa: PLC0415 - only workers need it
 
         said = json.dumps(decided.move(move, outcome, duration_ms))
-        args = (job.lane, job.id, job.token, said, next_token, milliseconds(lease_s), int(slice_over))
-        done, following = self._run("settle", now, *args)
+        args = (job.lane, job.id, job.token, said, next_token, milliseconds(lease_s))
+        done, following = self._run("settle", now, *args, int(slice_over), int(elsewhere))
         return bool(done == b"settled"), _claimed(following, next_token)
 
     def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:

@@ -1,6 +1,8 @@
-"""A Round: one Celery task takes jobs from one lane, one after the other, until the lane has none for now.
+"""A Round: a worker takes jobs from one lane, one after the other, until the lane has none for now.
 
-Losing a round's message, or running it twice, loses and doubles nothing: what is true stands in the ledger.
+A Celery task begins with the round that its message asks for. Where more rounds wait in the queue, the hand goes on
+with the next of them, for some seconds: each without a task of its own, which costs as much as a mail. Losing a round's
+message, or running it twice, loses and doubles nothing: what is true stands in the ledger.
 """
 
 import time
@@ -25,11 +27,12 @@ from postroom.steps import Step, reached
 Done = TypeVar("Done", bound=Outcome | Finding | Tidied)
 
 SLICE_S = 1.0  # then a round steps aside, if other lanes wait
+LONGEST_TASK_S = 10.0  # then a hand goes back to Celery
 LONGEST_TICK_S = 1.0
 
 
 class Ledger(Protocol):
-    def claim(self, lane: str, token: str, lease_s: float) -> Job | None: ...
+    def claim(self, lane: str, token: str, lease_s: float, *, elsewhere: bool) -> Job | None: ...
     def settle(
         self,
         job: Job,
@@ -40,6 +43,7 @@ class Ledger(Protocol):
         next_token: str,
         lease_s: float,
         slice_over: bool,
+        elsewhere: bool,
     ) -> tuple[bool, Job | None]: ...
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked: ...
     def probed(self, probe: TokenProbe, instead: NoToken | None) -> None: ...
@@ -60,13 +64,18 @@ class Desk:
 
 
 def work(lane: str, desk: Desk) -> None:
-    """Delivers the lane's jobs while there are any for this round. Unavailable if not even a claim can be asked for."""
+    """Delivers the lane's jobs while there are any for this round, and then those of the rounds that wait.
+
+    Unavailable if not even a claim can be asked for.
+    """
     if desk.stopping():
         return
     monotonic = desk.office.monotonic
-    slice_end = monotonic() + SLICE_S
-    job = desk.ledger.claim(lane, desk.office.new_id(), desk.office.lease_s)
+    slice_end, task_end = monotonic() + SLICE_S, monotonic() + LONGEST_TASK_S
+    job = desk.ledger.claim(lane, desk.office.new_id(), desk.office.lease_s, elsewhere=True)
     while job is not None:
+        if job.lane != lane:
+            lane, slice_end = job.lane, monotonic() + SLICE_S
         started = monotonic()
         reached(Step.CLAIMED)
         found = attempt(job, desk)
@@ -76,7 +85,8 @@ def work(lane: str, desk: Desk) -> None:
             desk.emit("claim.lost", job=job.id)
             return
         outcome, move = found
-        job = _settle(job, move, outcome, took_ms, slice_over=monotonic() > slice_end, desk=desk)
+        now = monotonic()
+        job = _settle(job, move, outcome, took_ms, slice_over=now > slice_end, elsewhere=now < task_end, desk=desk)
 
 
 def attempt(job: Job, desk: Desk) -> tuple[Outcome | Finding | Tidied, Move] | None:
@@ -107,7 +117,14 @@ def guarded(do: Callable[[Job, Office], Done], job: Job, desk: Desk) -> Done | D
 
 
 def _settle(
-    job: Job, move: Move, outcome: Outcome | Finding | Tidied, took_ms: int, *, slice_over: bool, desk: Desk
+    job: Job,
+    move: Move,
+    outcome: Outcome | Finding | Tidied,
+    took_ms: int,
+    *,
+    slice_over: bool,
+    elsewhere: bool,
+    desk: Desk,
 ) -> Job | None:
     """Records the move however long Redis is away, for a 202 that is not recorded would be sent again."""
     wait = 0.05
@@ -123,6 +140,7 @@ def _settle(
                 next_token=next_token,
                 lease_s=desk.office.lease_s,
                 slice_over=slice_over,
+                elsewhere=elsewhere,
             )
         except Unavailable:
             desk.pause(wait)

@@ -101,7 +101,7 @@ def or_unavailable() -> Iterator[None]:
 # What all functions share, in an order in which each part needs only those before it.
 _SHARED = (
     "base", "states", "status", "events", "holds", "trouble", "pace", "limits", "lane", "messages", "rounds", "content",
-    "calls", "moves", "claim_next",
+    "calls", "moves", "claim_next", "start_round",
 )  # fmt: skip
 # The functions, each with the parts that are its own or that it shares with few.
 _FUNCTIONS: dict[str, tuple[str, ...]] = {

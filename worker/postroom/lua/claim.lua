@@ -1,12 +1,6 @@
 -- Starts a round: {'claimed', id, app, record, mail}, or {'nothing'}. The lane's next round is seen to.
--- ARGV: now, lane, token, lease (ms)
-local lane, token, lease = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local cfg = lane_settings(lane)
-local found = claimed_before(lane, cfg, token)
-if found then return found end
-local asked = tonumber(state_of('lane', lane).asked or 0)
-if asked > 0 then write_state('HSET', 'lane', lane, 'asked', asked - 1) end
-local next, at, can_go = claim_next(lane, cfg, token, lease)
-plan(lane, cfg, at, can_go)
-hand_out(TURNS)
-return next or {'nothing'}
+-- ARGV: now, lane, token, lease (ms), 1 if it may be another lane's round where this one has nothing
+local lane, token, lease, elsewhere = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local before = claimed_before(lane, lane_settings(lane), token) or (elsewhere and chained_before(token))
+if before then return before end
+return start_round(lane, token, lease) or (elsewhere and next_round(token, lease)) or {'nothing'}

@@ -1,7 +1,10 @@
--- Ends a claim and, if wanted, claims the lane's next job: {'settled'|'void', 'claimed', …} or {…, 'nothing'}.
--- ARGV: now, lane, id, token, move (JSON of ledger.py's `_move`), next token or '', lease (ms), 1 if the slice is over
+-- Ends a claim and, if wanted, claims the next job, of the lane or of the next round's: {'settled'|'void', 'claimed', …}
+-- or {…, 'nothing'}.
+-- ARGV: now, lane, id, token, move (JSON of decided.py's `move`), next token or '', lease (ms), 1 if the slice is over,
+--       1 if it may be another lane's round where this one is over
 local lane, id, token = ARGV[2], ARGV[3], ARGV[4]
-local move, next_token, lease, slice_over = cjson.decode(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
+local move, next_token, lease = cjson.decode(ARGV[5]), ARGV[6], tonumber(ARGV[7])
+local slice_over, elsewhere = ARGV[8] == '1', ARGV[9] == '1'
 local cfg = lane_settings(lane)
 local TIDYING_TRIES = 8
 
@@ -164,17 +167,16 @@ local function settle_or_void(job)
   return 'settled'
 end
 
--- The next claim, if any, and the lane's outlook after it, if it is known.
+-- The next claim, if any. The lane's next round is seen to.
 local function go_on()
-  if next_token == '' then return nil end
-  local before = claimed_before(lane, cfg, next_token)
+  local before = next_token ~= '' and (claimed_before(lane, cfg, next_token) or (elsewhere and chained_before(next_token)))
   if before then return before end
   local others_wait = slice_over and redis.call('LLEN', 'postroom') + redis.call('LLEN', 'postroom.high') > 0
-  if others_wait then return nil end
-  return claim_next(lane, cfg, next_token, lease)
+  local found, at, can_go
+  if next_token ~= '' and not others_wait then found, at, can_go = claim_next(lane, cfg, next_token, lease) end
+  plan(lane, cfg, at, can_go)
+  return found or (next_token ~= '' and elsewhere and next_round(next_token, lease))
 end
 
 local done = settle_or_void(record(id))
-local found, at, can_go = go_on()
-plan(lane, cfg, at, can_go)
-return {done, found or {'nothing'}}
+return {done, go_on() or {'nothing'}}

@@ -1,0 +1,48 @@
+-- A round begins: the lane's first claim. It is asked for by a message, which Celery brings; or which a hand that has
+-- nothing more to do in its lane takes out of the queue itself, for Celery needs 2 ms of CPU for each.
+
+local function start_round(lane, token, lease)
+  local cfg = lane_settings(lane)
+  local asked = tonumber(state_of('lane', lane).asked or 0)
+  if asked > 0 then write_state('HSET', 'lane', lane, 'asked', asked - 1) end
+  local found, at, can_go = claim_next(lane, cfg, token, lease)
+  plan(lane, cfg, at, can_go)
+  hand_out(TURNS)
+  return found
+end
+
+-- The lane that a message of ours asks a round for (messages.lua); nil for all else, which is Celery's.
+local function lane_of(message)
+  local ok, said = pcall(cjson.decode, message)
+  if not ok or type(said) ~= 'table' or type(said.headers) ~= 'table' or said.headers.task ~= 'postroom.round' then return nil end
+  local readable, body = pcall(cjson.decode, said.body)
+  local lane = readable and type(body) == 'table' and type(body[1]) == 'table' and body[1][1]
+  return type(lane) == 'string' and lane or nil
+end
+
+local function chained_key(token) return P .. 'chained:' .. token end
+
+-- The claim with which the next round in the queue begins; nil where there is none, or something else comes first.
+local function next_round(token, lease)
+  for _ = 1, TURNS do
+    local queue = redis.call('LLEN', 'postroom.high') > 0 and 'postroom.high' or 'postroom'
+    local message = redis.call('LINDEX', queue, -1)
+    local lane = message and lane_of(message)
+    if not lane then return nil end
+    redis.call('RPOP', queue)
+    local found = start_round(lane, token, lease)
+    if found then
+      -- for whoever asks again after a lost reply; who does not learn of it loses the claim when its lease ends
+      redis.call('SET', chained_key(token), cjson.encode({found[2], lane}), 'PX', lease)
+      return found
+    end
+  end
+end
+
+-- What this token claimed in another lane than its own before, when the reply was lost.
+local function chained_before(token)
+  local said = redis.call('GET', chained_key(token))
+  local job = said and record(cjson.decode(said)[1])
+  if not job or job.place ~= 'claim' or job.token ~= token then return nil end
+  return claimed(cjson.decode(said)[1], job, lane_settings(job.lane))
+end
