@@ -74,3 +74,29 @@ def test_faults_of_our_own_say_nothing_of_the_mailbox(room: Room) -> None:
 
     assert room.read(waiting).paused_until is None
     assert room.claim() is not None
+
+
+NO_ANSWER = Unknown(reason="no_answer", answer=Answer())
+
+
+@pytest.mark.parametrize(("others_accepted", "paused"), [(True, False), (False, True)])
+def test_mailboxes_that_hang_together_are_the_apps_trouble_only_where_nobody_was_accepted_meanwhile(
+    room: Room, *, others_accepted: bool, paused: bool
+) -> None:
+    quick, *hanging = LANES
+    for lane in LANES:
+        room.take(mail(sender=lane))
+    room.take(mail(sender=quick))
+    room.send(lane=quick)
+    asked = [room.sending(lane) for lane in hanging]
+    room.jump(15)
+    if others_accepted:
+        room.send(lane=quick)
+    room.jump(15)
+
+    for job in asked:
+        room.settle(job, NO_ANSWER)
+
+    behind = room.take(mail(sender="new@contoso.com"))
+    found = room.ledger.records.read(behind, now=room.now)
+    assert (found.pause_reason == "failing") is paused

@@ -1,7 +1,8 @@
 -- Pauses of lanes and apps, trouble and holds: while there is any, one job at a time goes on as a probe.
 --
 -- The hashes lane:<lane> and app:<app> hold `pause_until`, `pause_reason`, `trouble` (how often in a row a new answer
--- told of it) and what counts failures in a row: a lane's `row`, an app's `failing` lanes.
+-- told of it), what counts failures in a row, a lane's `row` and an app's `failing` lanes, and when an app last had a 202
+-- (`accepted_at`).
 --
 -- A lane or an app whose configuration is at fault is held until a probe succeeds, and stands in the set `faults`:
 -- `held_since`, `held_reason`, `held_wait` (from the last probe to the next, which is at `pause_until`), `held_first`
@@ -145,10 +146,13 @@ local function suspect(state, id)
   if first and first ~= id and redis.call('EXISTS', job_key(first)) == 1 then redis.call('HSET', job_key(first), 'suspect', 1) end
 end
 
+local NOTED_EACH = 1000  -- when an app last had a 202, as exactly as that
+
 local function forget_failures(lane, app)
   local own, apps = state_of('lane', lane), state_of('app', app)
   if own.row or own.spared_until then write_state('HDEL', 'lane', lane, 'row', 'spared_until', 'spared_for') end
   if apps.failing or apps.spared_until then write_state('HDEL', 'app', app, 'failing', 'spared_until', 'spared_for') end
+  if now - tonumber(apps.accepted_at or 0) >= NOTED_EACH then write_state('HSET', 'app', app, 'accepted_at', whole(now)) end
 end
 
 -- How many names, and whether one is among them.
@@ -193,7 +197,10 @@ end
 local function failed(lane, app, job)
   local row = write_state('HINCRBY', 'lane', lane, 'row', 1)
   if row == FAILURES then spare('lane', lane, SPARED) end
-  if failing_lanes(app, lane) >= FAILURES then
+  -- Mailboxes that hang are given up together, half a minute after they were asked. Where others had a 202 meanwhile, that
+  -- says nothing of the app.
+  local others_went_well = tonumber(state_of('app', app).accepted_at or 0) > tonumber(job.since or now)
+  if not others_went_well and failing_lanes(app, lane) >= FAILURES then
     if not state_of('app', app).spared_until then spare('app', app, SPARED) end
     troubled('app', app, job, FAILING_WAIT, FAILING_LONGEST, 'failing')
     -- A little longer than its app, so that the next probe is another lane's: perhaps only this one is broken.
