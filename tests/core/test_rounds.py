@@ -23,6 +23,7 @@ class FakeLedger:
     away: int = 0  # so many calls of settle find Redis away
     settled: list[tuple[str, Status, Outcome]] = field(default_factory=list)
     claimed_next: list[bool] = field(default_factory=list)
+    elsewhere: list[bool] = field(default_factory=list)
     ticks: list[Ticked | Exception] = field(default_factory=list)
     results: list[list[str] | Exception] = field(default_factory=list)
     when_ticked_out: Callable[[], None] = lambda: None
@@ -47,6 +48,7 @@ class FakeLedger:
             raise Unavailable("away")
         self.settled.append((job.id, move.status, outcome))
         self.claimed_next.append(bool(next_token) and not slice_over)
+        self.elsewhere.append(elsewhere)
         return True, self.jobs.pop(0) if self.jobs and next_token and not slice_over else None
 
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked:
@@ -126,6 +128,26 @@ def test_after_its_slice_a_round_leaves_it_to_the_ledger_whether_it_goes_on(worl
     work("lane", desk(ledger, world, Diary()))
 
     assert ledger.claimed_next == [False]
+
+
+def test_another_lanes_round_has_a_slice_of_its_own(world: World) -> None:
+    first, second = jobs(2)
+    ledger = FakeLedger([first, replace(second, lane="other")])
+    world.mark_takes = 0.6
+
+    work(first.lane, desk(ledger, world, Diary()))
+
+    assert ledger.claimed_next == [True, True]
+
+
+def test_after_some_seconds_a_hand_goes_back_to_celery(world: World) -> None:
+    ledger = FakeLedger([replace(job, lane=f"lane-{n}") for n, job in enumerate(jobs(12))])
+    world.answers, world.marks = [ACCEPTED] * 12, [0.0] * 12
+    world.mark_takes = 0.9
+
+    work("lane-0", desk(ledger, world, Diary()))
+
+    assert ledger.elsewhere == [True] * 11 + [False]
 
 
 def test_a_202_is_recorded_however_long_redis_is_away(world: World) -> None:

@@ -1,0 +1,154 @@
+"""A hand that goes on with the next round in the queue, without Celery: on a real server, with the time passed in."""
+
+import json
+
+import pytest
+
+from postroom.job import Job
+from postroom.mail import Priority
+from postroom.retry import Policy, decide
+
+from .test_ledger import ACCEPTED, OTHER, SENDER, Room, mail, room
+
+__all__ = ["room"]
+THIRD = "third@contoso.com"
+
+
+@pytest.fixture(autouse=True)
+def quick(room: Room) -> None:
+    room.tick()
+    room.quick(SENDER, OTHER, THIRD)
+
+
+def go_on(room: Room, job: Job, token: str = "next", *, slice_over: bool = False, elsewhere: bool = True) -> Job | None:
+    """Settles this job as accepted, and gives the next one."""
+    if job.token != token and room.record(job.id).get(b"phase") == b"claimed":
+        assert room.mark(job) == "marked"
+    move = decide(ACCEPTED, job.attempts, Policy(), lambda: 0.5)
+    done, following = room.ledger.settle(
+        job, move, ACCEPTED, 7, next_token=token, lease_s=60, slice_over=slice_over, elsewhere=elsewhere, now=room.now
+    )
+    assert done
+    return following
+
+
+def started(room: Room, lane: str = SENDER) -> Job:
+    """A job of this lane, in a round that Celery has brought."""
+    queue = "postroom.high" if room.redis.llen("postroom.high") else "postroom"
+    assert json.loads(json.loads(room.redis.rpop(queue))["body"])[0] == [lane]
+    return room.held(lane)
+
+
+def test_a_hand_goes_on_with_the_round_that_waits_longest(room: Room) -> None:
+    room.take()
+    room.take(mail(OTHER))
+    room.take(mail(THIRD))
+
+    following = go_on(room, started(room))
+
+    assert following is not None
+    assert (following.lane, following.token) == (OTHER, "next")
+    assert room.rounds() == [THIRD]
+    assert room.redis.hget("{postroom}:lane:" + OTHER, "asked") == b"0"
+
+
+def test_its_own_lane_comes_first(room: Room) -> None:
+    room.take()
+    room.take()
+    room.take(mail(OTHER))
+
+    following = go_on(room, started(room))
+
+    assert following is not None
+    assert following.lane == SENDER
+
+
+def test_when_its_slice_is_over_it_is_another_lanes_turn_and_its_own_lane_is_seen_to(room: Room) -> None:
+    room.take()
+    job = started(room)
+    room.take(mail(OTHER))
+    room.take()
+
+    following = go_on(room, job, slice_over=True)
+
+    assert following is not None
+    assert following.lane == OTHER
+    assert room.rounds() == [SENDER]
+
+
+def test_a_round_for_a_high_mail_comes_first(room: Room) -> None:
+    room.take()
+    job = started(room)
+    room.take(mail(OTHER))
+    room.take(mail(THIRD, priority=Priority.HIGH))
+
+    following = go_on(room, job)
+
+    assert following is not None
+    assert following.lane == THIRD
+
+
+def test_rounds_of_lanes_that_have_nothing_are_passed_over(room: Room) -> None:
+    room.take()
+    job = started(room)
+    gone = room.take(mail(OTHER))
+    room.take(mail(THIRD))
+    room.redis.delete(f"{{postroom}}:job:{gone}")
+
+    following = go_on(room, job)
+
+    assert following is not None
+    assert following.lane == THIRD
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"body":"W10=","headers":{"task":"postroom.send","id":"x"}}',
+        '{"body":"W10=","headers":{"task":"postroom.round","id":"x"}}',  # as Celery itself would write it
+        '{"body":"[[{}]]","headers":{"task":"postroom.round"}}',
+        "no JSON",
+        "[]",
+    ],
+)
+def test_what_is_no_round_of_ours_is_left_to_celery(room: Room, message: str) -> None:
+    room.take()
+    job = started(room)
+    room.redis.rpush("postroom", message)  # where the next one is taken from
+    room.take(mail(OTHER))
+
+    assert go_on(room, job) is None
+    assert room.redis.lindex("postroom", -1) == message.encode()
+
+
+def test_a_reply_that_was_lost_is_asked_for_again(room: Room) -> None:
+    room.take()
+    room.take(mail(OTHER))
+    room.take(mail(THIRD))
+    job = started(room)
+
+    first, again = go_on(room, job), go_on(room, job)
+
+    assert first is not None
+    assert again == first
+    assert room.rounds() == [THIRD]
+
+
+def test_a_first_claim_that_finds_nothing_goes_on_too_and_may_be_asked_for_again(room: Room) -> None:
+    room.take(mail(OTHER))
+
+    first, again = (room.ledger.claim(SENDER, "t", 60, elsewhere=True, now=room.now) for _ in range(2))
+
+    assert first is not None
+    assert (first.lane, first) == (OTHER, again)
+    assert room.claim(OTHER) is None
+
+
+def test_without_elsewhere_and_without_a_token_it_stays_in_its_lane(room: Room) -> None:
+    room.take()
+    job = started(room)
+    room.take(mail(OTHER))
+
+    assert go_on(room, job, elsewhere=False) is None
+    assert go_on(room, job, token="") is None
+    assert room.rounds() == [OTHER]
