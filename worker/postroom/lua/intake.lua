@@ -32,10 +32,9 @@ local function line_up(id, job, due)
   end
 end
 
--- Where a lane is planned already, a job that stands behind more than it may send at once changes nothing.
-local function plan_for(job)
-  local cfg = lane_settings(job.lane)
+-- Whether the lane has to be planned for this job, which came just now. Where it is planned already, a job that stands
+-- behind more than it may send at once changes nothing.
+local function needs_plan(job)
   local ahead = job.place == 'ready' and redis.call('ZCARD', of_lane('ready:' .. job.priority, job.lane)) - 1 or 0
-  if ahead > cfg.parallel and redis.call('ZSCORE', P .. 'lanes', job.lane) then return end
-  plan(job.lane, cfg)
+  return ahead <= lane_settings(job.lane).parallel or not redis.call('ZSCORE', P .. 'lanes', job.lane)
 end

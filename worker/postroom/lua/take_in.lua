@@ -31,6 +31,7 @@ elseif files ~= '' and redis.call('HLEN', files_key(files)) ~= parts then
   return {'unstaged'}
 else
   if files ~= '' then redis.call('ZREM', P .. 'staged', files) end
-  plan_for(line_up_given(given, {files = files}))
+  local job = line_up_given(given, {files = files})
+  if needs_plan(job) then plan(job.lane, lane_settings(job.lane)) end
 end
 return {'new', given.id}

@@ -3,7 +3,14 @@
 -- ARGV: now, SHA-256 of what they share ('' if nothing), that as JSON ('' if it is not brought), the name of its files ('' if
 --       none), how many parts they are; then each mail as in given.lua, without what it shares.
 local digest, common, files, parts = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local lanes = {}
+local looked_at, to_plan = {}, {}
+
+-- Those of one lane and priority stand behind the first of them.
+local function look_at(job)
+  local class = job.place .. ' ' .. job.priority .. ' ' .. job.lane
+  if not looked_at[class] and needs_plan(job) then to_plan[job.lane] = true end
+  looked_at[class] = true
+end
 
 -- The number of the shared part, or why there is none.
 local function share()
@@ -25,8 +32,7 @@ local function take_in(given)
   local number, lacking
   if digest ~= '' then number, lacking = share() end
   if lacking then return {lacking} end
-  line_up_given(given, {shared = number})
-  lanes[given.lane] = true
+  look_at(line_up_given(given, {shared = number}))
   return {'new', given.id}
 end
 
@@ -39,5 +45,5 @@ end
 local said = {}
 for first = 6, #ARGV, #GIVEN do said[#said + 1] = take_in(given_at(first)) end
 if files ~= '' then drop_what_was_not_used() end
-for lane in pairs(lanes) do plan(lane, lane_settings(lane)) end
+for lane in pairs(to_plan) do plan(lane, lane_settings(lane)) end
 return said
