@@ -13,7 +13,7 @@ from bench.rows import Row, at_most
 
 FEW, MANY = 1_000, 1_000_000
 WORKED_OFF = 900
-FILLING_S = 75.0  # a machine that takes longer has fewer
+FILLING_S = 45.0  # a machine that takes longer has fewer
 NEEDED = 1800  # bytes of memory for each that waits
 JOBS = 10_000
 SHARED_BODY = 500_000

@@ -86,11 +86,11 @@ def test_what_cannot_be_taken_in_says_why(client: Client, send: Callable[[Client
 
 
 def test_a_scheduled_mail_is_deferred_until_then(client: Client) -> None:
-    at = in_an_hour()
-    delivery = client.status(client.send(mail(scheduled_at=at, expires_at=in_an_hour(2))).id)
+    at, end = in_an_hour(), in_an_hour(2)
+    delivery = client.status(client.send(mail(scheduled_at=at, expires_at=end)).id)
 
     assert (delivery.status, delivery.reason, delivery.next_at) == (Status.DEFERRED, "scheduled", at)
-    assert (delivery.scheduled_at, delivery.expires_at) == (at, in_an_hour(2))
+    assert (delivery.scheduled_at, delivery.expires_at) == (at, end)
 
 
 def test_many_are_taken_in_and_told_in_order_and_what_is_wrong_is_told_by_its_row(client: Client) -> None:
