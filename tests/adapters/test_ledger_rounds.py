@@ -1,11 +1,13 @@
 """A hand that goes on with the next round in the queue, without Celery: on a real server, with the time passed in."""
 
 import json
+import re
 
 import pytest
 
+from postroom import scripts
 from postroom.job import Job
-from postroom.mail import Priority
+from postroom.mail import MAX_RECIPIENTS, Priority
 from postroom.retry import Policy, decide
 
 from .test_ledger import ACCEPTED, OTHER, SENDER, Room, mail, room
@@ -152,3 +154,9 @@ def test_without_elsewhere_and_without_a_token_it_stays_in_its_lane(room: Room) 
     assert go_on(room, job, elsewhere=False) is None
     assert go_on(room, job, token="") is None
     assert room.rounds() == [OTHER]
+
+
+def test_what_the_scripts_take_for_granted_is_so() -> None:
+    assert f"local MOST_RECIPIENTS = {MAX_RECIPIENTS} " in scripts.CODE
+    written_past_states = r"redis\.call\('(?:HSET|HDEL|HINCRBY|HSETNX)', (?:state_key\(|of_lane\('lane',)"
+    assert re.findall(written_past_states, scripts.CODE) == []

@@ -93,7 +93,7 @@ def or_unavailable() -> Iterator[None]:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         raise Unavailable(f"Redis did not answer ({type(error).__name__}); is POSTROOM_REDIS_URL right?") from error
     except redis.exceptions.RedisError as error:
-        if str(error).startswith("user_function"):
+        if str(error).startswith(("user_function", "user_script")):
             raise PostroomError(f"a script failed, which is a fault of Postroom itself: {error}") from error
         raise Unavailable(f"Redis refused: {error}") from error
 

@@ -61,7 +61,7 @@ local function hand_out(turns)
   for _ = 1, turns do
     local lane = redis.call('ZRANGE', P .. 'waiting', 0, 0)[1]
     local queue = lane and queue_of(lane)
-    if not lane or room_in(queue) <= 0 then return end
+    if not lane or room_in(queue) <= 0 then return end  -- before the lane is looked at, which takes longer
     local cfg = lane_settings(lane)
     local at, can_go = outlook(lane, cfg)
     if not at or at > now then lay_down(lane, cfg, at)
