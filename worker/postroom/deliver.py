@@ -33,16 +33,17 @@ def deliver(job: Job, office: Office) -> Outcome:
     if isinstance(app, Deferred):
         return app
     delivery = office.delivery_of(job.lane)
+    by_draft = partial(office.aside, partial(deliver_by_draft, job, app, office))
     if delivery is DeliveryMode.DRAFT:
-        return deliver_by_draft(job, app, office)
+        return by_draft()
     if job.drafting:
-        return of_one_mail(deliver_by_draft(job, app, office))
+        return of_one_mail(by_draft())
     request = prepare(job, office, request_for)
     if isinstance(request, GraphRequest):
         mailbox = office.mailbox_of(job.lane)
         return post(job, app, office, len(request.body), partial(app.graph.send_mail, mailbox, request))
     if request.reason == "too_large" and delivery is DeliveryMode.AUTO:
-        return of_one_mail(deliver_by_draft(job, app, office))
+        return of_one_mail(by_draft())
     return request
 
 
@@ -80,6 +81,15 @@ def prepare(job: Job, office: Office, put_into: Callable[[Message], Request | Re
     except (InvalidMail, ValueError, TypeError, LookupError, AttributeError) as error:
         # What needs a newer version is left to one, by the record's; so this one was written into.
         return Refused(reason="damaged", answer=Answer(detail=f"the mail cannot be read ({type(error).__name__})"))
+    if mail.template or mail.enclosed:  # what folders hold, and what a template does, may take its time
+        return office.aside(lambda: compose_and_put(mail, job, office, put_into))
+    return compose_and_put(mail, job, office, put_into)
+
+
+def compose_and_put(
+    mail: Mail, job: Job, office: Office, put_into: Callable[[Message], Request | Refused]
+) -> Request | Refused | Deferred:
+    """The same for a mail that could be read."""
     try:
         bodies = office.templates.render(mail.template, mail.variables, mail.locale) if mail.template else None
     except TemplateFault as fault:

@@ -1,22 +1,44 @@
-"""Celery's pool of threads, which says when a hand is free.
-
-Where a worker takes no more messages than it has hands (`worker_disable_prefetch`), Celery's loop looks for the next
-one when something happens on its connections. The end of a task in a thread is nothing of that kind, so a free hand
-would wait for up to a second.
-"""
+"""Celery's pool of threads, in which all rounds are made in one thread by turns (`together.py`)."""
 
 from collections.abc import Callable
 from typing import Any
 
+from celery.concurrency.base import apply_target
 from celery.concurrency.thread import TaskPool
 from kombu.asynchronous import get_event_loop
 
+from postroom.together import Room
+
+ROUND = "postroom.round"
+
 
 class Hands(TaskPool):
-    """`worker_pool` for threads."""
+    """`worker_pool` for threads. Tasks other than rounds may wait for anything, and get a thread each."""
 
-    def on_apply(self, target: Any, *given: Any, callback: Callable[..., Any] | None = None, **more: Any) -> Any:
-        """See `TaskPool`; the loop is woken once the task's end is known to it."""
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._room = Room()
+
+    def on_stop(self) -> None:
+        """See `TaskPool`: waits for all that has begun."""
+        self._room.close()
+        super().on_stop()
+
+    def on_apply(
+        self,
+        target: Any,
+        args: Any = (),
+        kwargs: Any = None,
+        callback: Callable[..., Any] | None = None,
+        accept_callback: Callable[..., Any] | None = None,
+        **more: Any,
+    ) -> Any:
+        """See `TaskPool`; Celery's loop is woken once the task's end is known to it.
+
+        Where a worker takes no more messages than it has hands (`worker_disable_prefetch`), the loop looks for the next
+        one when something happens on its connections. The end of a task is nothing of that kind, so a free hand would
+        wait for up to a second.
+        """
 
         def ended(*said: Any, **facts: Any) -> None:
             try:
@@ -26,7 +48,9 @@ class Hands(TaskPool):
                 if loop := get_event_loop():
                     loop.call_soon(_look)
 
-        return super().on_apply(target, *given, callback=ended, **more)
+        if args and args[0] == ROUND:
+            return self._room.begin(lambda: apply_target(target, args, kwargs, ended, accept_callback))
+        return super().on_apply(target, args, kwargs, callback=ended, accept_callback=accept_callback, **more)
 
 
 def _look() -> None:

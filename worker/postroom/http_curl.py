@@ -7,13 +7,17 @@ import ctypes
 import os
 import re
 import select
+import selectors
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
 
 import pycurl
 from urllib3 import HTTPHeaderDict
@@ -35,6 +39,7 @@ from postroom.http import (
     sendable,
 )
 from postroom.http_connect import connect
+from postroom.together import Answer, Tell, told
 
 # 8.4 bounds all headers together, and PREREQFUNCTION is older than that.
 if pycurl.version_info()[2] < 0x080400 or not hasattr(pycurl, "PREREQFUNCTION"):
@@ -57,7 +62,7 @@ _VERIFY = re.compile(r"verify result: ([a-z ,-]+)", re.IGNORECASE)
 
 
 class CurlHttp:
-    """`Http` over libcurl, with one handle and its connections per thread."""
+    """`Http` over libcurl. One thread of a process makes all its exchanges, side by side."""
 
     name = f"curl ({pycurl.version.split()[1]})"
 
@@ -65,7 +70,10 @@ class CurlHttp:
         """`given_ca_bundle`: a file or folder of CA certificates (PEM), before what the environment names."""
         self._given_ca_bundle = given_ca_bundle
         self._idle_s = idle_s
-        self._thread = threading.local()
+        self._proxies: dict[str, str] = {}
+        # By process: a forked child has no such thread, and must not speak on its parent's connections.
+        self._lines: dict[int, _Line] = {}
+        self._starting = threading.Lock()
 
     def exchange(
         self,
@@ -77,203 +85,382 @@ class CurlHttp:
         deadline_s: float,
         before_write: Callable[[], None] | None = None,
     ) -> Response:
-        """See `Http`."""
+        """See `Http`. `before_write` holds up all other exchanges."""
         deadline = Deadline(deadline_s)
         lines = header_lines(method, url, headers)
         url = sendable(url)
+        request = _Request(method, url, self._proxy(url), lines, body, deadline, before_write)
         try:
-            handle = self._handle(origin(url))
-        except OSError as fault:
+            line = self._line()
+        except (OSError, RuntimeError) as fault:  # no bundle, or no thread
             raise NotSent(f"{host_of(url)}: {fault}") from None
-        return handle.exchange(method, url, lines, body, deadline, before_write)
+        return told(lambda tell: line.put(request, tell))
 
-    def _handle(self, root: str) -> "_Handle":
-        # A forked child must not speak on its parent's connections.
-        handle: _Handle | None = getattr(self._thread, "handle", None)
-        if handle is None or handle.pid != os.getpid() or handle.has_lost(root):
-            handle = self._thread.handle = _Handle(ca_bundle(self._given_ca_bundle), self._idle_s)
-        return handle
+    def _proxy(self, url: str) -> str:
+        root = origin(url)
+        if root not in self._proxies:
+            self._proxies[root] = proxy_for(url) or ""
+        return self._proxies[root]
+
+    def _line(self) -> "_Line":
+        pid = os.getpid()
+        if pid not in self._lines or self._lines[pid].is_closed:
+            with self._starting:
+                if pid not in self._lines or self._lines[pid].is_closed:
+                    self._lines[pid] = line = _Line(ca_bundle(self._given_ca_bundle), self._idle_s)
+                    weakref.finalize(self, line.close).atexit = False
+        return self._lines[pid]
 
 
-class _Run:
-    """One exchange, as libcurl's callbacks see it; a handle has one and begins it anew each time.
+class _Request(NamedTuple):
+    """What is to be exchanged, checked."""
 
-    It does not know its handle: a circle of the two would keep connections open until the next garbage collection.
+    method: str
+    url: str
+    proxy: str  # its URL, if there is one
+    lines: list[str]
+    body: bytes | None
+    deadline: Deadline
+    before_write: Callable[[], None] | None
+
+    @property
+    def peer(self) -> str:
+        """The URL of what is connected to."""
+        return self.proxy or self.url
+
+
+class _Line:
+    """The thread in which libcurl makes exchanges, and the connections that it keeps.
+
+    libcurl connects nowhere by itself: where it wants a connection an exchange is stopped, and begun again with one.
     """
 
-    def __init__(self) -> None:
-        self.socket: socket.socket
-        self.head: list[bytes] = []
-        self.body: list[bytes] = []
+    def __init__(self, bundle: Path, idle_s: float) -> None:
+        self._bundle, self._idle_s = bundle, idle_s
+        self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._bell, self._ear = socket.socketpair()
+        self._rung = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._ear, selectors.EVENT_READ)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._timer: float | None = None
+        self._spare: list[_Handle] = []
+        self._busy: dict[pycurl.Curl, _Handle] = {}
+        self._sockets = _Sockets()
+        self.is_closed = False
+        self._closing = threading.Lock()
+        with _fork_lock:
+            _living.add(self)
+        threading.Thread(target=self._work, name="postroom-curl", daemon=True).start()
 
-    def begin(self, peer: str, deadline: Deadline, before_write: Callable[[], None] | None) -> None:
-        self.head.clear()
-        self.body.clear()
-        self.peer, self.deadline, self.before_write = peer, deadline, before_write
-        self.size = 0
-        self.written = False
-        self.veto: BaseException | None = None
-        self.fault: OSError | None = None
+    def put(self, request: _Request, tell: Tell[Response]) -> None:
+        """Begins an exchange, of which `tell` is told. From any thread."""
+        if not self._soon(lambda: self._begin(request, tell)):
+            tell(Answer(fault=NotSent(f"{host_of(request.url)}: the connections are being closed")))
 
-    def connect(self, _purpose: int, _address: object) -> socket.socket | int:
-        """A connected socket. The address is a placeholder, see `_Handle._route`.
+    def close(self) -> None:
+        """Ends the thread and all that it does. From any thread."""
+        self._soon(self._close)
 
-        Once the request was written there is none: libcurl would write it again where a kept connection has died.
-        """
-        if self.fault is None and not self.written:
-            try:
-                self.socket = connect(host_of(self.peer), port_of(self.peer), self.deadline.left, socket.socket)
-            except OSError as fault:
-                self.fault = fault
+    def _soon(self, do: Callable[[], None]) -> bool:
+        with self._closing:
+            if self.is_closed:
+                return False
+            self._news.put(do)
+            if not self._rung:
+                self._rung = True
+                self._bell.send(b"!")
+            return True
+
+    def _close(self) -> None:
+        with self._closing:
+            self.is_closed = True
+
+    def _work(self) -> None:
+        try:
+            while not self.is_closed:
+                self._turn()
+        finally:
+            self._close()
+            self._hear()
+            for handle in list(self._busy.values()):
+                self._end(handle, pycurl.E_ABORTED_BY_CALLBACK)
+            self._multi.close()
+            for it in (self._selector, self._bell, self._ear):
+                it.close()
+
+    def _turn(self) -> None:
+        wait_s = None if self._timer is None else max(0.0, self._timer - time.monotonic())
+        for key, events in self._selector.select(wait_s):
+            if key.fileobj is self._ear:
+                self._ear.recv(1)
+                self._rung = False
+                self._hear()
             else:
-                return self.socket
-        return pycurl.SOCKET_BAD
+                self._multi.socket_action(key.fd, _TO_CURL[events])
+        if self._timer is not None and self._timer <= time.monotonic():
+            self._timer = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        more = True
+        while more:
+            more, fine, failed = self._multi.info_read()
+            for curl in fine:
+                self._look_at(self._busy[curl], 0)
+            for curl, code, _ in failed:
+                self._look_at(self._busy[curl], code)
 
-    def connected(self, _fd: int, _purpose: int) -> int:
-        self.socket.close()  # libcurl has a copy of its own by now
-        return pycurl.SOCKOPT_ALREADY_CONNECTED
+    def _hear(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._news.get_nowait()()
 
-    def last_check(self, *_addresses: object) -> int:
-        """Runs when the connection stands, directly before the request is written."""
-        if self.written:  # and would be again, on another connection that was kept
-            return pycurl.PREREQFUNC_ABORT
+    def _watch(self, event: int, fd: int, _multi: object, _data: object) -> None:
+        if event == pycurl.POLL_REMOVE:
+            with suppress(KeyError):
+                self._selector.unregister(fd)
+        elif fd in self._selector.get_map():
+            self._selector.modify(fd, _FROM_CURL[event])
+        else:
+            self._selector.register(fd, _FROM_CURL[event])
+
+    def _set_timer(self, wait_ms: int) -> None:
+        self._timer = None if wait_ms < 0 else time.monotonic() + wait_ms / 1000
+
+    def _begin(self, request: _Request, tell: Tell[Response]) -> None:
+        handle = self._spare.pop() if self._spare else _Handle(self._bundle, self._idle_s, self._sockets)
+        self._busy[handle.curl] = handle
+        handle.begin(request, tell)
+        self._try(handle, None)
+
+    def _try(self, handle: "_Handle", connected: Answer[socket.socket] | None) -> None:
+        """With a connection that is kept, or with this one."""
         try:
-            if self.before_write:
-                self.before_write()
-        except BaseException as veto:  # noqa: BLE001 - it comes out of `exchange`
-            self.veto = veto
-            return pycurl.PREREQFUNC_ABORT
-        try:
-            self.deadline.left()
-        except TimeoutError as fault:
-            self.fault = fault
-            return pycurl.PREREQFUNC_ABORT
-        self.written = True
-        return pycurl.PREREQFUNC_OK
+            handle.ready(connected and connected.get())
+        except OSError as fault:
+            handle.fault = fault
+            self._end(handle, 0)
+        else:
+            self._multi.add_handle(handle.curl)
 
-    def read(self, data: bytes) -> int | None:
-        self.size += len(data)
-        if self.size > MAX_ANSWER:
-            return 0  # fewer than it gave: libcurl ends the exchange
-        self.body.append(data)
-        return None
+    def _look_at(self, handle: "_Handle", code: int) -> None:
+        """libcurl has ended this try."""
+        self._multi.remove_handle(handle.curl)
+        if handle.wants_connection:
+            self._connect(handle)
+        else:
+            self._end(handle, code)
+
+    def _connect(self, handle: "_Handle") -> None:
+        peer, left = handle.request.peer, handle.request.deadline.left
+
+        def connect_and_go_on() -> None:
+            sock = Answer.of(lambda: connect(host_of(peer), port_of(peer), left, socket.socket))
+            if not self._soon(lambda: self._try(handle, sock)) and not sock.fault:
+                sock.get().close()
+
+        try:
+            threading.Thread(target=connect_and_go_on, name="postroom-connect", daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            self._try(handle, Answer(fault=OSError(str(error))))
+
+    def _end(self, handle: "_Handle", code: int) -> None:
+        del self._busy[handle.curl]
+        tell, answer = handle.tell, handle.answer(code)
+        handle.clear()
+        self._spare.append(handle)
+        tell(answer)
+
+
+_FROM_CURL = {
+    pycurl.POLL_IN: selectors.EVENT_READ,
+    pycurl.POLL_OUT: selectors.EVENT_WRITE,
+    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+}
+_TO_CURL = {
+    selectors.EVENT_READ: pycurl.CSELECT_IN,
+    selectors.EVENT_WRITE: pycurl.CSELECT_OUT,
+    selectors.EVENT_READ | selectors.EVENT_WRITE: pycurl.CSELECT_IN | pycurl.CSELECT_OUT,
+}
+
+
+class _Sockets:
+    """Which socket is at which place: local address, port of the other side, own port."""
+
+    def __init__(self) -> None:
+        self._fds: dict[tuple[object, ...], int] = {}
+        self._places: dict[int, tuple[object, ...]] = {}
+
+    def note(self, sock: socket.socket, fd: int) -> None:
+        """libcurl has `sock` as `fd`."""
+        (address, port, *_), (_, port_there, *_) = sock.getsockname(), sock.getpeername()
+        if fd in self._places and self._fds.get(self._places[fd]) == fd:  # of one that libcurl has closed since
+            del self._fds[self._places[fd]]
+        self._places[fd] = place = (address, port_there, port)
+        self._fds[place] = fd
+
+    def is_over(self, place: tuple[object, ...]) -> bool:
+        """Whether the other side has ended the connection there, which said nothing since its last answer.
+
+        libcurl looks for that too, but not again within a second.
+        """
+        if place not in self._fds:
+            return True
+        poll = select.poll()
+        poll.register(self._fds[place], select.POLLIN)
+        return bool(poll.poll(0))
 
 
 class _Handle:
-    """A libcurl handle with the connections that it keeps, for one thread of one process."""
+    """A libcurl handle, and an exchange as its callbacks see it. It makes one after the other."""
 
-    def __init__(self, bundle: Path, idle_s: float) -> None:
-        self.pid = os.getpid()
-        self._run = run = _Run()
-        self._curl = curl = pycurl.Curl()
-        self._sockets: dict[str, int] = {}
-        self._proxies: dict[str, str] = {}
+    request: _Request
+    tell: Tell[Response]
+
+    def __init__(self, bundle: Path, idle_s: float, sockets: _Sockets) -> None:
+        self._bundle, self._sockets = bundle, sockets
         self._proxy = ""
         self._ports: set[int] = set()
+        self._head: list[bytes] = []
+        self._body: list[bytes] = []
+        self._socket: socket.socket | None = None
+        self.curl = curl = pycurl.Curl()
         for option, value in _constant(bundle, idle_s):
             curl.setopt(option, value)
-        self._bundle = bundle
-        curl.setopt(pycurl.OPENSOCKETFUNCTION, run.connect)
-        curl.setopt(pycurl.SOCKOPTFUNCTION, run.connected)
-        curl.setopt(pycurl.PREREQFUNCTION, run.last_check)
-        curl.setopt(pycurl.HEADERFUNCTION, run.head.append)
-        curl.setopt(pycurl.WRITEFUNCTION, run.read)
-        with _fork_lock:
-            _living.add(self)
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._connect)
+        curl.setopt(pycurl.SOCKOPTFUNCTION, self._connected)
+        curl.setopt(pycurl.PREREQFUNCTION, self._last_check)
+        curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
+        curl.setopt(pycurl.WRITEFUNCTION, self._read)
 
-    def exchange(
-        self,
-        method: str,
-        url: str,
-        lines: list[str],
-        body: bytes | None,
-        deadline: Deadline,
-        before_write: Callable[[], None] | None,
-    ) -> Response:
-        """See `Http`; the arguments are checked."""
-        run, curl = self._run, self._curl
-        root = origin(url)
-        run.begin(self._route(root, url), deadline, before_write)
-        curl.setopt(pycurl.URL, url)
-        self._set_request(method, lines, body)
-        code = 0
-        try:
-            curl.setopt(pycurl.TIMEOUT_MS, max(1, int(deadline.left() * 1000)))
-            curl.perform()
-        except pycurl.error as error:
-            code = int(error.args[0])
-        except TimeoutError as fault:
-            run.fault = fault
-        finally:
-            run.before_write = None
-            if body:
-                curl.setopt(pycurl.POSTFIELDS, b"")  # else it holds the body, which may be large
-        veto, run.veto = run.veto, None
-        if veto:
-            raise veto
-        if code or run.fault:
-            raise self._failure(host_of(url), code)
-        self._sockets[root] = curl.getinfo(pycurl.ACTIVESOCKET)
-        return Response(curl.getinfo(pycurl.RESPONSE_CODE), _headers(run.head), b"".join(run.body))
+    def begin(self, request: _Request, tell: Tell[Response]) -> None:
+        """Sets what is the same for each try."""
+        self.request, self.tell = request, tell
+        self._written = False
+        self._size = 0
+        self._veto: BaseException | None = None
+        self.fault: OSError | None = None
+        self._route()
+        self.curl.setopt(pycurl.URL, request.url)
+        self._set_request(request.method, request.lines, request.body)
 
-    def has_lost(self, root: str) -> bool:
-        """Whether the server has ended the connection of the last exchange with it.
+    def ready(self, connected: socket.socket | None) -> None:
+        """For a try with a connection that is kept, or with this one. TimeoutError where no time is left."""
+        self._socket, self._is_new = connected, connected is not None
+        self.wants_connection = False
+        self._head.clear()
+        self._body.clear()
+        self.curl.setopt(pycurl.FRESH_CONNECT, int(self._is_new))
+        self.curl.setopt(pycurl.TIMEOUT_MS, max(1, int(self.request.deadline.left() * 1000)))
 
-        libcurl looks for that too, but not again within a second, and has no way to give up one connection.
+    def _connect(self, _purpose: int, _address: object) -> socket.socket | int:
+        """A connected socket. The address is a placeholder, see `_route`.
+
+        Once the request was written there is none: libcurl would write it again where a kept connection has died.
         """
-        kept = self._sockets.pop(root, -1)
-        if kept < 0:
-            return False
-        poll = select.poll()
-        poll.register(kept, select.POLLIN)
-        # If libcurl has closed it since, it is no socket, or another one, and then a new handle does no harm.
-        return any(not event & select.POLLNVAL for _, event in poll.poll(0))
+        if self._written or self._socket is None:
+            self.wants_connection = not self._written and not self._is_new
+            return pycurl.SOCKET_BAD
+        return self._socket
 
-    def _route(self, root: str, url: str) -> str:
-        """Sets the way to this URL's server, and returns the URL of what is connected to: the server or a proxy."""
-        if root not in self._proxies:
-            self._proxies[root] = proxy_for(url) or ""
-            self._ports.add(port_of(self._proxies[root] or url))
-            # libcurl is to look nothing up (`_Run.connect` does): any name at these ports has an address already.
-            self._curl.setopt(pycurl.RESOLVE, [f"*:{port}:192.0.2.1" for port in self._ports])
-        if self._proxy != self._proxies[root]:
-            self._proxy = self._proxies[root]
-            self._curl.setopt(pycurl.PROXY, self._proxy)
-        return self._proxy or url
+    def _connected(self, fd: int, _purpose: int) -> int:
+        sock, self._socket = self._socket, None
+        if sock:
+            self._sockets.note(sock, fd)
+            sock.close()  # libcurl has a copy of its own by now
+        return pycurl.SOCKOPT_ALREADY_CONNECTED
+
+    def _last_check(self, _address: str, *place: object) -> int:
+        """Runs when the connection stands, directly before the request is written."""
+        if self._written:  # and would be again, on another connection that was kept
+            return pycurl.PREREQFUNC_ABORT
+        if not self._is_new and self._sockets.is_over(place):
+            self.wants_connection = True
+            return pycurl.PREREQFUNC_ABORT
+        try:
+            if self.request.before_write:
+                self.request.before_write()
+        except BaseException as veto:  # noqa: BLE001 - it comes out of `exchange`
+            self._veto = veto
+            return pycurl.PREREQFUNC_ABORT
+        try:
+            self.request.deadline.left()
+        except TimeoutError as fault:
+            self.fault = fault
+            return pycurl.PREREQFUNC_ABORT
+        self._written = True
+        return pycurl.PREREQFUNC_OK
+
+    def _read(self, data: bytes) -> int | None:
+        self._size += len(data)
+        if self._size > MAX_ANSWER:
+            return 0  # fewer than it gave: libcurl ends the exchange
+        self._body.append(data)
+        return None
+
+    def answer(self, code: int) -> Answer[Response]:
+        """What came of the exchange; `code` is libcurl's."""
+        if self._veto:
+            return Answer(fault=self._veto)
+        if code or self.fault:
+            return Answer(fault=self._failure(host_of(self.request.url), code))
+        return Answer(Response(self.curl.getinfo(pycurl.RESPONSE_CODE), _headers(self._head), b"".join(self._body)))
+
+    def clear(self) -> None:
+        """Keeps nothing of the exchange."""
+        if self._socket:
+            self._socket.close()
+        if self.request.body:
+            self.curl.setopt(pycurl.POSTFIELDS, b"")  # else it holds the body, which may be large
+        self._head.clear()
+        self._body.clear()
+        self._socket = self._veto = self.fault = None
+        del self.request, self.tell
+
+    def _route(self) -> None:
+        """Sets the way to the server."""
+        port = port_of(self.request.peer)
+        if port not in self._ports:
+            self._ports.add(port)
+            # libcurl is to look nothing up (`_Line` connects): any name at these ports has an address already.
+            self.curl.setopt(pycurl.RESOLVE, [f"*:{port}:192.0.2.1" for port in self._ports])
+        if self._proxy != self.request.proxy:
+            self._proxy = self.request.proxy
+            self.curl.setopt(pycurl.PROXY, self._proxy)
 
     def _set_request(self, method: str, lines: list[str], body: bytes | None) -> None:
         lines.append("Expect:")  # no 100-continue: half of the answer to a question that we do not ask
         if method == "GET" and body is None:
-            self._curl.setopt(pycurl.HTTPGET, 1)
+            self.curl.setopt(pycurl.HTTPGET, 1)
         else:
-            self._curl.setopt(pycurl.POSTFIELDS, body or b"")
+            self.curl.setopt(pycurl.POSTFIELDS, body or b"")
             if not any(line[:13].lower() == "content-type:" for line in lines):
                 lines.append("Content-Type:")  # libcurl would say that it is a form
-        self._curl.setopt(pycurl.CUSTOMREQUEST, method)
-        self._curl.setopt(pycurl.HTTPHEADER, lines)
+        self.curl.setopt(pycurl.CUSTOMREQUEST, method)
+        self.curl.setopt(pycurl.HTTPHEADER, lines)
 
     def _failure(self, host: str, code: int) -> NotSent | Lost:
-        run, curl = self._run, self._curl
-        if not run.written:
+        if not self._written:
             return NotSent(f"{host}: {self._why_not_sent(code)}")
-        status = curl.getinfo(pycurl.RESPONSE_CODE) or None
+        status = self.curl.getinfo(pycurl.RESPONSE_CODE) or None
         if status and status < 200:  # an interim answer's
             status = None
-        if run.size > MAX_ANSWER:
+        if self._size > MAX_ANSWER:
             return Lost(f"{host}: an answer of more than {MAX_ANSWER} bytes", status)
         if code in {pycurl.E_ABORTED_BY_CALLBACK, pycurl.E_COULDNT_CONNECT}:
             code = pycurl.E_GOT_NOTHING  # on a kept connection, and it was not written again
         return Lost(f"{host}: {self._words(code)}", status)
 
     def _why_not_sent(self, code: int) -> str:
-        if self._run.fault:
-            return reason(self._run.fault)
-        refused = self._curl.getinfo(pycurl.HTTP_CONNECTCODE)
+        if self.fault:
+            return reason(self.fault)
+        refused = self.curl.getinfo(pycurl.HTTP_CONNECTCODE)
         if refused >= 300:
             phrase = HTTPStatus(refused).phrase if refused in set(HTTPStatus) else ""
             return f"Tunnel connection failed: {refused} {phrase}".rstrip()
         if code == pycurl.E_PEER_FAILED_VERIFICATION:
-            why = _VERIFY.search(self._curl.errstr())
+            why = _VERIFY.search(self.curl.errstr())
             return f"certificate verify failed: {why[1].strip() if why else 'it is not of this host'}"
         if code == pycurl.E_SSL_CACERT_BADFILE:
             return f"the CA bundle {self._bundle} cannot be used"
@@ -281,7 +468,7 @@ class _Handle:
 
     def _words(self, code: int) -> str:
         """The system's own, where it was the system that refused."""
-        number = self._curl.getinfo(pycurl.OS_ERRNO) if code in {pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR} else 0
+        number = self.curl.getinfo(pycurl.OS_ERRNO) if code in {pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR} else 0
         return os.strerror(number) if number else _WORDS.get(code, f"libcurl's error {code}")
 
 
@@ -336,10 +523,10 @@ def _headers(head: list[bytes]) -> HTTPHeaderDict:
     return headers
 
 
-# A child that is forked has copies of the handles of all threads. They must never be closed there, which would tell
+# A child that is forked has a copy of the line. It must never be closed there, which would tell
 # the servers that their connections, which are still the parent's, are over.
-_living: weakref.WeakSet[_Handle] = weakref.WeakSet()
-_inherited: list[_Handle] = []
+_living: weakref.WeakSet[_Line] = weakref.WeakSet()
+_inherited: list[_Line] = []
 _fork_lock = threading.Lock()
 
 

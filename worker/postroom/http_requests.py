@@ -39,6 +39,7 @@ from postroom.http import (
     sendable,
 )
 from postroom.http_connect import connect
+from postroom.together import aside
 
 _ONE_WRITE = 64 * 1024
 
@@ -66,6 +67,11 @@ class RequestsHttp:
     ) -> Response:
         """See `Http`."""
         run = _Exchange(Deadline(deadline_s), before_write, self._idle_s)
+        return aside(lambda: self._exchange(run, method, url, headers, body))
+
+    def _exchange(
+        self, run: "_Exchange", method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Response:
         header_lines(method, url, headers)
         request = _prepared(method, sendable(url), headers, body)
         _current.exchange = run

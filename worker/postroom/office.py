@@ -4,6 +4,7 @@ Every request has a total deadline of half the lease, and begins with the lease 
 process' own clock. So a process that was held up in between posts nothing: another round might have the job by then.
 """
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -96,6 +97,8 @@ class Office:
     Both `mark(job, client_request_id, size)`, before a request that sends, and `note(job, fields, size)`, before any
     other, renew the lease and say whether the request of `size` bytes may be made: 0, or in how many seconds, or None
     if the claim is lost.
+
+    `aside(do)` is what `do` says, which may take its time: many deliveries are made by turns, and the others go on.
     """
 
     apps: Mapping[str, App]
@@ -112,6 +115,7 @@ class Office:
     monotonic: Callable[[], float]
     new_id: Callable[[], str]
     attachments: Source | None = None
+    aside: Callable[[Callable[[], Any]], Any] = operator.call
 
     @property
     def deadline_s(self) -> float:

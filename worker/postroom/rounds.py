@@ -93,10 +93,10 @@ def attempt(job: Job, desk: Desk) -> tuple[Outcome | Finding | Tidied, Move] | N
     """What came of this claim, and what follows; None if the claim was lost."""
     policy, chance = desk.policy, desk.chance
     if job.tidy:
-        tidied = guarded(tidy, job, desk)
+        tidied = desk.office.aside(lambda: guarded(tidy, job, desk))
         return None if tidied is None else (tidied, after_tidying(tidied, policy, chance))
     if job.to_look_up:
-        finding = guarded(look_up, job, desk)
+        finding = desk.office.aside(lambda: guarded(look_up, job, desk))
         on_unknown = desk.office.on_unknown(job.lane)
         return None if finding is None else (finding, after_look_up(finding, job, policy, on_unknown, chance))
     outcome = guarded(deliver, job, desk)

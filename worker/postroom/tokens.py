@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from postroom.http import Http, Lost, NotSent, Response
 from postroom.outcome import Answer, Deferred, Held, Scope, Throttled
+from postroom.together import aside
 from postroom.verdicts import judge_token_error, masked, not_sent, retry_after
 
 # How long to leave Entra alone while there is a token that is still good.
@@ -109,13 +110,9 @@ class Tokens:
         """A token that has not expired, or the outcome that stands in its place."""
         times_asked, token, now = self._times_asked, self._token, self._clock()
         if token is None or now >= token.expires:
-            return self._ask(times_asked)
-        if now >= self._renew_at and self._one_at_a_time.acquire(blocking=False):
-            try:
-                if self._times_asked == times_asked:
-                    self._request()
-            finally:
-                self._one_at_a_time.release()
+            return aside(lambda: self._ask(times_asked))
+        if now >= self._renew_at and not self._one_at_a_time.locked():
+            aside(lambda: self._ask_if_nobody_does(times_asked))
             return self._token or token
         return token
 
@@ -124,7 +121,7 @@ class Tokens:
         times_asked, token = self._times_asked, self._token
         if token is not None and token != rejected and self._clock() < token.expires:
             return token
-        return self._ask(times_asked)
+        return aside(lambda: self._ask(times_asked))
 
     def distrust(self, refused: Token) -> None:
         """Graph refused what this token permits: what was granted since is in a fresh one, which `get` asks for.
@@ -148,6 +145,14 @@ class Tokens:
             return self._last
         finally:
             self._one_at_a_time.release()
+
+    def _ask_if_nobody_does(self, times_asked: int) -> None:
+        if self._one_at_a_time.acquire(blocking=False):
+            try:
+                if self._times_asked == times_asked:
+                    self._request()
+            finally:
+                self._one_at_a_time.release()
 
     def _request(self) -> None:
         now = self._clock()

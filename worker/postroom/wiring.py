@@ -24,6 +24,7 @@ from postroom.rounds import Desk
 from postroom.rules import LaneLimits, Rules
 from postroom.seal import Seal
 from postroom.settings import Credential, Settings, Transport
+from postroom.together import Joined, aside
 from postroom.tokens import (
     Certificate,
     FederatedToken,
@@ -111,7 +112,7 @@ def policy(found: Settings) -> Policy:
 def ledger(found: Settings) -> Ledger:
     """The worker's ledger: patient with Redis, but never without a bound."""
     redis = connect(found.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
-    return Ledger(redis, found.attachments)
+    return Ledger(Joined(redis), found.attachments)
 
 
 def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":
@@ -130,6 +131,7 @@ def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":
 def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
     """All that rounds work with."""
     lanes = Lanes(found=found)
+    ids = random.Random(os.urandom(32))  # noqa: S311 - seeded as well as uuid4, which asks the system each time
     http = transport(found)(str(found.ca_bundle) if found.ca_bundle else None)
 
     def mark(job: Job, client_request_id: str, size: int) -> float | None:
@@ -159,8 +161,9 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         redirect_all_to=found.redirect_all_to,
         lease_s=found.lease,
         monotonic=time.monotonic,
-        new_id=lambda: str(uuid.uuid4()),
+        new_id=lambda: str(uuid.UUID(int=ids.getrandbits(128), version=4)),
         attachments=book.attachments,
+        aside=aside,
     )
     return Desk(
         ledger=book,
@@ -169,6 +172,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         chance=_random.random,
         emit=logs.start(found.log_format),
         stopping=stopping,
+        pause=lambda seconds: aside(lambda: time.sleep(seconds)),
     )
 
 

@@ -1,0 +1,194 @@
+"""Many hands in one thread: while one waits, the others go on, and what they ask of Redis meanwhile goes there together.
+
+A hand is a greenlet (https://greenlet.readthedocs.io): plain code that gives way where it waits. Hands in threads of
+their own take three times the CPU: a mail waits three times, each puts a thread to sleep, and the interpreter goes to
+and fro between them.
+
+So what a hand does must wait only here: for what is done `aside`, for one who tells it (`told`), or for Redis
+(`Joined`). Where there is no hand, these three wait as plain code does.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+Said = TypeVar("Said")
+
+MOST_TOGETHER = 16  # scripts in one round trip; for so long nobody else has Redis
+
+
+class Answer(NamedTuple, Generic[Said]):
+    """What somebody waits for: what was said, or what was raised."""
+
+    said: Said | None = None
+    fault: BaseException | None = None
+
+    def get(self) -> Said:
+        if self.fault is not None:
+            raise self.fault
+        return self.said  # type: ignore[return-value] - there is no fault
+
+    @classmethod
+    def of(cls, do: Callable[[], Said]) -> "Answer[Said]":
+        try:
+            return cls(do())
+        except BaseException as fault:  # noqa: BLE001 - it is raised where it is waited for
+            return cls(fault=fault)
+
+
+Tell = Callable[[Answer[Said]], None]
+
+
+class Redis(Protocol):
+    """`fcall_each`: what `fcall` says to each of several lists of arguments, or the error that it answers with."""
+
+    def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any: ...
+    def fcall_each(self, calls: Sequence[Sequence[Any]]) -> Sequence[Any]: ...
+
+
+class _Hand(greenlet):
+    room: "Room"
+
+
+def told(ask: Callable[[Tell[Said]], None]) -> Said:
+    """The answer that is told, by any thread, to what `ask` was given; `ask` itself must return at once."""
+    hand = getcurrent()
+    if isinstance(hand, _Hand):
+        return hand.room.told(hand, ask)
+    answers: SimpleQueue[Answer[Said]] = SimpleQueue()
+    ask(answers.put)
+    return answers.get().get()
+
+
+def aside(do: Callable[[], Said]) -> Said:
+    """What `do` says, which may take its time, but should have a bound."""
+    hand = getcurrent()
+    return hand.room.aside(hand, do) if isinstance(hand, _Hand) else do()
+
+
+class Joined:
+    """A client of Redis whose `fcall`, called by a hand, goes together with those of others."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any:
+        """See redis.Redis."""
+        hand = getcurrent()
+        if isinstance(hand, _Hand):
+            return hand.room.asked(hand, self._redis, (function, numkeys, *arguments))
+        return self._redis.fcall(function, numkeys, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._redis, name)
+
+
+class Room:
+    """A thread in which hands work."""
+
+    def __init__(self) -> None:
+        self._news: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._questions: deque[tuple[_Hand, Redis, Sequence[Any]]] = deque()
+        self._aside = _Aside()
+        self._at_work, self._open = 0, True
+        self._thread = threading.Thread(target=self._run, name="postroom-hands", daemon=True)
+        self._thread.start()
+
+    def begin(self, work: Callable[[], object]) -> None:
+        """Another hand does this; what it raises is lost. From any thread."""
+        self._news.put(lambda: self._enter(work))
+
+    def close(self) -> None:
+        """Ends the room when the last hand has done its work."""
+        self._news.put(self._close)
+        self._thread.join()
+        self._aside.close()
+
+    def told(self, hand: _Hand, ask: Callable[[Tell[Said]], None]) -> Said:
+        ask(lambda answer: self._news.put(lambda: hand.switch(answer)))
+        return self._wait()
+
+    def aside(self, hand: _Hand, do: Callable[[], Said]) -> Said:
+        return self.told(hand, lambda tell: self._aside.put(do, tell))
+
+    def asked(self, hand: _Hand, redis: Redis, call: Sequence[Any]) -> Any:
+        self._questions.append((hand, redis, call))
+        return self._wait()
+
+    def _wait(self) -> Any:
+        answer: Answer[Any] = self._loop.switch()
+        return answer.get()
+
+    def _run(self) -> None:
+        self._loop = getcurrent()
+        while self._open or self._at_work:
+            self._hear()
+            if self._questions:
+                self._ask()
+
+    def _enter(self, work: Callable[[], object]) -> None:
+        self._at_work += 1
+        hand = _Hand(lambda: self._leave(Answer.of(work)))
+        hand.room = self
+        hand.switch()
+
+    def _leave(self, _: Answer[object]) -> None:
+        self._at_work -= 1
+
+    def _close(self) -> None:
+        self._open = False
+
+    def _hear(self) -> None:
+        """Lets each hand go on that was told something; waits for that where there is nothing else to do."""
+        with suppress(Empty):
+            self._news.get(block=not self._questions)()
+            while True:
+                self._news.get_nowait()()
+
+    def _ask(self) -> None:
+        some = [self._questions.popleft() for _ in range(min(MOST_TOGETHER, len(self._questions)))]
+        redis = some[0][1]
+        asked = Answer.of(lambda: redis.fcall_each([call for _, _, call in some]))
+        answers = [asked] * len(some) if asked.fault else map(_answer, asked.get())
+        for (hand, _, _), answer in zip(some, answers, strict=True):
+            hand.switch(answer)
+
+
+def _answer(said: Any) -> Answer[Any]:
+    return Answer(fault=said) if isinstance(said, Exception) else Answer(said)
+
+
+class _Aside:
+    """Threads, as many as are busy at once."""
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[tuple[Callable[[], Any], Tell[Any]] | None] = SimpleQueue()
+        self._threads = self._free = 0
+        self._lock = threading.Lock()
+
+    def put(self, do: Callable[[], Said], tell: Tell[Said]) -> None:
+        with self._lock:
+            if self._free <= 0:
+                threading.Thread(target=self._work, name="postroom-aside", daemon=True).start()
+                self._threads += 1
+                self._free += 1
+            self._free -= 1
+        self._tasks.put((do, tell))
+
+    def close(self) -> None:
+        for _ in range(self._threads):
+            self._tasks.put(None)
+
+    def _work(self) -> None:
+        while task := self._tasks.get():
+            do, tell = task
+            answer = Answer.of(do)
+            with self._lock:
+                self._free += 1
+            tell(answer)
+            del task, do, tell, answer  # a thread that waits must keep nothing
