@@ -17,7 +17,12 @@ class Hands(TaskPool):
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        self._room = Room()
+        self._room = Room(self.limit, _wake)
+
+    @property
+    def num_processes(self) -> int:
+        """How many tasks Celery may have at once. Hands that rounds have invited are not free for it."""
+        return 1 if self._room.is_busy else max(1, int(self.limit) - self._room.invited)
 
     def on_stop(self) -> None:
         """See `TaskPool`: waits for all that has begun."""
@@ -45,12 +50,16 @@ class Hands(TaskPool):
                 if callback:
                     callback(*said, **facts)
             finally:
-                if loop := get_event_loop():
-                    loop.call_soon(_look)
+                _wake()
 
         if args and args[0] == ROUND:
             return self._room.begin(lambda: apply_target(target, args, kwargs, ended, accept_callback))
         return super().on_apply(target, args, kwargs, callback=ended, accept_callback=accept_callback, **more)
+
+
+def _wake() -> None:
+    if loop := get_event_loop():
+        loop.call_soon(_look)
 
 
 def _look() -> None:

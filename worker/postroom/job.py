@@ -53,6 +53,7 @@ class Job:
     tidy: bool = False  # ended; only its drafts are left to remove
     sent: bool = False  # accepted: what it was sent from is in Sent Items now
     taken_in_at: datetime | None = None
+    others_wait: bool = False  # rounds in the queue, when it was claimed
     suspect: bool = False  # its answer held its lane, and another job's ended that hold
 
     @property

@@ -241,7 +241,7 @@ class Ledger:
     ) -> Job | None:
         """The lane's best job, leased to `token`; None if it has none now. Called once at the start of a round.
 
-        With `elsewhere` that of the round which is next in the queue, where this one has none.
+        With `elsewhere` that of the round which is next in the queue, where this one has none; or the `lane` is empty.
         """
         return _claimed(self._run("claim", now, lane, token, milliseconds(lease_s), int(elsewhere)), token)
 
@@ -538,7 +538,7 @@ def _leave(answer: Sequence[Any]) -> float | None:
 def _claimed(answer: Sequence[Any], token: str) -> Job | None:
     if answer[0] != b"claimed":
         return None
-    _, job_id, app, flat, mail = answer
+    _, job_id, app, flat, mail, rounds = answer
     record = dict(zip((n.decode() for n in flat[::2]), (v.decode() for v in flat[1::2]), strict=True))
     return Job(
         id=job_id.decode(),
@@ -560,6 +560,7 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         late_draft="late_draft" in record,
         tidy="tidy" in record,
         sent=record["status"] == Status.ACCEPTED,
+        others_wait=rounds > 0,
         suspect="suspect" in record,
         taken_in_at=moment(int(record["created"])),
     )

@@ -1,8 +1,9 @@
 """A Round: a worker takes jobs from one lane, one after the other, until the lane has none for now.
 
 A Celery task begins with the round that its message asks for. Where more rounds wait in the queue, the hand goes on
-with the next of them, for some seconds: each without a task of its own, which costs as much as a mail. Losing a round's
-message, or running it twice, loses and doubles nothing: what is true stands in the ledger.
+with the next of them, for some seconds, and others are invited to do so: each without a task of its own, which costs as
+much as a mail. Losing a round's message, or running it twice, loses and doubles nothing: what is true stands in the
+ledger.
 """
 
 import time
@@ -52,7 +53,10 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What a round works with. `stopping()`: the worker is to end; the round stops after the mail in hand."""
+    """What a round works with. `stopping()`: the worker is to end; the round stops after the mail in hand.
+
+    `invite` asks another hand of this process to do something, if one is free.
+    """
 
     ledger: Ledger
     office: Office
@@ -60,22 +64,32 @@ class Desk:
     chance: Callable[[], float]
     emit: Emit
     stopping: Callable[[], bool]
+    invite: Callable[[Callable[[], None]], None] = lambda _: None
     pause: Callable[[float], None] = time.sleep
 
 
 def work(lane: str, desk: Desk) -> None:
     """Delivers the lane's jobs while there are any for this round, and then those of the rounds that wait.
 
-    Unavailable if not even a claim can be asked for.
+    Without a lane only those; other hands are invited to as many of them as there are.
     """
     if desk.stopping():
         return
+    try:
+        _work(lane, desk)
+    except Unavailable as error:  # then not even a claim could be asked for
+        desk.emit("round.failed", error=str(error))
+
+
+def _work(lane: str, desk: Desk) -> None:
     monotonic = desk.office.monotonic
     slice_end, task_end = monotonic() + SLICE_S, monotonic() + LONGEST_TASK_S
     job = desk.ledger.claim(lane, desk.office.new_id(), desk.office.lease_s, elsewhere=True)
     while job is not None:
         if job.lane != lane:
             lane, slice_end = job.lane, monotonic() + SLICE_S
+        if job.others_wait:
+            desk.invite(lambda: work("", desk))
         started = monotonic()
         reached(Step.CLAIMED)
         found = attempt(job, desk)

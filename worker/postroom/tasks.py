@@ -95,10 +95,7 @@ app.conf.update(
 @app.task(name="postroom.round", ignore_result=True)
 def round_(sender: str) -> None:
     """Delivers what waits in this sender's lane."""
-    try:
-        work(sender, _here().desk)
-    except Unavailable as error:
-        _here().desk.emit("round.failed", error=str(error))
+    work(sender, _here().desk)
 
 
 @app.task(name="postroom.send", bind=True, acks_late=True, reject_on_worker_lost=True)

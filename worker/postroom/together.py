@@ -55,6 +55,13 @@ class _Hand(greenlet):
     room: "Room"
 
 
+def invite(work: Callable[[], object]) -> None:
+    """Another hand of the same room does this, if one is free; where there is no hand, nobody."""
+    hand = getcurrent()
+    if isinstance(hand, _Hand):
+        hand.room.invite(work)
+
+
 def told(ask: Callable[[Tell[Said]], None]) -> Said:
     """The answer that is told, by any thread, to what `ask` was given; `ask` itself must return at once."""
     hand = getcurrent()
@@ -89,25 +96,39 @@ class Joined:
 
 
 class Room:
-    """A thread in which hands work."""
+    """A thread in which up to `most` hands work; `freed` is called in it when one has done its work."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int, freed: Callable[[], None]) -> None:
+        self._most, self._freed = most, freed
+        self.invited = 0  # hands at work that others have invited
+        self._sent = 0  # the others
         self._news: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._questions: deque[tuple[_Hand, Redis, Sequence[Any]]] = deque()
         self._aside = _Aside()
-        self._at_work, self._open = 0, True
+        self._open = True
         self._thread = threading.Thread(target=self._run, name="postroom-hands", daemon=True)
         self._thread.start()
 
     def begin(self, work: Callable[[], object]) -> None:
-        """Another hand does this; what it raises is lost. From any thread."""
-        self._news.put(lambda: self._enter(work))
+        """A hand does this; what it raises is lost. From any thread."""
+        self._news.put(lambda: self._sends(work))
 
     def close(self) -> None:
         """Ends the room when the last hand has done its work."""
         self._news.put(self._close)
         self._thread.join()
         self._aside.close()
+
+    def invite(self, work: Callable[[], object]) -> None:
+        """Another hand does this, if one is free. By a hand."""
+        if self.invited + self._sent < self._most and not self.is_busy:
+            self.invited += 1
+            self._news.put(lambda: self._invites(work))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether more hands would only wait longer for Redis."""
+        return len(self._questions) >= MOST_TOGETHER
 
     def told(self, hand: _Hand, ask: Callable[[Tell[Said]], None]) -> Said:
         ask(lambda answer: self._news.put(lambda: hand.switch(answer)))
@@ -126,19 +147,35 @@ class Room:
 
     def _run(self) -> None:
         self._loop = getcurrent()
-        while self._open or self._at_work:
+        while self._open or self._sent or self.invited:
             self._hear()
             if self._questions:
                 self._ask()
 
-    def _enter(self, work: Callable[[], object]) -> None:
-        self._at_work += 1
-        hand = _Hand(lambda: self._leave(Answer.of(work)))
+    def _sends(self, work: Callable[[], object]) -> None:
+        self._sent += 1
+
+        def done() -> None:
+            Answer.of(work)
+            self._sent -= 1
+
+        self._enter(done)
+
+    def _invites(self, work: Callable[[], object]) -> None:
+        def done() -> None:
+            Answer.of(work)
+            self.invited -= 1
+
+        self._enter(done)
+
+    def _enter(self, work: Callable[[], None]) -> None:
+        def work_and_leave() -> None:
+            work()
+            self._freed()
+
+        hand = _Hand(work_and_leave)
         hand.room = self
         hand.switch()
-
-    def _leave(self, _: Answer[object]) -> None:
-        self._at_work -= 1
 
     def _close(self) -> None:
         self._open = False

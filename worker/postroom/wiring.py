@@ -24,7 +24,7 @@ from postroom.rounds import Desk
 from postroom.rules import LaneLimits, Rules
 from postroom.seal import Seal
 from postroom.settings import Credential, Settings, Transport
-from postroom.together import Joined, aside
+from postroom.together import Joined, aside, invite
 from postroom.tokens import (
     Certificate,
     FederatedToken,
@@ -172,6 +172,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         chance=_random.random,
         emit=logs.start(found.log_format),
         stopping=stopping,
+        invite=invite,
         pause=lambda seconds: aside(lambda: time.sleep(seconds)),
     )
 

@@ -1,5 +1,5 @@
--- Ends a claim and, if wanted, claims the next job, of the lane or of the next round's: {'settled'|'void', 'claimed', …}
--- or {…, 'nothing'}.
+-- Ends a claim and, if wanted, claims the next job, of the lane or of the next round's: {'settled'|'void', {'claimed', …}}
+-- or {…, {'nothing'}}, as in claim.lua.
 -- ARGV: now, lane, id, token, move (JSON of decided.py's `move`), next token or '', lease (ms), 1 if the slice is over,
 --       1 if it may be another lane's round where this one is over
 local lane, id, token = ARGV[2], ARGV[3], ARGV[4]
@@ -179,4 +179,4 @@ local function go_on()
 end
 
 local done = settle_or_void(record(id))
-return {done, go_on() or {'nothing'}}
+return {done, told(go_on())}

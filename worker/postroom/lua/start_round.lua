@@ -46,3 +46,10 @@ local function chained_before(token)
   if not job or job.place ~= 'claim' or job.token ~= token then return nil end
   return claimed(cjson.decode(said)[1], job, lane_settings(job.lane))
 end
+
+-- A claim, or none, as a worker is told of it.
+local function told(found)
+  if not found then return {'nothing'} end
+  found[6] = redis.call('LLEN', 'postroom') + redis.call('LLEN', 'postroom.high')
+  return found
+end
