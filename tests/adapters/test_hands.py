@@ -1,12 +1,14 @@
-"""Celery's threads: a hand that is free is known to be."""
+"""Celery's pool: rounds in one thread, all else in threads, and a hand that is free is known to be."""
 
+import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
 
 import pytest
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
-from postroom.hands import Hands
+from postroom.hands import ROUND, Hands
+from postroom.together import aside, invite
 
 
 class Loop(Hub):
@@ -49,3 +51,54 @@ def test_the_loop_is_woken_where_the_end_could_not_be_noted(loop: Loop) -> None:
 
     assert loop.woken.get(timeout=5) == []
     hands.on_stop()
+
+
+def test_a_round_is_made_in_the_room_and_its_end_wakes_celerys_loop(loop: Loop) -> None:
+    hands = Hands(1)
+
+    hands.on_apply(lambda *_: threading.current_thread().name, (ROUND,), {}, callback=loop.noted.append)
+
+    assert loop.woken.get(timeout=5) == ["postroom-hands"]
+    hands.on_stop()
+
+
+def test_hands_that_rounds_have_invited_are_not_free_for_celery(loop: Loop) -> None:
+    hands = Hands(3)
+    came, may_leave = threading.Semaphore(0), threading.Event()
+
+    def stay() -> None:
+        came.release()
+        aside(lambda: may_leave.wait(10))
+
+    def invite_one_and_stay(*_: object) -> None:
+        invite(stay)
+        stay()
+
+    assert hands.num_processes == 3
+    hands.on_apply(invite_one_and_stay, (ROUND,), {})
+    for _ in range(2):
+        assert came.acquire(timeout=10)
+
+    assert hands.num_processes == 2
+
+    may_leave.set()
+    for _ in range(2):
+        loop.woken.get(timeout=5)
+    assert hands.num_processes == 3
+    hands.on_stop()
+
+
+def test_the_pool_stops_when_its_rounds_are_over(loop: Loop) -> None:
+    hands = Hands(1)
+    begun, ended = threading.Event(), threading.Event()
+
+    def work(*_: object) -> None:
+        begun.set()
+        aside(lambda: threading.Event().wait(0.05))
+        ended.set()
+
+    hands.on_apply(work, (ROUND,), {})
+    assert begun.wait(10)
+    hands.on_stop()
+
+    assert ended.is_set()

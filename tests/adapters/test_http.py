@@ -107,15 +107,26 @@ def test_a_connection_is_used_again_only_within_its_time(serve: Servers, transpo
     assert server.connections == 2
 
 
-def test_each_thread_has_its_own_connection(serve: Servers, http: Http) -> None:
-    server = serve(answering(OK, OK))
-    post(http, server.url)
+def test_exchanges_at_the_same_time_have_a_connection_each(serve: Servers, http: Http) -> None:
+    all_there = threading.Barrier(3)
 
-    thread = threading.Thread(target=post, args=(http, server.url))
-    thread.start()
-    thread.join(10)
+    def answer_when_all_are_there(peer: Peer) -> None:
+        while peer.request():
+            all_there.wait(10)
+            peer.send(OK)
 
-    assert (server.connections, len(server.requests)) == (2, 2)
+    server = serve(answer_when_all_are_there)
+
+    for _ in range(2):
+        threads = [threading.Thread(target=post, args=(http, server.url)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+
+    assert len(server.requests) == 6
+    # What a thread kept goes with it; what belongs to all is used again.
+    assert server.connections == (3 if isinstance(http, CurlHttp) else 6)
 
 
 def test_a_forked_child_does_not_speak_on_its_parents_connection(
@@ -295,7 +306,7 @@ def test_a_url_that_must_be_quoted_is(serve: Servers, http: Http) -> None:
     assert server.requests[0].startswith(b"POST /%C3%A4%20b?c=%7CA HTTP/1.1\r\n")
 
 
-def test_an_ended_thread_and_an_http_that_is_gone_leave_no_connection(serve: Servers, transport: Transport) -> None:
+def test_an_http_that_is_gone_leaves_no_connection(serve: Servers, transport: Transport) -> None:
     ended = threading.Semaphore(0)
 
     def until_the_end(peer: Peer) -> None:
@@ -308,11 +319,47 @@ def test_an_ended_thread_and_an_http_that_is_gone_leave_no_connection(serve: Ser
     thread = threading.Thread(target=post, args=(http, server.url))
     thread.start()
     thread.join(10)
-    assert ended.acquire(timeout=10)
+    if transport is RequestsHttp:  # each thread has its own
+        assert ended.acquire(timeout=10)
 
     post(http, server.url)
     del http
     assert ended.acquire(timeout=10)
+
+
+def test_a_request_that_is_under_way_when_its_http_goes_is_lost(serve: Servers) -> None:
+    there, over = threading.Event(), threading.Event()
+
+    def never_answer(peer: Peer) -> None:
+        peer.request()
+        there.set()
+        over.wait(10)
+
+    http = CurlHttp(serve.ca)
+    server = serve(never_answer)
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            post(http, server.url)
+        except Lost as lost:
+            raised.append(lost)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert there.wait(10)
+    http._line().close()
+    asking.join(10)
+    over.set()
+
+    assert "closed" in str(raised[0])
+
+
+def test_a_connection_over_ipv6_is_used_again(serve: Servers, http: Http) -> None:
+    server = serve(answering(OK, OK), encrypted=False, host="::1")
+
+    assert [post(http, server.url).status for _ in range(2)] == [202, 202]
+    assert server.connections == 1
 
 
 # --- nothing was written
@@ -335,6 +382,19 @@ def test_an_unknown_host_is_not_sent(http: Http, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_look_up_for_which_no_thread_can_start_is_not_sent(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    with pytest.raises(NotSent, match="can't start new thread"):
+        post(http, "https://graph.example/")
+
+
+def test_a_connection_for_which_no_thread_can_start_is_not_sent(
+    serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(http, serve(answering(OK)).url)  # what needs one for good has it
+
     def no_more(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

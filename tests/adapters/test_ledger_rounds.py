@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,21 @@ def test_a_hand_goes_on_with_the_round_that_waits_longest(room: Room) -> None:
     assert (following.lane, following.token) == (OTHER, "next")
     assert room.rounds() == [THIRD]
     assert room.redis.hget("{postroom}:lane:" + OTHER, "asked") == b"0"
+
+
+def test_a_hand_that_was_invited_takes_what_waits_in_the_queue(room: Room) -> None:
+    room.take()
+    room.take(mail(OTHER))
+
+    first = room.ledger.claim("", "a", 60, elsewhere=True, now=room.now)
+    again = room.ledger.claim("", "a", 60, elsewhere=True, now=room.now)
+    second = room.ledger.claim("", "b", 60, elsewhere=True, now=room.now)
+
+    assert first is not None
+    assert second is not None
+    assert again == replace(first, others_wait=True)
+    assert [(job.lane, job.others_wait) for job in (first, second)] == [(SENDER, True), (OTHER, False)]
+    assert room.ledger.claim("", "c", 60, elsewhere=True, now=room.now) is None
 
 
 def test_its_own_lane_comes_first(room: Room) -> None:

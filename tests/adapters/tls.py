@@ -51,14 +51,15 @@ class Peer:
 
 
 class Server:
-    def __init__(self, tls: ssl.SSLContext, script: Script, *, encrypted: bool) -> None:
+    def __init__(self, tls: ssl.SSLContext, script: Script, *, encrypted: bool, host: str) -> None:
         self.tls, self.script, self.encrypted = tls, script, encrypted
         self.requests: list[bytes] = []
         self.connections = 0
         self.over = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        family, name = (socket.AF_INET6, f"[{host}]") if ":" in host else (socket.AF_INET, host)
+        self.listener = socket.create_server((host, 0), family=family)
         self.port = self.listener.getsockname()[1]
-        self.url = f"{'https' if encrypted else 'http'}://127.0.0.1:{self.port}"
+        self.url = f"{'https' if encrypted else 'http'}://{name}:{self.port}"
         self.sockets: list[socket.socket] = []
         self.threads = [threading.Thread(target=self._accept, daemon=True)]
         self.threads[0].start()
@@ -111,9 +112,11 @@ class Servers:
         authority.issue_cert(name).configure_cert(context)
         return context
 
-    def __call__(self, script: Script, *, encrypted: bool = True, another_name: bool = False) -> Server:
+    def __call__(
+        self, script: Script, *, encrypted: bool = True, another_name: bool = False, host: str = "127.0.0.1"
+    ) -> Server:
         tls = self.tls_of_another_name if another_name else self.tls
-        self.running.append(Server(tls, script, encrypted=encrypted))
+        self.running.append(Server(tls, script, encrypted=encrypted, host=host))
         return self.running[-1]
 
 

@@ -21,6 +21,8 @@ from .test_deliver import ACCEPTED, World, a_job
 class FakeLedger:
     jobs: list[Job]
     away: int = 0  # so many calls of settle find Redis away
+    no_claims: bool = False
+    lanes: list[str] = field(default_factory=list)  # that a claim was asked for
     settled: list[tuple[str, Status, Outcome]] = field(default_factory=list)
     claimed_next: list[bool] = field(default_factory=list)
     elsewhere: list[bool] = field(default_factory=list)
@@ -29,6 +31,9 @@ class FakeLedger:
     when_ticked_out: Callable[[], None] = lambda: None
 
     def claim(self, lane: str, token: str, lease_s: float, *, elsewhere: bool) -> Job | None:
+        if self.no_claims:
+            raise Unavailable("away")
+        self.lanes.append(lane)
         return self.jobs.pop(0) if self.jobs else None
 
     def settle(
@@ -148,6 +153,27 @@ def test_after_some_seconds_a_hand_goes_back_to_celery(world: World) -> None:
     work("lane-0", desk(ledger, world, Diary()))
 
     assert ledger.elsewhere == [True] * 11 + [False]
+
+
+def test_others_are_invited_where_rounds_wait(world: World) -> None:
+    first, second, third = jobs(3)
+    ledger = FakeLedger([replace(first, others_wait=True), second, third])
+    world.answers, world.marks = [ACCEPTED] * 3, [0.0] * 3
+    invited: list[Callable[[], None]] = []
+
+    work("lane", replace(desk(ledger, world, Diary()), invite=invited.append))
+    assert len(invited) == 1
+    invited[0]()
+
+    assert ledger.lanes == ["lane", ""]
+
+
+def test_a_redis_that_is_away_at_the_first_claim_is_told_of(world: World) -> None:
+    ledger, diary = FakeLedger(jobs(1), no_claims=True), Diary()
+
+    work("lane", desk(ledger, world, diary))
+
+    assert (len(ledger.jobs), diary.events) == (1, ["round.failed"])
 
 
 def test_a_202_is_recorded_however_long_redis_is_away(world: World) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import redis
@@ -52,7 +52,9 @@ class _Client(redis.Redis):
 
     def fcall_each(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
         """What `fcall` says to each of several lists of arguments, in one round trip: an answer or a ResponseError."""
-        return self._ask(lambda connection: _answers(connection, [("FCALL", *call) for call in calls]))
+        commands = [("FCALL", *call) for call in calls]
+        answers: list[Any] = self._ask(lambda connection: _answers(connection, commands))
+        return answers
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         # By process: a forked child must not speak on its parent's connections.
@@ -99,7 +101,7 @@ def _answer_or_refusal(connection: Any) -> Any:
         return refusal
 
 
-def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> "redis.Redis":
+def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> _Client:
     """A client for `url`; a call that gets no answer within about twice `timeout_s` raises a redis error.
 
     `embedded:DIR` starts the server in DIR if nobody has. Every script of ours may be repeated, so one retry is safe.
@@ -132,16 +134,15 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
             db=place.db,
             **options,
         )
-        master: redis.Redis = sentinel.master_for(place.service, redis_class=_Client)
+        master: _Client = sentinel.master_for(place.service, redis_class=_Client)
         return master
     return _pooled(place.tcp, timeout_s, options)
 
 
-def _pooled(url: str, timeout_s: float, options: dict[str, Any]) -> "redis.Redis":
+def _pooled(url: str, timeout_s: float, options: dict[str, Any]) -> _Client:
     """Where there are more threads than connections, they wait for one."""
     pool: Any = redis.BlockingConnectionPool.from_url(url, timeout=timeout_s, **options)
-    client: redis.Redis = _Client.from_pool(pool)
-    return client
+    return cast("_Client", _Client.from_pool(pool))
 
 
 def celery_urls(url: str) -> CeleryUrls:

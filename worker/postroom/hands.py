@@ -38,12 +38,9 @@ class Hands(TaskPool):
         accept_callback: Callable[..., Any] | None = None,
         **more: Any,
     ) -> Any:
-        """See `TaskPool`; Celery's loop is woken once the task's end is known to it.
-
-        Where a worker takes no more messages than it has hands (`worker_disable_prefetch`), the loop looks for the next
-        one when something happens on its connections. The end of a task is nothing of that kind, so a free hand would
-        wait for up to a second.
-        """
+        """See `TaskPool`; Celery's loop is woken once the task's end is known to it."""
+        if args and args[0] == ROUND:
+            return self._room.begin(lambda: apply_target(target, args, kwargs, callback, accept_callback))
 
         def ended(*said: Any, **facts: Any) -> None:
             try:
@@ -52,12 +49,16 @@ class Hands(TaskPool):
             finally:
                 _wake()
 
-        if args and args[0] == ROUND:
-            return self._room.begin(lambda: apply_target(target, args, kwargs, ended, accept_callback))
         return super().on_apply(target, args, kwargs, callback=ended, accept_callback=accept_callback, **more)
 
 
 def _wake() -> None:
+    """Has Celery look for the next message.
+
+    Where a worker takes no more of them than it has hands (`worker_disable_prefetch`), its loop looks for one when
+    something happens on its connections. That a hand is free is nothing of that kind, so it would wait for up to a
+    second.
+    """
     if loop := get_event_loop():
         loop.call_soon(_look)
 

@@ -94,7 +94,11 @@ class CurlHttp:
             line = self._line()
         except (OSError, RuntimeError) as fault:  # no bundle, or no thread
             raise NotSent(f"{host_of(url)}: {fault}") from None
-        return told(lambda tell: line.put(request, tell))
+
+        def put(tell: Tell[Response]) -> None:
+            line.put(request, tell)
+
+        return told(put)
 
     def _proxy(self, url: str) -> str:
         root = origin(url)
@@ -153,7 +157,11 @@ class _Line:
         self._closing = threading.Lock()
         with _fork_lock:
             _living.add(self)
-        threading.Thread(target=self._work, name="postroom-curl", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="postroom-curl", daemon=True).start()
+        except RuntimeError:  # no more threads
+            self._shut()
+            raise
 
     def put(self, request: _Request, tell: Tell[Response]) -> None:
         """Begins an exchange, of which `tell` is told. From any thread."""
@@ -187,9 +195,12 @@ class _Line:
             self._hear()
             for handle in list(self._busy.values()):
                 self._end(handle, pycurl.E_ABORTED_BY_CALLBACK)
-            self._multi.close()
-            for it in (self._selector, self._bell, self._ear):
-                it.close()
+            self._shut()
+
+    def _shut(self) -> None:
+        self._multi.close()
+        for it in (self._selector, self._bell, self._ear):
+            it.close()
 
     def _turn(self) -> None:
         wait_s = None if self._timer is None else max(0.0, self._timer - time.monotonic())
@@ -203,7 +214,7 @@ class _Line:
         if self._timer is not None and self._timer <= time.monotonic():
             self._timer = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        more = True
+        more = 1
         while more:
             more, fine, failed = self._multi.info_read()
             for curl in fine:

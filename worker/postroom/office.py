@@ -31,6 +31,8 @@ from postroom.retry import OnUnknown
 from postroom.steps import Step, reached
 from postroom.wire import Call, GraphRequest, Search
 
+Done = TypeVar("Done")
+
 LONGEST_POST_S = 30.0
 NOT_NOW = Answer(detail="the lane was paused meanwhile, or its limits leave nothing for this request")
 
@@ -71,6 +73,12 @@ class Templates(Protocol):
     def render(self, name: str, variables: Mapping[str, object], locale: str | None = None) -> Bodies: ...
 
 
+class Aside(Protocol):
+    """Says what `do` says, which may take its time: deliveries are made by turns, and others go on meanwhile."""
+
+    def __call__(self, do: Callable[[], Done], /) -> Done: ...
+
+
 class Seal(Protocol):
     """`open` gives None for what was closed with another key."""
 
@@ -97,8 +105,6 @@ class Office:
     Both `mark(job, client_request_id, size)`, before a request that sends, and `note(job, fields, size)`, before any
     other, renew the lease and say whether the request of `size` bytes may be made: 0, or in how many seconds, or None
     if the claim is lost.
-
-    `aside(do)` is what `do` says, which may take its time: many deliveries are made by turns, and the others go on.
     """
 
     apps: Mapping[str, App]
@@ -115,7 +121,7 @@ class Office:
     monotonic: Callable[[], float]
     new_id: Callable[[], str]
     attachments: Source | None = None
-    aside: Callable[[Callable[[], Any]], Any] = operator.call
+    aside: Aside = operator.call
 
     @property
     def deadline_s(self) -> float:

@@ -1,8 +1,8 @@
-"""Many hands in one thread: while one waits, the others go on, and what they ask of Redis meanwhile goes there together.
+"""Many hands in one thread: while one waits the others go on, and what they ask of Redis goes there together.
 
 A hand is a greenlet (https://greenlet.readthedocs.io): plain code that gives way where it waits. Hands in threads of
-their own take three times the CPU: a mail waits three times, each puts a thread to sleep, and the interpreter goes to
-and fro between them.
+their own take more CPU: a mail waits three times, each puts a thread to sleep, and the interpreter goes to and fro
+between them.
 
 So what a hand does must wait only here: for what is done `aside`, for one who tells it (`told`), or for Redis
 (`Joined`). Where there is no hand, these three wait as plain code does.
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
@@ -31,7 +31,7 @@ class Answer(NamedTuple, Generic[Said]):
     def get(self) -> Said:
         if self.fault is not None:
             raise self.fault
-        return self.said  # type: ignore[return-value] - there is no fault
+        return cast("Said", self.said)
 
     @classmethod
     def of(cls, do: Callable[[], Said]) -> "Answer[Said]":
@@ -132,10 +132,13 @@ class Room:
 
     def told(self, hand: _Hand, ask: Callable[[Tell[Said]], None]) -> Said:
         ask(lambda answer: self._news.put(lambda: hand.switch(answer)))
-        return self._wait()
+        return cast("Said", self._wait())
 
     def aside(self, hand: _Hand, do: Callable[[], Said]) -> Said:
-        return self.told(hand, lambda tell: self._aside.put(do, tell))
+        def put(tell: Tell[Said]) -> None:
+            self._aside.put(do, tell)
+
+        return self.told(hand, put)
 
     def asked(self, hand: _Hand, redis: Redis, call: Sequence[Any]) -> Any:
         self._questions.append((hand, redis, call))

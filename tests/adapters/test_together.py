@@ -1,0 +1,243 @@
+"""Hands that work by turns in one thread: none waits for another, and what they ask of Redis goes there together."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as Away
+from redis.exceptions import ResponseError
+
+from postroom.together import MOST_TOGETHER, Answer, Joined, Room, aside, invite, told
+
+
+class FakeRedis:
+    """Answers with what it was asked, when it may."""
+
+    def __init__(self) -> None:
+        self.trips: list[list[str]] = []
+        self.arrived, self.may_answer = threading.Semaphore(0), threading.Semaphore(0)
+        self.away = False
+
+    def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any:
+        return "alone"
+
+    def fcall_each(self, calls: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        self.trips.append([name for name, *_ in calls])
+        self.arrived.release()
+        assert self.may_answer.acquire(timeout=10)
+        if self.away:
+            raise Away
+        return [ResponseError("no") if name == "refused" else name for name, *_ in calls]
+
+    def hget(self, name: str, key: str) -> str:
+        return f"{name} {key}"
+
+
+class Freed:
+    def __init__(self) -> None:
+        self.count = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self.count.release()
+
+    def wait(self, times: int) -> None:
+        for _ in range(times):
+            assert self.count.acquire(timeout=10)
+
+
+@pytest.fixture
+def freed() -> Freed:
+    return Freed()
+
+
+@pytest.fixture
+def room(freed: Freed) -> Iterator[Room]:
+    room = Room(4, freed)
+    yield room
+    room.close()
+
+
+def at(room: Room, *works: Callable[[], object]) -> "SimpleQueue[object]":
+    """What these say or raise, each done by a hand."""
+    said: SimpleQueue[object] = SimpleQueue()
+    for work in works:
+        room.begin(lambda work=work: said.put(_result(work)))  # type: ignore[misc]
+    return said
+
+
+def _result(work: Callable[[], object]) -> object:
+    answer = Answer.of(work)
+    return answer.fault or answer.said
+
+
+def test_without_a_hand_everything_waits_as_plain_code_does() -> None:
+    assert aside(lambda: 1) == 1
+    assert told(lambda tell: tell(Answer(2))) == 2
+    assert Joined(FakeRedis()).fcall("f", 0) == "alone"
+    with pytest.raises(KeyError):
+        told(lambda tell: tell(Answer(fault=KeyError())))
+    invite(lambda: pytest.fail("there is nobody to do it"))
+
+
+def test_hands_go_on_while_another_waits_aside(room: Room) -> None:
+    first, second = threading.Event(), threading.Event()
+
+    def wait_for_the_other() -> str:
+        first.set()
+        return "aside" if aside(lambda: second.wait(10)) else "never"
+
+    said = at(room, wait_for_the_other)
+    assert first.wait(10)
+    assert at(room, lambda: second.set() or "beside").get(timeout=10) == "beside"
+
+    assert said.get(timeout=10) == "aside"
+
+
+def test_what_is_done_aside_may_raise_and_runs_in_no_hand(room: Room) -> None:
+    def nested() -> object:
+        return aside(lambda: (threading.current_thread().name, aside(lambda: threading.current_thread().name)))
+
+    name, inner = at(room, nested).get(timeout=10)  # type: ignore[misc]
+
+    assert name == inner == "postroom-aside"
+    assert isinstance(at(room, lambda: aside(lambda: 1 / 0)).get(timeout=10), ZeroDivisionError)
+
+
+def test_a_thread_that_is_free_is_used_again(room: Room) -> None:
+    names = [at(room, lambda: aside(threading.get_ident)).get(timeout=10) for _ in range(20)]
+
+    assert len(set(names)) <= 2  # a hand may be told before the thread knows that it is free
+
+
+def test_what_is_asked_meanwhile_goes_together(room: Room) -> None:
+    redis = FakeRedis()
+    joined = Joined(redis)
+
+    said = at(room, lambda: joined.fcall("first", 0))
+    assert redis.arrived.acquire(timeout=10)
+    more = at(room, *(lambda n=n: joined.fcall(f"{n}", 0) for n in range(3)))  # type: ignore[misc]
+    redis.may_answer.release(2)
+
+    assert said.get(timeout=10) == "first"
+    assert [more.get(timeout=10) for _ in range(3)] == ["0", "1", "2"]
+    assert redis.trips == [["first"], ["0", "1", "2"]]
+
+
+def test_not_too_much_goes_together(room: Room) -> None:
+    redis = FakeRedis()
+    joined = Joined(redis)
+    many = MOST_TOGETHER + 3
+
+    at(room, lambda: joined.fcall("first", 0))
+    assert redis.arrived.acquire(timeout=10)
+    said = at(room, *(lambda n=n: joined.fcall(f"{n}", 0) for n in range(many)))  # type: ignore[misc]
+    redis.may_answer.release(3)
+
+    assert {said.get(timeout=10) for _ in range(many)} == {f"{n}" for n in range(many)}
+    assert [len(trip) for trip in redis.trips] == [1, MOST_TOGETHER, 3]
+
+
+def test_an_answer_that_is_an_error_is_its_askers_alone(room: Room) -> None:
+    redis = FakeRedis()
+    joined = Joined(redis)
+
+    first = at(room, lambda: joined.fcall("first", 0))
+    assert redis.arrived.acquire(timeout=10)
+    said = at(room, lambda: joined.fcall("refused", 0), lambda: joined.fcall("fine", 0))
+    redis.may_answer.release(2)
+
+    assert first.get(timeout=10) == "first"
+    assert isinstance(said.get(timeout=10), ResponseError)
+    assert said.get(timeout=10) == "fine"
+
+
+def test_a_redis_that_is_away_is_told_to_all_who_asked(room: Room) -> None:
+    redis = FakeRedis()
+    joined = Joined(redis)
+    redis.away = True
+
+    said = at(room, lambda: joined.fcall("a", 0))
+    redis.may_answer.release()
+
+    assert isinstance(said.get(timeout=10), Away)
+    redis.away = False
+    redis.may_answer.release()
+    assert at(room, lambda: joined.fcall("b", 0)).get(timeout=10) == "b"
+
+
+def test_all_else_goes_to_redis_as_it_is(room: Room) -> None:
+    assert at(room, lambda: Joined(FakeRedis()).hget("a", "b")).get(timeout=10) == "a b"
+
+
+def test_what_a_hand_raises_ends_that_hand_alone(room: Room, freed: Freed) -> None:
+    room.begin(lambda: 1 / 0)
+
+    freed.wait(1)
+    assert at(room, lambda: "goes on").get(timeout=10) == "goes on"
+
+
+def test_as_many_hands_are_invited_as_are_free(room: Room, freed: Freed) -> None:
+    came, may_leave = threading.Semaphore(0), threading.Event()
+
+    def stay() -> None:
+        came.release()
+        aside(lambda: may_leave.wait(10))
+
+    def invite_many() -> None:
+        for _ in range(9):
+            invite(stay)
+        stay()
+
+    room.begin(invite_many)
+    for _ in range(4):
+        assert came.acquire(timeout=10)
+    assert room.invited == 3
+
+    may_leave.set()
+    freed.wait(4)
+    assert not came.acquire(blocking=False)
+    assert room.invited == 0
+
+
+def test_nobody_is_invited_to_wait_for_redis_behind_many(freed: Freed) -> None:
+    room = Room(100, freed)
+    redis = FakeRedis()
+    joined = Joined(redis)
+    begun = threading.Event()
+    invited: list[int] = []
+
+    def ask_and_invite() -> None:
+        begun.set()
+        invite(lambda: invited.append(1))
+
+    at(room, lambda: joined.fcall("first", 0))
+    assert redis.arrived.acquire(timeout=10)
+    at(room, *(lambda: joined.fcall("more", 0) for _ in range(MOST_TOGETHER)), ask_and_invite)
+    redis.may_answer.release(3)
+    assert begun.wait(10)
+    room.close()
+
+    assert invited == []
+
+
+def test_a_room_closes_when_the_last_hand_has_done_its_work(freed: Freed) -> None:
+    room = Room(4, freed)
+    begun, may_end = threading.Event(), threading.Event()
+    ended: list[str] = []
+
+    def work() -> None:
+        begun.set()
+        aside(lambda: may_end.wait(10))
+        ended.append("done")
+
+    room.begin(work)
+    assert begun.wait(10)
+    closing = threading.Thread(target=room.close)
+    closing.start()
+    may_end.set()
+    closing.join(10)
+
+    assert ended == ["done"]
+    assert not closing.is_alive()
