@@ -22,7 +22,7 @@ from postroom.options import JSON, duration_option, fail, json_option, pairs, ti
 from postroom.parent import end_with_parent
 from postroom.place import addresses
 from postroom.records import Records
-from postroom.supervisor import CHILDREN, MOST_HANDS, THREADS, supervise
+from postroom.supervisor import CHILDREN, HANDS, MOST_HANDS, supervise
 
 # Two hands-full of processes at the least: one that starts or dies never stops all mail.
 PROCESSES = max(2, os.cpu_count() or 1)
@@ -99,7 +99,7 @@ def dev(folder: Path) -> None:
 @click.option(
     "--concurrency",
     type=click.IntRange(1, MOST_HANDS),
-    show_default=f"{THREADS} threads, or {CHILDREN} processes",
+    show_default=f"{HANDS}, or {CHILDREN} processes",
     help="Hands in each process.",
 )
 @click.option(
@@ -107,7 +107,7 @@ def dev(folder: Path) -> None:
     type=click.Choice(["threads", "prefork"]),
     default="threads",
     show_default=True,
-    help="What Celery's hands are: threads, or processes.",
+    help="Whether the hands of a process share its threads, or are processes each.",
 )
 def worker(processes: int, concurrency: int | None, pool: str) -> None:
     """Deliver mail: several Celery workers, restarted when they die.
@@ -121,7 +121,7 @@ def worker(processes: int, concurrency: int | None, pool: str) -> None:
     if faults := found.worker_faults():
         raise ConfigError(faults)
     emit = logs.start(found.log_format)
-    sys.exit(supervise(processes, concurrency or (THREADS if pool == "threads" else CHILDREN), pool, emit))
+    sys.exit(supervise(processes, concurrency or (HANDS if pool == "threads" else CHILDREN), pool, emit))
 
 
 @main.command()

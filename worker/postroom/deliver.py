@@ -98,8 +98,9 @@ def compose_and_put(
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
         return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
     sender = Address(mail.sender.name if mail.sender else "", office.mailbox_of(job.lane))
-    own = office.addresses_of(job.lane)
-    ready = None if mail.mime is None else Ready(source=mail.mime, own=own, taken_in_at=job.taken_in_at)
+    ready = None
+    if mail.mime is not None:
+        ready = Ready(source=mail.mime, own=office.addresses_of(job.lane), taken_in_at=job.taken_in_at)
     message = compose(mail, sender, job.id, bodies, office.redirect_all_to, ready)
     return with_attachments(lambda: put_into(message))
 

@@ -17,8 +17,8 @@ from types import FrameType
 from postroom.events import Emit
 from postroom.parent import PARENT
 
-# Hands of a process. A thread waits for Graph nearly all its time, and costs little then.
-THREADS, CHILDREN = 64, 8
+# Hands of a process. One that waits for Graph, as it does nearly all its time, costs nothing; a process of its own does.
+HANDS, CHILDREN = 128, 8
 MOST_HANDS = 256
 LONGEST_RESTART_S = 30.0
 STEADY_S = 10.0  # a worker that lived this long is restarted at once

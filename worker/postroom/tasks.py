@@ -36,7 +36,7 @@ from postroom.rounds import (
     work,
 )
 from postroom.steps import Step, reached
-from postroom.supervisor import THREADS
+from postroom.supervisor import HANDS
 
 
 class HighFirst(sorted_cycle):
@@ -82,7 +82,7 @@ app.conf.update(
     task_acks_late=False,
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
     worker_pool="postroom.hands:Hands",
-    worker_concurrency=THREADS,
+    worker_concurrency=HANDS,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     worker_cancel_long_running_tasks_on_connection_loss=False,

@@ -180,8 +180,11 @@ def _json_request(message: Message) -> GraphRequest | Refused:
     return GraphRequest(mode="json", content_type="application/json", body=body)
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # json.dumps would make one each time
+
+
 def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _JSON.encode(value).encode()
 
 
 def _resource(message: Message) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from postroom import logs, settings
@@ -42,13 +43,22 @@ if TYPE_CHECKING:
 WORKER_TIMEOUT_S = 5.0
 LONGEST_TOKEN_S = 15.0
 _random = random.SystemRandom()
+_NO_SENDER = settings.Sender()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Lanes:
     """Which lane, app and mailbox a sender stands for."""
 
     found: Settings
+
+    @cached_property
+    def _senders(self) -> Mapping[str, list[settings.Sender]]:
+        """What the settings have for each lane."""
+        found: dict[str, list[settings.Sender]] = {}
+        for address, sender in self.found.senders.items():
+            found.setdefault(self.name(address, sender), []).append(sender)
+        return found
 
     def limits(self, sender: settings.Sender) -> LaneLimits:
         given = self.found
@@ -89,10 +99,8 @@ class Lanes:
 
     def addresses(self, lane: str) -> frozenset[str]:
         """The mailbox's own address and its aliases; not those that only leave through it."""
-        mailbox = self.mailbox(lane)
-        given = self.found.senders.items()
-        aliases = (alias for address, sender in given if self.name(address, sender) == lane for alias in sender.aliases)
-        return frozenset({mailbox, *(str(alias).casefold() for alias in aliases)})
+        aliases = (alias for sender in self._senders.get(lane, ()) for alias in sender.aliases)
+        return frozenset({self.mailbox(lane), *(str(alias).casefold() for alias in aliases)})
 
     def on_unknown(self, lane: str) -> OnUnknown:
         return self._sender(lane).on_unknown or self.found.on_unknown
@@ -101,8 +109,7 @@ class Lanes:
         return self._sender(lane).delivery or self.found.delivery
 
     def _sender(self, lane: str) -> settings.Sender:
-        given = self.found.senders.items()
-        return next((sender for address, sender in given if self.name(address, sender) == lane), settings.Sender())
+        return next(iter(self._senders.get(lane, ())), _NO_SENDER)
 
 
 def policy(found: Settings) -> Policy:
