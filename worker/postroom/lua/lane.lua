@@ -17,12 +17,18 @@ local function next_class(counts, turn, spared)
   end
 end
 
--- How many jobs wait in each class.
+-- How many jobs wait in each class. Most lanes have those of one class or none, so it is asked first how many have any.
+local USUAL = {'normal', 'high', 'low', 'again', 'check'}
+
 local function waiting(lane)
-  local counts = {all = 0}
-  for _, class in ipairs(CLASSES) do
-    counts[class] = redis.call('ZCARD', of_lane('ready:' .. class, lane))
+  local counts, keys = {all = 0, check = 0, high = 0, again = 0, normal = 0, low = 0}, {}
+  for i, class in ipairs(USUAL) do keys[i] = of_lane('ready:' .. class, lane) end
+  local classes = redis.call('EXISTS', unpack(keys))
+  for i, class in ipairs(USUAL) do
+    if classes == 0 then break end
+    counts[class] = redis.call('ZCARD', keys[i])
     counts.all = counts.all + counts[class]
+    if counts[class] > 0 then classes = classes - 1 end
   end
   return counts
 end
@@ -115,14 +121,17 @@ local function outlook(lane, cfg)
   if at <= now then at = waits_for_others(lane, cfg, self, app) end
   local even = speed_of(self) == 'quick' and not in_trouble(self) and not in_trouble(app)
   local can_go = math.min(counts.all, free, left, in_trouble(app) and 1 or math.huge)
-  return at, can_go, head, {all = counts.all, low = counts.low, later = later, free = free, left = left, even = even}
+  return at, can_go, head, {
+    all = counts.all, low = counts.low, again = counts.again > 0, later = later, free = free, left = left, even = even,
+  }
 end
 
 -- The same once more, after a claim was given out of it. Where only the slots and what waits have changed, it is
 -- reckoned: to look again at each mail is a quarter of Redis' work.
 local function outlook_after(lane, cfg, seen)
-  if not seen.even or seen.left <= 1 then return outlook(lane, cfg) end
   if seen.all == 1 then return seen.later, 0 end
+  if seen.left <= 1 or seen.again then return outlook(lane, cfg) end
   if seen.free <= 1 then return now + LOOK_AGAIN, 0 end
+  if not seen.even then return outlook(lane, cfg) end
   return now, math.min(seen.all, seen.free, seen.left) - 1
 end

@@ -4,6 +4,7 @@ local MARGIN = 1000  -- a request may reach Graph a little later than its mark
 
 -- How many marks the rates leave, and when there will be one more if they leave none.
 local function rate_left(lane, cfg)
+  if not cfg.rates[1] then return math.huge, now end
   local unmarked = redis.call('SCARD', of_lane('unmarked', lane))
   local left, ready, marks = math.huge, now, of_lane('marks', lane)
   for _, rate in ipairs(cfg.rates) do
