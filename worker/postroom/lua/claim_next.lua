@@ -10,7 +10,8 @@ local TOLD = {
 
 local function claimed(id, job, cfg)
   local flat = {}
-  for _, name in ipairs(TOLD) do
+  for i = 1, #TOLD do
+    local name = TOLD[i]
     if job[name] then
       flat[#flat + 1] = name
       flat[#flat + 1] = job[name]

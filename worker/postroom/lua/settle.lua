@@ -174,7 +174,7 @@ local function go_on(is_first)
   local may_have_one = next_token ~= '' and not is_first
   local before = may_have_one and (claimed_before(lane, cfg, next_token) or (elsewhere and chained_before(next_token)))
   if before then return before end
-  local others_wait = slice_over and redis.call('LLEN', 'postroom') + redis.call('LLEN', 'postroom.high') > 0
+  local others_wait = slice_over and length_of('postroom') + length_of('postroom.high') > 0
   local found, at, can_go
   if next_token ~= '' and not others_wait then found, at, can_go = claim_next(lane, cfg, next_token, lease) end
   plan(lane, cfg, at, can_go)
