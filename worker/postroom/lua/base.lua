@@ -28,13 +28,14 @@ end
 local ARGV
 local now                   -- milliseconds; an argument only in tests
 local read, read_of_lane    -- settings
+local counted               -- how many hands there are (`hands`), and how long Celery's queues are
 local states                -- of lanes and apps
 local together              -- {id = …, fields = …} while one move writes to a record
 
 local function begin(arguments)
   ARGV = arguments
   now = tonumber(ARGV[1]) or server_time()
-  read, read_of_lane, states, together = {}, {}, {}, nil
+  read, read_of_lane, counted, states, together = {}, {}, {}, {}, nil
 end
 
 local function register(name, flags, run)
@@ -73,10 +74,21 @@ local NEEDED_NUMBERS = {'seq', 'created', 'recipients'}
 local PRIORITIES = {high = true, normal = true, low = true}
 local PLACES = {ready = true, later = true, aside = true, claim = true, ended = true}
 
+-- To look for what is no digit is much less work than to make a number.
+local function is_number(text)
+  return text and text ~= '' and not string.find(text, '%D') or tonumber(text) ~= nil
+end
+
 -- The name of a field that makes a record useless.
 local function damage(job)
-  for _, name in ipairs(NEEDED_NUMBERS) do if not tonumber(job[name]) then return name end end
-  for _, name in ipairs(NUMBERS) do if job[name] and not tonumber(job[name]) then return name end end
+  for i = 1, #NEEDED_NUMBERS do
+    local name = NEEDED_NUMBERS[i]
+    if not is_number(job[name]) then return name end
+  end
+  for i = 1, #NUMBERS do
+    local name = NUMBERS[i]
+    if job[name] and not is_number(job[name]) then return name end
+  end
   if not PRIORITIES[job.priority] then return 'priority' end
   if not PLACES[job.place] then return 'place' end
   return job.place ~= 'ended' and not job.lane and 'lane' or nil  -- what was no mail has perhaps none

@@ -10,7 +10,8 @@ local TOLD = {
 
 local function claimed(id, job, cfg)
   local flat = {}
-  for _, name in ipairs(TOLD) do
+  for i = 1, #TOLD do
+    local name = TOLD[i]
     if job[name] then
       flat[#flat + 1] = name
       flat[#flat + 1] = job[name]
@@ -22,8 +23,8 @@ end
 -- What this token claimed before, when the reply was lost.
 local function claimed_before(lane, cfg, token)
   for _, id in ipairs(redis.call('ZRANGE', of_lane('claims', lane), 0, -1)) do
-    local job = record(id)
-    if job and job.token == token then return claimed(id, job, cfg) end
+    local job = redis.call('HGET', job_key(id), 'token') == token and record(id)
+    if job then return claimed(id, job, cfg) end
   end
 end
 

@@ -46,8 +46,8 @@ local function drop_share(id, number)
 end
 
 local function drop_content(id, job)
-  redis.call('DEL', mail_key(id))
   if job.files then drop_files(job.files) end
-  if job.shared then drop_share(id, job.shared) end
+  if not job.shared then return redis.call('DEL', mail_key(id)) end
+  drop_share(id, job.shared)
   update(id, job, {shared = ''})
 end

@@ -8,6 +8,8 @@ local CLASSES = {'check', 'high', 'again', 'normal', 'low'}
 local function is_check(job) return (job.in_doubt and not job.resend) or job.tidy end
 local function ready_class(job) return is_check(job) and 'check' or job.resend and 'again' or job.priority end
 
+local function ready_key(class, lane) return P .. 'ready:' .. class .. ':' .. lane end
+
 -- High before normal before low; but each tenth claim is a low one's.
 local function next_class(counts, turn, spared)
   if counts.low > 0 and turn % 10 == 9 and counts.check == 0 then return 'low' end
@@ -17,12 +19,19 @@ local function next_class(counts, turn, spared)
   end
 end
 
--- How many jobs wait in each class.
+-- How many jobs wait in each class. Most lanes have those of one class or none, so it is asked first how many have any.
+local USUAL = {'normal', 'high', 'low', 'again', 'check'}
+
 local function waiting(lane)
-  local counts = {all = 0}
-  for _, class in ipairs(CLASSES) do
-    counts[class] = redis.call('ZCARD', of_lane('ready:' .. class, lane))
+  local counts, keys = {all = 0, check = 0, high = 0, again = 0, normal = 0, low = 0}, {}
+  for i = 1, #USUAL do keys[i] = ready_key(USUAL[i], lane) end
+  local classes = redis.call('EXISTS', unpack(keys))
+  for i = 1, #USUAL do
+    if classes == 0 then break end
+    local class = USUAL[i]
+    counts[class] = redis.call('ZCARD', keys[i])
     counts.all = counts.all + counts[class]
+    if counts[class] > 0 then classes = classes - 1 end
   end
   return counts
 end
@@ -41,7 +50,7 @@ local function due_to_ready(lane)
     if PRIORITIES[found[1]] and tonumber(found[2]) and PLACES[found[7]] then
       local class = ready_class({priority = found[1], in_doubt = found[3], resend = found[4], tidy = found[5]})
       local aside = class ~= 'check' and stands_aside(found[6])
-      redis.call('ZADD', aside and aside_key(found[6]) or of_lane('ready:' .. class, lane), found[2], id)
+      redis.call('ZADD', aside and aside_key(found[6]) or ready_key(class, lane), found[2], id)
       redis.call('HSET', job_key(id), 'place', aside and 'aside' or 'ready')
     else
       record(id)
@@ -55,19 +64,26 @@ end
 -- `hands:unknown` are the sets of their claims, `hands:waiting` the lanes that wait for one of them to end.
 local function speed_of(self) return self.slow == '1' and 'slow' or self.slow == '0' and 'quick' or 'unknown' end
 
+-- How many there are, by the last tick; nil before the first one.
+local function hands()
+  if counted.hands == nil then counted.hands = tonumber(redis.call('GET', P .. 'hands')) or false end
+  return counted.hands or nil
+end
+
 local function no_hand_for(self)
   local speed = speed_of(self)
   if speed == 'quick' then return false end
-  local hands = tonumber(redis.call('GET', P .. 'hands') or 8)
+  local all = hands() or 8
   local slow, unknown = redis.call('SCARD', P .. 'hands:slow'), redis.call('SCARD', P .. 'hands:unknown')
-  if speed == 'slow' then return slow >= math.max(1, math.floor(hands / 2)) end
-  return slow + unknown >= math.max(1, hands - math.max(1, math.floor(hands / 4)))
+  if speed == 'slow' then return slow >= math.max(1, math.floor(all / 2)) end
+  return slow + unknown >= math.max(1, all - math.max(1, math.floor(all / 4)))
 end
 
 -- The head keeps its place until then, or until one that may go before it is due: a look-up needs no rate.
 local function before_later(lane, at) return math.min(at, math.max(first_later(lane) or at, now + 1)) end
 
--- Until when the limits keep the head back; for how many there are slots, and for how many there is rate.
+-- Until when the limits keep the head back; for how many there are slots, and for how many there is rate; and whether there
+-- is room for all recipients of one claim more.
 local function limited_until(lane, cfg, self, head, is_checked)
   local at = now
   cfg = paced(cfg, self)
@@ -79,9 +95,9 @@ local function limited_until(lane, cfg, self, head, is_checked)
   if left <= 0 and rate_ready > now then at = before_later(lane, math.min(rate_ready, faster_at(self)))
   elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
   end
-  local fits = recipients_ready(lane, cfg, head, claims)
+  local fits, room = recipients_ready(lane, cfg, head, claims)
   if fits > now then at = math.max(at, before_later(lane, fits)) end
-  return at, free, left
+  return at, free, left, room
 end
 
 -- Until when others keep the lane back. It is told to those who will wake it.
@@ -109,20 +125,24 @@ local function outlook(lane, cfg)
   local spared = counts.again > 0 and spared_until(self, app) or 0
   if spared > now and counts.all == counts.again then return math.min(spared, later or spared), 0 end
   local class = next_class(counts, tonumber(self.turn or 0), spared > 0)
-  local head = redis.call('ZRANGE', of_lane('ready:' .. class, lane), 0, 0)[1]
-  local at, free, left = limited_until(lane, cfg, self, head, class == 'check')
+  local head = redis.call('ZRANGE', ready_key(class, lane), 0, 0)[1]
+  local at, free, left, room = limited_until(lane, cfg, self, head, class == 'check')
   at = math.max(at, closed_until(self))
   if at <= now then at = waits_for_others(lane, cfg, self, app) end
   local even = speed_of(self) == 'quick' and not in_trouble(self) and not in_trouble(app)
   local can_go = math.min(counts.all, free, left, in_trouble(app) and 1 or math.huge)
-  return at, can_go, head, {all = counts.all, low = counts.low, later = later, free = free, left = left, even = even}
+  return at, can_go, head, {
+    all = counts.all, low = counts.low, later = later, free = free, left = left, room = room, even = even,
+    again = counts.again > 0,
+  }
 end
 
 -- The same once more, after a claim was given out of it. Where only the slots and what waits have changed, it is
 -- reckoned: to look again at each mail is a quarter of Redis' work.
 local function outlook_after(lane, cfg, seen)
-  if not seen.even or seen.left <= 1 then return outlook(lane, cfg) end
   if seen.all == 1 then return seen.later, 0 end
+  if not seen.room or seen.left <= 1 or seen.again then return outlook(lane, cfg) end
   if seen.free <= 1 then return now + LOOK_AGAIN, 0 end
+  if not seen.even then return outlook(lane, cfg) end
   return now, math.min(seen.all, seen.free, seen.left) - 1
 end

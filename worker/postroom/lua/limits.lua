@@ -4,6 +4,7 @@ local MARGIN = 1000  -- a request may reach Graph a little later than its mark
 
 -- How many marks the rates leave, and when there will be one more if they leave none.
 local function rate_left(lane, cfg)
+  if not cfg.rates[1] then return math.huge, now end
   local unmarked = redis.call('SCARD', of_lane('unmarked', lane))
   local left, ready, marks = math.huge, now, of_lane('marks', lane)
   for _, rate in ipairs(cfg.rates) do
@@ -56,11 +57,13 @@ local function recipients_reserved(lane)
   return sum
 end
 
--- When this job's recipients fit into the last 24 hours too: now, or when enough old minutes have left them.
+-- When this job's recipients fit into the last 24 hours too: now, or when enough old minutes have left them. And whether
+-- those of one claim more fit then, whatever they are.
 local function recipients_ready(lane, cfg, id, claims)
   local counts = of_lane('recipients', lane)
   local spent = tonumber(redis.call('HGET', counts, 'total') or 0)
-  if spent + (claims + 1) * MOST_RECIPIENTS <= cfg.daily then return now end  -- whatever they are
+  local room = cfg.daily - spent - (claims + 1) * MOST_RECIPIENTS
+  if room >= 0 then return now, room >= MOST_RECIPIENTS end  -- whatever they are
   local need = tonumber(redis.call('HGET', job_key(id), 'recipients') or 0) or 0
   if need > cfg.daily then return now end  -- never: its claim will say so
   forget_old_minutes(lane)
@@ -78,43 +81,47 @@ end
 -- Bytes uploaded in the last 5 minutes: the hash uploaded:<lane>, in buckets of 5 s, with its sum as `total`.
 -- https://learn.microsoft.com/graph/throttling-limits#outlook-service-limits
 
-local UPLOAD_WINDOW, UPLOAD_BUCKET = 300000, 5000
-local UPLOAD_MOST = 150000000
+local spend_upload
+do  -- a function of Lua has at most 200 locals, and so have all the shared parts together
+  local UPLOAD_WINDOW, UPLOAD_BUCKET = 300000, 5000
+  local UPLOAD_MOST = 150000000
 
-local function forget_old_uploads(lane)
-  local key = of_lane('uploaded', lane)
-  for at, bytes in pairs(hash(key)) do
-    if at ~= 'total' and tonumber(at) + UPLOAD_BUCKET + UPLOAD_WINDOW + MARGIN <= now then
-      redis.call('HDEL', key, at)
-      redis.call('HINCRBY', key, 'total', -tonumber(bytes))
+  local function forget_old_uploads(lane)
+    local key = of_lane('uploaded', lane)
+    for at, bytes in pairs(hash(key)) do
+      if at ~= 'total' and tonumber(at) + UPLOAD_BUCKET + UPLOAD_WINDOW + MARGIN <= now then
+        redis.call('HDEL', key, at)
+        redis.call('HINCRBY', key, 'total', -tonumber(bytes))
+      end
     end
   end
-end
 
--- When so many bytes more fit, if not now.
-local function upload_ready(lane, bytes)
-  local over = tonumber(redis.call('HGET', of_lane('uploaded', lane), 'total') or 0) + bytes - UPLOAD_MOST
-  local buckets = hash(of_lane('uploaded', lane))
-  buckets.total = nil
-  local starts = {}
-  for at in pairs(buckets) do starts[#starts + 1] = at end
-  table.sort(starts, function(a, b) return tonumber(a) < tonumber(b) end)
-  for _, at in ipairs(starts) do
-    over = over - tonumber(buckets[at])
-    if over <= 0 then return tonumber(at) + UPLOAD_BUCKET + UPLOAD_WINDOW + MARGIN end
+  -- When so many bytes more fit, if not now.
+  local function upload_ready(lane, bytes)
+    local over = tonumber(redis.call('HGET', of_lane('uploaded', lane), 'total') or 0) + bytes - UPLOAD_MOST
+    local buckets = hash(of_lane('uploaded', lane))
+    buckets.total = nil
+    local starts = {}
+    for at in pairs(buckets) do starts[#starts + 1] = at end
+    table.sort(starts, function(a, b) return tonumber(a) < tonumber(b) end)
+    for _, at in ipairs(starts) do
+      over = over - tonumber(buckets[at])
+      if over <= 0 then return tonumber(at) + UPLOAD_BUCKET + UPLOAD_WINDOW + MARGIN end
+    end
+    return now
   end
-  return now
-end
 
--- Spends the bytes of a request; where they do not fit, says how long until they do (ms).
-local function spend_upload(lane, bytes)
-  local key = of_lane('uploaded', lane)
-  if tonumber(redis.call('HGET', key, 'total') or 0) + bytes > UPLOAD_MOST then
-    forget_old_uploads(lane)
-    local at = upload_ready(lane, bytes)
-    if at > now then return at - now end
+  -- Spends the bytes of a request; where they do not fit, says how long until they do (ms).
+  spend_upload = function(lane, bytes)
+    local key = of_lane('uploaded', lane)
+    if redis.call('HINCRBY', key, 'total', bytes) > UPLOAD_MOST then
+      redis.call('HINCRBY', key, 'total', -bytes)
+      forget_old_uploads(lane)
+      local at = upload_ready(lane, bytes)
+      if at > now then return at - now end
+      redis.call('HINCRBY', key, 'total', bytes)
+    end
+    local bucket = whole(math.floor(now / UPLOAD_BUCKET) * UPLOAD_BUCKET)
+    if redis.call('HINCRBY', key, bucket, bytes) == bytes then forget_old_uploads(lane) end
   end
-  redis.call('HINCRBY', key, 'total', bytes)
-  local bucket = whole(math.floor(now / UPLOAD_BUCKET) * UPLOAD_BUCKET)
-  if redis.call('HINCRBY', key, bucket, bytes) == bytes then forget_old_uploads(lane) end
 end

@@ -10,9 +10,9 @@ end
 -- How many rounds the queue takes until it is longer than twice the hands. The one that is read first
 -- does not wait for the other.
 local function room_in(queue)
-  local length = redis.call('LLEN', 'postroom.high')
-  if queue == 'postroom' then length = length + redis.call('LLEN', 'postroom') end
-  return 2 * tonumber(redis.call('GET', P .. 'hands') or 0) + 1 - length
+  local length = length_of('postroom.high')
+  if queue == 'postroom' then length = length + length_of('postroom') end
+  return 2 * (hands() or 0) + 1 - length
 end
 
 -- How many rounds were asked for and have not started, and since when; what takes too long was lost.
@@ -35,9 +35,11 @@ local function ask_once(lane, wanted, queue)
     redis.call('ZADD', P .. 'lanes', since + ROUND_LOST_AFTER, lane)
     return 'enough'
   end
-  redis.call('ZADD', P .. 'waiting', 'NX', now, lane)
   redis.call('ZADD', P .. 'lanes', now + LOOK_AGAIN, lane)
-  if room_in(queue) <= 0 then return 'full' end
+  if room_in(queue) <= 0 then
+    redis.call('ZADD', P .. 'waiting', 'NX', now, lane)
+    return 'full'
+  end
   ask(lane, queue)
   write_state('HSET', 'lane', lane, 'asked', count + 1, 'asked_at', since)
   redis.call('ZADD', P .. 'waiting', now, lane)  -- behind all others that wait
@@ -57,15 +59,17 @@ local function lay_down(lane, cfg, at)
 end
 
 -- One round to the lane that waits longest, as long as the queue has room: each in turn, not all to one.
-local function hand_out(turns)
+-- `can_go`: for how many of a lane's jobs each, where that is known. To hand out rounds changes no outlook, so each lane
+-- is looked at once.
+local function hand_out(turns, can_go)
   for _ = 1, turns do
     local lane = redis.call('ZRANGE', P .. 'waiting', 0, 0)[1]
     local queue = lane and queue_of(lane)
     if not lane or room_in(queue) <= 0 then return end  -- before the lane is looked at, which takes longer
-    local cfg = lane_settings(lane)
-    local at, can_go = outlook(lane, cfg)
+    local cfg, at = lane_settings(lane), now
+    if not can_go[lane] then at, can_go[lane] = outlook(lane, cfg) end
     if not at or at > now then lay_down(lane, cfg, at)
-    else ask_once(lane, can_go, queue)
+    else ask_once(lane, can_go[lane], queue)
     end
   end
 end
@@ -82,7 +86,7 @@ local function plan(lane, cfg, at, can_go)
     local count, since = outstanding(lane)
     redis.call('ZADD', P .. 'lanes', count < can_go and now + LOOK_AGAIN or since + ROUND_LOST_AFTER, lane)
     -- who waits already gets its turn as soon as a round has started
-    if count < can_go and redis.call('ZADD', P .. 'waiting', 'NX', now, lane) == 1 then hand_out(TURNS) end
+    if count < can_go and redis.call('ZADD', P .. 'waiting', 'NX', now, lane) == 1 then hand_out(TURNS, {[lane] = can_go}) end
   end
-  return at and at <= now
+  return at and at <= now, can_go
 end

@@ -154,11 +154,13 @@ local function believe(job)
   finish_as_left(id, job)
 end
 
+-- What came of it, and whether this call is the first to end the claim: then there is no next one yet.
 local function settle_or_void(job)
   if not job then return 'void' end
   if job.settled == token then return 'settled' end  -- asked again after a lost reply
   if job.place == 'claim' and job.token == token then
     changing(id, function() if job.tidy then settle_tidying(job) else settle(job) end end)
+    return 'settled', true
   elseif move.status == 'accepted' and job.doubted and string.find(job.doubted, token, 1, true) then
     believe(job)
   else
@@ -168,15 +170,16 @@ local function settle_or_void(job)
 end
 
 -- The next claim, if any. The lane's next round is seen to.
-local function go_on()
-  local before = next_token ~= '' and (claimed_before(lane, cfg, next_token) or (elsewhere and chained_before(next_token)))
+local function go_on(is_first)
+  local may_have_one = next_token ~= '' and not is_first
+  local before = may_have_one and (claimed_before(lane, cfg, next_token) or (elsewhere and chained_before(next_token)))
   if before then return before end
-  local others_wait = slice_over and redis.call('LLEN', 'postroom') + redis.call('LLEN', 'postroom.high') > 0
+  local others_wait = slice_over and length_of('postroom') + length_of('postroom.high') > 0
   local found, at, can_go
   if next_token ~= '' and not others_wait then found, at, can_go = claim_next(lane, cfg, next_token, lease) end
   plan(lane, cfg, at, can_go)
   return found or (next_token ~= '' and elsewhere and next_round(next_token, lease))
 end
 
-local done = settle_or_void(record(id))
-return {done, told(go_on())}
+local done, is_first = settle_or_void(record(id))
+return {done, told(go_on(is_first))}

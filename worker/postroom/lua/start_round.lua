@@ -6,8 +6,8 @@ local function start_round(lane, token, lease)
   local asked = tonumber(state_of('lane', lane).asked or 0)
   if asked > 0 then write_state('HSET', 'lane', lane, 'asked', asked - 1) end
   local found, at, can_go = claim_next(lane, cfg, token, lease)
-  plan(lane, cfg, at, can_go)
-  hand_out(TURNS)
+  local goes_on, how_many = plan(lane, cfg, at, can_go)
+  hand_out(TURNS, {[lane] = goes_on and how_many or nil})
   return found
 end
 
@@ -25,11 +25,12 @@ local function chained_key(token) return P .. 'chained:' .. token end
 -- The claim with which the next round in the queue begins; nil where there is none, or something else comes first.
 local function next_round(token, lease)
   for _ = 1, TURNS do
-    local queue = redis.call('LLEN', 'postroom.high') > 0 and 'postroom.high' or 'postroom'
+    local queue = length_of('postroom.high') > 0 and 'postroom.high' or 'postroom'
     local message = redis.call('LINDEX', queue, -1)
     local lane = message and lane_of(message)
     if not lane then return nil end
     redis.call('RPOP', queue)
+    counted[queue] = counted[queue] and counted[queue] - 1
     local found = start_round(lane, token, lease)
     if found then
       -- for whoever asks again after a lost reply; who does not learn of it loses the claim when its lease ends

@@ -1,6 +1,9 @@
 -- Status: one writer, one index, and what Celery's AsyncResult shows of it.
 
+local last_iso = {}  -- a mail's end is written twice in one step
+
 local function iso(ms)
+  if ms == last_iso.ms then return last_iso.text end
   local days, rest = math.floor(ms / DAY), ms % DAY
   -- days since 1970 to a date: howardhinnant.github.io/date_algorithms.html (civil_from_days)
   local z = days + 719468
@@ -12,8 +15,9 @@ local function iso(ms)
   local day = doy - math.floor((153 * mp + 2) / 5) + 1
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d+00:00', year, month, day, math.floor(rest / 3600000),
-    math.floor(rest / 60000) % 60, math.floor(rest / 1000) % 60, rest % 1000)
+  last_iso.ms, last_iso.text = ms, string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d+00:00', year, month, day,
+    math.floor(rest / 3600000), math.floor(rest / 60000) % 60, math.floor(rest / 1000) % 60, rest % 1000)
+  return last_iso.text
 end
 
 local function exception(kind, text, module)

@@ -30,6 +30,7 @@ local function count_hands()
     if tonumber(seen) < now - WORKER_LOST_AFTER then redis.call('HDEL', P .. 'workers', name) else sum = sum + tonumber(n) end
   end
   redis.call('SET', P .. 'hands', sum)
+  counted.hands = sum
 end
 
 -- A worker died: before the mark nothing was sent; after it nobody knows.
@@ -184,7 +185,7 @@ local function wake()
   local lanes = due('lanes', now)
   for _, lane in ipairs(lanes) do plan(lane, lane_settings(lane)) end
   if #lanes == BATCH then done = done + BATCH end
-  hand_out(BATCH)
+  hand_out(BATCH, {})
 end
 
 count_hands()

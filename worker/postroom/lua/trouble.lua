@@ -23,6 +23,7 @@ local function in_trouble(state) return tonumber(state.trouble or 0) > 0 or is_h
 
 -- Until when a lane or an app gives no claims, whoever wants it so.
 local function closed_until(state)
+  if not (state.pause_until or state.stopped_since or state.held_since) then return 0 end
   return math.max(paused_until(state), stopped_until(state), waits_for_token(state) and now + TOKEN_LOOK or 0)
 end
 
