@@ -51,6 +51,6 @@ end
 -- A claim, or none, as a worker is told of it.
 local function told(found)
   if not found then return {'nothing'} end
-  found[6] = redis.call('LLEN', 'postroom') + redis.call('LLEN', 'postroom.high')
+  found[6] = length_of('postroom') + length_of('postroom.high')
   return found
 end
