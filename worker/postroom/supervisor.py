@@ -17,7 +17,7 @@ from types import FrameType
 from postroom.events import Emit
 from postroom.parent import PARENT
 
-# Hands of a process. One that waits for Graph, as it does nearly all its time, costs nothing; a process of its own does.
+# Hands of a process. One that waits for Graph, as it does nearly all its time, costs nothing; a process does.
 HANDS, CHILDREN = 128, 8
 MOST_HANDS = 256
 LONGEST_RESTART_S = 30.0

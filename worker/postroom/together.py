@@ -8,7 +8,9 @@ So what a hand does must wait only here: for what is done `aside`, for one who t
 (`Joined`). Where there is no hand, these three wait as plain code does.
 """
 
+import os
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -111,7 +113,12 @@ class Room:
 
     def begin(self, work: Callable[[], object]) -> None:
         """A hand does this; what it raises is lost. From any thread."""
-        self._news.put(lambda: self._sends(work))
+
+        def enter() -> None:
+            self._count(1, invited=False)
+            self._enter(work, invited=False)
+
+        self._news.put(enter)
 
     def close(self) -> None:
         """Ends the room when the last hand has done its work."""
@@ -122,8 +129,8 @@ class Room:
     def invite(self, work: Callable[[], object]) -> None:
         """Another hand does this, if one is free. By a hand."""
         if self.invited + self._sent < self._most and not self.is_busy:
-            self.invited += 1
-            self._news.put(lambda: self._invites(work))
+            self._count(1, invited=True)
+            self._news.put(lambda: self._enter(work, invited=True))
 
     @property
     def is_busy(self) -> bool:
@@ -149,36 +156,34 @@ class Room:
         return answer.get()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException:  # noqa: BLE001 - a fault of ours: hands that nobody lets go on would keep their claims
+            traceback.print_exc()
+            os._exit(os.EX_SOFTWARE)
+
+    def _work(self) -> None:
         self._loop = getcurrent()
         while self._open or self._sent or self.invited:
             self._hear()
             if self._questions:
                 self._ask()
 
-    def _sends(self, work: Callable[[], object]) -> None:
-        self._sent += 1
-
-        def done() -> None:
-            Answer.of(work)
-            self._sent -= 1
-
-        self._enter(done)
-
-    def _invites(self, work: Callable[[], object]) -> None:
-        def done() -> None:
-            Answer.of(work)
-            self.invited -= 1
-
-        self._enter(done)
-
-    def _enter(self, work: Callable[[], None]) -> None:
+    def _enter(self, work: Callable[[], object], *, invited: bool) -> None:
         def work_and_leave() -> None:
-            work()
-            self._freed()
+            Answer.of(work)
+            self._count(-1, invited=invited)
+            Answer.of(self._freed)
 
         hand = _Hand(work_and_leave)
         hand.room = self
         hand.switch()
+
+    def _count(self, more: int, *, invited: bool) -> None:
+        if invited:
+            self.invited += more
+        else:
+            self._sent += more
 
     def _close(self) -> None:
         self._open = False
