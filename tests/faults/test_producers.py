@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from postroom import Status
-from postroom.client import PORTION
+from postroom.ledger import PORTION
 from postroom.steps import Step
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until

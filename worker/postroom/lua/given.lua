@@ -35,10 +35,10 @@ local function job_of(given, apart)
 end
 
 local function line_up_given(given, apart)
-  local job
-  changing(given.id, function()
-    job = job_of(given, apart)
+  return creating(given.id, function()
+    local job = job_of(given, apart)
+    first_with[given.key] = given.id
     line_up(given.id, job, given.due)
+    return job
   end)
-  return job
 end

@@ -71,7 +71,7 @@ local function leave_indexes(id, status)
 end
 
 local function enter_indexes(id, job, status)
-  redis.call('ZADD', P .. 'status:' .. status, WAITING[status] and job.seq or now, id)
+  put('ZADD', P .. 'status:' .. status, WAITING[status] and job.seq or now, id)
   if not WAITING[status] then redis.call('ZADD', P .. 'jobs', job.seq, id) end
 end
 
