@@ -203,7 +203,7 @@ class Ledger:
     def _asked(
         self, line: scripts.Line, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
     ) -> Callable[[], list[Receipt | PostroomError]]:
-        """Sends these to be taken in, where Redis has what they share; the answers are the result of what it returns."""
+        """Sends these to be taken in, where Redis has what they share. What it returns gives the answers."""
         together, said = _sound(entries, batch)
         reached(Step.TAKING_IN)
         head = (common.digest if common else "", "", *NOTHING_STAGED)
@@ -498,9 +498,7 @@ def check_names(mail: Mail, key: str | None, batch: str | None) -> None:
             raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} printable characters is needed")
 
 
-def _sound(
-    entries: Sequence[Entry], batch: str | None
-) -> tuple[list[Entry], dict[str, Receipt | PostroomError]]:
+def _sound(entries: Sequence[Entry], batch: str | None) -> tuple[list[Entry], dict[str, Receipt | PostroomError]]:
     """Those that may be taken in, and by their job ids what is wrong with the others."""
     sound: list[Entry] = []
     wrong: dict[str, Receipt | PostroomError] = {}
@@ -515,7 +513,9 @@ def _sound(
 
 def _alone(entries: Sequence[Entry], common: Common | None) -> list[Entry]:
     """Those with files that are to be stored before them, and are not shared."""
-    return [] if common and common.attachments else [entry for entry in entries if _apart(entry.mail.enclosed)]
+    if common and common.attachments:
+        return []
+    return [entry for entry in entries if (enclosed := entry.mail.enclosed) and _apart(enclosed)]
 
 
 def _apart(enclosed: Sequence[Content]) -> list[int]:

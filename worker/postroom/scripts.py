@@ -93,7 +93,7 @@ class Line:
                 self._redis.connection_pool.release(self._line)
 
     def ask(self, script: str, now: int | None, *arguments: object) -> Callable[[], Any]:
-        """Sends it. What is returned waits for the answer, and raises as `run` does; call them in the order of asking."""
+        """Sends it. What it returns gives the answer, or raises as `run` does; call these in the order of asking."""
         asked = object()
         with suppress(redis.exceptions.RedisError, OSError), self._or_lost():
             self._line = self._line or self._redis.connection_pool.get_connection()

@@ -8,8 +8,8 @@ local all, firsts = {}, {}
 -- Reads the mails; says whether one of these jobs is here already, and who has their keys.
 local function look()
   local jobs, keys = {}, {}
-  for first = 6, #ARGV, #GIVEN do
-    local given = given_at(first)
+  for n = 6, #ARGV, GIVEN do
+    local given = given_at(n)
     all[#all + 1], jobs[#jobs + 1] = given, job_key(given.id)
     if given.key ~= '' then keys[#keys + 1] = given.key end
   end
