@@ -1,4 +1,4 @@
-"""`send_many` asks for the next portion before the last one is answered, and what goes wrong in between does no harm."""
+"""`send_many` asks for the next portion before the last is answered, and what goes wrong in between does no harm."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
