@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice, tee
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from postroom.calls import Calls
 from postroom.connections import connect
@@ -18,8 +18,10 @@ from postroom.errors import InvalidMail, PostroomError
 from postroom.job import Delivery, Hold, Receipt, Status
 from postroom.ledger import PORTION, Kept, Ledger, Order, Released, portions
 from postroom.mail import Address, Mail
-from postroom.records import Page
 from postroom.shares import Common, Entry, Sharing
+
+if TYPE_CHECKING:
+    from postroom.records import Page
 
 TIMEOUT_S = 3.0
 POLL_S = 0.05
@@ -246,7 +248,7 @@ class Client:
             batch=batch, total=counts.total(), in_doubt=in_doubt, **{status.value: counts[status] for status in Status}
         )
 
-    def _pages(self, batch: str, senders: Sequence[str]) -> Iterator[Page]:
+    def _pages(self, batch: str, senders: Sequence[str]) -> "Iterator[Page]":
         for sender in senders or (None,):
             yield from self._ledger.records.walk(f"batch:{batch}", sender=sender)
 

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -22,14 +23,14 @@ from postroom.calls import NO_CALLS, Calls
 from postroom.content import Content, size_of
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Unavailable, UnknownJob
 from postroom.events import signed
-from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment
+from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment, recipient_token
 from postroom.mail import Mail, too_large
-from postroom.records import Records, recipient_token
 from postroom.shares import Common, Entry
 from postroom.steps import Step, reached
 
-if TYPE_CHECKING:  # only workers have them, and a producer's import stays cheap
+if TYPE_CHECKING:  # a producer's import stays cheap
     from postroom.outcome import Deferred, Finding, Held, Outcome, Throttled, Tidied
+    from postroom.records import Records
     from postroom.retry import Move
     from postroom.rules import Rules
 
@@ -131,7 +132,13 @@ class Ledger:
     def __init__(self, connection: scripts.Connection, folder: Path | None = None) -> None:
         self._redis = connection
         self.attachments = Attachments(connection, folder)
-        self.records = Records(connection)
+
+    @cached_property
+    def records(self) -> "Records":
+        """What is recorded, to be read."""
+        from postroom.records import Records  # noqa: PLC0415 - a producer may never read
+
+        return Records(self._redis)
 
     def take_in(
         self,

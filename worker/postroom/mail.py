@@ -7,7 +7,6 @@ https://learn.microsoft.com/office365/servicedescriptions/exchange-online-servic
 
 import base64
 import binascii
-import difflib
 import json
 import mimetypes
 import re
@@ -629,6 +628,8 @@ def _field_faults(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
+            import difflib  # noqa: PLC0415 - few producers ever need it
+
             near = difflib.get_close_matches(str(fault["loc"][-1]), [*Mail.model_fields, "from"], n=1)
             yield f"{where}: no such field" + (f"; did you mean {near[0]}?" if near else "")
         elif fault["type"] == "timezone_aware":

@@ -8,6 +8,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -204,8 +205,12 @@ _FUNCTIONS: dict[str, tuple[str, ...]] = {
 _TAKES_ROOM = {"stage", "take_in", "take_in_many", "replace"}
 
 
+_FOLDER = Path(__file__).parent / "lua"
+
+
+@cache
 def _part(name: str) -> str:
-    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _function(name: str, parts: tuple[str, ...]) -> str:
