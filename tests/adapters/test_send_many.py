@@ -141,3 +141,14 @@ def test_what_was_shared_is_brought_again_when_all_that_had_it_left_meanwhile(
     assert counts.cancelled in (PORTION, 2 * PORTION)
     (part,) = connection.scan_iter("{postroom}:shared:*", count=1000)
     assert connection.hlen(part) == counts.queued + len(["mail", "files", "digest"])
+
+
+def test_the_same_mail_twice_is_one_job_within_a_portion_and_across_two(client: Client) -> None:
+    one = list(mails())[: PORTION - 1]
+    told: list[Receipt] = []
+
+    result = client.send_many([one[0], *one, *one], "news", on_receipt=lambda _, receipt: told.append(receipt))
+
+    assert (result.taken, result.known) == (len(one), len(one) + 1)
+    assert [receipt.id for receipt in told[1:]] == [receipt.id for receipt in told[1 : len(one) + 1]] * 2
+    assert told[0].id == told[1].id

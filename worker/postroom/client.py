@@ -134,11 +134,12 @@ class Client:
         key: Callable[[Mail], str] | None = None,
         on_receipt: Callable[[int, Receipt], None] | None = None,
     ) -> BatchResult:
-        """Takes many mails in, some hundreds at a time as the iterable gives them; running it again sends nobody twice.
+        """Takes many mails in, a hundred at a time as the iterable gives them; running it again sends nobody twice.
 
         `key` names each mail; by default the batch and a hash of the mail do. A mail that is refused is listed by its
-        row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. Raises
-        Unavailable when Redis is away: run it again, and it takes up where it was.
+        row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. Receipts
+        of one hundred are told once the next hundred is made and sent, in order. Raises Unavailable when Redis is away:
+        run it again, and it takes up where it was.
         """
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
         portions, again = tee(self._portions(mails, batch, key))
