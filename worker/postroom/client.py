@@ -3,11 +3,11 @@
 import base64
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice, tee
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -142,11 +142,16 @@ class Client:
         run it again, and it takes up where it was.
         """
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
-        portions, again = tee(self._portions(mails, batch, key))
-        given = ((list(portion.entries.values()), portion.common) for portion in portions)
-        with closing(self._ledger.take_in_portions(given, batch)) as answers:
-            for said_of, portion in zip(answers, again, strict=False):
-                for row, said in portion.told(said_of):
+        under_way = deque[Portion]()
+
+        def given() -> Iterator[tuple[list[Entry], Common | None]]:
+            for portion in self._portions(mails, batch, key):
+                under_way.append(portion)
+                yield list(portion.entries.values()), portion.common
+
+        with closing(self._ledger.take_in_portions(given(), batch)) as answers:
+            for answer in answers:
+                for row, said in under_way.popleft().told(answer):
                     if not isinstance(said, Receipt):
                         refused.append((row, said))
                         continue
