@@ -1,4 +1,5 @@
 import copy
+import json
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from postroom.content import PIECE, AttachmentMissing, File, Stored, pieces
 from postroom.errors import InvalidMail
-from postroom.mail import _SMALL, Address, Attachment, Mail, _checked, _validated, needs_mime
+from postroom.mail import _SMALL, Address, Attachment, Mail, _checked, _validated, as_json, needs_mime
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HUGE = File(path=Path("plan.pdf"), size=120_000_000, modified_ns=0)
@@ -162,6 +163,11 @@ def test_equal_mails_have_equal_json_whatever_the_order_of_their_parts() -> None
     other = Mail(subject="s", variables={"b": 2, "a": 1}, template="t", to=["a@b.de"])
 
     assert one.to_json() == other.to_json()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_text_is_written_as_every_version_wrote_it_for_its_digest_is_a_key(text: str) -> None:
+    assert as_json(text) == json.dumps(text, ensure_ascii=False)
 
 
 def test_json_holds_only_fields_that_were_set() -> None:

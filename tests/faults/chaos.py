@@ -42,8 +42,7 @@ from rich.console import Console
 from rich.table import Table
 
 from postroom import Client, Delivery, Unavailable, embedded
-from postroom.client import PORTION
-from postroom.ledger import Ledger
+from postroom.ledger import PORTION, Ledger
 from postroom.steps import Step
 
 from ..acceptance.conftest import Room, rooms

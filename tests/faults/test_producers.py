@@ -10,32 +10,34 @@ from pathlib import Path
 import pytest
 
 from postroom import Status
-from postroom.client import PORTION
+from postroom.ledger import PORTION
 from postroom.steps import Step
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
 from .test_steps import has_halted
 
-ROWS = 2 * PORTION + 50
+ROWS = 4 * PORTION + 50
 
 
 @pytest.mark.parametrize(
-    ("step", "number", "exit_code", "kept"),
+    ("step", "number", "exit_code", "sent"),
     [
         (Step.TAKING_IN, "KILL", -signal.SIGKILL, PORTION),
-        (Step.TAKEN_IN, "KILL", -signal.SIGKILL, 2 * PORTION),
-        (Step.TAKEN_IN, "INT", 1, 2 * PORTION),
+        (Step.TAKEN_IN, "KILL", -signal.SIGKILL, 3 * PORTION),
+        (Step.TAKEN_IN, "INT", 1, 3 * PORTION),
     ],
 )
 def test_a_mailing_that_is_stopped_halfway_goes_on_where_it_was_and_nobody_has_it_twice(
-    room: Room, tmp_path: Path, step: Step, number: str, exit_code: int, kept: int
+    room: Room, tmp_path: Path, step: Step, number: str, exit_code: int, sent: int
 ) -> None:
     file, report = tmp_path / "people.csv", tmp_path / "people.report.csv"
     file.write_text("email,name\n" + "".join(f"u{n}@contoso.com,U{n}\n" for n in range(ROWS)))
 
     first = mailing(room, file, HALT_AT=step, HALT_WITH=number, HALT_AFTER="1")
 
-    assert (first.returncode, room.client().batch("news").total) == (exit_code, kept), first.stderr
+    assert first.returncode == exit_code, first.stderr
+    kept = room.client().batch("news").total
+    assert kept in (sent - PORTION, sent)  # the answer to the last portion was not waited for
     if number == "INT":
         assert "Interrupted. What was taken in is kept" in first.stderr
         told = rows(report)  # of what it had been told

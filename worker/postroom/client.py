@@ -3,32 +3,28 @@
 import base64
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from postroom.calls import Calls
 from postroom.connections import connect
 from postroom.errors import InvalidMail, PostroomError
 from postroom.job import Delivery, Hold, Receipt, Status
-from postroom.ledger import Kept, Ledger, Order, Released, portions
+from postroom.ledger import PORTION, Kept, Ledger, Order, Released, portions
 from postroom.mail import Address, Mail
-from postroom.records import Page
 from postroom.shares import Common, Entry, Sharing
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+    from postroom.records import Page
 
 TIMEOUT_S = 3.0
 POLL_S = 0.05
-PORTION = 400  # of many mails, those that are taken in together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +74,11 @@ class Portion(NamedTuple):
     entries: Mapping[int, Entry]
     wrong: Mapping[int, PostroomError]
     common: Common | None
+
+    def told(self, answers: Sequence[Receipt | PostroomError]) -> list[tuple[int, Receipt | PostroomError]]:
+        """Each row with what came of it, in order; `answers` are to its entries."""
+        said = dict(self.wrong) | dict(zip(self.entries, answers, strict=True))
+        return sorted(said.items(), key=itemgetter(0))
 
 
 class Client:
@@ -133,22 +134,30 @@ class Client:
         key: Callable[[Mail], str] | None = None,
         on_receipt: Callable[[int, Receipt], None] | None = None,
     ) -> BatchResult:
-        """Takes many mails in, some hundreds at a time as the iterable gives them; running it again sends nobody twice.
+        """Takes many mails in, a hundred at a time as the iterable gives them; running it again sends nobody twice.
 
         `key` names each mail; by default the batch and a hash of the mail do. A mail that is refused is listed by its
-        row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. Raises
-        Unavailable when Redis is away: run it again, and it takes up where it was.
+        row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. Receipts
+        of one hundred are told once the next hundred is made and sent, in order. Raises Unavailable when Redis is away:
+        run it again, and it takes up where it was.
         """
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
-        prepared = self._portions(mails, batch, key)
-        for told in one_ahead(lambda portion: self._taken_in(portion, batch), prepared):
-            for row, said in told:
-                if not isinstance(said, Receipt):
-                    refused.append((row, said))
-                    continue
-                counts["known" if said.known else "taken"] += 1
-                if on_receipt:
-                    on_receipt(row, said)
+        under_way = deque[Portion]()
+
+        def given() -> Iterator[tuple[list[Entry], Common | None]]:
+            for portion in self._portions(mails, batch, key):
+                under_way.append(portion)
+                yield list(portion.entries.values()), portion.common
+
+        with closing(self._ledger.take_in_portions(given(), batch)) as answers:
+            for answer in answers:
+                for row, said in under_way.popleft().told(answer):
+                    if not isinstance(said, Receipt):
+                        refused.append((row, said))
+                        continue
+                    counts["known" if said.known else "taken"] += 1
+                    if on_receipt:
+                        on_receipt(row, said)
         return BatchResult(taken=counts["taken"], known=counts["known"], refused=refused)
 
     def send_together(
@@ -187,14 +196,6 @@ class Client:
                 except InvalidMail as error:
                     wrong[row] = error
             yield Portion(entries, wrong, sharing.common(list(entries.values())) if entries else None)
-
-    def _taken_in(self, portion: Portion, batch: str) -> list[tuple[int, Receipt | PostroomError]]:
-        """Each row with what came of it, in order."""
-        said: dict[int, Receipt | PostroomError] = dict(portion.wrong)
-        if entries := portion.entries:
-            answers = self._ledger.take_in_many(list(entries.values()), batch, portion.common)
-            said |= zip(entries, answers, strict=True)
-        return sorted(said.items(), key=itemgetter(0))
 
     def status(self, job_id: str) -> Delivery:
         """What became of the job so far. UnknownJob if there is none."""
@@ -253,7 +254,7 @@ class Client:
             batch=batch, total=counts.total(), in_doubt=in_doubt, **{status.value: counts[status] for status in Status}
         )
 
-    def _pages(self, batch: str, senders: Sequence[str]) -> Iterator[Page]:
+    def _pages(self, batch: str, senders: Sequence[str]) -> "Iterator[Page]":
         for sender in senders or (None,):
             yield from self._ledger.records.walk(f"batch:{batch}", sender=sender)
 
@@ -296,19 +297,5 @@ class Client:
 
 
 def short_id() -> str:
-    """A job's id, by chance. It stands in seven places of Redis, where a UUID would take 150 bytes more."""
-    return base64.b64encode(os.urandom(15), b"Zz").decode()
-
-
-def one_ahead(work: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
-    """What `work` makes of each. While it works on one, in a thread, the next is fetched; nothing follows an error."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `import postroom` stays cheap
-
-    with ThreadPoolExecutor(1, thread_name_prefix="postroom-send-many") as pool:
-        under_way: Future[Made] | None = None
-        for one in given:
-            done = [under_way.result()] if under_way else []
-            under_way = pool.submit(work, one)
-            yield from done
-        if under_way:
-            yield under_way.result()
+    """A job's id, by chance. It stands in seven places of Redis, where a UUID would take 170 bytes more."""
+    return base64.b64encode(os.urandom(12), b"Zz").decode()

@@ -6,6 +6,7 @@ kill of whoever started it, and what it confirmed survives its own.
 """
 
 import fcntl
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ _FLAGS = [
     "--logfile", "redis.log",
     "--hash-max-listpack-value", "512",  # a record with a long key or many recipients stays small
 ]  # fmt: skip
+
+# The server frees and wants thousands of small pieces with each script. glibc, which it uses, puts so many together and
+# takes them apart again; that its cache may hold them saves a fifth of the server's CPU where many mails are taken in,
+# for some megabytes.
+_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=3000:glibc.malloc.tcache_max=4096"}
 
 
 def ensure(folder: Path, timeout_s: float = 15.0) -> str:
@@ -80,7 +86,10 @@ def _start(folder: Path) -> bool:
         if mine is None or running is None:
             return False
         command, kept = [_binary(), *_FLAGS], [running.fileno()]
-        subprocess.run(command, cwd=folder, pass_fds=kept, capture_output=True, check=False)  # noqa: S603 - ours
+        environment = _ENVIRONMENT | os.environ
+        subprocess.run(  # noqa: S603 - ours
+            command, cwd=folder, env=environment, pass_fds=kept, capture_output=True, check=False
+        )
         return True
 
 

@@ -1,5 +1,6 @@
 """A Job: one mail that was taken in; and the forms in which callers see it."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -213,6 +214,11 @@ def milliseconds(seconds: float) -> int:
 def milliseconds_of(time: datetime | None) -> int | str:
     """The same since 1970, as `moment` reads it; empty for None."""
     return "" if time is None else milliseconds(time.astimezone(UTC).timestamp())
+
+
+def recipient_token(address: str) -> str:
+    """The form in which recipients are indexed: no address stands in a key."""
+    return hashlib.sha256(address.casefold().encode()).hexdigest()[:16]
 
 
 def _time(ms: str | None) -> datetime | None:

@@ -9,9 +9,10 @@ import getpass
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -22,20 +23,21 @@ from postroom.calls import NO_CALLS, Calls
 from postroom.content import Content, size_of
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Unavailable, UnknownJob
 from postroom.events import signed
-from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment
+from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment, recipient_token
 from postroom.mail import Mail, too_large
-from postroom.records import Records, recipient_token
 from postroom.shares import Common, Entry
 from postroom.steps import Step, reached
 
-if TYPE_CHECKING:  # only workers have them, and a producer's import stays cheap
+if TYPE_CHECKING:  # a producer's import stays cheap
     from postroom.outcome import Deferred, Finding, Held, Outcome, Throttled, Tidied
+    from postroom.records import Records
     from postroom.retry import Move
     from postroom.rules import Rules
 
 One = TypeVar("One")
 
 LONGEST_KEY = 500
+PORTION = 100  # jobs that one script may be given: it holds up Redis for some milliseconds
 NOT_DEAD = ("", "")
 
 
@@ -130,7 +132,13 @@ class Ledger:
     def __init__(self, connection: scripts.Connection, folder: Path | None = None) -> None:
         self._redis = connection
         self.attachments = Attachments(connection, folder)
-        self.records = Records(connection)
+
+    @cached_property
+    def records(self) -> "Records":
+        """What is recorded, to be read."""
+        from postroom.records import Records  # noqa: PLC0415 - a producer may never read
+
+        return Records(self._redis)
 
     def take_in(
         self,
@@ -167,28 +175,61 @@ class Ledger:
 
         `common` is what all of them share (`Sharing.common`). Calling again with the same job ids is the same jobs.
         """
-        said: dict[str, Receipt | PostroomError] = {}
-        together: list[Entry] = []
-        for entry in entries:
+        together, said = _sound(entries, batch)
+        for entry in _alone(together, common):
+            together.remove(entry)
             try:
-                check_names(entry.mail, entry.key, batch)
-                if (common and common.attachments) or not _apart(entry.mail.enclosed):
-                    together.append(entry)
-                else:
-                    said[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now)
+                said[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now)
             except (InvalidMail, KeyConflict) as error:
                 said[entry.job_id] = error
         if together:
             said |= self._take_in_together(together, batch, common, now)
         return [said[entry.job_id] for entry in entries]
 
+    def take_in_portions(
+        self, given: Iterable[tuple[Sequence[Entry], Common | None]], batch: str | None, now: int | None = None
+    ) -> Generator[list[Receipt | PostroomError], None, None]:
+        """`take_in_many` of one portion after the other, each of `PORTION` at most, without waiting in between.
+
+        The answers to one come when the next was fetched and sent. Where an error ends it, that may be taken in too.
+        """
+        under_way: list[Callable[[], list[Receipt | PostroomError]]] = []
+        known: Common | None = None
+        with scripts.Line(self._redis) as line:
+            for entries, common in given:
+                answers, under_way = under_way, []
+                # What has to be brought first takes several steps, which must find those before it taken in.
+                if common is known and not _alone(entries, common):
+                    under_way = [self._asked(line, entries, batch, common, now)]
+                yield from (answer() for answer in answers)
+                if not under_way:
+                    yield self.take_in_many(entries, batch, common, now)
+                known = common
+            yield from (answer() for answer in under_way)
+
+    def _asked(
+        self, line: scripts.Line, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
+    ) -> Callable[[], list[Receipt | PostroomError]]:
+        """Sends these to be taken in, where Redis has what they share. What it returns gives the answers."""
+        together, said = _sound(entries, batch)
+        reached(Step.TAKING_IN)
+        head = (common.digest if common else "", "", *NOTHING_STAGED)
+        answer = line.ask("take_in_many", now, *head, *chain.from_iterable(_each_given(together, batch, common)))
+
+        def answers() -> list[Receipt | PostroomError]:
+            found = answer()
+            if any(one[0] == b"bring" for one in found):
+                return self.take_in_many(entries, batch, common, now)  # all who shared it have left meanwhile
+            reached(Step.TAKEN_IN)
+            told = said | _told(together, found)
+            return [told[entry.job_id] for entry in entries]
+
+        return answers
+
     def _take_in_together(
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
     ) -> dict[str, Receipt | PostroomError]:
-        given = [
-            _given(entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint, batch, NO_CALLS)
-            for entry in entries
-        ]
+        given = _each_given(entries, batch, common)
 
         def ask(shared: str, staged: Staged) -> list[Any]:
             head = (common.digest if common else "", shared, *staged)
@@ -203,7 +244,7 @@ class Ledger:
                 one, staged = self._put_apart(common.one, apart, None, "", now)
             answers = ask(common.to_json(one), staged)
         reached(Step.TAKEN_IN)
-        return {entry.job_id: _receipt_or_error(answer, entry) for entry, answer in zip(entries, answers, strict=True)}
+        return _told(entries, answers)
 
     def _put_apart(
         self, mail: Mail, apart: Sequence[int], key: str | None, fingerprint: str, now: int | None
@@ -450,8 +491,8 @@ def _replies(said: Sequence[Sequence[bytes]]) -> list[Reply]:
     return [Reply(*(part.decode() for part in one)) for one in said]
 
 
-def portions(jobs: Sequence[One], most: int = 100) -> Iterator[Sequence[One]]:
-    """These jobs, as many at a time as one script may be given: it holds up Redis for some milliseconds."""
+def portions(jobs: Sequence[One], most: int = PORTION) -> Iterator[Sequence[One]]:
+    """These jobs, as many at a time as one script may be given."""
     return (jobs[start : start + most] for start in range(0, len(jobs), most))
 
 
@@ -462,6 +503,26 @@ def check_names(mail: Mail, key: str | None, batch: str | None) -> None:
     for name, value in (("key", key), ("batch", batch)):
         if value is not None and not (isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_KEY):
             raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} printable characters is needed")
+
+
+def _sound(entries: Sequence[Entry], batch: str | None) -> tuple[list[Entry], dict[str, Receipt | PostroomError]]:
+    """Those that may be taken in, and by their job ids what is wrong with the others."""
+    sound: list[Entry] = []
+    wrong: dict[str, Receipt | PostroomError] = {}
+    for entry in entries:
+        try:
+            check_names(entry.mail, entry.key, batch)
+            sound.append(entry)
+        except InvalidMail as error:
+            wrong[entry.job_id] = error
+    return sound, wrong
+
+
+def _alone(entries: Sequence[Entry], common: Common | None) -> list[Entry]:
+    """Those with files that are to be stored before them, and are not shared."""
+    if common and common.attachments:
+        return []
+    return [entry for entry in entries if (enclosed := entry.mail.enclosed) and _apart(enclosed)]
 
 
 def _apart(enclosed: Sequence[Content]) -> list[int]:
@@ -497,6 +558,17 @@ def _given(
         calls.accepted,
         calls.dead,
     )
+
+
+def _each_given(entries: Sequence[Entry], batch: str | None, common: Common | None) -> list[tuple[object, ...]]:
+    return [
+        _given(entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint, batch, NO_CALLS)
+        for entry in entries
+    ]
+
+
+def _told(entries: Sequence[Entry], answers: Sequence[Any]) -> dict[str, Receipt | PostroomError]:
+    return {entry.job_id: _receipt_or_error(answer, entry) for entry, answer in zip(entries, answers, strict=True)}
 
 
 def _receipt_or_error(answer: Sequence[Any], entry: Entry) -> Receipt | PostroomError:

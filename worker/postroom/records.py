@@ -1,6 +1,5 @@
 """What is recorded of jobs, as it is read: one job, those that fit, or all of an index page by page."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from postroom import scripts
 from postroom.errors import PostroomError, UnknownJob
-from postroom.job import Attempt, Delivery, Hold, Status, milliseconds_of, moment
+from postroom.job import Attempt, Delivery, Hold, Status, milliseconds_of, moment, recipient_token
 from postroom.scripts import PREFIX
 
 CURSOR = r"^[0-9]{1,16}\.[A-Za-z0-9_.~%-]{1,600}$"
@@ -240,11 +239,6 @@ class Records:
     def holds(self, now: int | None = None) -> list[Hold]:
         """All that is held now, by faults and by people."""
         return [_hold(json.loads(said)) for said in scripts.run(self._redis, "list_holds", now)]
-
-
-def recipient_token(address: str) -> str:
-    """The form in which recipients are indexed: no address stands in a key."""
-    return hashlib.sha256(address.casefold().encode()).hexdigest()[:16]
 
 
 def _group(group: Sequence[bytes]) -> Group:

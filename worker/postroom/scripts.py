@@ -5,8 +5,10 @@ whoever first finds it missing loads.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +37,8 @@ class Connection(Protocol):
     def zrem(self, name: str, *values: str) -> Any: ...
     def zincrby(self, name: str, amount: float, value: str) -> Any: ...
     def pipeline(self, transaction: bool = ...) -> Any: ...
+    @property
+    def connection_pool(self) -> Any: ...
 
 
 def run(connection: Connection, script: str, now: int | None, *arguments: object) -> Any:
@@ -61,6 +65,69 @@ def run_each(connection: Connection, script: str, now: int | None, given: Sequen
 
     with or_unavailable():
         return _loaded(connection, ask)
+
+
+class Line:
+    """One connection on which scripts are asked, in this order, before those asked earlier have answered.
+
+    So Redis works on one while the next is made. (A thread that waits for Redis does not do as well: it gets the
+    interpreter back only some milliseconds after each piece of a request that the socket has taken.) What breaks off on
+    the way is asked once more, by `run`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+        self._line: Any = None
+        self._awaited = deque[object]()
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What was asked has been done, as far as Redis can tell, before anybody goes on."""
+        try:
+            while self._awaited:
+                with suppress(redis.exceptions.RedisError, OSError):
+                    self._read()
+        finally:
+            if self._line:
+                self._redis.connection_pool.release(self._line)
+
+    def ask(self, script: str, now: int | None, *arguments: object) -> Callable[[], Any]:
+        """Sends it. What it returns gives the answer, or raises as `run` does; call these in the order of asking."""
+        asked = object()
+        with suppress(redis.exceptions.RedisError, OSError), self._or_lost():
+            self._line = self._line or self._redis.connection_pool.get_connection()
+            command = self._line.pack_command("FCALL", LIBRARY + script, 0, "" if now is None else now, *arguments)
+            # A look at the connection's health would read an answer that is awaited.
+            self._line.send_packed_command(command, check_health=not self._awaited)
+            self._awaited.append(asked)
+
+        def answer() -> Any:
+            with suppress(redis.exceptions.RedisError, OSError):
+                if self._awaited and self._awaited[0] is asked:
+                    return self._read()
+            return run(self._redis, script, now, *arguments)
+
+        return answer
+
+    def _read(self) -> Any:
+        self._awaited.popleft()
+        with self._or_lost():
+            return self._line.read_response()
+
+    @contextmanager
+    def _or_lost(self) -> Iterator[None]:
+        """Where writing or reading breaks off, nothing that is awaited comes any more."""
+        try:
+            yield
+        except redis.exceptions.ResponseError:
+            raise  # an answer too
+        except BaseException:
+            self._awaited.clear()
+            if self._line:
+                self._line.disconnect()
+            raise
 
 
 def drop_other_libraries(connection: Connection) -> None:
@@ -138,8 +205,12 @@ _FUNCTIONS: dict[str, tuple[str, ...]] = {
 _TAKES_ROOM = {"stage", "take_in", "take_in_many", "replace"}
 
 
+_FOLDER = Path(__file__).parent / "lua"
+
+
+@cache
 def _part(name: str) -> str:
-    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _function(name: str, parts: tuple[str, ...]) -> str:

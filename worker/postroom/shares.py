@@ -7,29 +7,35 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from postroom import content
-from postroom.mail import Attachment, Mail, as_json
+from postroom.mail import Attachment, Mail, as_json, joined
 
 # Less than this is not worth being kept apart, in characters.
 SMALLEST = 200
 
 
 class Entry(NamedTuple):
-    """One of many mails to be taken in. `fields` are those of its JSON, each as text, without what attachments hold."""
+    """One of many mails to be taken in.
+
+    `fields` are those of its JSON, each as text, without what attachments hold, and `text` is all of them.
+    """
 
     job_id: str
     mail: Mail
     key: str | None
     fingerprint: str
     fields: Mapping[str, str]
+    text: str
 
     def own_json(self, common: "Common | None") -> str:
         """The mail, or what it does not share."""
+        if not common and not self.mail.enclosed:
+            return self.text
         own = {name: text for name, text in self.fields.items() if not common or name not in common.fields}
         if self.mail.attachments and "attachments" in own:
             own["attachments"] = _attachments_json(self.mail)
         if self.mail.mime is not None:
             own["mime"] = as_json(self.mail.to_fields()["mime"])
-        return _joined(own)
+        return joined(own)
 
 
 class Common(NamedTuple):
@@ -45,7 +51,7 @@ class Common(NamedTuple):
 
     def to_json(self, one: Mail) -> str:
         """The shared part, with attachments as this mail has them: the one here, or that with stored contents."""
-        return _joined(dict(self.fields) | ({"attachments": _attachments_json(one)} if self.attachments else {}))
+        return joined(dict(self.fields) | ({"attachments": _attachments_json(one)} if self.attachments else {}))
 
 
 class Sharing:
@@ -61,10 +67,11 @@ class Sharing:
     def entry(self, job_id: str, mail: Mail, key: str | None, *, batch: str | None = None) -> Entry:
         """This mail, ready to be taken in. Without a key, the `batch` and a hash of the mail are one."""
         fields = {name: as_json(value) for name, value in mail.to_fields(mark=self._mark).items()}
-        fingerprint = self._digest(mail, fields)[:32]
+        text = joined(fields)
+        fingerprint = self._digest(mail, text)[:32]
         if key is None and batch is not None:
             key = f"{batch}/{fingerprint}"
-        return Entry(job_id=job_id, mail=mail, key=key, fingerprint=fingerprint, fields=fields)
+        return Entry(job_id=job_id, mail=mail, key=key, fingerprint=fingerprint, fields=fields, text=text)
 
     def common(self, entries: Sequence[Entry]) -> Common | None:
         """What all of these share, if that is worth it. It is what the last ones shared, if these do too."""
@@ -78,18 +85,20 @@ class Sharing:
         fields = {
             name: text for name, text in first.fields.items() if all(_has(e, name, text, first.mail) for e in others)
         }
-        if not others or (len(_joined(fields)) < SMALLEST and not (first.mail.attachments and "attachments" in fields)):
+        if not others or (len(joined(fields)) < SMALLEST and not (first.mail.attachments and "attachments" in fields)):
             return None
         one = first.mail.model_copy(update={} if "attachments" in fields else {"attachments": (), "mime": None})
-        return Common(fields=fields, one=one, digest=self._digest(one, fields))
+        return Common(fields=fields, one=one, digest=self._digest(one, joined(fields)))
 
-    def _digest(self, mail: Mail, fields: Mapping[str, str]) -> str:
-        """`mail.digest()` of a mail with these fields. Attachments come first in the JSON, and many have the same."""
-        *between, rest = _joined(fields).split(self._mark)
+    def _digest(self, mail: Mail, text: str) -> str:
+        """`mail.digest()` of a mail with this JSON. Attachments come first in it, and many have the same."""
+        if not mail.enclosed:
+            return mail.digest(text)
+        *between, rest = text.split(self._mark)
         if between != self._between or mail.enclosed != self._enclosed:
             self._hashed = hashlib.sha256()
-            for text, enclosed in zip(between, mail.enclosed, strict=True):
-                self._hashed.update(text.encode())
+            for before, enclosed in zip(between, mail.enclosed, strict=True):
+                self._hashed.update(before.encode())
                 for piece in content.pieces(enclosed):
                     self._hashed.update(base64.b64encode(piece))
             self._between, self._enclosed = between, mail.enclosed
@@ -109,8 +118,3 @@ def _shares(entry: Entry, fields: Mapping[str, str], one: Mail) -> bool:
 
 def _attachments_json(mail: Mail) -> str:
     return as_json(mail.to_fields()["attachments"])
-
-
-def _joined(fields: Mapping[str, str]) -> str:
-    """The JSON object of these fields."""
-    return "{" + ",".join(f'"{name}":{fields[name]}' for name in sorted(fields)) + "}"

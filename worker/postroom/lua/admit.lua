@@ -2,9 +2,19 @@
 
 local LARGEST = 35 * 1048576  -- what Exchange Online lets a mailbox send, unless its administrator raised it
 
+local first_with = {}  -- by key: the job that has it, false if none has
+
+-- Looks all of these keys up at once.
+local function look_up(keys)
+  if #keys == 0 then return end
+  for i, first in ipairs(redis.call('HMGET', P .. 'keys', unpack(keys))) do first_with[keys[i]] = first end
+end
+
 -- {'known'|'conflict', the first job} if the key is taken; {'too_large', most bytes, its bytes}.
 local function known(key, fingerprint)
-  local first = key ~= '' and redis.call('HGET', P .. 'keys', key)
+  if key == '' then return nil end
+  if first_with[key] == nil then look_up({key}) end
+  local first = first_with[key]
   local print = first and redis.call('HGET', job_key(first), 'fingerprint')
   if not print then return nil end
   return {print == fingerprint and 'known' or 'conflict', first}

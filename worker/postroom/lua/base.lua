@@ -31,11 +31,12 @@ local read, read_of_lane    -- settings
 local counted               -- how many hands there are (`hands`), and how long Celery's queues are
 local states                -- of lanes and apps
 local together              -- {id = …, fields = …} while one move writes to a record
+local gathered              -- by key, while many jobs are taken in: a command and what it will write there
 
 local function begin(arguments)
   ARGV = arguments
   now = tonumber(ARGV[1]) or server_time()
-  read, read_of_lane, counted, states, together = {}, {}, {}, {}, nil
+  read, read_of_lane, counted, states, together, gathered = {}, {}, {}, {}, nil, nil
 end
 
 local function register(name, flags, run)
@@ -106,16 +107,16 @@ local function record(id)
 end
 
 local function write(id, fields)
-  local set, gone = {}, {}
+  local set, gone, n = {}, {}, 0
   for name, value in pairs(fields) do
     if value == '' then
       gone[#gone + 1] = name
     else
-      set[#set + 1] = name
-      set[#set + 1] = value
+      set[n + 1], set[n + 2] = name, value
+      n = n + 2
     end
   end
-  if #set > 0 then redis.call('HSET', job_key(id), unpack(set)) end
+  if n > 0 then redis.call('HSET', job_key(id), unpack(set)) end
   if #gone > 0 then redis.call('HDEL', job_key(id), unpack(gone)) end
 end
 
@@ -142,6 +143,32 @@ local function changing(id, move)
   local fields = together.fields
   together = nil
   write(id, fields)
+end
+
+-- A new record as `make` returns it, and what else that does to it, goes to Redis at once.
+local function creating(id, make)
+  together = {id = id, fields = {}}
+  local job = make()
+  together = nil
+  write(id, job)
+  return job
+end
+
+-- Writes a pair into an index. While many jobs are taken in, all that one index gets is gathered.
+local function put(command, key, first, second)
+  if not gathered then return redis.call(command, key, first, second) end
+  local into = gathered[key] or {command}
+  into[#into + 1], into[#into + 2] = first, second
+  gathered[key] = into
+end
+
+-- What `move` puts into indexes goes to Redis when it is over; it must not read them.
+local function gathering(move)
+  gathered = {}
+  move()
+  local found = gathered
+  gathered = nil
+  for key, into in pairs(found) do redis.call(into[1], key, unpack(into, 2)) end
 end
 
 -- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.

@@ -1,16 +1,15 @@
 -- A part of take_in.lua and take_in_many.lua: a mail as it is given in the arguments.
 
-local GIVEN = {
-  'id', 'sender', 'priority', 'key', 'fingerprint', 'batch', 'due', 'expires', 'recipients', 'tokens', 'mail', 'size',
-  'v', 'on_accepted', 'on_dead',
-}
+local GIVEN = 15  -- arguments
 
-local function given_at(first)
-  local given = {}
-  for i, name in ipairs(GIVEN) do given[name] = ARGV[first + i - 1] end
-  given.due, given.recipients, given.size = tonumber(given.due), tonumber(given.recipients), tonumber(given.size)
-  given.lane = setting('alias:' .. given.sender) or given.sender
-  return given
+local function given_at(n)
+  local sender = ARGV[n + 1]
+  return {
+    id = ARGV[n], sender = sender, lane = setting('alias:' .. sender) or sender, priority = ARGV[n + 2],
+    key = ARGV[n + 3], fingerprint = ARGV[n + 4], batch = ARGV[n + 5], due = tonumber(ARGV[n + 6]),
+    expires = ARGV[n + 7], recipients = tonumber(ARGV[n + 8]), tokens = ARGV[n + 9], mail = ARGV[n + 10],
+    size = tonumber(ARGV[n + 11]), v = ARGV[n + 12], on_accepted = ARGV[n + 13], on_dead = ARGV[n + 14],
+  }
 end
 
 -- Why it is not taken in, if it is not: {'known'|'conflict'|'refused'|'no_drafts'|'too_large', …}.
@@ -35,10 +34,10 @@ local function job_of(given, apart)
 end
 
 local function line_up_given(given, apart)
-  local job
-  changing(given.id, function()
-    job = job_of(given, apart)
+  return creating(given.id, function()
+    local job = job_of(given, apart)
+    first_with[given.key] = given.id
     line_up(given.id, job, given.due)
+    return job
   end)
-  return job
 end

@@ -17,8 +17,7 @@ end
 -- Whether this job must not leave because its batch is held.
 local function stands_aside(batch)
   if not batch then return false end
-  local found = redis.call('HMGET', held_batch_key(batch), 'stopped_since', 'stopped_until')
-  return stopped_until({stopped_since = found[1] or nil, stopped_until = found[2] or nil}) > now
+  return stopped_until(state_of('held', batch)) > now
 end
 
 local function tell_of_hold(event, scope, name, facts)

@@ -3,21 +3,24 @@
 -- The version of what an older worker cannot send, or would end without a word to its producer.
 local SHARED_OR_CALLS = 2
 
-local function new_job(id, fields, mail)
-  local job = {}
-  fields.created, fields.seq = now, redis.call('INCR', P .. 'seq')
-  update(id, job, fields)
-  local needs = (job.shared or job.on_accepted or job.on_dead) and SHARED_OR_CALLS or 1
-  update(id, job, {v = math.max(tonumber(job.v), needs)})
+-- The fields of its record are `job` without those that are empty; it is to be called while `creating`.
+local function new_job(id, job, mail)
+  job.created, job.seq = now, redis.call('INCR', P .. 'seq')
+  for name, value in pairs(job) do
+    if value == '' then job[name] = nil
+    elseif type(value) == 'number' then job[name] = whole(value)
+    end
+  end
+  if job.shared or job.on_accepted or job.on_dead then job.v = whole(math.max(tonumber(job.v), SHARED_OR_CALLS)) end
   if job.shared then
-    redis.call('HSET', shared_key(job.shared), id, mail)
+    put('HSET', shared_key(job.shared), id, mail)
   else
     redis.call('SET', mail_key(id), mail)
   end
-  if job.key then redis.call('HSET', P .. 'keys', job.key, id) end
-  if job.batch then redis.call('ZADD', P .. 'batch:' .. job.batch, job.seq, id) end
+  if job.key then put('HSET', P .. 'keys', job.key, id) end
+  if job.batch then put('ZADD', P .. 'batch:' .. job.batch, job.seq, id) end
   for token in string.gmatch(job.to or '', '%S+') do redis.call('ZADD', P .. 'to:' .. token, job.seq, id) end
-  if job.expires then redis.call('ZADD', P .. 'expiring', job.expires, id) end
+  if job.expires then put('ZADD', P .. 'expiring', job.expires, id) end
   return job
 end
 
@@ -34,7 +37,7 @@ end
 
 -- Whether the lane has to be planned for this job, which came just now. Where it is planned already, a job that stands
 -- behind more than it may send at once changes nothing.
-local function needs_plan(job)
-  local ahead = job.place == 'ready' and redis.call('ZCARD', of_lane('ready:' .. job.priority, job.lane)) - 1 or 0
+local function needs_plan(id, job)
+  local ahead = job.place == 'ready' and redis.call('ZRANK', of_lane('ready:' .. job.priority, job.lane), id) or 0
   return ahead <= lane_settings(job.lane).parallel or not redis.call('ZSCORE', P .. 'lanes', job.lane)
 end

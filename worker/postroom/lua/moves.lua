@@ -7,7 +7,7 @@ end
 
 local function to_ready(id, job)
   if not is_check(job) and stands_aside(job.batch) then return to_aside(id, job) end
-  redis.call('ZADD', of_lane('ready:' .. ready_class(job), job.lane), job.seq, id)
+  put('ZADD', of_lane('ready:' .. ready_class(job), job.lane), job.seq, id)
   update(id, job, {place = 'ready'})
 end
 

@@ -29,6 +29,7 @@ local function succeed(old, lane)
   }, ARGV[14])
   audit(id, job, act, 'requeued', {job = old_id, fields = fields})
   line_up(id, job, tonumber(ARGV[10]))
+  return job
 end
 
 local function retire(old)
@@ -47,7 +48,7 @@ local lane = setting('alias:' .. sender) or sender
 local cfg = lane_settings(lane)
 if recipients > cfg.daily then return {'refused', whole(cfg.daily)} end
 if dry then return {'replaced', id} end
-changing(id, function() succeed(old, lane) end)
+creating(id, function() return succeed(old, lane) end)
 retire(old)
 plan(lane, cfg)
 return {'replaced', id}

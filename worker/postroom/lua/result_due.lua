@@ -6,4 +6,4 @@ if not job then return {} end
 local state, result = celery_state(id, job)
 local ids = redis.call('SMEMBERS', mirrors_key(id))
 ids[#ids + 1] = id
-return {job.changed, state or '', result or '', ids}
+return {job.changed or '0', state or '', result or '', ids}

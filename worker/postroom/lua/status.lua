@@ -75,17 +75,19 @@ local function leave_indexes(id, status)
 end
 
 local function enter_indexes(id, job, status)
-  redis.call('ZADD', P .. 'status:' .. status, WAITING[status] and job.seq or now, id)
+  put('ZADD', P .. 'status:' .. status, WAITING[status] and job.seq or now, id)
   if not WAITING[status] then redis.call('ZADD', P .. 'jobs', job.seq, id) end
 end
 
--- `changed` counts: two changes may fall into one millisecond, and both must reach a result backend elsewhere.
+-- `changed` counts: two changes may fall into one millisecond, and both must reach a result backend elsewhere. A job that
+-- was never anything but queued has none: it has no result yet, and there may be a million.
 local function set_status(id, job, status, reason)
   local before = job.status
   if before ~= status then
     if before then leave_indexes(id, before) end
     enter_indexes(id, job, status)
   end
-  update(id, job, {status = status, reason = reason or '', changed = tonumber(job.changed or 0) + 1})
+  local changed = (before or status ~= 'queued') and tonumber(job.changed or 0) + 1 or ''
+  update(id, job, {status = status, reason = reason or '', changed = changed})
   if before == 'deferred' or (status ~= 'queued' and status ~= 'sending') then show_result(id, job) end
 end

@@ -7,8 +7,7 @@ local given = given_at(2)
 local dead, detail, files, parts = ARGV[17], ARGV[18], ARGV[19], tonumber(ARGV[20])
 
 local function bury()
-  local job
-  changing(given.id, function() job = job_of(given, {}) end)
+  local job = creating(given.id, function() return job_of(given, {}) end)
   local attempt = cjson.decode(detail)
   attempt.at = now
   push_attempt(given.id, attempt)
@@ -32,6 +31,6 @@ elseif files ~= '' and redis.call('HLEN', files_key(files)) ~= parts then
 else
   if files ~= '' then redis.call('ZREM', P .. 'staged', files) end
   local job = line_up_given(given, {files = files})
-  if needs_plan(job) then plan(job.lane, lane_settings(job.lane)) end
+  if needs_plan(given.id, job) then plan(job.lane, lane_settings(job.lane)) end
 end
 return {'new', given.id}

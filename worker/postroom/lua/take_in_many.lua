@@ -3,14 +3,35 @@
 -- ARGV: now, SHA-256 of what they share ('' if nothing), that as JSON ('' if it is not brought), the name of its files ('' if
 --       none), how many parts they are; then each mail as in given.lua, without what it shares.
 local digest, common, files, parts = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local looked_at, to_plan = {}, {}
+local all, firsts = {}, {}
+
+-- Reads the mails; says whether one of these jobs is here already, and who has their keys.
+local function look()
+  local jobs, keys = {}, {}
+  for n = 6, #ARGV, GIVEN do
+    local given = given_at(n)
+    all[#all + 1], jobs[#jobs + 1] = given, job_key(given.id)
+    if given.key ~= '' then keys[#keys + 1] = given.key end
+  end
+  look_up(keys)
+  return #jobs > 0 and redis.call('EXISTS', unpack(jobs)) > 0
+end
 
 -- Those of one lane and priority stand behind the first of them.
-local function look_at(job)
+local function note_first(id, job)
   local class = job.place .. ' ' .. job.priority .. ' ' .. job.lane
-  if not looked_at[class] and needs_plan(job) then to_plan[job.lane] = true end
-  looked_at[class] = true
+  if not firsts[class] then firsts[class] = {id = id, job = job} end
 end
+
+local function plan_lanes()
+  local lanes = {}
+  for _, first in pairs(firsts) do
+    if needs_plan(first.id, first.job) then lanes[first.job.lane] = true end
+  end
+  for lane in pairs(lanes) do plan(lane, lane_settings(lane)) end
+end
+
+local some_are_here = look()
 
 -- The number of the shared part, or why there is none.
 local function share()
@@ -26,13 +47,13 @@ local function share()
 end
 
 local function take_in(given)
-  if redis.call('EXISTS', job_key(given.id)) == 1 then return {'new', given.id} end
+  if some_are_here and redis.call('EXISTS', job_key(given.id)) == 1 then return {'new', given.id} end
   local no = why_not(given)
   if no then return no end
   local number, lacking
   if digest ~= '' then number, lacking = share() end
   if lacking then return {lacking} end
-  look_at(line_up_given(given, {shared = number}))
+  note_first(given.id, line_up_given(given, {shared = number}))
   return {'new', given.id}
 end
 
@@ -43,7 +64,9 @@ local function drop_what_was_not_used()
 end
 
 local said = {}
-for first = 6, #ARGV, #GIVEN do said[#said + 1] = take_in(given_at(first)) end
+gathering(function()
+  for _, given in ipairs(all) do said[#said + 1] = take_in(given) end
+end)
 if files ~= '' then drop_what_was_not_used() end
-for lane in pairs(to_plan) do plan(lane, lane_settings(lane)) end
+plan_lanes()
 return said
