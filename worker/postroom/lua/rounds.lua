@@ -27,22 +27,28 @@ local function queue_of(lane)
   return redis.call('EXISTS', of_lane('ready:high', lane)) == 1 and 'postroom.high' or 'postroom'
 end
 
--- Asks for one round more, if the lane wants more than are on their way: 'asked', 'enough' or 'full'.
+-- As many are on their way as the lane wants: it is looked at again when they must be lost.
+local function ask_no_more(lane, since)
+  redis.call('ZREM', P .. 'waiting', lane)
+  redis.call('ZADD', P .. 'lanes', since + ROUND_LOST_AFTER, lane)
+  return 'enough'
+end
+
+-- Asks for one round more, if the lane wants more than are on their way: 'asked' where it wants another one still,
+-- 'enough' or 'full'.
 local function ask_once(lane, wanted, queue)
   local count, since = outstanding(lane)
-  if count >= wanted then
-    redis.call('ZREM', P .. 'waiting', lane)
-    redis.call('ZADD', P .. 'lanes', since + ROUND_LOST_AFTER, lane)
-    return 'enough'
-  end
-  redis.call('ZADD', P .. 'lanes', now + LOOK_AGAIN, lane)
+  if count >= wanted then return ask_no_more(lane, since) end
   if room_in(queue) <= 0 then
     redis.call('ZADD', P .. 'waiting', 'NX', now, lane)
+    redis.call('ZADD', P .. 'lanes', now + LOOK_AGAIN, lane)
     return 'full'
   end
   ask(lane, queue)
   write_state('HSET', 'lane', lane, 'asked', count + 1, 'asked_at', since)
+  if count + 1 >= wanted then return ask_no_more(lane, since) end
   redis.call('ZADD', P .. 'waiting', now, lane)  -- behind all others that wait
+  redis.call('ZADD', P .. 'lanes', now + LOOK_AGAIN, lane)
   return 'asked'
 end
 
@@ -59,8 +65,8 @@ local function lay_down(lane, cfg, at)
 end
 
 -- One round to the lane that waits longest, as long as the queue has room: each in turn, not all to one.
--- `can_go`: for how many of a lane's jobs each, where that is known. To hand out rounds changes no outlook, so each lane
--- is looked at once.
+-- `can_go`: how many jobs can go of those lanes of which it is known. To hand out rounds changes no outlook, so each lane is
+-- looked at once.
 local function hand_out(turns, can_go)
   for _ = 1, turns do
     local lane = redis.call('ZRANGE', P .. 'waiting', 0, 0)[1]
@@ -84,9 +90,10 @@ local function plan(lane, cfg, at, can_go)
     repeat local said = ask_once(lane, can_go, 'postroom.high') until said ~= 'asked'
   else
     local count, since = outstanding(lane)
-    redis.call('ZADD', P .. 'lanes', count < can_go and now + LOOK_AGAIN or since + ROUND_LOST_AFTER, lane)
+    local wants = count < can_go
+    redis.call('ZADD', P .. 'lanes', wants and now + LOOK_AGAIN or since + ROUND_LOST_AFTER, lane)
     -- who waits already gets its turn as soon as a round has started
-    if count < can_go and redis.call('ZADD', P .. 'waiting', 'NX', now, lane) == 1 then hand_out(TURNS, {[lane] = can_go}) end
+    if wants and redis.call('ZADD', P .. 'waiting', 'NX', now, lane) == 1 then hand_out(TURNS, {[lane] = can_go}) end
   end
   return at and at <= now, can_go
 end

@@ -13,6 +13,9 @@ end
 
 -- The lane that a message of ours asks a round for (messages.lua); nil for all else, which is Celery's.
 local function lane_of(message)
+  -- As ask_task writes it: to read all of it as JSON takes many times as long.
+  local ours = string.match(message, '^{"body":"%[%[\\"([^"\\]+)\\"%],')
+  if ours and string.find(message, '"headers":{"lang":"py","task":"postroom.round",', 1, true) then return ours end
   local ok, said = pcall(cjson.decode, message)
   if not ok or type(said) ~= 'table' or type(said.headers) ~= 'table' or said.headers.task ~= 'postroom.round' then return nil end
   local readable, body = pcall(cjson.decode, said.body)
