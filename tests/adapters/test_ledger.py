@@ -808,7 +808,8 @@ def test_a_repeated_settle_gives_the_next_job_again_though_others_wait_by_now(ro
     room.take(mail(OTHER))
 
     assert first[1] is not None
-    assert room.ledger.settle(job, move, ACCEPTED, 1, **said) == first  # type: ignore[arg-type]
+    again = (True, replace(first[1], others_wait=True))
+    assert room.ledger.settle(job, move, ACCEPTED, 1, **said) == again  # type: ignore[arg-type]
 
 
 def test_a_round_whose_slice_is_over_steps_aside_only_when_others_wait(room: Room) -> None:

@@ -20,48 +20,51 @@ local function iso(ms)
   return last_iso.text
 end
 
-local function exception(kind, text, module)
-  return string.format('{"exc_type":%s,"exc_message":[%s],"exc_module":%s}', cjson.encode(kind), cjson.encode(text),
-    cjson.encode(module))
-end
-
-local function why(job)
-  local text = job.reason or 'unknown'
-  if job.http_status then text = text .. ', HTTP ' .. job.http_status end
-  if job.graph_code then text = text .. ', ' .. job.graph_code end
-  return text
-end
-
--- The state and result in the form of Celery's own Redis backend; nil while it is to show PENDING.
-local function celery_state(id, job)
-  if job.status == 'accepted' then
-    return 'SUCCESS', cjson.encode({
-      id = id, status = 'accepted', http_status = tonumber(job.http_status) or cjson.null,
-      request_id = job.request_id or cjson.null, client_request_id = job.client_request_id or cjson.null,
-      attempts = tonumber(job.tries or 0), accepted_at = iso(tonumber(job.ended)), sender = job.sender,
-    })
-  elseif job.status == 'dead' then return 'FAILURE', exception('MailDead', why(job), 'postroom.errors')
-  elseif job.status == 'expired' then return 'FAILURE', exception('MailExpired', why(job), 'postroom.errors')
-  elseif job.status == 'cancelled' then
-    return 'REVOKED', exception('TaskRevokedError', 'cancelled', 'celery.exceptions')
-  elseif job.status == 'deferred' then return 'RETRY', exception('Retry', why(job), 'celery.exceptions')
+local celery_state, show_result
+do  -- for the shared parts together may have 200 locals
+  local function exception(kind, text, module)
+    return string.format('{"exc_type":%s,"exc_message":[%s],"exc_module":%s}', cjson.encode(kind), cjson.encode(text),
+      cjson.encode(module))
   end
-end
 
-local function write_result(shown, state, result)
-  local key = 'celery-task-meta-' .. shown
-  if not state then return redis.call('DEL', key) end
-  local meta = string.format('{"status":"%s","result":%s,"traceback":null,"children":[],"date_done":"%s","task_id":%s}',
-    state, result, iso(now), cjson.encode(shown))
-  redis.call('SET', key, meta)
-  redis.call('PUBLISH', key, meta)
-end
+  local function why(job)
+    local text = job.reason or 'unknown'
+    if job.http_status then text = text .. ', HTTP ' .. job.http_status end
+    if job.graph_code then text = text .. ', ' .. job.graph_code end
+    return text
+  end
 
-local function show_result(id, job)
-  if setting('results') ~= 'redis' then return redis.call('ZADD', P .. 'results', now, id) end
-  local state, result = celery_state(id, job)
-  write_result(id, state, result)
-  for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do write_result(shown, state, result) end
+  -- The state and result in the form of Celery's own Redis backend; nil while it is to show PENDING.
+  celery_state = function(id, job)
+    if job.status == 'accepted' then
+      return 'SUCCESS', cjson.encode({
+        id = id, status = 'accepted', http_status = tonumber(job.http_status) or cjson.null,
+        request_id = job.request_id or cjson.null, client_request_id = job.client_request_id or cjson.null,
+        attempts = tonumber(job.tries or 0), accepted_at = iso(tonumber(job.ended)), sender = job.sender,
+      })
+    elseif job.status == 'dead' then return 'FAILURE', exception('MailDead', why(job), 'postroom.errors')
+    elseif job.status == 'expired' then return 'FAILURE', exception('MailExpired', why(job), 'postroom.errors')
+    elseif job.status == 'cancelled' then
+      return 'REVOKED', exception('TaskRevokedError', 'cancelled', 'celery.exceptions')
+    elseif job.status == 'deferred' then return 'RETRY', exception('Retry', why(job), 'celery.exceptions')
+    end
+  end
+
+  local function write_result(shown, state, result)
+    local key = 'celery-task-meta-' .. shown
+    if not state then return redis.call('DEL', key) end
+    local meta = string.format('{"status":"%s","result":%s,"traceback":null,"children":[],"date_done":"%s","task_id":%s}',
+      state, result, iso(now), cjson.encode(shown))
+    redis.call('SET', key, meta)
+    redis.call('PUBLISH', key, meta)
+  end
+
+  show_result = function(id, job)
+    if setting('results') ~= 'redis' then return redis.call('ZADD', P .. 'results', now, id) end
+    local state, result = celery_state(id, job)
+    write_result(id, state, result)
+    for _, shown in ipairs(redis.call('SMEMBERS', mirrors_key(id))) do write_result(shown, state, result) end
+  end
 end
 
 -- Jobs that have not ended stand in the order of arrival, each in the index of its status alone: there may be a million.
