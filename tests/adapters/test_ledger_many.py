@@ -12,7 +12,7 @@ from postroom.attachments import SMALL
 from postroom.client import short_id
 from postroom.dead_letters import DeadLetters
 from postroom.errors import InvalidMail, KeyConflict, PostroomError
-from postroom.job import Receipt
+from postroom.job import Receipt, recipient_token
 from postroom.ledger import Ledger, Order
 from postroom.mail import Mail
 from postroom.outcome import Refused
@@ -227,6 +227,18 @@ def test_each_is_told_for_itself_and_a_mail_that_cannot_be_taken_in_stops_no_oth
     assert isinstance(told[0], Receipt)
     assert told[1] == Receipt(id=first, known=True)
     assert [type(error) for error in told[2:]] == [KeyConflict, InvalidMail, InvalidMail]
+
+
+def test_those_before_a_fault_of_the_script_are_whole(room: Room) -> None:
+    given = entries(room, [letter(n, html=None, text=f"Hello {n}") for n in range(3)], Sharing())
+    room.redis.set(f"{PREFIX}to:{recipient_token('u1@contoso.com')}", "no index")
+
+    with pytest.raises(PostroomError, match="WRONGTYPE"):
+        room.ledger.take_in_many(given, "news", None, now=room.now)
+
+    room.tick()
+    assert sent(room)[0] == letter(0, html=None, text="Hello 0")
+    assert room.claim() is None
 
 
 def test_many_lanes_are_each_asked_a_round_for(room: Room) -> None:

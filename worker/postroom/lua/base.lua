@@ -171,13 +171,15 @@ local function put(command, key, first, second)
   gathered[key] = into
 end
 
--- What `move` puts into indexes goes to Redis when it is over; it must not read them.
+-- What `move` puts into indexes goes to Redis when it is over, even by a fault, for the jobs before that are whole; it
+-- must not read them.
 local function gathering(move)
   gathered = {}
-  move()
+  local is_well, fault = pcall(move)
   local found = gathered
   gathered = nil
   for key, into in pairs(found) do redis.call(into[1], key, unpack(into, 2)) end
+  if not is_well then error(fault, 0) end
 end
 
 -- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.
