@@ -28,7 +28,7 @@ end
 local ARGV
 local now                   -- milliseconds; an argument only in tests
 local read, read_of_lane    -- settings
-local counted               -- how many hands there are (`hands`), and how long Celery's queues are
+local counted               -- by key: how many hands there are, and how long Celery's queues are
 local states                -- of lanes and apps
 local together              -- {id = …, fields = …} while one move writes to a record
 local gathered              -- by key, while many jobs are taken in: a command and what it will write there

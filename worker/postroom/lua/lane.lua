@@ -66,8 +66,9 @@ local function speed_of(self) return self.slow == '1' and 'slow' or self.slow ==
 
 -- How many there are, by the last tick; nil before the first one.
 local function hands()
-  if counted.hands == nil then counted.hands = tonumber(redis.call('GET', P .. 'hands')) or false end
-  return counted.hands or nil
+  local key = P .. 'hands'
+  if counted[key] == nil then counted[key] = tonumber(redis.call('GET', key)) or false end
+  return counted[key] or nil
 end
 
 local function no_hand_for(self)
@@ -82,8 +83,8 @@ end
 -- The head keeps its place until then, or until one that may go before it is due: a look-up needs no rate.
 local function before_later(lane, at) return math.min(at, math.max(first_later(lane) or at, now + 1)) end
 
--- Until when the limits keep the head back; for how many there are slots, and for how many there is rate; and whether there
--- is room for all recipients of one claim more.
+-- Until when the limits keep the head back; for how many there are slots, and for how many there is rate; and whether
+-- there is room for all recipients of one claim more.
 local function limited_until(lane, cfg, self, head, is_checked)
   local at = now
   cfg = paced(cfg, self)

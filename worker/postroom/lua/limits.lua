@@ -57,8 +57,8 @@ local function recipients_reserved(lane)
   return sum
 end
 
--- When this job's recipients fit into the last 24 hours too: now, or when enough old minutes have left them. And whether
--- those of one claim more fit then, whatever they are.
+-- When this job's recipients fit into the last 24 hours too: now, or when enough old minutes have left them. And
+-- whether those of one claim more fit then, whatever they are.
 local function recipients_ready(lane, cfg, id, claims)
   local counts = of_lane('recipients', lane)
   local spent = tonumber(redis.call('HGET', counts, 'total') or 0)

@@ -65,8 +65,8 @@ local function lay_down(lane, cfg, at)
 end
 
 -- One round to the lane that waits longest, as long as the queue has room: each in turn, not all to one.
--- `can_go`: how many jobs can go of those lanes of which it is known. To hand out rounds changes no outlook, so each lane is
--- looked at once.
+-- `can_go`: how many jobs can go of those lanes of which it is known. To hand out rounds changes no outlook, so each
+-- lane is looked at once.
 local function hand_out(turns, can_go)
   for _ = 1, turns do
     local lane = redis.call('ZRANGE', P .. 'waiting', 0, 0)[1]

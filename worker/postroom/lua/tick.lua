@@ -30,7 +30,7 @@ local function count_hands()
     if tonumber(seen) < now - WORKER_LOST_AFTER then redis.call('HDEL', P .. 'workers', name) else sum = sum + tonumber(n) end
   end
   redis.call('SET', P .. 'hands', sum)
-  counted.hands = sum
+  counted[P .. 'hands'] = sum
 end
 
 -- A worker died: before the mark nothing was sent; after it nobody knows.
