@@ -240,6 +240,41 @@ def test_a_field_of_a_newer_version_is_left_out_when_read() -> None:
     assert Mail.from_json('{"to":["a@b.de"],"text":"x","hologram":true}') == Mail(to="a@b.de", text="x")
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"html": "<p>Hi</p>", "subject": "Hello"},
+        {"text": "Hi", "cc": ["Bö <b@contoso.com>", '"Lee, Jo <x>" <j@contoso.com>'], "reply_to": "r@contoso.com"},
+        {"template": "welcome", "variables": {"name": "Ann", "list": [1, {"a": None}]}, "locale": "de"},
+        {"text": "Hi", "priority": "high", "tags": ["a"], "headers": {"X-A": "b"}},
+    ],
+)
+def test_a_stored_mail_is_read_as_it_was_written(fields: dict[str, Any]) -> None:
+    mail = Mail(sender="Ann Lee <ann@contoso.com>", to=["bob@contoso.com", "Cy <cy@contoso.com>"], **fields)
+
+    read = Mail.of_job(mail.to_json())
+
+    assert read == mail
+    assert read.to_json() == mail.to_json()
+    assert [(to.name, to.address) for to in read.recipients] == [(to.name, to.address) for to in mail.recipients]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"subject": 5}, {"html": ["a"]}, {"from": 7}, {"cc": [5]}, {"variables": []}, {"text": None}, {"to": "Hi\r\n"}],
+    ids=str,
+)
+def test_a_stored_mail_that_somebody_broke_is_noticed(broken: dict[str, Any]) -> None:
+    with pytest.raises(InvalidMail):
+        Mail.of_job(json.dumps(PLAIN | broken))
+
+
+@pytest.mark.parametrize("lost", ["to", "text"])
+def test_a_stored_mail_that_lost_a_part_is_noticed(lost: str) -> None:
+    with pytest.raises(InvalidMail):
+        Mail.of_job(json.dumps({name: value for name, value in PLAIN.items() if name != lost}))
+
+
 def test_a_content_type_is_guessed_from_the_name() -> None:
     assert Attachment("a.pdf", b"").mime_type == "application/pdf"
     assert Attachment("a.unheard-of", b"").mime_type == "application/octet-stream"

@@ -66,7 +66,7 @@ def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
         job = replace(job, draft=drafted.id, to_add=plan.to_add, upload=None, upload_at=None)
     draft_id = str(job.draft)
     if job.to_add:
-        attachments = Mail.from_json(job.mail, office.attachments).attachments
+        attachments = Mail.of_job(job.mail, office.attachments).attachments
         completed = with_attachments(lambda: complete_draft(job, draft_id, attachments, app, office))
         if not isinstance(completed, Uploaded):
             return completed
@@ -77,7 +77,7 @@ def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
 def prepare(job: Job, office: Office, put_into: Callable[[Message], Request | Refused]) -> Request | Refused | Deferred:
     """The request that carries this job's mail, or why there is none: no retry mends a broken template."""
     try:
-        mail = Mail.from_json(job.mail, office.attachments)
+        mail = Mail.of_job(job.mail, office.attachments)
     except (InvalidMail, ValueError, TypeError, LookupError, AttributeError) as error:
         # What needs a newer version is left to one, by the record's; so this one was written into.
         return Refused(reason="damaged", answer=Answer(detail=f"the mail cannot be read ({type(error).__name__})"))

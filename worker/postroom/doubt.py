@@ -44,7 +44,7 @@ def _look_up(job: Job, app: App, office: Office) -> Finding:
 
 def _everywhere(job: Job, office: Office, folders: Sequence[str]) -> Iterator[Search]:
     """What came as MIME with a Message-ID is looked for by that, everything else by what Postroom gave it."""
-    mail = Mail.from_json(job.mail, office.attachments)
+    mail = Mail.of_job(job.mail, office.attachments)
     known_as = _own_message_id(mail)
     for folder in folders:
         if known_as:

@@ -1,5 +1,6 @@
 """Events as log lines: JSON for machines, or a form that people read."""
 
+import json
 import logging
 import sys
 
@@ -28,11 +29,14 @@ WRONG = {
 }
 
 
+_JSON = json.JSONEncoder(default=repr)  # kept, for json.dumps would make one for each line
+
+
 def start(log_format: str) -> Emit:
     """Sets up the lines on stderr and returns what writes one; keeps mail out of other libraries' lines."""
     _keep_mail_out()
     last = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(lambda line, **_: _JSON.encode(line))
         if log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )

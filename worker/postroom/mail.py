@@ -503,6 +503,42 @@ class Mail(BaseModel):
         known = _known()
         return cls.model_validate({name: value for name, value in values.items() if name in known})
 
+    @classmethod
+    def of_job(cls, text: str | bytes, source: Source | None = None) -> "Mail":
+        """The same of a mail that was taken in: the usual fields are not checked once more."""
+        usual = _usual(json.loads(text))
+        return _blank().model_copy(update=usual) if usual else cls.from_json(text, source)
+
+
+_TEXTS = {"subject", "html", "text", "template", "locale"}
+_ADDRESSES = {"to", "cc", "bcc", "reply_to"}
+
+
+def _usual(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A mail's fields, where all are of the usual ones and of their kind, so that nobody has changed them; else nothing."""
+    usual: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in _TEXTS and isinstance(value, str):
+            usual[name] = value
+        elif name in _ADDRESSES and isinstance(value, list) and all(isinstance(one, str) for one in value):
+            usual[name] = tuple([_stored_address(one) for one in value])
+        elif name == "from" and isinstance(value, str):
+            usual["sender"] = _stored_address(value)
+        elif name == "variables" and isinstance(value, dict):
+            usual[name] = value
+        else:
+            return {}
+    return usual if usual.keys() & {"html", "text", "template"} and usual.keys() & {"to", "cc", "bcc"} else {}
+
+
+def _stored_address(text: str) -> Address:
+    return Address(*_name_and_address(text)) if text.endswith(">") else Address("", text)
+
+
+@cache
+def _blank() -> Mail:
+    return Mail.model_construct()
+
 
 @cache
 def _known() -> frozenset[str]:
