@@ -14,7 +14,7 @@ from bench.race import Result, race
 from bench.rows import Row, Target, at_least, at_most, rounded
 
 DELAYS = {"0ms": 0.0, "250ms": 0.25}
-MAILS = 1000
+MAILS = {"0ms": 3000, "250ms": 2000}
 CELERY = (SESSION, TUNED_PREFORK, TUNED_THREADS, TUNED_GEVENT)
 TUNED = (TUNED_PREFORK, TUNED_THREADS, TUNED_GEVENT)
 ALL = (*POSTROOM.values(), *CELERY, POST_OFFICE)
@@ -60,7 +60,7 @@ def _race(delay: str, graph: Graph, plan: Plan) -> Results:
         say(f"race at {delay}, round {number} of {plan.rounds}")
         for contender in ALL:
             if delay in contender.delays and plan.contenders in contender.name:
-                result = race(contender, graph, plan.of(MAILS), DELAYS[delay])
+                result = race(contender, graph, plan.of(MAILS[delay]), DELAYS[delay])
                 found.setdefault(contender.name, []).append(result)
     return found
 

@@ -515,7 +515,7 @@ _ADDRESSES = {"to", "cc", "bcc", "reply_to"}
 
 
 def _usual(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A mail's fields, where all are of the usual ones and of their kind, so that nobody has changed them; else nothing."""
+    """The fields of a mail, where all are usual ones and of their kind; else nothing."""
     usual: dict[str, Any] = {}
     for name, value in values.items():
         if name in _TEXTS and isinstance(value, str):
