@@ -14,7 +14,7 @@ from bench.race import Result, race
 from bench.rows import Row, Target, at_least, at_most, rounded
 
 DELAYS = {"0ms": 0.0, "250ms": 0.25}
-MAILS = {"0ms": 3000, "250ms": 2000}
+MAILS = {"0ms": 2000, "250ms": 1200}
 CELERY = (SESSION, TUNED_PREFORK, TUNED_THREADS, TUNED_GEVENT)
 TUNED = (TUNED_PREFORK, TUNED_THREADS, TUNED_GEVENT)
 ALL = (*POSTROOM.values(), *CELERY, POST_OFFICE)
