@@ -8,7 +8,7 @@ from bench.progress import BenchFault
 from bench.room import TRANSPORTS, Room, rooms
 from bench.rows import Row, at_most, rounded
 
-MAILS = 1500
+MAILS = 4000
 MOST = {"requests": at_most(4), "best": at_most(3)}
 OURS = ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_fcall")
 

@@ -57,6 +57,7 @@ _WORDS = {
     pycurl.E_UNSUPPORTED_PROTOCOL: "the answer is not HTTP",
     pycurl.E_BAD_CONTENT_ENCODING: "the answer is not encoded as it says",
 }
+MOST_KEPT = 1000  # connections
 # OpenSSL's words for a certificate, in libcurl's message: they are constants.
 _VERIFY = re.compile(r"verify result: ([a-z ,-]+)", re.IGNORECASE)
 
@@ -149,6 +150,8 @@ class _Line:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        # By default it closes those that are more than four times what it does at the moment.
+        self._multi.setopt(pycurl.M_MAXCONNECTS, MOST_KEPT)
         self._timer: float | None = None
         self._spare: list[_Handle] = []
         self._busy: dict[pycurl.Curl, _Handle] = {}
@@ -194,6 +197,8 @@ class _Line:
             self._close()
             self._hear()
             for handle in list(self._busy.values()):
+                with suppress(pycurl.error):  # one that waits for its connection
+                    self._multi.remove_handle(handle.curl)
                 self._end(handle, pycurl.E_ABORTED_BY_CALLBACK)
             self._shut()
 
@@ -242,8 +247,13 @@ class _Line:
     def _begin(self, request: _Request, tell: Tell[Response]) -> None:
         handle = self._spare.pop() if self._spare else _Handle(self._bundle, self._idle_s, self._sockets)
         self._busy[handle.curl] = handle
-        handle.begin(request, tell)
-        self._try(handle, None)
+        try:
+            handle.begin(request, tell)
+        except Exception as fault:  # noqa: BLE001 - whatever libcurl does not take of it concerns no other exchange
+            handle.veto = fault
+            self._end(handle, 0)
+        else:
+            self._try(handle, None)
 
     def _try(self, handle: "_Handle", connected: Answer[socket.socket] | None) -> None:
         """With a connection that is kept, or with this one."""
@@ -350,7 +360,7 @@ class _Handle:
         self.request, self.tell = request, tell
         self._written = False
         self._size = 0
-        self._veto: BaseException | None = None
+        self.veto: BaseException | None = None
         self.fault: OSError | None = None
         self._route()
         self.curl.setopt(pycurl.URL, request.url)
@@ -393,7 +403,7 @@ class _Handle:
             if self.request.before_write:
                 self.request.before_write()
         except BaseException as veto:  # noqa: BLE001 - it comes out of `exchange`
-            self._veto = veto
+            self.veto = veto
             return pycurl.PREREQFUNC_ABORT
         try:
             self.request.deadline.left()
@@ -412,8 +422,8 @@ class _Handle:
 
     def answer(self, code: int) -> Answer[Response]:
         """What came of the exchange; `code` is libcurl's."""
-        if self._veto:
-            return Answer(fault=self._veto)
+        if self.veto:
+            return Answer(fault=self.veto)
         if code or self.fault:
             return Answer(fault=self._failure(host_of(self.request.url), code))
         return Answer(Response(self.curl.getinfo(pycurl.RESPONSE_CODE), _headers(self._head), b"".join(self._body)))
@@ -426,7 +436,7 @@ class _Handle:
             self.curl.setopt(pycurl.POSTFIELDS, b"")  # else it holds the body, which may be large
         self._head.clear()
         self._body.clear()
-        self._socket = self._veto = self.fault = None
+        self._socket = self.veto = self.fault = None
         del self.request, self.tell
 
     def _route(self) -> None:

@@ -22,6 +22,7 @@ from greenlet import getcurrent, greenlet
 Said = TypeVar("Said")
 
 MOST_TOGETHER = 16  # scripts in one round trip; for so long nobody else has Redis
+ENOUGH = 4  # hands that wait for Redis: others would only wait behind them
 
 
 class Answer(NamedTuple, Generic[Said]):
@@ -135,7 +136,7 @@ class Room:
     @property
     def is_busy(self) -> bool:
         """Whether more hands would only wait longer for Redis."""
-        return len(self._questions) >= MOST_TOGETHER
+        return len(self._questions) >= ENOUGH
 
     def told(self, hand: _Hand, ask: Callable[[Tell[Said]], None]) -> Said:
         ask(lambda answer: self._news.put(lambda: hand.switch(answer)))
