@@ -5,8 +5,10 @@ import re
 from dataclasses import replace
 
 import pytest
+from redis.exceptions import ResponseError
 
 from postroom import scripts
+from postroom.errors import PostroomError
 from postroom.job import Job
 from postroom.mail import MAX_RECIPIENTS, Priority
 from postroom.retry import Policy, decide
@@ -176,3 +178,26 @@ def test_what_the_scripts_take_for_granted_is_so() -> None:
     assert f"local MOST_RECIPIENTS = {MAX_RECIPIENTS} " in scripts.CODE
     written_past_states = r"redis\.call\('(?:HSET|HDEL|HINCRBY|HSETNX)', (?:state_key\(|of_lane\('lane',)"
     assert re.findall(written_past_states, scripts.CODE) == []
+
+
+def test_several_calls_in_one_are_each_as_it_is_alone(room: Room) -> None:
+    """And what fails, fails alone."""
+    room.take()
+    room.take()
+    claim, settle, mark = (f"{scripts.LIBRARY}{name}" for name in ("claim", "settle", "mark"))
+
+    first, failed, void, second = scripts.each(
+        room.redis,
+        [
+            (claim, 0, room.now, SENDER, "a", 60_000, 0),
+            (settle, 0, room.now, SENDER, "job", "a", "no JSON", "", 60_000, 0, 0),
+            (mark, 0, room.now, "nobody", "a", 60_000, "c", 1),
+            (claim, 0, room.now, SENDER, "b", 60_000, 0),
+        ],
+    )
+
+    assert [answer[0] for answer in (first, void, second)] == [b"claimed", b"void", b"claimed"]
+    assert first[1] != second[1]
+    assert isinstance(failed, ResponseError)
+    with pytest.raises(PostroomError, match="a fault of Postroom itself"), scripts.or_unavailable():
+        raise failed

@@ -21,9 +21,9 @@ class FakeRedis:
         self.away = False
 
     def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any:
-        return "alone"
+        return self.each([(function, numkeys, *arguments)])[0]
 
-    def fcall_each(self, calls: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    def each(self, calls: Sequence[Sequence[Any]]) -> Sequence[Any]:
         self.trips.append([name for name, *_ in calls])
         self.arrived.release()
         assert self.may_answer.acquire(timeout=10)
@@ -75,7 +75,9 @@ def _result(work: Callable[[], object]) -> object:
 def test_without_a_hand_everything_waits_as_plain_code_does() -> None:
     assert aside(lambda: 1) == 1
     assert told(lambda tell: tell(Answer(2))) == 2
-    assert Joined(FakeRedis()).fcall("f", 0) == "alone"
+    redis = FakeRedis()
+    redis.may_answer.release()
+    assert Joined(redis, FakeRedis.each).fcall("f", 0) == "f"
     with pytest.raises(KeyError):
         told(lambda tell: tell(Answer(fault=KeyError())))
     invite(lambda: pytest.fail("there is nobody to do it"))
@@ -113,7 +115,7 @@ def test_a_thread_that_is_free_is_used_again(room: Room) -> None:
 
 def test_what_is_asked_meanwhile_goes_together(room: Room) -> None:
     redis = FakeRedis()
-    joined = Joined(redis)
+    joined = Joined(redis, FakeRedis.each)
 
     said = at(room, lambda: joined.fcall("first", 0))
     assert redis.arrived.acquire(timeout=10)
@@ -127,7 +129,7 @@ def test_what_is_asked_meanwhile_goes_together(room: Room) -> None:
 
 def test_not_too_much_goes_together(room: Room) -> None:
     redis = FakeRedis()
-    joined = Joined(redis)
+    joined = Joined(redis, FakeRedis.each)
     many = MOST_TOGETHER + 3
 
     at(room, lambda: joined.fcall("first", 0))
@@ -141,7 +143,7 @@ def test_not_too_much_goes_together(room: Room) -> None:
 
 def test_an_answer_that_is_an_error_is_its_askers_alone(room: Room) -> None:
     redis = FakeRedis()
-    joined = Joined(redis)
+    joined = Joined(redis, FakeRedis.each)
 
     first = at(room, lambda: joined.fcall("first", 0))
     assert redis.arrived.acquire(timeout=10)
@@ -155,7 +157,7 @@ def test_an_answer_that_is_an_error_is_its_askers_alone(room: Room) -> None:
 
 def test_a_redis_that_is_away_is_told_to_all_who_asked(room: Room) -> None:
     redis = FakeRedis()
-    joined = Joined(redis)
+    joined = Joined(redis, FakeRedis.each)
     redis.away = True
 
     said = at(room, lambda: joined.fcall("a", 0))
@@ -168,7 +170,7 @@ def test_a_redis_that_is_away_is_told_to_all_who_asked(room: Room) -> None:
 
 
 def test_all_else_goes_to_redis_as_it_is(room: Room) -> None:
-    assert at(room, lambda: Joined(FakeRedis()).hget("a", "b")).get(timeout=10) == "a b"
+    assert at(room, lambda: Joined(FakeRedis(), FakeRedis.each).hget("a", "b")).get(timeout=10) == "a b"
 
 
 def test_what_a_hand_raises_ends_that_hand_alone(room: Room, freed: Freed) -> None:
@@ -204,7 +206,7 @@ def test_as_many_hands_are_invited_as_are_free(room: Room, freed: Freed) -> None
 def test_nobody_is_invited_to_wait_for_redis_behind_many(freed: Freed) -> None:
     room = Room(100, freed)
     redis = FakeRedis()
-    joined = Joined(redis)
+    joined = Joined(redis, FakeRedis.each)
     begun = threading.Event()
     invited: list[int] = []
 

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -50,12 +50,6 @@ class _Client(redis.Redis):
         """See redis.Redis."""
         return self._ask(lambda connection: _answer(connection, "FCALL", function, numkeys, *arguments))
 
-    def fcall_each(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        """What `fcall` says to each of several lists of arguments, in one round trip: an answer or a ResponseError."""
-        commands = [("FCALL", *call) for call in calls]
-        answers: list[Any] = self._ask(lambda connection: _answers(connection, commands))
-        return answers
-
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         # By process: a forked child must not speak on its parent's connections.
         spare = self._spare.setdefault(os.getpid(), deque())
@@ -87,18 +81,6 @@ class _Client(redis.Redis):
 def _answer(connection: Any, *command: Any) -> Any:
     connection.send_command(*command)
     return connection.read_response()
-
-
-def _answers(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    connection.send_packed_command(connection.pack_commands(commands))
-    return [_answer_or_refusal(connection) for _ in commands]
-
-
-def _answer_or_refusal(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except redis.exceptions.ResponseError as refusal:
-        return refusal
 
 
 def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> _Client:

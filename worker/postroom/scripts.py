@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -130,6 +131,16 @@ class Line:
             raise
 
 
+def each(connection: Connection, calls: Sequence[Sequence[Any]]) -> list[Any]:
+    """What `fcall` would say to each of these lists of arguments, in one call: an answer, or a ResponseError.
+
+    That costs Redis less than a pipeline of them.
+    """
+    named = [(function.removeprefix(LIBRARY), len(given), *given) for function, _, *given in calls]
+    answers: list[Any] = connection.fcall(f"{LIBRARY}each", 0, "", *chain.from_iterable(named))
+    return answers
+
+
 def drop_other_libraries(connection: Connection) -> None:
     """Removes what other versions have loaded. Where one of them is at work still, it loads its own again."""
     with or_unavailable():
@@ -175,6 +186,7 @@ _FUNCTIONS: dict[str, tuple[str, ...]] = {
     "stage": ("admit", "stage"),
     "take_in": ("admit", "intake", "given", "take_in"),
     "take_in_many": ("admit", "intake", "given", "take_in_many"),
+    "each": ("each",),
     "claim": ("claim",),
     "mark": ("mark",),
     "note": ("note",),

@@ -48,10 +48,11 @@ Tell = Callable[[Answer[Said]], None]
 
 
 class Redis(Protocol):
-    """`fcall_each`: what `fcall` says to each of several lists of arguments, or the error that it answers with."""
-
     def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any: ...
-    def fcall_each(self, calls: Sequence[Sequence[Any]]) -> Sequence[Any]: ...
+
+
+Call = tuple[Any, ...]  # the arguments of `fcall`
+Each = Callable[[Any, Sequence[Call]], Sequence[Any]]
 
 
 class _Hand(greenlet):
@@ -82,17 +83,24 @@ def aside(do: Callable[[], Said]) -> Said:
 
 
 class Joined:
-    """A client of Redis whose `fcall`, called by a hand, goes together with those of others."""
+    """A client of Redis whose `fcall`, called by a hand, goes together with those of others.
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    `each(redis, calls)` is what they say to each of several calls: an answer, or the error that is one.
+    """
+
+    def __init__(self, redis: Redis, each: Each) -> None:
+        self._redis, self._each = redis, each
 
     def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any:
         """See redis.Redis."""
         hand = getcurrent()
         if isinstance(hand, _Hand):
-            return hand.room.asked(hand, self._redis, (function, numkeys, *arguments))
+            return hand.room.asked(hand, self, (function, numkeys, *arguments))
         return self._redis.fcall(function, numkeys, *arguments)
+
+    def answers(self, calls: Sequence[Call]) -> Sequence[Any]:
+        """What comes of several calls."""
+        return self._each(self._redis, calls) if len(calls) > 1 else [self._redis.fcall(*calls[0])]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._redis, name)
@@ -106,7 +114,7 @@ class Room:
         self.invited = 0  # hands at work that others have invited
         self._sent = 0  # the others
         self._news: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        self._questions: deque[tuple[_Hand, Redis, Sequence[Any]]] = deque()
+        self._questions: deque[tuple[_Hand, Joined, Call]] = deque()
         self._aside = _Aside()
         self._open = True
         self._thread = threading.Thread(target=self._run, name="postroom-hands", daemon=True)
@@ -148,7 +156,7 @@ class Room:
 
         return self.told(hand, put)
 
-    def asked(self, hand: _Hand, redis: Redis, call: Sequence[Any]) -> Any:
+    def asked(self, hand: _Hand, redis: Joined, call: Call) -> Any:
         self._questions.append((hand, redis, call))
         return self._wait()
 
@@ -198,8 +206,8 @@ class Room:
 
     def _ask(self) -> None:
         some = [self._questions.popleft() for _ in range(min(MOST_TOGETHER, len(self._questions)))]
-        redis = some[0][1]
-        asked = Answer.of(lambda: redis.fcall_each([call for _, _, call in some]))
+        redis = some[0][1]  # a process has one
+        asked = Answer.of(lambda: redis.answers([call for _, _, call in some]))
         answers = [asked] * len(some) if asked.fault else map(_answer, asked.get())
         for (hand, _, _), answer in zip(some, answers, strict=True):
             hand.switch(answer)

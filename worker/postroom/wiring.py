@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from postroom import logs, settings
+from postroom import logs, scripts, settings
 from postroom.connections import CeleryUrls, celery_urls, connect, result_backend
 from postroom.errors import ConfigError
 from postroom.graph import Graph
@@ -119,7 +119,7 @@ def policy(found: Settings) -> Policy:
 def ledger(found: Settings) -> Ledger:
     """The worker's ledger: patient with Redis, but never without a bound."""
     redis = connect(found.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
-    return Ledger(Joined(redis), found.attachments)
+    return Ledger(Joined(redis, scripts.each), found.attachments)
 
 
 def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":

@@ -39,7 +39,10 @@ local function begin(arguments)
   read, read_of_lane, counted, states, together, gathered = {}, {}, {}, {}, nil, nil
 end
 
+local runs = {}  -- what the functions do, by their names
+
 local function register(name, flags, run)
+  runs[name] = run
   redis.register_function({
     function_name = LIBRARY .. name, flags = flags,
     callback = function(_, arguments)

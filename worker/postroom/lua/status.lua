@@ -1,27 +1,30 @@
 -- Status: one writer, one index, and what Celery's AsyncResult shows of it.
 
-local last_iso = {}  -- a mail's end is written twice in one step
+local iso
+do  -- the shared parts together may have 200 locals
+  local last = {}  -- a mail's end is written twice in one step
 
-local function iso(ms)
-  if ms == last_iso.ms then return last_iso.text end
-  local days, rest = math.floor(ms / DAY), ms % DAY
-  -- days since 1970 to a date: howardhinnant.github.io/date_algorithms.html (civil_from_days)
-  local z = days + 719468
-  local era = math.floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-  local mp = math.floor((5 * doy + 2) / 153)
-  local day = doy - math.floor((153 * mp + 2) / 5) + 1
-  local month = mp < 10 and mp + 3 or mp - 9
-  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  last_iso.ms, last_iso.text = ms, string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d+00:00', year, month, day,
-    math.floor(rest / 3600000), math.floor(rest / 60000) % 60, math.floor(rest / 1000) % 60, rest % 1000)
-  return last_iso.text
+  iso = function(ms)
+    if ms == last.ms then return last.text end
+    local days, rest = math.floor(ms / DAY), ms % DAY
+    -- days since 1970 to a date: howardhinnant.github.io/date_algorithms.html (civil_from_days)
+    local z = days + 719468
+    local era = math.floor(z / 146097)
+    local doe = z - era * 146097
+    local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+    local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+    local mp = math.floor((5 * doy + 2) / 153)
+    local day = doy - math.floor((153 * mp + 2) / 5) + 1
+    local month = mp < 10 and mp + 3 or mp - 9
+    local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+    last.ms, last.text = ms, string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d+00:00', year, month, day,
+      math.floor(rest / 3600000), math.floor(rest / 60000) % 60, math.floor(rest / 1000) % 60, rest % 1000)
+    return last.text
+  end
 end
 
 local celery_state, show_result
-do  -- for the shared parts together may have 200 locals
+do
   local function exception(kind, text, module)
     return string.format('{"exc_type":%s,"exc_message":[%s],"exc_module":%s}', cjson.encode(kind), cjson.encode(text),
       cjson.encode(module))
