@@ -3,11 +3,11 @@
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import redis
@@ -48,14 +48,13 @@ class _Client(redis.Redis):
 
     def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any:
         """See redis.Redis."""
-        return self._ask(lambda connection: _answer(connection, "FCALL", function, numkeys, *arguments))
-
-    def _ask(self, question: Callable[[Any], Any]) -> Any:
         # By process: a forked child must not speak on its parent's connections.
         spare = self._spare.setdefault(os.getpid(), deque())
         connection = self._taken(spare)
         try:
-            return connection.retry.call_with_retry(lambda: question(connection), lambda _: connection.disconnect())
+            return connection.retry.call_with_retry(
+                lambda: _answer(connection, "FCALL", function, numkeys, *arguments), lambda _: connection.disconnect()
+            )
         finally:
             self._give_back(connection, spare)
 
@@ -83,7 +82,7 @@ def _answer(connection: Any, *command: Any) -> Any:
     return connection.read_response()
 
 
-def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> _Client:
+def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> "redis.Redis":
     """A client for `url`; a call that gets no answer within about twice `timeout_s` raises a redis error.
 
     `embedded:DIR` starts the server in DIR if nobody has. Every script of ours may be repeated, so one retry is safe.
@@ -116,15 +115,16 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
             db=place.db,
             **options,
         )
-        master: _Client = sentinel.master_for(place.service, redis_class=_Client)
+        master: redis.Redis = sentinel.master_for(place.service, redis_class=_Client)
         return master
     return _pooled(place.tcp, timeout_s, options)
 
 
-def _pooled(url: str, timeout_s: float, options: dict[str, Any]) -> _Client:
+def _pooled(url: str, timeout_s: float, options: dict[str, Any]) -> "redis.Redis":
     """Where there are more threads than connections, they wait for one."""
     pool: Any = redis.BlockingConnectionPool.from_url(url, timeout=timeout_s, **options)
-    return cast("_Client", _Client.from_pool(pool))
+    client: redis.Redis = _Client.from_pool(pool)
+    return client
 
 
 def celery_urls(url: str) -> CeleryUrls:
