@@ -18,7 +18,7 @@ from postroom.errors import InvalidMail, TemplateFault
 from postroom.job import Job
 from postroom.mail import Address, Mail
 from postroom.message import DeliveryMode, Message, Ready, compose
-from postroom.office import NOT_NOW, App, ClaimLost, Office, Stalled, Token, app_of, new_call, with_token
+from postroom.office import FRESH_LEASE_S, NOT_NOW, App, ClaimLost, Office, Stalled, Token, app_of, new_call, with_token
 from postroom.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
 from postroom.steps import Step, reached
 from postroom.wire import Call, DraftPlan, GraphRequest, plan_draft, request_for
@@ -122,7 +122,7 @@ def post(job: Job, app: App, office: Office, size: int, send: Callable[[Call], O
     def once(token: Token) -> Outcome:
         reached(Step.PREPARED)
         client_request_id = office.new_id()
-        marked_at = office.monotonic()
+        renewed_at = office.monotonic() - FRESH_LEASE_S
         wait_s = office.mark(job, client_request_id, size)
         if wait_s is None:
             raise ClaimLost
@@ -130,7 +130,7 @@ def post(job: Job, app: App, office: Office, size: int, send: Callable[[Call], O
             return Throttled(wait_s=wait_s, answer=NOT_NOW)
         reached(Step.MARKED)
         try:
-            return send(new_call(office, token, client_request_id, marked_at))
+            return send(new_call(office, token, client_request_id, renewed_at))
         except Stalled:
             return Deferred(reason="stalled", free=True)
         except Exception as error:  # noqa: BLE001 - after the mark, whatever happened, nobody knows what was sent

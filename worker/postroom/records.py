@@ -169,7 +169,7 @@ class Records:
         for job_id, record, attempts in zip(job_ids, answers[::2], answers[1::2], strict=True):
             if record:
                 fields = {name.decode(): value.decode() for name, value in record.items()}
-                yield Delivery.from_record(job_id, fields, [_attempt(text) for text in attempts])
+                yield Delivery.from_record(job_id, fields, [*map(_attempt, attempts), *_under_way(fields)])
 
     def find(
         self,
@@ -260,6 +260,23 @@ def _attempt(text: bytes) -> Attempt:
         client_request_id=said.get("client_request_id"),
         duration_ms=said.get("duration_ms"),
     )
+
+
+def _under_way(record: Mapping[str, str]) -> Iterator[Attempt]:
+    """The attempt that is not over: until then it stands in the record."""
+    if record.get("phase") == "sending" and "began" in record:
+        yield Attempt(
+            number=int(record["tries"]),
+            at=moment(int(record["began"])),
+            outcome="open",
+            reason=None,
+            detail=None,
+            http_status=None,
+            graph_code=None,
+            request_id=None,
+            client_request_id=record.get("client_request_id"),
+            duration_ms=None,
+        )
 
 
 def _hold(said: Mapping[str, Any]) -> Hold:

@@ -27,16 +27,21 @@ end
 -- What one call works with, and what it has read: the library lives on between calls, so `begin` makes these anew.
 local ARGV
 local now                   -- milliseconds; an argument only in tests
-local read, read_of_lane    -- settings
+local clock                 -- Redis' own
+local read, read_of_lane, decoded  -- settings
 local counted               -- by key: how many hands there are, and how long Celery's queues are
 local states                -- of lanes and apps
 local together              -- {id = …, fields = …} while one move writes to a record
 local gathered              -- by key, while many jobs are taken in: a command and what it will write there
 
+local function know_nothing()
+  read, read_of_lane, decoded, counted, states, together, gathered = {}, {}, {}, {}, {}, nil, nil
+end
+
+-- What it has read stays known to a further function of the same call: nobody else writes meanwhile.
 local function begin(arguments)
   ARGV = arguments
-  now = tonumber(ARGV[1]) or server_time()
-  read, read_of_lane, counted, states, together, gathered = {}, {}, {}, {}, nil, nil
+  now = tonumber(ARGV[1]) or clock
 end
 
 local runs = {}  -- what the functions do, by their names
@@ -46,6 +51,8 @@ local function register(name, flags, run)
   redis.register_function({
     function_name = LIBRARY .. name, flags = flags,
     callback = function(_, arguments)
+      know_nothing()
+      clock = server_time()
       begin(arguments)
       return run()
     end,
@@ -71,8 +78,8 @@ end
 
 -- A record that somebody wrote into by hand may lack what the moves count on.
 local NUMBERS = {
-  'expires', 'scheduled', 'requeued', 'attempts', 'tries', 'lost', 'resends', 'look_ups', 'v', 'changed', 'since', 'ended',
-  'held_since', 'tidy',
+  'expires', 'scheduled', 'requeued', 'attempts', 'tries', 'began', 'lost', 'resends', 'look_ups', 'v', 'changed', 'since',
+  'ended', 'held_since', 'tidy',
 }
 local NEEDED_NUMBERS = {'seq', 'created', 'recipients'}
 local PRIORITIES = {high = true, normal = true, low = true}
@@ -196,7 +203,8 @@ local function lane_settings(lane)
   if not read_of_lane[lane] then
     local found = redis.call('HMGET', P .. 'config', 'lane:' .. lane, '*')
     found = found[1] or found[2]
-    read_of_lane[lane] = found and cjson.decode(found) or {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
+    if found and not decoded[found] then decoded[found] = cjson.decode(found) end  -- most lanes have the same
+    read_of_lane[lane] = decoded[found] or {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
   end
   return read_of_lane[lane]
 end

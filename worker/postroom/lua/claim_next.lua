@@ -34,7 +34,6 @@ local function take(id, job, lane, cfg, token, lease, seen)
   leave(id, job)
   to_claim(id, job, token, lease)
   if seen.low > 0 and not is_check(job) then write_state('HINCRBY', 'lane', lane, 'turn', 1) end
-  if speed_of(self) ~= 'quick' then redis.call('SADD', P .. 'hands:' .. speed_of(self), id) end
   if in_trouble(app) then write_state('HSET', 'app', cfg.app, 'probe', id) end
 end
 

@@ -22,8 +22,9 @@ end
 local function spend_rate(lane, cfg, mark)
   local longest, marks = 0, of_lane('marks', lane)
   for _, rate in ipairs(cfg.rates) do longest = math.max(longest, rate[2] + MARGIN) end
+  if longest == 0 then return end
   redis.call('ZREMRANGEBYSCORE', marks, '-inf', whole(now - longest))
-  if longest > 0 then redis.call('ZADD', marks, now, mark) end
+  redis.call('ZADD', marks, now, mark)
 end
 
 -- Recipients of the last 24 hours, in buckets of a minute: the hash recipients:<lane>, with its sum as `total`.

@@ -8,6 +8,7 @@ local lane = job.lane
 local cfg = paced(lane_settings(lane), state_of('lane', lane))
 
 local WAIT = 1000
+local FRESH = 100  -- office.py's FRESH_LEASE_S: a lease as young as that is as good as a new one
 
 local function is_paused() return is_closed(lane, cfg.app) end
 
@@ -16,8 +17,7 @@ local function first_mark()
   local number = tonumber(job.tries or 0) + 1
   redis.call('SREM', of_lane('unmarked', lane), id)
   spend_recipients(lane, whole(minute), tonumber(job.recipients))
-  push_attempt(id, {number = number, at = now, outcome = 'open', client_request_id = client_request_id})
-  update(id, job, {minute = minute, tries = number, phase = 'sending'})
+  update(id, job, {minute = minute, tries = number, began = now, phase = 'sending'})
   set_status(id, job, 'sending')
 end
 
@@ -28,13 +28,11 @@ if is_paused() or (job.phase == 'sending' and rate_left(lane, cfg) <= 0) then re
 local wait = spend_upload(lane, bytes)
 if wait then return {'wait', wait} end
 spend_rate(lane, cfg, client_request_id)
-renew(id, job, lease)
+if now - tonumber(job.since) >= FRESH then renew(id, job, lease) end
 changing(id, function()
   if job.phase == 'claimed' then
     if state_of('app', cfg.app).trouble_with == 'token' then went_well('app', cfg.app, job) end
     first_mark()
-  else
-    amend_attempt(id, {client_request_id = client_request_id})
   end
   update(id, job, {client_request_id = client_request_id, since = now})
 end)

@@ -24,7 +24,9 @@ end
 local function to_claim(id, job, token, lease)
   renew(id, job, lease)
   if not is_check(job) then redis.call('SADD', of_lane('unmarked', job.lane), id) end
-  update(id, job, {place = 'claim', token = token, phase = 'claimed', since = now})
+  local speed = speed_of(state_of('lane', job.lane))
+  if speed ~= 'quick' then redis.call('SADD', P .. 'hands:' .. speed, id) end
+  update(id, job, {place = 'claim', token = token, phase = 'claimed', since = now, slow_hand = speed ~= 'quick' and 1 or ''})
 end
 
 local function offer_hand()
@@ -38,8 +40,12 @@ local function leave_claim(id, job)
   redis.call('ZREM', of_lane('claims', job.lane), id)
   if job.phase ~= 'sending' then redis.call('SREM', of_lane('unmarked', job.lane), id) end
   redis.call('ZREM', P .. 'leases', id)
-  update(id, job, {token = '', phase = ''})
-  if redis.call('SREM', P .. 'hands:slow', id) + redis.call('SREM', P .. 'hands:unknown', id) > 0 then offer_hand() end
+  local slow_hand = job.slow_hand
+  update(id, job, {token = '', phase = '', slow_hand = ''})
+  if not slow_hand then return end
+  redis.call('SREM', P .. 'hands:slow', id)
+  redis.call('SREM', P .. 'hands:unknown', id)
+  offer_hand()
 end
 
 local function leave_ready(id, job)
@@ -108,21 +114,18 @@ local function expire(id, job)
   finish(id, job, 'expired', 'expired')
 end
 
--- Attempts: one entry for each; the oldest are let go, for a mailbox may be held for days.
+-- Attempts: one entry for each that is over; the oldest are let go, for a mailbox may be held for days. The one that is
+-- under way, from its mark to its end, stands in the record: `tries` is its number, and `began` when it was marked.
 
 local function push_attempt(id, attempt)
   local count = redis.call('RPUSH', attempts_key(id), cjson.encode(attempt))
   if count > BATCH then redis.call('LTRIM', attempts_key(id), -BATCH, -1) end
 end
 
--- Says this of the attempt that is open; false if none is.
-local function amend_attempt(id, said)
-  local last = redis.call('LINDEX', attempts_key(id), -1)
-  local open = last and cjson.decode(last)
-  if not open or open.outcome ~= 'open' then return false end
-  for name, value in pairs(said) do open[name] = value end
-  redis.call('LSET', attempts_key(id), -1, cjson.encode(open))
-  return true
+local function end_attempt(id, job, said)
+  said.number, said.at = tonumber(job.tries or 0), tonumber(job.began or job.since or now)
+  said.client_request_id = job.client_request_id
+  push_attempt(id, said)
 end
 
 -- `left` is the 202 that came after the job's lease had been taken back.
@@ -147,6 +150,7 @@ bury_damaged = function(id, job, field)
   end
   update(id, job, sound)
   if not job.lane then update(id, job, {lane = job.sender or 'nobody'}) end
+  if job.phase == 'sending' then end_attempt(id, job, {outcome = 'unknown', reason = 'damaged'}) end
   leave_claim(id, job)
   push_attempt(id, {number = 0, at = now, outcome = 'refused', reason = 'damaged', detail = 'its record has no usable ' .. field})
   finish(id, job, 'dead', 'damaged')

@@ -9,14 +9,13 @@ local cfg = lane_settings(lane)
 local TIDYING_TRIES = 8
 
 local function note_attempt(job)
-  if move.look_ups then
+  if job.phase == 'sending' then
+    end_attempt(id, job, move.attempt)
+  else  -- a look-up, or it ended before any request was made
     move.attempt.at, move.attempt.number = now, 0
-    return push_attempt(id, move.attempt)
-  end
-  if not amend_attempt(id, move.attempt) then
-    move.attempt.at, move.attempt.number = now, 0  -- ended before any request was made
     push_attempt(id, move.attempt)
   end
+  if move.look_ups then return end
   local fields = {}
   for _, name in ipairs({'http_status', 'graph_code', 'request_id'}) do fields[name] = move.attempt[name] or '' end
   update(id, job, fields)

@@ -44,7 +44,7 @@ local function put_back(id, job)
 end
 
 local function put_in_doubt(id, job, token)
-  amend_attempt(id, {outcome = 'unknown', reason = 'worker_lost'})
+  end_attempt(id, job, {outcome = 'unknown', reason = 'worker_lost'})
   doubt(id, job, token)
   redis.call('ZADD', of_lane('marks', job.lane), 'XX', now, job.client_request_id)
   update(id, job, {minute = '', http_status = '', graph_code = '', request_id = ''})
@@ -54,6 +54,7 @@ end
 
 local function take_back(id, job)
   local sending, token = job.phase == 'sending', job.token
+  job.slow_hand = '1'  -- a worker of 0.1.0 does not say whether it is one
   leave(id, job)
   if job.tidy then to_later(id, job, now + MINUTE)
   elseif job.left then finish_as_left(id, job)
@@ -93,7 +94,10 @@ local function notice_slow()
   for _, id in ipairs(due('leases', now + lease - SLOW)) do
     redis.call('SREM', P .. 'hands:unknown', id)
     local lane = redis.call('SADD', P .. 'hands:slow', id) == 1 and redis.call('HGET', job_key(id), 'lane')
-    if lane then write_state('HSET', 'lane', lane, 'slow', '1') end
+    if lane then
+      redis.call('HSET', job_key(id), 'slow_hand', 1)
+      write_state('HSET', 'lane', lane, 'slow', '1')
+    end
     local sent = redis.call('HMGET', job_key(id), 'lane', 'phase', 'client_request_id')
     if sent[1] and sent[2] == 'sending' and sent[3] then redis.call('ZADD', of_lane('marks', sent[1]), 'XX', now, sent[3]) end
   end
