@@ -13,11 +13,12 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
+
+from postroom.loop import Loop
 
 Said = TypeVar("Said")
 
@@ -64,6 +65,12 @@ def invite(work: Callable[[], object]) -> None:
     hand = getcurrent()
     if isinstance(hand, _Hand):
         hand.room.invite(work)
+
+
+def loop_here() -> Loop | None:
+    """The loop of the thread in which hands work, where one of them asks."""
+    hand = getcurrent()
+    return hand.room.loop if isinstance(hand, _Hand) else None
 
 
 def told(ask: Callable[[Tell[Said]], None]) -> Said:
@@ -113,7 +120,7 @@ class Room:
         self._most, self._freed = most, freed
         self.invited = 0  # hands at work that others have invited
         self._sent = 0  # the others
-        self._news: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self.loop = Loop()
         self._questions: deque[tuple[_Hand, Joined, Call]] = deque()
         self._aside = _Aside()
         self._open = True
@@ -127,11 +134,11 @@ class Room:
             self._count(1, invited=False)
             self._enter(work, invited=False)
 
-        self._news.put(enter)
+        self.loop.soon(enter)
 
     def close(self) -> None:
         """Ends the room when the last hand has done its work."""
-        self._news.put(self._close)
+        self.loop.soon(self._close)
         self._thread.join()
         self._aside.close()
 
@@ -139,7 +146,7 @@ class Room:
         """Another hand does this, if one is free. By a hand."""
         if self.invited + self._sent < self._most and not self.is_busy:
             self._count(1, invited=True)
-            self._news.put(lambda: self._enter(work, invited=True))
+            self.loop.soon(lambda: self._enter(work, invited=True))
 
     @property
     def is_busy(self) -> bool:
@@ -147,7 +154,7 @@ class Room:
         return len(self._questions) >= ENOUGH
 
     def told(self, hand: _Hand, ask: Callable[[Tell[Said]], None]) -> Said:
-        ask(lambda answer: self._news.put(lambda: hand.switch(answer)))
+        ask(lambda answer: self.loop.soon(lambda: hand.switch(answer)))
         return cast("Said", self._wait())
 
     def aside(self, hand: _Hand, do: Callable[[], Said]) -> Said:
@@ -161,7 +168,7 @@ class Room:
         return self._wait()
 
     def _wait(self) -> Any:
-        answer: Answer[Any] = self._loop.switch()
+        answer: Answer[Any] = self._main.switch()
         return answer.get()
 
     def _run(self) -> None:
@@ -172,11 +179,12 @@ class Room:
             os._exit(os.EX_SOFTWARE)
 
     def _work(self) -> None:
-        self._loop = getcurrent()
+        self._main = getcurrent()
         while self._open or self._sent or self.invited:
-            self._hear()
+            self.loop.turn(wait=not self._questions)
             if self._questions:
                 self._ask()
+        self.loop.close()
 
     def _enter(self, work: Callable[[], object], *, invited: bool) -> None:
         def work_and_leave() -> None:
@@ -196,13 +204,6 @@ class Room:
 
     def _close(self) -> None:
         self._open = False
-
-    def _hear(self) -> None:
-        """Lets each hand go on that was told something; waits for that where there is nothing else to do."""
-        with suppress(Empty):
-            self._news.get(block=not self._questions)()
-            while True:
-                self._news.get_nowait()()
 
     def _ask(self) -> None:
         some = [self._questions.popleft() for _ in range(min(MOST_TOGETHER, len(self._questions)))]

@@ -1,0 +1,85 @@
+"""A thread's wait for whatever comes next: a socket, a time, or something that another thread has put in."""
+
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+
+class Loop:
+    """What happens is done here one after the other, by the thread that turns it; `soon` alone is for all threads."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._selector.register(self._ear, selectors.EVENT_READ, lambda _: self._ear.recv(64))
+        self._news: deque[Callable[[], object]] = deque()
+        self._sleeps = False
+        self._due: dict[object, tuple[float, Callable[[], object]]] = {}
+        self._ends: list[Callable[[], object]] = []
+
+    def soon(self, do: Callable[[], object]) -> None:
+        """Has this done in the next turn, or in this one."""
+        self._news.append(do)
+        if self._sleeps:
+            self._sleeps = False  # one ring is enough
+            self._bell.send(b"!")
+
+    def watch(self, file: "FileDescriptorLike", events: int, happened: Callable[[int], object]) -> None:
+        """Tells `happened` of these events (`selectors.EVENT_…`) at this file from now on."""
+        if file in self._selector.get_map():
+            self._selector.modify(file, events, happened)
+        else:
+            self._selector.register(file, events, happened)
+
+    def forget(self, file: "FileDescriptorLike") -> None:
+        """Ends `watch`, if there was one."""
+        if file in self._selector.get_map():
+            self._selector.unregister(file)
+
+    def at(self, whose: object, when: float | None, do: Callable[[], object]) -> None:
+        """Has this done at that time (`time.monotonic`) instead of what `whose` time was before; None: never."""
+        if when is None:
+            self._due.pop(whose, None)
+        else:
+            self._due[whose] = (when, do)
+
+    def turn(self, *, wait: bool) -> None:
+        """Does all that has come; waits for something where nothing has, if it may."""
+        for key, events in self._selector.select(self._sleep_s() if wait else 0):
+            key.data(events)
+        self._sleeps = False
+        self._do_due()
+        while self._news:
+            while self._news:
+                self._news.popleft()()
+            self._do_due()
+
+    def at_end(self, do: Callable[[], object]) -> None:
+        """Has this done by `close`."""
+        self._ends.append(do)
+
+    def close(self) -> None:
+        for do in self._ends:
+            do()
+        for it in (self._selector, self._bell, self._ear):
+            it.close()
+
+    def _sleep_s(self) -> float | None:
+        self._sleeps = True
+        if self._news:  # put in before it was known that somebody sleeps
+            return 0
+        return max(0.0, min(when for when, _ in self._due.values()) - time.monotonic()) if self._due else None
+
+    def _do_due(self) -> None:
+        now = time.monotonic() if self._due else 0.0
+        for whose, (when, do) in list(self._due.items()):
+            if when <= now:
+                del self._due[whose]
+                do()
