@@ -18,8 +18,8 @@ from postroom.events import Emit
 from postroom.parent import PARENT
 
 # Hands of a process. One that waits for Graph, as it does nearly all its time, costs nothing; a process does.
-HANDS, CHILDREN = 128, 8
-MOST_HANDS = 256
+HANDS, CHILDREN = 512, 8
+MOST_HANDS = 1024
 LONGEST_RESTART_S = 30.0
 STEADY_S = 10.0  # a worker that lived this long is restarted at once
 
