@@ -1,5 +1,6 @@
 """Hands that work by turns in one thread: none waits for another, and what they ask of Redis goes there together."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
@@ -13,7 +14,7 @@ from postroom.together import MOST_TOGETHER, Answer, Joined, Room, aside, invite
 
 
 class FakeRedis:
-    """Answers with what it was asked, when it may."""
+    """Answers with what it was asked, when it may; it has no connection, so one must wait for that."""
 
     def __init__(self) -> None:
         self.trips: list[list[str]] = []
@@ -21,18 +22,59 @@ class FakeRedis:
         self.away = False
 
     def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any:
-        return self.each([(function, numkeys, *arguments)])[0]
-
-    def each(self, calls: Sequence[Sequence[Any]]) -> Sequence[Any]:
-        self.trips.append([name for name, *_ in calls])
+        self.trips.append(list(arguments) if function == "in one" else [function])
         self.arrived.release()
         assert self.may_answer.acquire(timeout=10)
         if self.away:
             raise Away
-        return [ResponseError("no") if name == "refused" else name for name, *_ in calls]
+        answers = [ResponseError("no") if name == "refused" else name for name in self.trips[-1]]
+        return answers if function == "in one" else answers[0]
+
+    def send_fcall(self, function: str, numkeys: int, *arguments: Any) -> "Connected | None":
+        return None
 
     def hget(self, name: str, key: str) -> str:
         return f"{name} {key}"
+
+
+class Connected:
+    """A call of a Redis that is connected; `say` is its answer. None breaks off."""
+
+    timeout_s = 10.0
+
+    def __init__(self) -> None:
+        self._here, self.file = socket.socketpair()
+        self._answer: object = None
+        self.given_up = threading.Event()
+
+    def say(self, answer: object) -> None:
+        self._answer = answer
+        self._here.send(b"!")
+
+    def read(self) -> object:
+        self.file.recv(1)
+        if self._answer is None:
+            raise Away
+        return self._answer
+
+    def give_up(self) -> None:
+        self.given_up.set()
+
+
+class ConnectedRedis(FakeRedis):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: SimpleQueue[tuple[str, Connected]] = SimpleQueue()
+        self.may_answer.release(100)
+
+    def send_fcall(self, function: str, numkeys: int, *arguments: Any) -> Connected:
+        asked = Connected()
+        self.sent.put((function, asked))
+        return asked
+
+
+def in_one(calls: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    return ("in one", 0, *(name for name, *_ in calls))
 
 
 class Freed:
@@ -77,7 +119,7 @@ def test_without_a_hand_everything_waits_as_plain_code_does() -> None:
     assert told(lambda tell: tell(Answer(2))) == 2
     redis = FakeRedis()
     redis.may_answer.release()
-    assert Joined(redis, FakeRedis.each).fcall("f", 0) == "f"
+    assert Joined(redis, in_one).fcall("f", 0) == "f"
     with pytest.raises(KeyError):
         told(lambda tell: tell(Answer(fault=KeyError())))
     invite(lambda: pytest.fail("there is nobody to do it"))
@@ -115,7 +157,7 @@ def test_a_thread_that_is_free_is_used_again(room: Room) -> None:
 
 def test_what_is_asked_meanwhile_goes_together(room: Room) -> None:
     redis = FakeRedis()
-    joined = Joined(redis, FakeRedis.each)
+    joined = Joined(redis, in_one)
 
     said = at(room, lambda: joined.fcall("first", 0))
     assert redis.arrived.acquire(timeout=10)
@@ -129,7 +171,7 @@ def test_what_is_asked_meanwhile_goes_together(room: Room) -> None:
 
 def test_not_too_much_goes_together(room: Room) -> None:
     redis = FakeRedis()
-    joined = Joined(redis, FakeRedis.each)
+    joined = Joined(redis, in_one)
     many = MOST_TOGETHER + 3
 
     at(room, lambda: joined.fcall("first", 0))
@@ -143,7 +185,7 @@ def test_not_too_much_goes_together(room: Room) -> None:
 
 def test_an_answer_that_is_an_error_is_its_askers_alone(room: Room) -> None:
     redis = FakeRedis()
-    joined = Joined(redis, FakeRedis.each)
+    joined = Joined(redis, in_one)
 
     first = at(room, lambda: joined.fcall("first", 0))
     assert redis.arrived.acquire(timeout=10)
@@ -157,7 +199,7 @@ def test_an_answer_that_is_an_error_is_its_askers_alone(room: Room) -> None:
 
 def test_a_redis_that_is_away_is_told_to_all_who_asked(room: Room) -> None:
     redis = FakeRedis()
-    joined = Joined(redis, FakeRedis.each)
+    joined = Joined(redis, in_one)
     redis.away = True
 
     said = at(room, lambda: joined.fcall("a", 0))
@@ -169,8 +211,47 @@ def test_a_redis_that_is_away_is_told_to_all_who_asked(room: Room) -> None:
     assert at(room, lambda: joined.fcall("b", 0)).get(timeout=10) == "b"
 
 
+def test_hands_go_on_while_redis_has_a_question(room: Room) -> None:
+    redis = ConnectedRedis()
+    joined = Joined(redis, in_one)
+
+    said = at(room, lambda: joined.fcall("first", 0))
+    function, asked = redis.sent.get(timeout=10)
+    assert function == "first"
+    assert at(room, lambda: "meanwhile").get(timeout=10) == "meanwhile"
+    more = at(room, *(lambda n=n: joined.fcall(f"{n}", 0) for n in range(2)))  # type: ignore[misc]
+    asked.say("answer")
+
+    assert said.get(timeout=10) == "answer"
+    function, asked = redis.sent.get(timeout=10)
+    assert function == "in one"
+    asked.say(["0", ResponseError("no")])
+    assert more.get(timeout=10) == "0"
+    assert isinstance(more.get(timeout=10), ResponseError)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again_and_waited_for(room: Room) -> None:
+    redis = ConnectedRedis()
+
+    said = at(room, lambda: Joined(redis, in_one).fcall("f", 0))
+    redis.sent.get(timeout=10)[1].say(None)
+
+    assert said.get(timeout=10) == "f"
+    assert redis.trips == [["f"]]
+
+
+def test_a_redis_that_says_nothing_is_given_up(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connected, "timeout_s", 0.01)
+    redis = ConnectedRedis()
+
+    said = at(room, lambda: Joined(redis, in_one).fcall("f", 0))
+
+    assert redis.sent.get(timeout=10)[1].given_up.wait(10)
+    assert said.get(timeout=10) == "f"
+
+
 def test_all_else_goes_to_redis_as_it_is(room: Room) -> None:
-    assert at(room, lambda: Joined(FakeRedis(), FakeRedis.each).hget("a", "b")).get(timeout=10) == "a b"
+    assert at(room, lambda: Joined(FakeRedis(), in_one).hget("a", "b")).get(timeout=10) == "a b"
 
 
 def test_what_a_hand_raises_ends_that_hand_alone(room: Room, freed: Freed) -> None:
@@ -206,7 +287,7 @@ def test_as_many_hands_are_invited_as_are_free(room: Room, freed: Freed) -> None
 def test_nobody_is_invited_to_wait_for_redis_behind_many(freed: Freed) -> None:
     room = Room(100, freed)
     redis = FakeRedis()
-    joined = Joined(redis, FakeRedis.each)
+    joined = Joined(redis, in_one)
     begun = threading.Event()
     invited: list[int] = []
 

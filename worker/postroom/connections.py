@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import redis
@@ -33,7 +33,33 @@ class CeleryUrls(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
-class _Client(redis.Redis):
+class _Asked(NamedTuple):
+    """A call that was sent; somebody else may wait for its answer meanwhile. Read it, or give it up, once."""
+
+    client: "Redis"
+    connection: Any
+    spare: deque[Any]
+    file: socket.socket  # where something can be read when the answer begins to come
+    timeout_s: float
+
+    def read(self) -> Any:
+        """The answer; raises a redis error, also for one that broke off."""
+        try:
+            return self.connection.read_response()
+        except redis.exceptions.ResponseError:
+            raise  # an answer too
+        except BaseException:
+            self.connection.disconnect()
+            raise
+        finally:
+            self.client.give_back(self.connection, self.spare)
+
+    def give_up(self) -> None:
+        self.connection.disconnect()
+        self.client.give_back(self.connection, self.spare)
+
+
+class Redis(redis.Redis):
     """A client whose `fcall` takes a connection that another call has given back, as it is.
 
     redis-py looks at each connection before it lends it and counts and reports each command: more than half of the
@@ -56,7 +82,23 @@ class _Client(redis.Redis):
                 lambda: _answer(connection, "FCALL", function, numkeys, *arguments), lambda _: connection.disconnect()
             )
         finally:
-            self._give_back(connection, spare)
+            self.give_back(connection, spare)
+
+    def send_fcall(self, function: str, numkeys: int, *arguments: Any) -> _Asked | None:
+        """The same sent, without waiting; None where a connection must be made for that."""
+        spare = self._spare.setdefault(os.getpid(), deque())
+        try:
+            connection = spare.pop()
+        except IndexError:
+            return None
+        asked = _Asked(self, connection, spare, connection._sock, connection.socket_timeout)  # noqa: SLF001
+        if asked.file:
+            command = connection.pack_command("FCALL", function, numkeys, *arguments)
+            with suppress(redis.exceptions.RedisError, OSError):
+                connection.send_packed_command(command, check_health=False)  # which would wait
+                return asked
+        asked.give_up()
+        return None
 
     def _taken(self, spare: deque[Any]) -> Any:
         with suppress(IndexError):
@@ -69,7 +111,7 @@ class _Client(redis.Redis):
         finally:
             self._waiting.pop()
 
-    def _give_back(self, connection: Any, spare: deque[Any]) -> None:
+    def give_back(self, connection: Any, spare: deque[Any]) -> None:
         """To the pool where somebody waits for it to have one; and half of all are never kept from other commands."""
         spare.append(connection)
         if self._waiting or len(spare) > self.connection_pool.max_connections // 2:
@@ -82,7 +124,7 @@ def _answer(connection: Any, *command: Any) -> Any:
     return connection.read_response()
 
 
-def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> "redis.Redis":
+def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> Redis:
     """A client for `url`; a call that gets no answer within about twice `timeout_s` raises a redis error.
 
     `embedded:DIR` starts the server in DIR if nobody has. Every script of ours may be repeated, so one retry is safe.
@@ -115,16 +157,16 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
             db=place.db,
             **options,
         )
-        master: redis.Redis = sentinel.master_for(place.service, redis_class=_Client)
+        master: Redis = sentinel.master_for(place.service, redis_class=Redis)
         return master
     return _pooled(place.tcp, timeout_s, options)
 
 
-def _pooled(url: str, timeout_s: float, options: dict[str, Any]) -> "redis.Redis":
+def _pooled(url: str, timeout_s: float, options: dict[str, Any]) -> Redis:
     """Where there are more threads than connections, they wait for one."""
     pool: Any = redis.BlockingConnectionPool.from_url(url, timeout=timeout_s, **options)
-    client: redis.Redis = _Client.from_pool(pool)
-    return client
+    client: Any = Redis.from_pool(pool)
+    return cast("Redis", client)
 
 
 def celery_urls(url: str) -> CeleryUrls:

@@ -43,7 +43,7 @@ class Loop:
         if file in self._selector.get_map():
             self._selector.unregister(file)
 
-    def at(self, whose: object, when: float | None, do: Callable[[], object]) -> None:
+    def at(self, whose: object, when: float | None, do: Callable[[], object] = bool) -> None:
         """Has this done at that time (`time.monotonic`) instead of what `whose` time was before; None: never."""
         if when is None:
             self._due.pop(whose, None)

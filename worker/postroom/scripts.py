@@ -131,14 +131,13 @@ class Line:
             raise
 
 
-def each(connection: Connection, calls: Sequence[Sequence[Any]]) -> list[Any]:
-    """What `fcall` would say to each of these lists of arguments, in one call: an answer, or a ResponseError.
+def in_one(calls: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    """The arguments with which `fcall` says what it would to each of these: a list of answers and ResponseErrors.
 
     That costs Redis less than a pipeline of them.
     """
     named = [(function.removeprefix(LIBRARY), len(given), *given) for function, _, *given in calls]
-    answers: list[Any] = connection.fcall(f"{LIBRARY}each", 0, "", *chain.from_iterable(named))
-    return answers
+    return (f"{LIBRARY}each", 0, "", *chain.from_iterable(named))
 
 
 def drop_other_libraries(connection: Connection) -> None:

@@ -9,7 +9,10 @@ So what a hand does must wait only here: for what is done `aside`, for one who t
 """
 
 import os
+import selectors
+import socket
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +20,8 @@ from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
+from redis.exceptions import ConnectionError as Broken
+from redis.exceptions import TimeoutError as TooLate
 
 from postroom.loop import Loop
 
@@ -48,12 +53,24 @@ class Answer(NamedTuple, Generic[Said]):
 Tell = Callable[[Answer[Said]], None]
 
 
+class Asked(Protocol):
+    """A call that is under way: the answer can be read from `file`, or it is given up after `timeout_s`."""
+
+    @property
+    def file(self) -> socket.socket: ...
+    @property
+    def timeout_s(self) -> float: ...
+    def read(self) -> Any: ...
+    def give_up(self) -> None: ...
+
+
 class Redis(Protocol):
     def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any: ...
+    def send_fcall(self, function: str, numkeys: int, *arguments: Any) -> Asked | None: ...
 
 
 Call = tuple[Any, ...]  # the arguments of `fcall`
-Each = Callable[[Any, Sequence[Call]], Sequence[Any]]
+InOne = Callable[[Sequence[Call]], Call]
 
 
 class _Hand(greenlet):
@@ -92,22 +109,29 @@ def aside(do: Callable[[], Said]) -> Said:
 class Joined:
     """A client of Redis whose `fcall`, called by a hand, goes together with those of others.
 
-    `each(redis, calls)` is what they say to each of several calls: an answer, or the error that is one.
+    `in_one(calls)` is the call that says what several would: an answer for each, or the error that is one.
     """
 
-    def __init__(self, redis: Redis, each: Each) -> None:
-        self._redis, self._each = redis, each
+    def __init__(self, redis: Redis, in_one: InOne) -> None:
+        self._redis, self._in_one = redis, in_one
 
     def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any:
         """See redis.Redis."""
         hand = getcurrent()
         if isinstance(hand, _Hand):
-            return hand.room.asked(hand, self, (function, numkeys, *arguments))
+            return hand.room.ask(hand, self, (function, numkeys, *arguments))
         return self._redis.fcall(function, numkeys, *arguments)
 
-    def answers(self, calls: Sequence[Call]) -> Sequence[Any]:
-        """What comes of several calls."""
-        return self._each(self._redis, calls) if len(calls) > 1 else [self._redis.fcall(*calls[0])]
+    def send(self, calls: Sequence[Call]) -> Asked | None:
+        """Several calls as one that is under way; None where Redis must be waited for."""
+        return self._redis.send_fcall(*self._one(calls))
+
+    def wait_for(self, calls: Sequence[Call]) -> Any:
+        """What comes of that one."""
+        return self._redis.fcall(*self._one(calls))
+
+    def _one(self, calls: Sequence[Call]) -> Call:
+        return self._in_one(calls) if len(calls) > 1 else calls[0]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._redis, name)
@@ -122,6 +146,7 @@ class Room:
         self._sent = 0  # the others
         self.loop = Loop()
         self._questions: deque[tuple[_Hand, Joined, Call]] = deque()
+        self._is_on_trip = False  # one at a time: what is asked meanwhile goes together in the next
         self._aside = _Aside()
         self._open = True
         self._thread = threading.Thread(target=self._run, name="postroom-hands", daemon=True)
@@ -163,7 +188,7 @@ class Room:
 
         return self.told(hand, put)
 
-    def asked(self, hand: _Hand, redis: Joined, call: Call) -> Any:
+    def ask(self, hand: _Hand, redis: Joined, call: Call) -> Any:
         self._questions.append((hand, redis, call))
         return self._wait()
 
@@ -181,9 +206,9 @@ class Room:
     def _work(self) -> None:
         self._main = getcurrent()
         while self._open or self._sent or self.invited:
-            self.loop.turn(wait=not self._questions)
-            if self._questions:
-                self._ask()
+            self.loop.turn(wait=self._is_on_trip or not self._questions)
+            if self._questions and not self._is_on_trip:
+                self._begin_trip()
         self.loop.close()
 
     def _enter(self, work: Callable[[], object], *, invited: bool) -> None:
@@ -205,17 +230,63 @@ class Room:
     def _close(self) -> None:
         self._open = False
 
-    def _ask(self) -> None:
+    def _begin_trip(self) -> None:
         some = [self._questions.popleft() for _ in range(min(MOST_TOGETHER, len(self._questions)))]
-        redis = some[0][1]  # a process has one
-        asked = Answer.of(lambda: redis.answers([call for _, _, call in some]))
-        answers = [asked] * len(some) if asked.fault else map(_answer, asked.get())
-        for (hand, _, _), answer in zip(some, answers, strict=True):
-            hand.switch(answer)
+        self._is_on_trip = True
+        _Trip(some, self.loop, self._aside, self._end_trip).begin()
+
+    def _end_trip(self) -> None:
+        self._is_on_trip = False
 
 
-def _answer(said: Any) -> Answer[Any]:
-    return Answer(fault=said) if isinstance(said, Exception) else Answer(said)
+class _Trip:
+    """One call of Redis, for several hands; `over` is called when it was made, before they go on."""
+
+    def __init__(
+        self, some: Sequence[tuple[_Hand, Joined, Call]], loop: Loop, aside: "_Aside", over: Callable[[], None]
+    ) -> None:
+        self._hands, self._calls = [hand for hand, _, _ in some], [call for _, _, call in some]
+        self._redis = some[0][1]  # a process has one
+        self._loop, self._aside, self._over = loop, aside, over
+
+    def begin(self) -> None:
+        asked = self._redis.send(self._calls)
+        if asked:
+            self._loop.watch(asked.file, selectors.EVENT_READ, lambda _: self._read(asked))
+            self._loop.at(self, time.monotonic() + asked.timeout_s, lambda: self._give_up(asked))
+        else:
+            self._wait_aside()
+
+    def _read(self, asked: Asked) -> None:
+        self._watch_no_more(asked)
+        answer = Answer.of(asked.read)
+        if isinstance(answer.fault, Broken | TooLate | OSError):
+            self._wait_aside()
+        else:
+            self._tell(answer)
+
+    def _give_up(self, asked: Asked) -> None:
+        self._watch_no_more(asked)
+        asked.give_up()
+        self._wait_aside()
+
+    def _watch_no_more(self, asked: Asked) -> None:
+        self._loop.forget(asked.file)
+        self._loop.at(self, None)
+
+    def _wait_aside(self) -> None:
+        """Asks once more, and waits for connection and answer."""
+        self._aside.put(
+            lambda: self._redis.wait_for(self._calls), lambda answer: self._loop.soon(lambda: self._tell(answer))
+        )
+
+    def _tell(self, answer: Answer[Any]) -> None:
+        self._over()
+        each = [answer] * len(self._hands)
+        if len(self._hands) > 1 and not answer.fault:
+            each = [Answer(fault=one) if isinstance(one, Exception) else Answer(one) for one in answer.get()]
+        for hand, its in zip(self._hands, each, strict=True):
+            hand.switch(its)
 
 
 class _Aside:

@@ -119,7 +119,7 @@ def policy(found: Settings) -> Policy:
 def ledger(found: Settings) -> Ledger:
     """The worker's ledger: patient with Redis, but never without a bound."""
     redis = connect(found.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
-    return Ledger(Joined(redis, scripts.each), found.attachments)
+    return Ledger(Joined(redis, scripts.in_one), found.attachments)
 
 
 def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":
