@@ -186,15 +186,13 @@ def test_several_calls_in_one_are_each_as_it_is_alone(room: Room) -> None:
     room.take()
     claim, settle, mark = (f"{scripts.LIBRARY}{name}" for name in ("claim", "settle", "mark"))
 
-    first, failed, void, second = scripts.each(
-        room.redis,
-        [
-            (claim, 0, room.now, SENDER, "a", 60_000, 0),
-            (settle, 0, room.now, SENDER, "job", "a", "no JSON", "", 60_000, 0, 0),
-            (mark, 0, room.now, "nobody", "a", 60_000, "c", 1),
-            (claim, 0, room.now, SENDER, "b", 60_000, 0),
-        ],
-    )
+    calls = [
+        (claim, 0, room.now, SENDER, "a", 60_000, 0),
+        (settle, 0, room.now, SENDER, "job", "a", "no JSON", "", 60_000, 0, 0),
+        (mark, 0, room.now, "nobody", "a", 60_000, "c", 1),
+        (claim, 0, room.now, SENDER, "b", 60_000, 0),
+    ]
+    first, failed, void, second = room.redis.fcall(*scripts.in_one(calls))
 
     assert [answer[0] for answer in (first, void, second)] == [b"claimed", b"void", b"claimed"]
     assert first[1] != second[1]

@@ -52,13 +52,15 @@ class Connected:
         self._here.send(b"!")
 
     def read(self) -> object:
-        self.file.recv(1)
+        self.give_up()
         if self._answer is None:
             raise Away
         return self._answer
 
     def give_up(self) -> None:
         self.given_up.set()
+        self._here.close()
+        self.file.close()
 
 
 class ConnectedRedis(FakeRedis):

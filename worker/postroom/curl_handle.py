@@ -49,14 +49,16 @@ class Request(NamedTuple):
 
 
 class Sockets:
-    """Which socket is at which place: local address, port of the other side, own port."""
+    """Which socket is at which place: local address, port of the other side, own port. `opened` is told of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[int], None]) -> None:
+        self._opened = opened
         self._fds: dict[tuple[object, ...], int] = {}
         self._places: dict[int, tuple[object, ...]] = {}
 
     def note(self, sock: socket.socket, fd: int) -> None:
         """libcurl has `sock` as `fd`."""
+        self._opened(fd)
         (address, port, *_), (_, port_there, *_) = sock.getsockname(), sock.getpeername()
         if fd in self._places and self._fds.get(self._places[fd]) == fd:  # of one that libcurl has closed since
             del self._fds[self._places[fd]]

@@ -75,11 +75,8 @@ class CurlHttp:
             line = self._line()
         except (OSError, RuntimeError) as fault:  # no bundle, or no thread
             raise NotSent(f"{host_of(url)}: {fault}") from None
-
-        def put(tell: Tell[Response]) -> None:
-            line.put(request, tell)
-
-        return told(put)
+        answer: Response = told(partial(line.put, request))
+        return answer
 
     def _proxy(self, url: str) -> str:
         root = origin(url)
@@ -115,7 +112,9 @@ class _Line:
         self._spare: list[Handle] = []
         self._busy: dict[pycurl.Curl, Handle] = {}
         self._running = 0  # those that libcurl has
-        self._sockets = Sockets()
+        self._sockets = Sockets(self._forget)
+        self._watched: dict[int, int] = {}  # for what, by socket
+        self._idle: set[int] = set()  # of these, those of which libcurl wants to hear nothing now
         self.is_closed = False
         self._closing = threading.Lock()
         with _fork_lock:
@@ -166,13 +165,26 @@ class _Line:
         self._multi.close()
 
     def _watch(self, event: int, fd: int, _multi: object, _data: object) -> None:
+        """A socket is watched until something happens while it is idle: to begin and end that each time costs more."""
         if event == pycurl.POLL_REMOVE:
-            self._loop.forget(fd)
-        else:
+            self._idle.add(fd)
+            return
+        self._idle.discard(fd)
+        if self._watched.get(fd) != event:
+            self._watched[fd] = event
             self._loop.watch(fd, _FROM_CURL[event], partial(self._happened, fd))
 
     def _happened(self, fd: int, events: int) -> None:
-        self._act(fd, _TO_CURL[events])
+        if fd in self._idle:
+            self._forget(fd)
+        else:
+            self._act(fd, _TO_CURL[events])
+
+    def _forget(self, fd: int) -> None:
+        """It is over, or another one has its number."""
+        self._idle.discard(fd)
+        if self._watched.pop(fd, None):
+            self._loop.forget(fd)
 
     def _set_timer(self, wait_ms: int) -> None:
         self._loop.at(self, None if wait_ms < 0 else time.monotonic() + wait_ms / 1000, self._time_has_come)

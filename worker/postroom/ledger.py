@@ -17,6 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from pydantic_core import to_json
+
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
 from postroom.calls import NO_CALLS, Calls
@@ -320,7 +322,7 @@ class Ledger:
         """
         from postroom import decided  # noqa: PLC0415 - only workers need it
 
-        said = json.dumps(decided.move(move, outcome, duration_ms))
+        said = to_json(decided.move(move, outcome, duration_ms))
         args = (job.lane, job.id, job.token, said, next_token, milliseconds(lease_s))
         done, following = self._run("settle", now, *args, int(slice_over), int(elsewhere))
         return bool(done == b"settled"), _claimed(following, next_token)
@@ -611,7 +613,7 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
     if answer[0] != b"claimed":
         return None
     _, job_id, app, flat, mail, rounds = answer
-    record = dict(zip((n.decode() for n in flat[::2]), (v.decode() for v in flat[1::2]), strict=True))
+    record = dict(zip([n.decode() for n in flat[::2]], [v.decode() for v in flat[1::2]], strict=True))
     return Job(
         id=job_id.decode(),
         lane=record["lane"],

@@ -5,6 +5,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,14 +34,12 @@ class Loop:
 
     def watch(self, file: "FileDescriptorLike", events: int, happened: Callable[[int], object]) -> None:
         """Tells `happened` of these events (`selectors.EVENT_…`) at this file from now on."""
-        if file in self._selector.get_map():
-            self._selector.modify(file, events, happened)
-        else:
-            self._selector.register(file, events, happened)
+        self.forget(file)  # if one with the same number was closed meanwhile, the system has forgotten it already
+        self._selector.register(file, events, happened)
 
     def forget(self, file: "FileDescriptorLike") -> None:
         """Ends `watch`, if there was one."""
-        if file in self._selector.get_map():
+        with suppress(KeyError):
             self._selector.unregister(file)
 
     def at(self, whose: object, when: float | None, do: Callable[[], object] = bool) -> None:

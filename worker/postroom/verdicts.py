@@ -345,7 +345,7 @@ def _no_finding(status: int, headers: Mapping[str, str], body: bytes, now: datet
 
 
 def _answer(status: int, headers: Mapping[str, str]) -> Answer:
-    request_id = {name.lower(): value for name, value in headers.items()}.get("request-id")
+    request_id = headers.get("request-id") or {name.lower(): value for name, value in headers.items()}.get("request-id")
     return Answer(http_status=status, request_id=_matching(r"[0-9A-Za-z-]{1,64}", request_id))
 
 
