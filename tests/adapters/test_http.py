@@ -142,7 +142,7 @@ def test_a_forked_child_does_not_speak_on_its_parents_connection(
 
 
 def test_a_forked_child_leaves_its_parents_connections_alone(serve: Servers, http: Http) -> None:
-    server = serve(answering(OK, OK, OK))
+    server = serve(answering(OK, OK, OK, OK))
     standing, ending = threading.Event(), threading.Event()
 
     def hold_one() -> None:
@@ -168,7 +168,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(serve: Servers, htt
     another.join(10)
     post(http, server.url)
 
-    assert (server.connections, len(server.requests)) == (3, 5)
+    assert (server.connections, len(server.requests)) == (2 if isinstance(http, CurlHttp) else 3, 5)
 
 
 def test_a_redirect_is_an_answer_however_large_its_body(serve: Servers, http: Http) -> None:
