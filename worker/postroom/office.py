@@ -34,6 +34,7 @@ from postroom.wire import Call, GraphRequest, Search
 Done = TypeVar("Done")
 
 LONGEST_POST_S = 30.0
+SPREAD = 0.1  # by how much of it a deadline may come earlier
 FRESH_LEASE_S = 0.1  # a lease that is not older is not renewed before a request that sends
 NOT_NOW = Answer(detail="the lane was paused meanwhile, or its limits leave nothing for this request")
 
@@ -123,6 +124,7 @@ class Office:
     new_id: Callable[[], str]
     attachments: Source | None = None
     aside: Aside = operator.call
+    chance: Callable[[], float] = float  # gives a number in [0, 1)
 
     @property
     def deadline_s(self) -> float:
@@ -186,7 +188,8 @@ def new_call(office: Office, token: Token, client_request_id: str, renewed_at: f
     return Call(
         token=token.value,
         client_request_id=client_request_id,
-        deadline_s=office.deadline_s,
+        # Many requests that nobody answers may have begun together; to give all up at once would hold up others.
+        deadline_s=office.deadline_s * (1 - SPREAD * office.chance()),
         before_write=lease_leaves_room,
     )
 

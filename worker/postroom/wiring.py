@@ -171,6 +171,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         new_id=lambda: _uuid4(ids.getrandbits(128)),
         attachments=book.attachments,
         aside=aside,
+        chance=_random.random,
     )
     return Desk(
         ledger=book,

@@ -2,6 +2,7 @@
 
 local SLOW = 2000        -- an answer that takes longer makes its lane a slow one
 local LOOK_AGAIN = 5000  -- for lanes that others will wake: only in case they do not
+local SPREAD = 2000
 local CLASSES = {'check', 'high', 'again', 'normal', 'low'}
 
 -- A mail in doubt is looked up before anything else leaves: what it needs is a slot, no rate.
@@ -80,6 +81,12 @@ local function no_hand_for(self)
   return slow + unknown >= math.max(1, all - math.max(1, math.floor(all / 4)))
 end
 
+-- When to look at a lane whose claims are in the way. Many may wait alike, as where Graph has stopped to answer: they
+-- must not all be looked at in the same moment.
+local function when_claims_end(lane)
+  return now + LOOK_AGAIN - tonumber(string.sub(redis.sha1hex(lane), 1, 6), 16) % SPREAD
+end
+
 -- The head keeps its place until then, or until one that may go before it is due: a look-up needs no rate.
 local function before_later(lane, at) return math.min(at, math.max(first_later(lane) or at, now + 1)) end
 
@@ -91,10 +98,10 @@ local function limited_until(lane, cfg, self, head, is_checked)
   local most = (in_trouble(self) or speed_of(self) == 'unknown') and 1 or cfg.parallel
   local claims = redis.call('ZCARD', of_lane('claims', lane))
   local free = most - claims
-  if is_checked then return free > 0 and now or now + LOOK_AGAIN, free, free end
+  if is_checked then return free > 0 and now or when_claims_end(lane), free, free end
   local left, rate_ready = rate_left(lane, cfg)
   if left <= 0 and rate_ready > now then at = before_later(lane, math.min(rate_ready, faster_at(self)))
-  elseif left <= 0 or free <= 0 then at = now + LOOK_AGAIN  -- the claims that are in the way will end
+  elseif left <= 0 or free <= 0 then at = when_claims_end(lane)
   end
   local fits, room = recipients_ready(lane, cfg, head, claims)
   if fits > now then at = math.max(at, before_later(lane, fits)) end
@@ -143,7 +150,7 @@ end
 local function outlook_after(lane, cfg, seen)
   if seen.all == 1 then return seen.later, 0 end
   if not seen.room or seen.left <= 1 or seen.again then return outlook(lane, cfg) end
-  if seen.free <= 1 then return now + LOOK_AGAIN, 0 end
+  if seen.free <= 1 then return when_claims_end(lane), 0 end
   if not seen.even then return outlook(lane, cfg) end
   return now, math.min(seen.all, seen.free, seen.left) - 1
 end
