@@ -10,6 +10,7 @@ from bench.room import rooms
 
 # Mails before, so that all is imported and connected; answered so slowly that every hand has one.
 WARM, WARM_S = 320, 0.1
+WARM_EACH, WARM_EACH_S = 1.25, 0.001  # of those who have more on their way at once, for each
 LONGEST_S = 120.0
 
 
@@ -23,19 +24,20 @@ class Result:
 
 
 def race(contender: Contender, graph: Graph, count: int, delay: float) -> Result:
+    warm = max(WARM, round(WARM_EACH * contender.at_once))
     with rooms(graph) as room, contender.start(room) as running:
-        graph.reset(delay=WARM_S)
-        running.produce(0, WARM)
-        _all_answered(graph, WARM, contender)
-        running.settle(WARM)
+        graph.reset(delay=max(WARM_S, WARM_EACH_S * contender.at_once))
+        running.produce(0, warm)
+        _all_answered(graph, warm, contender)
+        running.settle(warm)
         graph.reset(delay=delay)
         running.hold()
         before = running.cpu_s()
-        producing = running.produce(WARM, count)
+        producing = running.produce(warm, count)
         began = time.monotonic()
         running.release()
         _all_answered(graph, count, contender)
-        running.settle(WARM + count)
+        running.settle(warm + count)
         working = running.cpu_s() - before
     log = graph.log()
     if len(log.times) != count or log.faults:

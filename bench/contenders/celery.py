@@ -46,6 +46,7 @@ class _Running:
 
 def _contender(name: str, what: str, module: str, *options: str, delays: Sequence[str] = BOTH) -> Contender:
     module = f"bench.contenders.{module}"
+    at_once = int(options[options.index("--concurrency") + 1])
 
     @contextmanager
     def start(room: Room) -> Iterator[Running]:
@@ -64,7 +65,7 @@ def _contender(name: str, what: str, module: str, *options: str, delays: Sequenc
         ):
             yield _Running(room, worker, Producer(process), results=module.endswith("session"))
 
-    return Contender(name=name, what=what, start=start, delays=delays)
+    return Contender(name=name, what=what, at_once=at_once, start=start, delays=delays)
 
 
 SESSION = _contender(

@@ -30,9 +30,10 @@ class Running(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """`delays`: the races that it takes part in, by how long an answer takes."""
+    """`at_once`: how many mails it has on their way; `delays`: its races, by how long an answer takes."""
 
     name: str
     what: str
+    at_once: int
     start: Callable[[Room], AbstractContextManager[Running]]
     delays: Sequence[str] = BOTH

@@ -58,5 +58,8 @@ def _start(room: Room) -> Iterator[Running]:
 
 
 POST_OFFICE = Contender(
-    name="django-post_office", what="django-post_office on SQLite, 2 processes of 16 threads", start=_start
+    name="django-post_office",
+    what="django-post_office on SQLite, 2 processes of 16 threads",
+    at_once=32,
+    start=_start,
 )

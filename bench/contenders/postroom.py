@@ -9,6 +9,8 @@ from bench.contenders.contender import Contender, Running
 from bench.orders_to import Producer
 from bench.processes import Started
 from bench.room import TRANSPORTS, Room
+from postroom.cli import PROCESSES
+from postroom.supervisor import HANDS
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ def _contender(transport: str) -> Contender:
         yield from _start(room, TRANSPORTS[transport])
 
     return Contender(
-        name=f"postroom-{transport}", what=f"Postroom, `postroom worker`, transport {transport}", start=start
+        name=f"postroom-{transport}",
+        what=f"Postroom, `postroom worker`, transport {transport}",
+        at_once=PROCESSES * HANDS,
+        start=start,
     )
 
 

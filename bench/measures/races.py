@@ -15,6 +15,7 @@ from bench.rows import Row, Target, at_least, at_most, rounded
 
 DELAYS = {"0ms": 0.0, "250ms": 0.25}
 MAILS = {"0ms": 2000, "250ms": 1200}
+WAVES = 6  # mails at the least, for each that is on its way at once: so that it is not all beginning and end
 CELERY = (SESSION, TUNED_PREFORK, TUNED_THREADS, TUNED_GEVENT)
 TUNED = (TUNED_PREFORK, TUNED_THREADS, TUNED_GEVENT)
 ALL = (*POSTROOM.values(), *CELERY, POST_OFFICE)
@@ -60,7 +61,8 @@ def _race(delay: str, graph: Graph, plan: Plan) -> Results:
         say(f"race at {delay}, round {number} of {plan.rounds}")
         for contender in ALL:
             if delay in contender.delays and plan.contenders in contender.name:
-                result = race(contender, graph, plan.of(MAILS[delay]), DELAYS[delay])
+                mails = plan.of(max(MAILS[delay], WAVES * contender.at_once))
+                result = race(contender, graph, mails, DELAYS[delay])
                 found.setdefault(contender.name, []).append(result)
     return found
 
