@@ -43,7 +43,8 @@ class Connected:
     timeout_s = 10.0
 
     def __init__(self) -> None:
-        self._here, self.file = socket.socketpair()
+        self._here, self._there = socket.socketpair()
+        self.fd = self._there.fileno()
         self._answer: object = None
         self.given_up = threading.Event()
 
@@ -60,7 +61,7 @@ class Connected:
     def give_up(self) -> None:
         self.given_up.set()
         self._here.close()
-        self.file.close()
+        self._there.close()
 
 
 class ConnectedRedis(FakeRedis):

@@ -39,7 +39,7 @@ class _Asked(NamedTuple):
     client: "Redis"
     connection: Any
     spare: deque[Any]
-    file: socket.socket  # where something can be read when the answer begins to come
+    fd: int  # where something can be read when the answer begins to come
     timeout_s: float
 
     def read(self) -> Any:
@@ -91,13 +91,14 @@ class Redis(redis.Redis):
             connection = spare.pop()
         except IndexError:
             return None
-        asked = _Asked(self, connection, spare, connection._sock, connection.socket_timeout)  # noqa: SLF001
-        if asked.file:
+        sock: socket.socket | None = connection._sock  # noqa: SLF001 - redis-py shows it nowhere
+        if sock:
             command = connection.pack_command("FCALL", function, numkeys, *arguments)
             with suppress(redis.exceptions.RedisError, OSError):
                 connection.send_packed_command(command, check_health=False)  # which would wait
-                return asked
-        asked.give_up()
+                return _Asked(self, connection, spare, sock.fileno(), connection.socket_timeout)
+            connection.disconnect()
+        self.give_back(connection, spare)
         return None
 
     def _taken(self, spare: deque[Any]) -> Any:

@@ -5,11 +5,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
 
 
 class Loop:
@@ -20,6 +15,7 @@ class Loop:
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
         self._selector.register(self._ear, selectors.EVENT_READ, lambda _: self._ear.recv(64))
+        self._watched: set[int] = set()
         self._news: deque[Callable[[], object]] = deque()
         self._sleeps = False
         self._due: dict[object, tuple[float, Callable[[], object]]] = {}
@@ -32,15 +28,17 @@ class Loop:
             self._sleeps = False  # one ring is enough
             self._bell.send(b"!")
 
-    def watch(self, file: "FileDescriptorLike", events: int, happened: Callable[[int], object]) -> None:
+    def watch(self, fd: int, events: int, happened: Callable[[int], object]) -> None:
         """Tells `happened` of these events (`selectors.EVENT_…`) at this file from now on."""
-        self.forget(file)  # if one with the same number was closed meanwhile, the system has forgotten it already
-        self._selector.register(file, events, happened)
+        self.forget(fd)  # if one with the same number was closed meanwhile, the system has forgotten it already
+        self._watched.add(fd)
+        self._selector.register(fd, events, happened)
 
-    def forget(self, file: "FileDescriptorLike") -> None:
+    def forget(self, fd: int) -> None:
         """Ends `watch`, if there was one."""
-        with suppress(KeyError):
-            self._selector.unregister(file)
+        if fd in self._watched:
+            self._watched.remove(fd)
+            self._selector.unregister(fd)
 
     def at(self, whose: object, when: float | None, do: Callable[[], object] = bool) -> None:
         """Has this done at that time (`time.monotonic`) instead of what `whose` time was before; None: never."""

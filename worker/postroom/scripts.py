@@ -45,13 +45,25 @@ class Connection(Protocol):
 def run(connection: Connection, script: str, now: int | None, *arguments: object) -> Any:
     """The answer of one script. `now` is in milliseconds; None means Redis' own clock. Raises Unavailable."""
     given = ("" if now is None else now, *arguments)
-    with or_unavailable():
-        try:
-            return _loaded(connection, lambda: connection.fcall(LIBRARY + script, 0, *given))
-        except redis.exceptions.OutOfMemoryError:
-            if script in _TAKES_ROOM:
-                raise
-            return connection.eval(_alone(script), 0, *given)  # a full Redis takes no library, and this may make room
+    try:
+        return connection.fcall(LIBRARY + script, 0, *given)
+    except (redis.exceptions.RedisError, OSError) as error:
+        with or_unavailable():
+            return _run_nevertheless(connection, script, given, error)
+
+
+def _run_nevertheless(connection: Connection, script: str, given: Sequence[object], error: Exception) -> Any:
+    """What it says once the library is loaded, if that is all that was wrong; raises the error, if not."""
+
+    def ask() -> Any:
+        return connection.fcall(LIBRARY + script, 0, *given)
+
+    try:
+        return _loaded(connection, ask, error)
+    except redis.exceptions.OutOfMemoryError:
+        if script in _TAKES_ROOM:
+            raise
+        return connection.eval(_alone(script), 0, *given)  # a full Redis takes no library, and this may make room
 
 
 def run_each(connection: Connection, script: str, now: int | None, given: Sequence[Sequence[object]]) -> list[Any]:
@@ -65,7 +77,10 @@ def run_each(connection: Connection, script: str, now: int | None, given: Sequen
         return answers
 
     with or_unavailable():
-        return _loaded(connection, ask)
+        try:
+            return ask()
+        except redis.exceptions.ResponseError as error:
+            return _loaded(connection, ask, error)
 
 
 class Line:
@@ -150,12 +165,10 @@ def drop_other_libraries(connection: Connection) -> None:
                     connection.function_delete(name)
 
 
-def _loaded(connection: Connection, ask: Callable[[], Answer]) -> Answer:
-    try:
-        return ask()
-    except redis.exceptions.ResponseError as error:
-        if "Function not found" not in str(error):
-            raise
+def _loaded(connection: Connection, ask: Callable[[], Answer], error: Exception) -> Answer:
+    """What is answered once the library is loaded; `error` came without, and is raised if it is another."""
+    if "Function not found" not in str(error):
+        raise error
     connection.function_load(_TEXT, replace=True)
     return ask()
 
@@ -165,14 +178,18 @@ def or_unavailable() -> Iterator[None]:
     """Turns what redis-py raises into Unavailable."""
     try:
         yield
-    except redis.exceptions.OutOfMemoryError as error:
-        raise Unavailable("Redis is full (maxmemory) and refused the write; nothing was taken in") from error
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-        raise Unavailable(f"Redis did not answer ({type(error).__name__}); is POSTROOM_REDIS_URL right?") from error
-    except redis.exceptions.RedisError as error:
-        if str(error).startswith(("user_function", "user_script")):
-            raise PostroomError(f"a script failed, which is a fault of Postroom itself: {error}") from error
-        raise Unavailable(f"Redis refused: {error}") from error
+    except (redis.exceptions.RedisError, OSError) as error:
+        raise _in_our_words(error) from error
+
+
+def _in_our_words(error: Exception) -> PostroomError:
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return Unavailable("Redis is full (maxmemory) and refused the write; nothing was taken in")
+    if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError | OSError):
+        return Unavailable(f"Redis did not answer ({type(error).__name__}); is POSTROOM_REDIS_URL right?")
+    if str(error).startswith(("user_function", "user_script")):
+        return PostroomError(f"a script failed, which is a fault of Postroom itself: {error}")
+    return Unavailable(f"Redis refused: {error}")
 
 
 # What all functions share, in an order in which each part needs only those before it.

@@ -10,7 +10,6 @@ So what a hand does must wait only here: for what is done `aside`, for one who t
 
 import os
 import selectors
-import socket
 import threading
 import time
 import traceback
@@ -54,10 +53,10 @@ Tell = Callable[[Answer[Said]], None]
 
 
 class Asked(Protocol):
-    """A call that is under way: the answer can be read from `file`, or it is given up after `timeout_s`."""
+    """A call that is under way: the answer can be read once `fd` can, or it is given up after `timeout_s`."""
 
     @property
-    def file(self) -> socket.socket: ...
+    def fd(self) -> int: ...
     @property
     def timeout_s(self) -> float: ...
     def read(self) -> Any: ...
@@ -252,7 +251,7 @@ class _Trip:
     def begin(self) -> None:
         asked = self._redis.send(self._calls)
         if asked:
-            self._loop.watch(asked.file, selectors.EVENT_READ, lambda _: self._read(asked))
+            self._loop.watch(asked.fd, selectors.EVENT_READ, lambda _: self._read(asked))
             self._loop.at(self, time.monotonic() + asked.timeout_s, lambda: self._give_up(asked))
         else:
             self._wait_aside()
@@ -271,7 +270,7 @@ class _Trip:
         self._wait_aside()
 
     def _watch_no_more(self, asked: Asked) -> None:
-        self._loop.forget(asked.file)
+        self._loop.forget(asked.fd)
         self._loop.at(self, None)
 
     def _wait_aside(self) -> None:

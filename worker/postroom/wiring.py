@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 WORKER_TIMEOUT_S = 5.0
 LONGEST_TOKEN_S = 15.0
-_random = random.SystemRandom()
 _NO_SENDER = settings.Sender()
 _VARIANT = "89ab"  # RFC 9562, 4.1
 
@@ -138,7 +137,7 @@ def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":
 def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
     """All that rounds work with."""
     lanes = Lanes(found=found)
-    ids = random.Random(os.urandom(32))  # noqa: S311 - seeded as well as uuid4, which asks the system each time
+    chance = random.Random(os.urandom(32))  # noqa: S311 - seeded as well as uuid4, which asks the system each time
     http = transport(found)(str(found.ca_bundle) if found.ca_bundle else None)
 
     def mark(job: Job, client_request_id: str, size: int) -> float | None:
@@ -168,16 +167,16 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         redirect_all_to=found.redirect_all_to,
         lease_s=found.lease,
         monotonic=time.monotonic,
-        new_id=lambda: _uuid4(ids.getrandbits(128)),
+        new_id=lambda: _uuid4(chance.getrandbits(128)),
         attachments=book.attachments,
         aside=aside,
-        chance=_random.random,
+        chance=chance.random,
     )
     return Desk(
         ledger=book,
         office=office,
         policy=policy(found),
-        chance=_random.random,
+        chance=chance.random,
         emit=logs.start(found.log_format),
         stopping=stopping,
         invite=invite,
