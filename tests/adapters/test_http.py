@@ -11,12 +11,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from postroom.http import MAX_ANSWER, Http, Lost, NotSent, Response
 from postroom.http_curl import CurlHttp
 from postroom.http_requests import RequestsHttp
+from postroom.together import Room
 
 from .tls import OK, Peer, Script, Server, Servers, all_servers, answering, json_answer, serve
 
@@ -46,6 +48,31 @@ def http(serve: Servers, transport: Transport) -> Http:
 
 def post(http: Http, url: str, *, body: bytes = b"mail", deadline_s: float = 10, **more: object) -> Response:
     return http.exchange("POST", url, headers={}, body=body, deadline_s=deadline_s, **more)  # type: ignore[arg-type]
+
+
+def test_hands_make_their_exchanges_side_by_side_in_their_own_thread(serve: Servers) -> None:
+    all_there = threading.Barrier(3)
+
+    def answer_together(peer: Peer) -> None:
+        peer.request()
+        all_there.wait(10)
+        peer.send(OK)
+
+    http, server = CurlHttp(serve.ca), serve(answer_together)
+    answers: SimpleQueue[int] = SimpleQueue()
+    threads: set[str] = set()
+
+    def ask() -> None:
+        answer = post(http, server.url, before_write=lambda: threads.add(threading.current_thread().name))
+        answers.put(answer.status)
+
+    room = Room(3, lambda: None)
+    for _ in range(3):
+        room.begin(ask)
+
+    assert [answers.get(timeout=10) for _ in range(3)] == [202, 202, 202]
+    assert threads == {"postroom-hands"}
+    room.close()
 
 
 # --- an answer

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from redis.exceptions import ResponseError
@@ -199,3 +200,19 @@ def test_several_calls_in_one_are_each_as_it_is_alone(room: Room) -> None:
     assert isinstance(failed, ResponseError)
     with pytest.raises(PostroomError, match="a fault of Postroom itself"), scripts.or_unavailable():
         raise failed
+
+
+def test_lanes_that_wait_alike_are_not_all_looked_at_in_the_same_moment(room: Room) -> None:
+    """As where Graph has stopped to answer, and each mailbox that nobody knows has one request under way."""
+    lanes = [f"box{number}@contoso.com" for number in range(20)]
+    for lane in lanes:
+        room.take(mail(lane))
+        room.take(mail(lane))
+        room.sending(lane)
+
+    wakes = sorted(room.wakes_in(lane) for lane in lanes)
+
+    assert wakes[0] >= 3
+    assert wakes[-1] <= 5
+    assert all(later - earlier < 1 for earlier, later in pairwise(wakes))
+    assert wakes[-1] - wakes[0] > 1

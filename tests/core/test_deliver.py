@@ -194,6 +194,14 @@ def test_an_accepted_mail_was_marked_before_it_was_posted(world: World) -> None:
     assert world.diary == ["mark request-1", "post request-1 as noreply@contoso.com with first within 30 s"]
 
 
+def test_requests_that_began_together_are_not_all_given_up_together(world: World) -> None:
+    office = replace(world.office(), chance=lambda: 0.5)
+
+    deliver(a_job(), office)
+
+    assert world.diary[-1].endswith("with first within 28 s")  # 28.5; and always within the deadline
+
+
 class Shelf:
     """Holds no stored attachment; raises this instead, and counts how often it was asked."""
 
