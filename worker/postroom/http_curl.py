@@ -187,7 +187,10 @@ class _Line:
             self._loop.forget(fd)
 
     def _set_timer(self, wait_ms: int) -> None:
-        self._loop.at(self, None if wait_ms < 0 else time.monotonic() + wait_ms / 1000, self._time_has_come)
+        if wait_ms < 0:
+            self._loop.never(self)
+        else:
+            self._loop.at(self, time.monotonic() + wait_ms / 1000, self._time_has_come)
 
     def _time_has_come(self) -> None:
         self._act(pycurl.SOCKET_TIMEOUT, 0)

@@ -40,12 +40,13 @@ class Loop:
             self._watched.remove(fd)
             self._selector.unregister(fd)
 
-    def at(self, whose: object, when: float | None, do: Callable[[], object] = bool) -> None:
-        """Has this done at that time (`time.monotonic`) instead of what `whose` time was before; None: never."""
-        if when is None:
-            self._due.pop(whose, None)
-        else:
-            self._due[whose] = (when, do)
+    def at(self, whose: object, when: float, do: Callable[[], object]) -> None:
+        """Has this done at that time (`time.monotonic`), instead of what was to be done at `whose` time before."""
+        self._due[whose] = (when, do)
+
+    def never(self, whose: object) -> None:
+        """Ends `at`, if there was one."""
+        self._due.pop(whose, None)
 
     def turn(self, *, wait: bool) -> None:
         """Does all that has come; waits for something where nothing has, if it may."""
@@ -63,6 +64,7 @@ class Loop:
         self._ends.append(do)
 
     def close(self) -> None:
+        """Ends it, once nobody turns it any more."""
         for do in self._ends:
             do()
         for it in (self._selector, self._bell, self._ear):
@@ -76,7 +78,7 @@ class Loop:
 
     def _do_due(self) -> None:
         now = time.monotonic() if self._due else 0.0
-        for whose, (when, do) in list(self._due.items()):
-            if when <= now:
+        for whose in [whose for whose, (when, _) in self._due.items() if when <= now]:
+            if (due := self._due.get(whose)) and due[0] <= now:  # none before it has changed that
                 del self._due[whose]
-                do()
+                due[1]()

@@ -271,13 +271,18 @@ class _Trip:
 
     def _watch_no_more(self, asked: Asked) -> None:
         self._loop.forget(asked.fd)
-        self._loop.at(self, None)
+        self._loop.never(self)
 
     def _wait_aside(self) -> None:
         """Asks once more, and waits for connection and answer."""
-        self._aside.put(
-            lambda: self._redis.wait_for(self._calls), lambda answer: self._loop.soon(lambda: self._tell(answer))
-        )
+
+        def ask() -> Any:
+            return self._redis.wait_for(self._calls)
+
+        try:
+            self._aside.put(ask, lambda answer: self._loop.soon(lambda: self._tell(answer)))
+        except RuntimeError:  # no more threads: then all wait
+            self._tell(Answer.of(ask))
 
     def _tell(self, answer: Answer[Any]) -> None:
         self._over()
