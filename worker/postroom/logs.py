@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-from datetime import UTC, datetime
 
 import structlog
 
@@ -36,13 +35,18 @@ _JSON = json.JSONEncoder(default=repr)  # kept, for json.dumps would make one fo
 def start(log_format: str) -> Emit:
     """Sets up the lines on stderr and returns what writes one; keeps mail out of other libraries' lines."""
     _keep_mail_out()
-    people = (
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+    last = (
+        structlog.processors.JSONRenderer(lambda line, **_: _JSON.encode(line))
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
-        processors=[_line] if log_format == "json" else people,
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
         logger_factory=structlog.WriteLoggerFactory(sys.__stderr__),
     )
     log = structlog.get_logger().bind()  # bound here, once: else it is for each line
@@ -52,13 +56,6 @@ def start(log_format: str) -> Emit:
         (log.warning if wrong else log.info)(event, **facts)
 
     return emit
-
-
-def _line(_: object, level: str, facts: structlog.typing.EventDict) -> str:
-    """What structlog's own processors make of it, in a third of the time: there is one for each mail."""
-    facts["level"] = level
-    facts["timestamp"] = f"{datetime.now(UTC).isoformat()[:-6]}Z"
-    return _JSON.encode(facts)
 
 
 def _keep_mail_out() -> None:
