@@ -59,7 +59,7 @@ check-peers: setup ## Microsoft's own SDK against the sandbox (an environment of
 bench: $(VENV)-bench/.installed ## Figures beside those of alternatives, in a quarter of an hour; ARGS=--help tells more
 	@$(VENV)-bench/bin/python -m bench $(ARGS)
 
-bench-growth: $(VENV)-bench/.installed ## How cost grows with lanes, backlog, processes and size, in an hour; ARGS=--quick tries it
+bench-growth: $(VENV)-bench/.installed ## How cost grows with lanes, backlog, processes and size, in some minutes; ARGS=--quick tries it
 	@$(VENV)-bench/bin/python -m bench.growth $(ARGS)
 
 $(VENV)-bench/.installed: requirements/bench.lock pyproject.toml

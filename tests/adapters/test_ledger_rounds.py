@@ -204,6 +204,7 @@ def test_several_calls_in_one_are_each_as_it_is_alone(room: Room) -> None:
 
 def test_lanes_that_wait_alike_are_not_all_looked_at_in_the_same_moment(room: Room) -> None:
     """As where Graph has stopped to answer, and each mailbox that nobody knows has one request under way."""
+    room.ledger.tick("worker", 100, 60, now=room.now)
     lanes = [f"box{number}@contoso.com" for number in range(20)]
     for lane in lanes:
         room.take(mail(lane))

@@ -26,6 +26,7 @@ from postroom.calls import NO_CALLS, Calls
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.ledger import Ledger, TokenProbe
 from postroom.mail import Mail
+from postroom.open_files import allow_many
 from postroom.parent import end_with_parent
 from postroom.rounds import (
     Desk,
@@ -188,6 +189,7 @@ def _publish_rules(**_: object) -> None:
     if faults := found.worker_faults():
         raise SystemExit("\n".join(faults))
     end_with_parent()
+    allow_many()
     rules = wiring.Lanes(found=found).rules(results_here=_results == _urls.backend)
     while True:
         try:

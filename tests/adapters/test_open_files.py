@@ -1,0 +1,21 @@
+"""A worker may have a connection for each hand, whatever its system gives a process by default."""
+
+import subprocess
+import sys
+
+
+def limit_after(soft: int, hard: int) -> str:
+    """What a process of its own has in the end that began with these."""
+    code = (
+        f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({soft}, {hard}));"
+        "from postroom.open_files import allow_many; allow_many(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_worker_asks_for_all_that_it_may_have() -> None:
+    assert limit_after(256, 4096) == "4096 4096"
+
+
+def test_who_has_enough_asks_for_nothing() -> None:
+    assert limit_after(300, 300) == "300 300"
