@@ -18,7 +18,7 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from postroom import embedded
-from postroom.connections import celery_urls, connect, result_backend
+from postroom.connections import Redis, celery_urls, connect, result_backend
 from postroom.errors import Unavailable
 from postroom.ledger import Ledger
 
@@ -238,19 +238,21 @@ def test_a_server_that_accepts_and_never_answers_costs_bounded_time(scheme: str)
 
 
 @pytest.fixture
-def client(folder: Path) -> "redis.Redis":
+def client(folder: Path) -> "Iterator[Redis]":
     client = connect(f"embedded:{folder}/r", timeout_s=3, name="test-calls")
     client.function_load(
         "#!lua name=t\nredis.register_function('echo', function(_, arguments) return arguments end)", replace=True
     )
-    return client
+    yield client
+    client.close()
+    embedded.stop(folder / "r")
 
 
 def ours(client: "redis.Redis") -> set[str]:
     return {found["id"] for found in client.client_list() if found["name"] == "test-calls"}
 
 
-def test_a_call_uses_the_connection_that_the_last_one_gave_back(client: "redis.Redis") -> None:
+def test_a_call_uses_the_connection_that_the_last_one_gave_back(client: Redis) -> None:
     client.fcall("echo", 0, "a")
     before = ours(client)
 
@@ -258,7 +260,7 @@ def test_a_call_uses_the_connection_that_the_last_one_gave_back(client: "redis.R
     assert ours(client) == before
 
 
-def test_a_call_on_a_connection_that_died_meanwhile_is_made_again(client: "redis.Redis") -> None:
+def test_a_call_on_a_connection_that_died_meanwhile_is_made_again(client: Redis) -> None:
     client.fcall("echo", 0, "a")
     for found in ours(client):
         client.client_kill_filter(_id=found, skipme=False)
@@ -266,14 +268,51 @@ def test_a_call_on_a_connection_that_died_meanwhile_is_made_again(client: "redis
     assert client.fcall("echo", 0, "b") == [b"b"]
 
 
-def test_a_call_that_redis_refuses_leaves_the_connection_whole(client: "redis.Redis") -> None:
+def test_a_call_that_redis_refuses_leaves_the_connection_whole(client: Redis) -> None:
     with pytest.raises(redis.ResponseError, match="Function not found"):
         client.fcall("nothing", 0)
 
     assert client.fcall("echo", 0, "b") == [b"b"]
 
 
-def test_calls_from_many_threads_get_their_own_answers(client: "redis.Redis") -> None:
+def test_a_call_that_was_sent_is_read_when_its_answer_is_there(client: Redis) -> None:
+    client.fcall("echo", 0, "a")
+    before = ours(client)
+
+    asked = client.send_fcall("echo", 0, "b")
+
+    assert asked
+    assert select.select([asked.fd], [], [], 10)[0]
+    assert asked.read() == [b"b"]
+    assert client.fcall("echo", 0, "c") == [b"c"]
+    assert ours(client) == before
+
+
+def test_nothing_is_sent_where_a_connection_must_be_made_for_it(client: Redis) -> None:
+    assert client.send_fcall("echo", 0, "a") is None
+    client.fcall("echo", 0, "a")
+    (asked := client.send_fcall("echo", 0, "b")) and asked.give_up()
+
+    assert client.send_fcall("echo", 0, "c") is None
+    assert client.fcall("echo", 0, "d") == [b"d"]
+
+
+def test_an_answer_that_breaks_off_says_so_and_the_next_call_has_another_connection(client: Redis) -> None:
+    client.fcall("echo", 0, "a")
+    asked = client.send_fcall("echo", 0, "b")
+    assert asked
+    assert select.select([asked.fd], [], [], 10)[0]
+    asked.connection._sock.shutdown(socket.SHUT_RDWR)
+    while asked.connection._sock.recv(100):
+        pass
+
+    with pytest.raises(redis.exceptions.ConnectionError):
+        asked.read()
+
+    assert client.fcall("echo", 0, "c") == [b"c"]
+
+
+def test_calls_from_many_threads_get_their_own_answers(client: Redis) -> None:
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(lambda n: client.fcall("echo", 0, n), range(400))) == [
             [str(n).encode()] for n in range(400)
@@ -295,7 +334,7 @@ assert client.fcall("echo", 0, "parent") == [b"parent"]
 """
 
 
-def test_a_forked_process_calls_over_a_connection_of_its_own(client: "redis.Redis", folder: Path) -> None:
+def test_a_forked_process_calls_over_a_connection_of_its_own(client: Redis, folder: Path) -> None:
     client.connection_pool.disconnect()
 
     said = subprocess.run(
