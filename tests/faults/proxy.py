@@ -134,6 +134,7 @@ def proxied(target: Path) -> Iterator[Proxy]:
         loop.run_until_complete(proxy.serve(ready, stop))
         if left := asyncio.all_tasks(loop):  # they end by themselves, now that their connections are broken
             loop.run_until_complete(asyncio.wait(left, timeout=5))
+        loop.run_until_complete(asyncio.sleep(0))  # what was broken last is closed one turn later
         loop.close()
 
     thread = threading.Thread(target=run, name="proxy", daemon=True)
