@@ -79,7 +79,9 @@ class Room:
     ) -> Hands:
         """The same without a supervisor: one worker process, `celery -A APP worker`, which starts much sooner."""
         before = self._ticking() if ready else None
-        given = ("--concurrency", str(hands), "--loglevel", "WARNING", *arguments)
+        # With a heartbeat Celery goes on for ever, whatever it is told, where Redis goes as it has just come back.
+        quiet = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
+        given = ("--concurrency", str(hands), *quiet, *arguments)
         worker = Hands(app, given, self.environment | settings, self._log_of_a_worker())
         return self._hired(worker, before)
 
