@@ -1384,3 +1384,34 @@ def test_jobs_that_are_due_and_expire_in_one_late_tick_all_end(room: Room) -> No
     assert {room.read(job).status for job in jobs} == {"expired"}
     assert room.claim() is None
     assert room.redis.keys(PREFIX + "ready:*") == []
+
+
+def lease_of(room: Room, job: Job) -> float:
+    """Milliseconds that are left of it."""
+    ends = room.redis.zscore(f"{PREFIX}leases", job.id)
+    assert ends is not None
+    return ends - room.now
+
+
+def test_a_mark_renews_the_lease_unless_it_has_just_begun(room: Room) -> None:
+    room.take()
+    room.take()
+    young, old = room.held(), room.held()
+    room.jump(0.09)
+    assert room.mark(young) == "marked"
+    assert lease_of(room, young) == 59_910
+    room.jump(0.01)
+
+    assert room.mark(old) == "marked"
+
+    assert lease_of(room, old) == 60_000
+
+
+def test_each_further_mark_of_an_attempt_renews_the_lease(room: Room) -> None:
+    room.take()
+    job = room.held()
+    for _ in range(3):
+        room.jump(0.09)
+        assert room.mark(job) == "marked"
+
+    assert lease_of(room, job) == 60_000

@@ -28,7 +28,8 @@ if is_paused() or (job.phase == 'sending' and rate_left(lane, cfg) <= 0) then re
 local wait = spend_upload(lane, bytes)
 if wait then return {'wait', wait} end
 spend_rate(lane, cfg, client_request_id)
-if now - tonumber(job.since) >= FRESH then renew(id, job, lease) end
+-- since the last mark the lease may be as it was
+if job.phase == 'sending' or now - tonumber(job.since) >= FRESH then renew(id, job, lease) end
 changing(id, function()
   if job.phase == 'claimed' then
     if state_of('app', cfg.app).trouble_with == 'token' then went_well('app', cfg.app, job) end
