@@ -16,6 +16,7 @@ class Proxy:
     def __init__(self, target: Path, loop: asyncio.AbstractEventLoop) -> None:
         self._target, self._loop = target, loop
         self._streams: set[asyncio.StreamWriter] = set()
+        self._all: list[asyncio.StreamWriter] = []
         self._passing = asyncio.Event()
         self._passing.set()
         self._refusing = self._losing_answers = False
@@ -80,17 +81,23 @@ class Proxy:
         ready.set()
         await stop.wait()
         server.close()
+        self._refusing = True
         self._passing.set()
-        self._abort_all()
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:  # some may have come in just now
+            self._abort_all()
+            await asyncio.wait(left, timeout=0.1)
+        await asyncio.gather(*(stream.wait_closed() for stream in self._all), return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._streams.add(writer)
+        self._all.append(writer)
         try:
             if self._refusing:
                 return
             await self._passing.wait()
             there, onward = await asyncio.open_unix_connection(str(self._target))
             self._streams.add(onward)
+            self._all.append(onward)
             try:
                 await _first(self._pump(reader, onward, answers=False), self._pump(there, writer, answers=True))
             finally:
@@ -132,9 +139,6 @@ def proxied(target: Path) -> Iterator[Proxy]:
 
     def run() -> None:
         loop.run_until_complete(proxy.serve(ready, stop))
-        if left := asyncio.all_tasks(loop):  # they end by themselves, now that their connections are broken
-            loop.run_until_complete(asyncio.wait(left, timeout=5))
-        loop.run_until_complete(asyncio.sleep(0))  # what was broken last is closed one turn later
         loop.close()
 
     thread = threading.Thread(target=run, name="proxy", daemon=True)
