@@ -48,6 +48,10 @@ class FakeTokens:
     fresh: Token | Deferred | Held | Throttled = Token("fresh")
     distrusted: list[Token] = field(default_factory=list)
 
+    @property
+    def is_at_hand(self) -> bool:
+        return isinstance(self.first, Token)
+
     def get(self) -> Token | Deferred | Held | Throttled:
         return self.first
 
@@ -347,3 +351,26 @@ def test_an_app_that_this_worker_does_not_know_keeps_its_mail(world: World) -> N
 
     assert isinstance(outcome, Deferred)
     assert outcome.free
+
+
+def marked_with_its_claim(asked_at: float = 0.0) -> Job:
+    return replace(a_job(), marked=True, asked_at=asked_at)
+
+
+def test_a_mail_that_was_marked_with_its_claim_is_posted_under_the_claims_token(world: World) -> None:
+    assert deliver(marked_with_its_claim(), world.office()) == ACCEPTED
+    assert world.diary == ["post t as noreply@contoso.com with first within 30 s"]
+
+
+def test_a_second_post_of_it_is_marked_by_itself(world: World) -> None:
+    world.answers = [REJECTED, ACCEPTED]
+
+    assert deliver(marked_with_its_claim(), world.office()) == ACCEPTED
+    assert [line.split(" as ")[0] for line in world.diary] == ["post t", "mark request-1", "post request-1"]
+
+
+def test_it_is_not_posted_where_its_claim_took_too_long(world: World) -> None:
+    world.clock = 31.0
+
+    assert deliver(marked_with_its_claim(asked_at=0.9), world.office()) == Deferred(reason="stalled", free=True)
+    assert world.diary == []

@@ -1,6 +1,6 @@
 """What a round does around its attempts. The ledger here is a list of jobs that remembers what it was told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 
@@ -30,7 +30,9 @@ class FakeLedger:
     results: list[list[str] | Exception] = field(default_factory=list)
     when_ticked_out: Callable[[], None] = lambda: None
 
-    def claim(self, lane: str, token: str, lease_s: float, *, elsewhere: bool) -> Job | None:
+    def claim(
+        self, lane: str, token: str, lease_s: float, *, elsewhere: bool, apps: Sequence[str], asked_at: float
+    ) -> Job | None:
         if self.no_claims:
             raise Unavailable("away")
         self.lanes.append(lane)
@@ -47,6 +49,8 @@ class FakeLedger:
         lease_s: float,
         slice_over: bool,
         elsewhere: bool,
+        apps: Sequence[str],
+        asked_at: float,
     ) -> tuple[bool, Job | None]:
         if self.away:
             self.away -= 1

@@ -3,6 +3,7 @@
 HALT_AT      the step; without it the process is as any other
 HALT_WITH    the signal that it then sends to itself, KILL or STOP
 HALT_AFTER   how often the step is passed before that (0)
+TOKEN_FIRST  1: it has a token for Graph before it gets its first mail, as all that have sent one
 SHORT_LEASE  seconds: a worker's lease, which may be shorter than any operator may set it, for nobody shall wait for it
 
 `celery -A tests.faults.halting worker` is such a worker, `python -m tests.faults.producer` such a producer.
@@ -37,6 +38,8 @@ def __getattr__(name: str) -> Any:
     """`app`, made only where a worker asks for it: a producer has none."""
     if name != "app":
         raise AttributeError(name)
+    from celery.signals import worker_init
+
     from postroom import tasks
 
     if "SHORT_LEASE" in os.environ:
@@ -47,5 +50,12 @@ def __getattr__(name: str) -> Any:
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
     }
+    if "TOKEN_FIRST" in os.environ:
+
+        def ask_for_token(**_: object) -> None:
+            for an_app in tasks._here().desk.office.apps.values():
+                an_app.tokens.get()
+
+        worker_init.connect(ask_for_token, weak=False)
     obey()
     return tasks.app

@@ -10,7 +10,7 @@ afterwards the draft itself tells whether it has left.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from postroom.content import AttachmentMissing
 from postroom.drafts import complete_draft, create_draft
@@ -117,23 +117,37 @@ def with_attachments(read: Callable[[], Read]) -> Read | Refused | Deferred:
 
 
 def post(job: Job, app: App, office: Office, size: int, send: Callable[[Call], Outcome]) -> Outcome:
-    """Marks the job as sending and sends it, if its lease leaves room for the whole deadline."""
+    """Marks the job as sending, if it is not, and sends it, if its lease leaves room for the whole deadline."""
+    first = Mark(job.token, job.asked_at) if job.marked else None
 
     def once(token: Token) -> Outcome:
+        nonlocal first
         reached(Step.PREPARED)
-        client_request_id = office.new_id()
-        renewed_at = office.monotonic() - FRESH_LEASE_S
-        wait_s = office.mark(job, client_request_id, size)
-        if wait_s is None:
-            raise ClaimLost
-        if wait_s > 0:
-            return Throttled(wait_s=wait_s, answer=NOT_NOW)
+        mark, first = first or new_mark(job, office, size), None
+        if isinstance(mark, Throttled):
+            return mark
         reached(Step.MARKED)
         try:
-            return send(new_call(office, token, client_request_id, renewed_at))
+            return send(new_call(office, token, mark.client_request_id, mark.renewed_at))
         except Stalled:
             return Deferred(reason="stalled", free=True)
         except Exception as error:  # noqa: BLE001 - after the mark, whatever happened, nobody knows what was sent
             return Unknown(reason="internal_error", answer=Answer(detail=type(error).__name__))
 
     return with_token(app, once)
+
+
+class Mark(NamedTuple):
+    """What a request that sends is known by, and since when the lease is sure to be as new as that."""
+
+    client_request_id: str
+    renewed_at: float
+
+
+def new_mark(job: Job, office: Office, size: int) -> Mark | Throttled:
+    """Marks the job as sending by a request of `size` bytes."""
+    mark = Mark(office.new_id(), office.monotonic() - FRESH_LEASE_S)
+    wait_s = office.mark(job, mark.client_request_id, size)
+    if wait_s is None:
+        raise ClaimLost
+    return Throttled(wait_s=wait_s, answer=NOT_NOW) if wait_s > 0 else mark

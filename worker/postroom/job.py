@@ -55,6 +55,8 @@ class Job:
     sent: bool = False  # accepted: what it was sent from is in Sent Items now
     taken_in_at: datetime | None = None
     others_wait: bool = False  # rounds in the queue, when it was claimed
+    marked: bool = False  # with its claim, under the id `token`
+    asked_at: float = 0.0  # when its claim was asked for, by this process' own clock: its lease began no earlier
     suspect: bool = False  # its answer held its lane, and another job's ended that hold
 
     @property

@@ -9,7 +9,7 @@ import getpass
 import json
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -276,17 +276,28 @@ class Ledger:
         """Records a mail that cannot exist as a dead letter; what is no text in it is replaced."""
         sender, payload, detail = (text.encode(errors="replace").decode() for text in (sender, payload, detail))
         attempt = json.dumps({"number": 0, "outcome": "refused", "reason": reason, "detail": detail})
-        given = (job_id, sender, "normal", "", "", "", "", "", 0, "", payload, 0, 1, "", calls.dead)
+        given = (job_id, sender, "normal", "", "", "", "", "", 0, "", payload, 0, 1, "", calls.dead, "")
         self._run("take_in", now, *given, reason, attempt, *NOTHING_STAGED)
 
     def claim(
-        self, lane: str, token: str, lease_s: float, *, elsewhere: bool = False, now: int | None = None
+        self,
+        lane: str,
+        token: str,
+        lease_s: float,
+        *,
+        elsewhere: bool = False,
+        apps: Collection[str] = (),
+        asked_at: float = 0.0,
+        now: int | None = None,
     ) -> Job | None:
         """The lane's best job, leased to `token`; None if it has none now. Called once at the start of a round.
 
         With `elsewhere` that of the round which is next in the queue, where this one has none; or the `lane` is empty.
+        `apps` are those for which there is a token of Entra's: a plain mail of theirs is marked in the same step. The
+        lease began at `asked_at` or later, by the caller's own clock.
         """
-        return _claimed(self._run("claim", now, lane, token, milliseconds(lease_s), int(elsewhere)), token)
+        answer = self._run("claim", now, lane, token, milliseconds(lease_s), int(elsewhere), *apps)
+        return _claimed(answer, token, asked_at)
 
     def mark(self, job: Job, client_request_id: str, size: int, lease_s: float, now: int | None = None) -> float | None:
         """Directly before a request of `size` bytes that sends: 0 if it may be made, or in how many seconds.
@@ -313,19 +324,22 @@ class Ledger:
         lease_s: float,
         slice_over: bool = False,
         elsewhere: bool = False,
+        apps: Collection[str] = (),
+        asked_at: float = 0.0,
         now: int | None = None,
     ) -> tuple[bool, Job | None]:
         """Whether the move was recorded (False: the claim had been taken back), and the next job.
 
         That is the lane's; or, where it has none or the slice is over and other lanes wait, with `elsewhere` that of
-        the round which is next in the queue. Without a `next_token` no job is claimed.
+        the round which is next in the queue. Without a `next_token` no job is claimed. For `apps` and `asked_at` see
+        `claim`.
         """
         from postroom import decided  # noqa: PLC0415 - only workers need it
 
         said = to_json(decided.move(move, outcome, duration_ms))
         args = (job.lane, job.id, job.token, said, next_token, milliseconds(lease_s))
-        done, following = self._run("settle", now, *args, int(slice_over), int(elsewhere))
-        return bool(done == b"settled"), _claimed(following, next_token)
+        done, following = self._run("settle", now, *args, int(slice_over), int(elsewhere), *apps)
+        return bool(done == b"settled"), _claimed(following, next_token, asked_at)
 
     def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
@@ -559,6 +573,7 @@ def _given(
         mail.format,
         calls.accepted,
         calls.dead,
+        "1" if mail.is_plain else "",
     )
 
 
@@ -609,7 +624,7 @@ def _leave(answer: Sequence[Any]) -> float | None:
             return 0.0
 
 
-def _claimed(answer: Sequence[Any], token: str) -> Job | None:
+def _claimed(answer: Sequence[Any], token: str, asked_at: float) -> Job | None:
     if answer[0] != b"claimed":
         return None
     _, job_id, app, flat, mail, rounds = answer
@@ -619,6 +634,8 @@ def _claimed(answer: Sequence[Any], token: str) -> Job | None:
         lane=record["lane"],
         app=app.decode(),
         token=token,
+        asked_at=asked_at,
+        marked=record.get("phase") == "sending",
         mail=mail,
         attempts=int(record.get("attempts", 0)),
         in_doubt="in_doubt" in record,

@@ -449,6 +449,13 @@ class Mail(BaseModel):
         return 1 if self.mime is None else 2
 
     @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to do about it but to post it: bodies that are ready, in one request of JSON."""
+        return not (
+            self.template or self.attachments or self.mime is not None or self.headers or (self.text and self.html)
+        )
+
+    @property
     def enclosed(self) -> tuple[Content, ...]:
         """What may be kept apart from this mail: its files, or its source."""
         return (self.mime,) if self.mime is not None else tuple(a.content for a in self.attachments)

@@ -48,10 +48,12 @@ NoToken = Deferred | Held | Throttled
 
 
 class Tokens(Protocol):
-    """`get`: a token, or the outcome that stands in its place. `renew`: another one, after Graph rejected this.
+    """`get`: a token, or the outcome that stands in its place; `is_at_hand`: one is there already. `renew`: another one, after Graph rejected this.
     `distrust`: Graph took this one, and it permits too little. `probe`: what Entra says now, whatever tokens there are.
     """
 
+    @property
+    def is_at_hand(self) -> bool: ...
     def get(self) -> Token | NoToken: ...
     def renew(self, rejected: Any) -> Token | NoToken: ...
     def distrust(self, refused: Any) -> None: ...
@@ -125,6 +127,11 @@ class Office:
     attachments: Source | None = None
     aside: Aside = operator.call
     chance: Callable[[], float] = float  # gives a number in [0, 1)
+
+    @property
+    def apps_at_hand(self) -> list[str]:
+        """The apps that can send without asking Entra."""
+        return [name for name, app in self.apps.items() if app.tokens.is_at_hand]
 
     @property
     def deadline_s(self) -> float:

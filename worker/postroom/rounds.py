@@ -7,7 +7,7 @@ ledger.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -33,7 +33,9 @@ LONGEST_TICK_S = 1.0
 
 
 class Ledger(Protocol):
-    def claim(self, lane: str, token: str, lease_s: float, *, elsewhere: bool) -> Job | None: ...
+    def claim(
+        self, lane: str, token: str, lease_s: float, *, elsewhere: bool, apps: Sequence[str], asked_at: float
+    ) -> Job | None: ...
     def settle(
         self,
         job: Job,
@@ -45,6 +47,8 @@ class Ledger(Protocol):
         lease_s: float,
         slice_over: bool,
         elsewhere: bool,
+        apps: Sequence[str],
+        asked_at: float,
     ) -> tuple[bool, Job | None]: ...
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked: ...
     def probed(self, probe: TokenProbe, instead: NoToken | None) -> None: ...
@@ -82,9 +86,12 @@ def work(lane: str, desk: Desk) -> None:
 
 
 def _work(lane: str, desk: Desk) -> None:
-    monotonic = desk.office.monotonic
-    slice_end, task_end = monotonic() + SLICE_S, monotonic() + LONGEST_TASK_S
-    job = desk.ledger.claim(lane, desk.office.new_id(), desk.office.lease_s, elsewhere=True)
+    office = desk.office
+    monotonic, now = office.monotonic, office.monotonic()
+    slice_end, task_end = now + SLICE_S, now + LONGEST_TASK_S
+    job = desk.ledger.claim(
+        lane, office.new_id(), office.lease_s, elsewhere=True, apps=office.apps_at_hand, asked_at=now
+    )
     while job is not None:
         if job.lane != lane:
             lane, slice_end = job.lane, monotonic() + SLICE_S
@@ -100,7 +107,9 @@ def _work(lane: str, desk: Desk) -> None:
             return
         outcome, move = found
         now = monotonic()
-        job = _settle(job, move, outcome, took_ms, slice_over=now > slice_end, elsewhere=now < task_end, desk=desk)
+        job = _settle(
+            job, move, outcome, took_ms, slice_over=now > slice_end, elsewhere=now < task_end, now=now, desk=desk
+        )
 
 
 def attempt(job: Job, desk: Desk) -> tuple[Outcome | Finding | Tidied, Move] | None:
@@ -138,12 +147,14 @@ def _settle(
     *,
     slice_over: bool,
     elsewhere: bool,
+    now: float,
     desk: Desk,
 ) -> Job | None:
     """Records the move however long Redis is away, for a 202 that is not recorded would be sent again."""
     wait = 0.05
     # Decided once: a repeated call whose first reply was lost must find the claim that the first one made.
     next_token = "" if desk.stopping() else desk.office.new_id()
+    apps = desk.office.apps_at_hand
     while True:
         try:
             recorded, following = desk.ledger.settle(
@@ -155,6 +166,8 @@ def _settle(
                 lease_s=desk.office.lease_s,
                 slice_over=slice_over,
                 elsewhere=elsewhere,
+                apps=apps,
+                asked_at=now,
             )
         except Unavailable:
             desk.pause(wait)

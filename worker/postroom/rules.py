@@ -16,12 +16,12 @@ class LaneLimits:
     parallel: int
     daily_recipients: int
     rates: tuple[tuple[int, float], ...]
+    by_draft: bool = False  # each mail is sent from a draft
 
     def to_json(self) -> str:
         rates = [[count, milliseconds(seconds)] for count, seconds in self.rates]
-        return json.dumps(
-            {"app": self.app, "parallel": self.parallel, "daily": self.daily_recipients, "rates": rates or {}}
-        )
+        limits = {"app": self.app, "parallel": self.parallel, "daily": self.daily_recipients, "rates": rates or {}}
+        return json.dumps(limits | ({"by_draft": True} if self.by_draft else {}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

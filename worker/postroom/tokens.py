@@ -106,6 +106,11 @@ class Tokens:
         self._times_asked = 0
         self._last: Token | NoToken = Deferred(reason="no_token_yet", scope=Scope.APP, free=True)
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether there is a token that `get` gives at once."""
+        return self._token is not None and self._clock() < self._renew_at
+
     def get(self) -> Token | NoToken:
         """A token that has not expired, or the outcome that stands in its place."""
         times_asked, token, now = self._times_asked, self._token, self._clock()

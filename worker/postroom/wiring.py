@@ -66,6 +66,7 @@ class Lanes:
             parallel=sender.parallel or given.parallel,
             daily_recipients=sender.daily_recipients or given.daily_recipients,
             rates=given.rate if sender.rate is None else sender.rate,
+            by_draft=(sender.delivery or given.delivery) is DeliveryMode.DRAFT,
         )
 
     def name(self, address: str, sender: settings.Sender) -> str:

@@ -1,6 +1,7 @@
 -- Starts a round: {'claimed', id, app, record, mail, rounds in the queue}, or {'nothing'}. The lane's next round is seen to.
--- ARGV: now, lane or '' for none, token, lease (ms), 1 if it may be another lane's round where this one has nothing
-local lane, token, lease, elsewhere = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
-local before = claimed_before(lane, lane_settings(lane), token) or (elsewhere and chained_before(token))
+-- ARGV: now, lane or '' for none, token, lease (ms), 1 if it may be another lane's round where this one has nothing,
+--       then each app for which the worker has a token of Entra's
+local lane, hand, elsewhere = ARGV[2], hand_of(ARGV[3], ARGV[4], 6), ARGV[5] == '1'
+local before = claimed_before(lane, lane_settings(lane), hand.token) or (elsewhere and chained_before(hand.token))
 if before then return told(before) end
-return told((lane ~= '' and start_round(lane, token, lease)) or (elsewhere and next_round(token, lease)))
+return told((lane ~= '' and start_round(lane, hand)) or (elsewhere and next_round(hand)))

@@ -1,6 +1,6 @@
 -- A part of take_in.lua and take_in_many.lua: a mail as it is given in the arguments.
 
-local GIVEN = 15  -- arguments
+local GIVEN = 16  -- arguments
 
 local function given_at(n)
   local sender = ARGV[n + 1]
@@ -8,7 +8,7 @@ local function given_at(n)
     id = ARGV[n], sender = sender, lane = setting('alias:' .. sender) or sender, priority = ARGV[n + 2],
     key = ARGV[n + 3], fingerprint = ARGV[n + 4], batch = ARGV[n + 5], due = tonumber(ARGV[n + 6]),
     expires = ARGV[n + 7], recipients = tonumber(ARGV[n + 8]), tokens = ARGV[n + 9], mail = ARGV[n + 10],
-    size = tonumber(ARGV[n + 11]), v = ARGV[n + 12], on_accepted = ARGV[n + 13], on_dead = ARGV[n + 14],
+    size = tonumber(ARGV[n + 11]), v = ARGV[n + 12], on_accepted = ARGV[n + 13], on_dead = ARGV[n + 14], plain = ARGV[n + 15],
   }
 end
 
@@ -29,7 +29,7 @@ local function job_of(given, apart)
     sender = given.sender, lane = given.lane, priority = given.priority, recipients = given.recipients, key = given.key,
     fingerprint = given.fingerprint, batch = given.batch, expires = given.expires, to = given.tokens,
     on_accepted = given.on_accepted, on_dead = given.on_dead, files = apart.files, shared = apart.shared,
-    v = given.v,
+    v = given.v, plain = given.plain,
   }, given.mail)
 end
 

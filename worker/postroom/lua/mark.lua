@@ -12,15 +12,6 @@ local FRESH = 100  -- office.py's FRESH_LEASE_S: a lease as young as that is as 
 
 local function is_paused() return is_closed(lane, cfg.app) end
 
-local function first_mark()
-  local minute = math.floor(now / MINUTE) * MINUTE
-  local number = tonumber(job.tries or 0) + 1
-  redis.call('SREM', of_lane('unmarked', lane), id)
-  spend_recipients(lane, whole(minute), tonumber(job.recipients))
-  update(id, job, {minute = minute, tries = number, began = now, phase = 'sending'})
-  set_status(id, job, 'sending')
-end
-
 if job.phase == 'sending' and job.client_request_id == client_request_id then
   return {'marked', whole(now)}  -- asked again after a lost reply
 end
@@ -31,10 +22,9 @@ spend_rate(lane, cfg, client_request_id)
 -- since the last mark the lease may be as it was
 if job.phase == 'sending' or now - tonumber(job.since) >= FRESH then renew(id, job, lease) end
 changing(id, function()
-  if job.phase == 'claimed' then
-    if state_of('app', cfg.app).trouble_with == 'token' then went_well('app', cfg.app, job) end
-    first_mark()
-  end
-  update(id, job, {client_request_id = client_request_id, since = now})
+  if job.phase == 'sending' then return update(id, job, {client_request_id = client_request_id, since = now}) end
+  if state_of('app', cfg.app).trouble_with == 'token' then went_well('app', cfg.app, job) end
+  redis.call('SREM', of_lane('unmarked', lane), id)
+  begin_attempt(id, job, client_request_id)
 end)
 return {'marked', whole(now)}

@@ -21,12 +21,12 @@ local function renew(id, job, lease)
   redis.call('ZADD', P .. 'leases', now + lease, id)
 end
 
-local function to_claim(id, job, token, lease)
-  renew(id, job, lease)
-  if not is_check(job) then redis.call('SADD', of_lane('unmarked', job.lane), id) end
+local function to_claim(id, job, hand, is_marked)
+  renew(id, job, hand.lease)
+  if not is_check(job) and not is_marked then redis.call('SADD', of_lane('unmarked', job.lane), id) end
   local speed = speed_of(state_of('lane', job.lane))
   if speed ~= 'quick' then redis.call('SADD', P .. 'hands:' .. speed, id) end
-  update(id, job, {place = 'claim', token = token, phase = 'claimed', since = now, slow_hand = speed ~= 'quick' and 1 or ''})
+  update(id, job, {place = 'claim', token = hand.token, phase = 'claimed', since = now, slow_hand = speed ~= 'quick' and 1 or ''})
 end
 
 local function offer_hand()
@@ -120,6 +120,16 @@ end
 local function push_attempt(id, attempt)
   local count = redis.call('RPUSH', attempts_key(id), cjson.encode(attempt))
   if count > BATCH then redis.call('LTRIM', attempts_key(id), -BATCH, -1) end
+end
+
+local function begin_attempt(id, job, client_request_id)
+  local minute = whole(math.floor(now / MINUTE) * MINUTE)
+  spend_recipients(job.lane, minute, tonumber(job.recipients))
+  update(id, job, {
+    minute = minute, tries = tonumber(job.tries or 0) + 1, began = now, since = now, phase = 'sending',
+    client_request_id = client_request_id,
+  })
+  set_status(id, job, 'sending')
 end
 
 local function end_attempt(id, job, said)

@@ -1,9 +1,9 @@
 -- Ends a claim and, if wanted, claims the next job, of the lane or of the next round's: {'settled'|'void', {'claimed', …}}
 -- or {…, {'nothing'}}, as in claim.lua.
 -- ARGV: now, lane, id, token, move (JSON of decided.py's `move`), next token or '', lease (ms), 1 if the slice is over,
---       1 if it may be another lane's round where this one is over
+--       1 if it may be another lane's round where this one is over, then the apps as for claim.lua
 local lane, id, token = ARGV[2], ARGV[3], ARGV[4]
-local move, next_token, lease = cjson.decode(ARGV[5]), ARGV[6], tonumber(ARGV[7])
+local move, next_token, hand = cjson.decode(ARGV[5]), ARGV[6], hand_of(ARGV[6], ARGV[7], 10)
 local slice_over, elsewhere = ARGV[8] == '1', ARGV[9] == '1'
 local cfg = lane_settings(lane)
 local TIDYING_TRIES = 8
@@ -175,9 +175,9 @@ local function go_on(is_first)
   if before then return before end
   local others_wait = slice_over and length_of('postroom') + length_of('postroom.high') > 0
   local found, at, can_go
-  if next_token ~= '' and not others_wait then found, at, can_go = claim_next(lane, cfg, next_token, lease) end
+  if next_token ~= '' and not others_wait then found, at, can_go = claim_next(lane, cfg, hand) end
   plan(lane, cfg, at, can_go)
-  return found or (next_token ~= '' and elsewhere and next_round(next_token, lease))
+  return found or (next_token ~= '' and elsewhere and next_round(hand))
 end
 
 local done, is_first = settle_or_void(record(id))

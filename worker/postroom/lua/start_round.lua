@@ -1,11 +1,11 @@
 -- A round begins: the lane's first claim. It is asked for by a message, which Celery brings; or which a hand that has
 -- nothing more to do in its lane takes out of the queue itself, for Celery needs 2 ms of CPU for each.
 
-local function start_round(lane, token, lease)
+local function start_round(lane, hand)
   local cfg = lane_settings(lane)
   local asked = tonumber(state_of('lane', lane).asked or 0)
   if asked > 0 then write_state('HSET', 'lane', lane, 'asked', asked - 1) end
-  local found, at, can_go = claim_next(lane, cfg, token, lease)
+  local found, at, can_go = claim_next(lane, cfg, hand)
   local goes_on, how_many = plan(lane, cfg, at, can_go)
   hand_out(TURNS, {[lane] = goes_on and how_many or nil})
   return found
@@ -26,7 +26,7 @@ end
 local function chained_key(token) return P .. 'chained:' .. token end
 
 -- The claim with which the next round in the queue begins; nil where there is none, or something else comes first.
-local function next_round(token, lease)
+local function next_round(hand)
   for _ = 1, TURNS do
     local queue = length_of('postroom.high') > 0 and 'postroom.high' or 'postroom'
     local message = redis.call('LINDEX', queue, -1)
@@ -34,10 +34,10 @@ local function next_round(token, lease)
     if not lane then return nil end
     redis.call('RPOP', queue)
     counted[queue] = counted[queue] and counted[queue] - 1
-    local found = start_round(lane, token, lease)
+    local found = start_round(lane, hand)
     if found then
       -- for whoever asks again after a lost reply; who does not learn of it loses the claim when its lease ends
-      redis.call('SET', chained_key(token), cjson.encode({found[2], lane}), 'PX', lease)
+      redis.call('SET', chained_key(hand.token), cjson.encode({found[2], lane}), 'PX', hand.lease)
       return found
     end
   end
@@ -48,7 +48,14 @@ local function chained_before(token)
   local said = redis.call('GET', chained_key(token))
   local job = said and record(cjson.decode(said)[1])
   if not job or job.place ~= 'claim' or job.token ~= token then return nil end
-  return claimed(cjson.decode(said)[1], job, lane_settings(job.lane))
+  return claimed(cjson.decode(said)[1], job, lane_settings(job.lane), read_mail(cjson.decode(said)[1], job))
+end
+
+-- The hand that a call's arguments are of, those from `first` on being the apps.
+local function hand_of(token, lease, first)
+  local apps = {}
+  for n = first, #ARGV do apps[ARGV[n]] = true end
+  return {token = token, lease = tonumber(lease), apps = apps}
 end
 
 -- A claim, or none, as a worker is told of it.

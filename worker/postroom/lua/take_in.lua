@@ -4,7 +4,7 @@
 --       for a mail that is none: the reason of its death and its only attempt (JSON), else twice '';
 --       the name of its files ('' if none), how many parts they are.
 local given = given_at(2)
-local dead, detail, files, parts = ARGV[17], ARGV[18], ARGV[19], tonumber(ARGV[20])
+local dead, detail, files, parts = ARGV[18], ARGV[19], ARGV[20], tonumber(ARGV[21])
 
 local function bury()
   local job = creating(given.id, function() return job_of(given, {}) end)
