@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from postroom import scripts
 from postroom.errors import InvalidMail, KeyConflict, TooLate
-from postroom.job import Job, Receipt
+from postroom.job import Claimant, Job, Receipt
 from postroom.ledger import Ledger, Order, TokenProbe
 from postroom.mail import Mail, Priority
 from postroom.outcome import (
@@ -155,6 +155,11 @@ class Hand:
     marks: list[str] = field(default_factory=list)
 
     @property
+    def has_asked(self) -> bool:
+        """Whether it has marked its job itself."""
+        return bool(self.marks) and self.marks != [self.job.token]
+
+    @property
     def sends(self) -> bool:
         return not self.job.to_look_up and not self.job.tidy
 
@@ -193,6 +198,7 @@ class Lanes(RuleBasedStateMachine):
         self.ended_early = False  # a person ended a pause
         self.lent: list[TokenProbe] = []
         self.names = iter(range(10**6))
+        self.apps: tuple[str, ...] = ()
         self.publish()
         self.tick()
 
@@ -391,12 +397,19 @@ class Lanes(RuleBasedStateMachine):
 
     @rule(lane=st.sampled_from(sorted(LANES)), again=st.booleans())
     def claim(self, lane: str, again: bool) -> None:
-        token, before = f"token-{next(self.names)}", self.ready(lane)
-        job = self.ledger.claim(lane, token, LEASE_S, now=self.now)
+        claimant, before = self.claimant(), self.ready(lane)
+        job = self.ledger.claim(lane, claimant, now=self.now)
         if job:
             self.claimed(job, before)
             if again:
-                self.changes_nothing(lambda: self.ledger.claim(lane, token, LEASE_S, now=self.now) == job)
+                self.changes_nothing(lambda: self.ledger.claim(lane, claimant, now=self.now) == job)
+
+    @rule(apps=st.sampled_from([(), ("one",), ("one", "two")]))
+    def have_tokens(self, apps: tuple[str, ...]) -> None:
+        self.apps = apps
+
+    def claimant(self) -> Claimant:
+        return Claimant(f"token-{next(self.names)}", LEASE_S, self.apps)
 
     @precondition(lambda self: any(hand.sends for hand in self.hands))
     @rule(data=st.data(), again=st.booleans())
@@ -425,15 +438,18 @@ class Lanes(RuleBasedStateMachine):
             self.hands.remove(hand)
         if wait_s != 0:
             return
+        self.noted(hand, request_id)
+        if again:
+            self.changes_nothing(
+                lambda: self.ledger.mark(hand.job, request_id, 1000, LEASE_S, now=self.now) == 0,
+            )
+
+    def noted(self, hand: Hand, request_id: str) -> None:
         assert not self.jobs[hand.job.id].left, "accepted once, and marked again"
         if not hand.marks:
             self.spent[hand.job.lane].append((self.now, hand.job.token, self.jobs[hand.job.id].recipients))
         hand.marks.append(request_id)
         self.marked[hand.job.lane].append(self.now)
-        if again:
-            self.changes_nothing(
-                lambda: self.ledger.mark(hand.job, request_id, 1000, LEASE_S, now=self.now) == 0,
-            )
 
     @precondition(lambda self: self.hands)
     @rule(
@@ -453,12 +469,13 @@ class Lanes(RuleBasedStateMachine):
     def work_a_while(self, lane: str, outcomes: list[Outcome], took: int, chance: float) -> None:
         self.claim(lane, again=False)
         for outcome in outcomes:
-            if not self.hands or self.hands[-1].job.lane != lane or self.hands[-1].marks:
+            if not self.hands or self.hands[-1].job.lane != lane or self.hands[-1].has_asked:
                 return
             if not self.hands[-1].sends:
                 self.settles(self.hands[-1], self.hands[-1].may_meet()[len(outcomes) - 1], chance)
                 continue
-            self.marks(self.hands[-1])
+            if not self.hands[-1].marks:
+                self.marks(self.hands[-1])
             if not self.hands or not self.hands[-1].marks:
                 return
             self.now += took
@@ -474,8 +491,7 @@ class Lanes(RuleBasedStateMachine):
         move, status = hand.move(outcome, chance), self.status(job.id)
         before = self.ready(job.lane)
         said = {
-            "next_token": f"token-{next(self.names)}" if goes_on else "",
-            "lease_s": LEASE_S,
+            "claimant": self.claimant() if goes_on else None,
             "slice_over": slice_over,
             "now": self.now,
         }
@@ -557,7 +573,11 @@ class Lanes(RuleBasedStateMachine):
             since, until = self.redis.hmget(P + state, "stopped_since", "stopped_until")
             assert since is None or int(until or self.now + 1) <= self.now, "a person holds it"
         self.in_turn(job, {c: ids - set(came_back) for c, ids in before.items()})
-        self.hands.append(Hand(job))
+        hand = Hand(job)
+        self.hands.append(hand)
+        if job.marked:
+            assert LANES[job.lane].app in self.apps
+            self.noted(hand, job.token)
 
     def in_turn(self, job: Job, ready: dict[str, set[str]]) -> None:
         own, turns = self.class_of(self.record(job.id)), self.turns[job.lane]

@@ -28,7 +28,7 @@ from postroom.errors import (
     Unavailable,
     UnknownJob,
 )
-from postroom.job import Delivery, Job, Receipt, Status
+from postroom.job import Claimant, Delivery, Job, Receipt, Status
 from postroom.ledger import NOT_DEAD, NOTHING_STAGED, Ledger, _given
 from postroom.mail import Mail
 from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
@@ -86,7 +86,7 @@ class Room:
         return self.ledger.take_in(self.name("job"), a_mail or mail(), key, batch, now=self.now)
 
     def claim(self, lane: str = SENDER) -> Job | None:
-        return self.ledger.claim(lane, self.name("token"), 60, now=self.now)
+        return self.ledger.claim(lane, Claimant(self.name("token"), 60), now=self.now)
 
     def held(self, lane: str = SENDER) -> Job:
         job = self.claim(lane)
@@ -104,7 +104,7 @@ class Room:
 
     def settle(self, job: Job, outcome: Outcome, chance: float = 1.0) -> bool:
         move = decide(outcome, job.attempts, Policy(max_attempts=3), lambda: chance)
-        return self.ledger.settle(job, move, outcome, 7, next_token="", lease_s=60, now=self.now)[0]
+        return self.ledger.settle(job, move, outcome, 7, now=self.now)[0]
 
     def send(self, outcome: Outcome = ACCEPTED, lane: str = SENDER) -> str:
         job = self.sending(lane)
@@ -802,7 +802,7 @@ def test_a_repeated_settle_gives_the_next_job_again_though_others_wait_by_now(ro
     room.take()
     job = room.sending()
     move = decide(ACCEPTED, 0, Policy(), lambda: 0.5)
-    said = {"next_token": "next", "lease_s": 60, "slice_over": True, "now": room.now}
+    said = {"claimant": Claimant("next", 60), "slice_over": True, "now": room.now}
     room.rounds()
     first = room.ledger.settle(job, move, ACCEPTED, 1, **said)  # type: ignore[arg-type]
     room.take(mail(OTHER))
@@ -817,7 +817,7 @@ def test_a_round_whose_slice_is_over_steps_aside_only_when_others_wait(room: Roo
         room.take()
     room.rounds()
     move = decide(ACCEPTED, 0, Policy(), lambda: 0.5)
-    said = {"next_token": "next", "lease_s": 60, "slice_over": True, "now": room.now}
+    said = {"claimant": Claimant("next", 60), "slice_over": True, "now": room.now}
     following = room.ledger.settle(room.sending(), move, ACCEPTED, 1, **said)[1]  # type: ignore[arg-type]
     assert following is not None
     room.mark(following)
@@ -1281,7 +1281,7 @@ def cost_of_a_mail(room: Room) -> int:
     before = calls(room.redis)
     for _ in range(10):
         room.jump(0.1)
-        following = room.ledger.settle(job, move, ACCEPTED, 1, next_token=room.name("t"), lease_s=60, now=room.now)[1]
+        following = room.ledger.settle(job, move, ACCEPTED, 1, claimant=Claimant(room.name("t"), 60), now=room.now)[1]
         assert following is not None
         job = following
         room.mark(job)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from postroom.job import Job, Status
+from postroom.job import Claimant, Job, Status
 from postroom.mail import Address, Attachment, Mail
 from postroom.message import compose
 from postroom.rules import LaneLimits
@@ -19,7 +19,7 @@ APP = FREE.app
 
 
 def claim(room: Room, *apps: str, token: str | None = None) -> Job | None:
-    return room.ledger.claim(SENDER, token or room.name("token"), 60, apps=apps, asked_at=7.0, now=room.now)
+    return room.ledger.claim(SENDER, Claimant(token or room.name("token"), 60, apps, 7.0), now=room.now)
 
 
 def held(room: Room, *apps: str) -> Job:

@@ -47,7 +47,7 @@ def looked(room: Room, finding: Finding, on_unknown: OnUnknown = OnUnknown.RESEN
     assert job.to_look_up
     policy = Policy(max_attempts=3, look_ups_s=(10, 60, 300))
     move = after_look_up(finding, job, policy, on_unknown, lambda: 1.0)
-    assert room.ledger.settle(job, move, finding, 7, next_token="", lease_s=60, now=room.now)[0]
+    assert room.ledger.settle(job, move, finding, 7, now=room.now)[0]
     return job
 
 
@@ -97,7 +97,7 @@ def test_of_mails_to_be_sent_again_few_are_spent_on_an_outage(room: Room) -> Non
         job = room.claim()
         if job and job.to_look_up:
             move = after_look_up(NotPermitted(), job, Policy(), OnUnknown.RESEND, lambda: 1.0)
-            room.ledger.settle(job, move, NotPermitted(), 7, next_token="", lease_s=60, now=room.now)
+            room.ledger.settle(job, move, NotPermitted(), 7, now=room.now)
         elif job:
             assert room.mark(job) == "marked"
             room.settle(job, NO_ANSWER)
@@ -171,11 +171,11 @@ def test_a_job_that_ends_unsent_goes_through_its_lane_once_more_for_its_draft(ro
 
     left = room.held()
     assert (left.id, left.tidy, left.draft) == (job_id, True, "d-1")
-    room.ledger.settle(left, Move(status=None), BUSY, 7, next_token="", lease_s=60, now=room.now)
+    room.ledger.settle(left, Move(status=None), BUSY, 7, now=room.now)
     assert room.claim() is None
     room.tick(120)
     left = room.held()
-    room.ledger.settle(left, Move(status=None, tidied=True), Tidied(), 7, next_token="", lease_s=60, now=room.now)
+    room.ledger.settle(left, Move(status=None, tidied=True), Tidied(), 7, now=room.now)
 
     assert room.read(job_id).status == ended
     assert room.record(job_id)[b"place"] == b"ended"
@@ -212,7 +212,7 @@ def test_the_draft_of_a_claim_that_was_lost_is_removed_when_its_job_ends(room: R
 
     left = room.held()
     assert (left.tidy, left.sent, left.strays) == (True, True, ("s-1",))
-    room.ledger.settle(left, Move(status=None, tidied=True), Tidied(), 7, next_token="", lease_s=60, now=room.now)
+    room.ledger.settle(left, Move(status=None, tidied=True), Tidied(), 7, now=room.now)
     assert room.read(left.id).status == "accepted"
     assert room.claim() is None
     assert room.ledger.note(stale, {"draft": "s-2"}, 0, 60, now=room.now) is None

@@ -158,7 +158,7 @@ def test_a_job_that_alone_is_at_fault_holds_its_lane_once(room: Room) -> None:
     again = room.sending()
     assert (again.id, again.suspect) == (faulty, True)
     move = decide(NOT_ALLOWED, again.attempts, Policy(), lambda: 1.0, suspect=again.suspect)
-    assert room.ledger.settle(again, move, NOT_ALLOWED, 7, next_token="", lease_s=60, now=room.now)[0]
+    assert room.ledger.settle(again, move, NOT_ALLOWED, 7, now=room.now)[0]
 
     assert room.ledger.records.holds(now=room.now) == []
     assert room.send() != faulty
@@ -196,7 +196,7 @@ def test_a_look_up_in_a_held_lane_neither_ends_nor_begins_a_hold_of_the_mailbox(
     finding = Held(reason="mailbox_not_found", scope=Scope.LANE, answer=Answer(http_status=404))
     move = after_look_up(finding, job, Policy(), OnUnknown.RESEND, lambda: 1.0)
 
-    room.ledger.settle(job, move, finding, 7, next_token="", lease_s=60, now=room.now)
+    room.ledger.settle(job, move, finding, 7, now=room.now)
 
     assert next_probe(room) == 0
     assert not room.held().to_look_up, "the probe is a mail"

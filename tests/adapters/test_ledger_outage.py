@@ -27,13 +27,11 @@ OUTAGES: dict[str, tuple[Outcome, Finding]] = {
 def settle(room: Room, job: Job, outcome: Outcome, finding: Finding) -> None:
     if job.to_look_up:
         move = after_look_up(finding, job, POLICY, OnUnknown.RESEND, lambda: 0.5)
-        room.ledger.settle(job, move, finding, 7, next_token="", lease_s=60, now=room.now)
+        room.ledger.settle(job, move, finding, 7, now=room.now)
         return
     if not (isinstance(outcome, Deferred) or room.mark(job) == "marked"):
         return
-    room.ledger.settle(
-        job, decide(outcome, job.attempts, POLICY, lambda: 0.5), outcome, 7, next_token="", lease_s=60, now=room.now
-    )
+    room.ledger.settle(job, decide(outcome, job.attempts, POLICY, lambda: 0.5), outcome, 7, now=room.now)
 
 
 def run(room: Room, seconds: int, outcome: Outcome, finding: Finding) -> Counter[str]:

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from postroom import scripts
 from postroom.errors import PostroomError
-from postroom.job import Job
+from postroom.job import Claimant, Job
 from postroom.mail import MAX_RECIPIENTS, Priority
 from postroom.retry import Policy, decide
 
@@ -32,7 +32,7 @@ def go_on(room: Room, job: Job, token: str = "next", *, slice_over: bool = False
         assert room.mark(job) == "marked"
     move = decide(ACCEPTED, job.attempts, Policy(), lambda: 0.5)
     done, following = room.ledger.settle(
-        job, move, ACCEPTED, 7, next_token=token, lease_s=60, slice_over=slice_over, elsewhere=elsewhere, now=room.now
+        job, move, ACCEPTED, 7, claimant=Claimant(token, 60), slice_over=slice_over, elsewhere=elsewhere, now=room.now
     )
     assert done
     return following
@@ -62,15 +62,15 @@ def test_a_hand_that_was_invited_takes_what_waits_in_the_queue(room: Room) -> No
     room.take()
     room.take(mail(OTHER))
 
-    first = room.ledger.claim("", "a", 60, elsewhere=True, now=room.now)
-    again = room.ledger.claim("", "a", 60, elsewhere=True, now=room.now)
-    second = room.ledger.claim("", "b", 60, elsewhere=True, now=room.now)
+    first = room.ledger.claim("", Claimant("a", 60), elsewhere=True, now=room.now)
+    again = room.ledger.claim("", Claimant("a", 60), elsewhere=True, now=room.now)
+    second = room.ledger.claim("", Claimant("b", 60), elsewhere=True, now=room.now)
 
     assert first is not None
     assert second is not None
     assert again == replace(first, others_wait=True)
     assert [(job.lane, job.others_wait) for job in (first, second)] == [(SENDER, True), (OTHER, False)]
-    assert room.ledger.claim("", "c", 60, elsewhere=True, now=room.now) is None
+    assert room.ledger.claim("", Claimant("c", 60), elsewhere=True, now=room.now) is None
 
 
 def test_its_own_lane_comes_first(room: Room) -> None:
@@ -158,7 +158,7 @@ def test_a_reply_that_was_lost_is_asked_for_again(room: Room) -> None:
 def test_a_first_claim_that_finds_nothing_goes_on_too_and_may_be_asked_for_again(room: Room) -> None:
     room.take(mail(OTHER))
 
-    first, again = (room.ledger.claim(SENDER, "t", 60, elsewhere=True, now=room.now) for _ in range(2))
+    first, again = (room.ledger.claim(SENDER, Claimant("t", 60), elsewhere=True, now=room.now) for _ in range(2))
 
     assert first is not None
     assert (first.lane, first) == (OTHER, again)

@@ -15,7 +15,7 @@ import redis
 from postroom import Client
 from postroom.content import Stored
 from postroom.dead_letters import DeadLetters, Selection
-from postroom.job import Job, Receipt
+from postroom.job import Claimant, Job, Receipt
 from postroom.ledger import Ledger, Order
 from postroom.mail import Address, Mail
 from postroom.message import compose
@@ -52,7 +52,7 @@ class Old:
             self.now += 1000
             self.ledger.tick("new:1", 8, 60, now=self.now)
             for lane in {name + "@contoso.com" for name in self.jobs}:
-                while job := self.ledger.claim(lane, self.name(), 60, now=self.now):
+                while job := self.ledger.claim(lane, Claimant(self.name(), 60), now=self.now):
                     each(job)
 
     def finish(self, job: Job) -> None:
@@ -67,7 +67,7 @@ class Old:
             assert self.ledger.mark(job, self.name(), 1000, 60, now=self.now) == 0
             found = Accepted(answer=Answer(http_status=202))
             move = decide(found, job.attempts, Policy(), lambda: 0.5)
-        assert self.ledger.settle(job, move, found, 7, next_token="", lease_s=60, now=self.now)[0]
+        assert self.ledger.settle(job, move, found, 7, now=self.now)[0]
 
     def name(self) -> str:
         self.made += 1
@@ -118,11 +118,11 @@ def test_a_job_in_doubt_that_an_old_worker_made_ready_is_claimed_once(old: Old) 
     old.redis.hset(f"{PREFIX}job:{doubt}", "place", "ready")
     old.now += 10_000
 
-    job = old.ledger.claim(lane, "one", 60, now=old.now)
+    job = old.ledger.claim(lane, Claimant("one", 60), now=old.now)
 
     assert job is not None
     assert job.to_look_up
-    assert old.ledger.claim(lane, "two", 60, now=old.now) is None
+    assert old.ledger.claim(lane, Claimant("two", 60), now=old.now) is None
 
 
 def test_its_dead_letters_are_listed_and_sent_again(old: Old) -> None:

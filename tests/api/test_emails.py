@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from postroom.job import Status
+from postroom.job import Claimant, Status
 from postroom.ledger import Ledger
 
 from .conftest import SENDER, Door, a_mail, code
@@ -285,7 +285,7 @@ def test_a_mail_is_cancelled_once_and_who_did_it_is_kept(door: Door) -> None:
 
 def test_it_is_too_late_to_cancel_what_is_being_sent(door: Door, ledger: Ledger) -> None:
     job_id = door.send()
-    job = ledger.claim(SENDER, "t", 60.0)
+    job = ledger.claim(SENDER, Claimant("t", 60.0))
     assert job is not None
     ledger.mark(job, "c", 100, 60.0)
 

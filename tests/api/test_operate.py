@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from postroom.job import Claimant
 from postroom.ledger import Ledger
 
 from .conftest import OTHER, SENDER, Door, a_mail, code
@@ -79,7 +80,7 @@ def test_a_letter_is_shown_without_its_content_unless_that_is_asked_for(door: Do
 
 def test_letters_are_sent_again_or_let_go_of_in_the_order_asked_for(door: Door, ledger: Ledger) -> None:
     job_id = door.send()
-    job = ledger.claim(SENDER, "t", 60.0)
+    job = ledger.claim(SENDER, Claimant("t", 60.0))
     assert job is not None
     assert job.id == job_id
     dead(ledger, "d1")
@@ -123,12 +124,12 @@ def test_a_sender_is_held_and_released_and_its_lane_shows_it(door: Door, ledger:
     assert (kept["name"], kept["waiting"]) == (SENDER, 1)
     assert (lane["lane"]["lane"], lane["lane"]["ready"], lane["hold"]["reason"]) == (SENDER, 1, "migration")
     assert (hold["scope"], hold["name"], hold["by"]) == ("lane", SENDER, "api:all")
-    assert ledger.claim(SENDER, "t", 60.0) is None
+    assert ledger.claim(SENDER, Claimant("t", 60.0)) is None
     assert door.get("/v1/emails").json()["items"][0]["status"] == "queued"
 
     assert door.post(f"/v1/lanes/{SENDER}/release").json()["was_held"]
     assert door.get("/v1/holds").json()["items"] == []
-    assert ledger.claim(SENDER, "t", 60.0) is not None
+    assert ledger.claim(SENDER, Claimant("t", 60.0)) is not None
 
 
 # Health

@@ -1,13 +1,13 @@
 """What a round does around its attempts. The ledger here is a list of jobs that remembers what it was told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Event
 
 import pytest
 
 from postroom.errors import Unavailable
-from postroom.job import Job, Status
+from postroom.job import Claimant, Job, Status
 from postroom.ledger import Ticked
 from postroom.mail import Mail
 from postroom.outcome import Answer, Deferred, Outcome, Unknown
@@ -30,9 +30,7 @@ class FakeLedger:
     results: list[list[str] | Exception] = field(default_factory=list)
     when_ticked_out: Callable[[], None] = lambda: None
 
-    def claim(
-        self, lane: str, token: str, lease_s: float, *, elsewhere: bool, apps: Sequence[str], asked_at: float
-    ) -> Job | None:
+    def claim(self, lane: str, claimant: Claimant, *, elsewhere: bool) -> Job | None:
         if self.no_claims:
             raise Unavailable("away")
         self.lanes.append(lane)
@@ -45,20 +43,17 @@ class FakeLedger:
         outcome: Outcome,
         duration_ms: int,
         *,
-        next_token: str,
-        lease_s: float,
+        claimant: Claimant | None,
         slice_over: bool,
         elsewhere: bool,
-        apps: Sequence[str],
-        asked_at: float,
     ) -> tuple[bool, Job | None]:
         if self.away:
             self.away -= 1
             raise Unavailable("away")
         self.settled.append((job.id, move.status, outcome))
-        self.claimed_next.append(bool(next_token) and not slice_over)
+        self.claimed_next.append(claimant is not None and not slice_over)
         self.elsewhere.append(elsewhere)
-        return True, self.jobs.pop(0) if self.jobs and next_token and not slice_over else None
+        return True, self.jobs.pop(0) if self.jobs and claimant and not slice_over else None
 
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked:
         answer = self.ticks.pop(0)

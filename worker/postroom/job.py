@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from postroom.mail import Priority
 
@@ -28,6 +28,19 @@ class Status(StrEnum):
 ENDED = frozenset({Status.ACCEPTED, Status.DEAD, Status.CANCELLED, Status.EXPIRED})
 # What an attempt's `outcome` says where it was a look-up.
 LOOKED_UP = frozenset({"found", "notfound", "stilldraft", "notpermitted"})
+
+
+class Claimant(NamedTuple):
+    """Who asks for a claim: the token that fences it, for how long it is leased.
+
+    `apps`: those for which there is a token of Entra's, so that a plain mail of theirs is marked in the same step.
+    `asked_at`: when it is asked for, by the caller's own clock. The lease begins no earlier.
+    """
+
+    token: str
+    lease_s: float
+    apps: Sequence[str] = ()
+    asked_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +69,7 @@ class Job:
     taken_in_at: datetime | None = None
     others_wait: bool = False  # rounds in the queue, when it was claimed
     marked: bool = False  # with its claim, under the id `token`
-    asked_at: float = 0.0  # when its claim was asked for, by this process' own clock: its lease began no earlier
+    asked_at: float = 0.0  # see Claimant
     suspect: bool = False  # its answer held its lane, and another job's ended that hold
 
     @property

@@ -9,7 +9,7 @@ import getpass
 import json
 import os
 import uuid
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -25,7 +25,7 @@ from postroom.calls import NO_CALLS, Calls
 from postroom.content import Content, size_of
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Unavailable, UnknownJob
 from postroom.events import signed
-from postroom.job import Job, Receipt, Status, milliseconds, milliseconds_of, moment, recipient_token
+from postroom.job import Claimant, Job, Receipt, Status, milliseconds, milliseconds_of, moment, recipient_token
 from postroom.mail import Mail, too_large
 from postroom.shares import Common, Entry
 from postroom.steps import Step, reached
@@ -40,6 +40,7 @@ One = TypeVar("One")
 
 LONGEST_KEY = 500
 PORTION = 100  # jobs that one script may be given: it holds up Redis for some milliseconds
+NOBODY = Claimant("", 0.0)
 NOT_DEAD = ("", "")
 
 
@@ -279,25 +280,13 @@ class Ledger:
         given = (job_id, sender, "normal", "", "", "", "", "", 0, "", payload, 0, 1, "", calls.dead, "")
         self._run("take_in", now, *given, reason, attempt, *NOTHING_STAGED)
 
-    def claim(
-        self,
-        lane: str,
-        token: str,
-        lease_s: float,
-        *,
-        elsewhere: bool = False,
-        apps: Collection[str] = (),
-        asked_at: float = 0.0,
-        now: int | None = None,
-    ) -> Job | None:
-        """The lane's best job, leased to `token`; None if it has none now. Called once at the start of a round.
+    def claim(self, lane: str, claimant: Claimant, *, elsewhere: bool = False, now: int | None = None) -> Job | None:
+        """The lane's best job, leased to the `claimant`; None if it has none now. Called once at the start of a round.
 
         With `elsewhere` that of the round which is next in the queue, where this one has none; or the `lane` is empty.
-        `apps` are those for which there is a token of Entra's: a plain mail of theirs is marked in the same step. The
-        lease began at `asked_at` or later, by the caller's own clock.
         """
-        answer = self._run("claim", now, lane, token, milliseconds(lease_s), int(elsewhere), *apps)
-        return _claimed(answer, token, asked_at)
+        token, lease_s, apps, _ = claimant
+        return _claimed(self._run("claim", now, lane, token, milliseconds(lease_s), int(elsewhere), *apps), claimant)
 
     def mark(self, job: Job, client_request_id: str, size: int, lease_s: float, now: int | None = None) -> float | None:
         """Directly before a request of `size` bytes that sends: 0 if it may be made, or in how many seconds.
@@ -320,26 +309,23 @@ class Ledger:
         outcome: "Outcome | Finding | Tidied",
         duration_ms: int,
         *,
-        next_token: str,
-        lease_s: float,
+        claimant: Claimant | None = None,
         slice_over: bool = False,
         elsewhere: bool = False,
-        apps: Collection[str] = (),
-        asked_at: float = 0.0,
         now: int | None = None,
     ) -> tuple[bool, Job | None]:
         """Whether the move was recorded (False: the claim had been taken back), and the next job.
 
         That is the lane's; or, where it has none or the slice is over and other lanes wait, with `elsewhere` that of
-        the round which is next in the queue. Without a `next_token` no job is claimed. For `apps` and `asked_at` see
-        `claim`.
+        the round which is next in the queue. Without a `claimant` no job is claimed.
         """
         from postroom import decided  # noqa: PLC0415 - only workers need it
 
         said = to_json(decided.move(move, outcome, duration_ms))
-        args = (job.lane, job.id, job.token, said, next_token, milliseconds(lease_s))
-        done, following = self._run("settle", now, *args, int(slice_over), int(elsewhere), *apps)
-        return bool(done == b"settled"), _claimed(following, next_token, asked_at)
+        token, lease_s, apps, _ = claimant or NOBODY
+        args = (job.lane, job.id, job.token, said, token, milliseconds(lease_s), int(slice_over), int(elsewhere), *apps)
+        done, following = self._run("settle", now, *args)
+        return bool(done == b"settled"), _claimed(following, claimant or NOBODY)
 
     def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
@@ -624,7 +610,7 @@ def _leave(answer: Sequence[Any]) -> float | None:
             return 0.0
 
 
-def _claimed(answer: Sequence[Any], token: str, asked_at: float) -> Job | None:
+def _claimed(answer: Sequence[Any], claimant: Claimant) -> Job | None:
     if answer[0] != b"claimed":
         return None
     _, job_id, app, flat, mail, rounds = answer
@@ -633,8 +619,8 @@ def _claimed(answer: Sequence[Any], token: str, asked_at: float) -> Job | None:
         id=job_id.decode(),
         lane=record["lane"],
         app=app.decode(),
-        token=token,
-        asked_at=asked_at,
+        token=claimant.token,
+        asked_at=claimant.asked_at,
         marked=record.get("phase") == "sending",
         mail=mail,
         attempts=int(record.get("attempts", 0)),

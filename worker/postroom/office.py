@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from postroom.content import Source
-from postroom.job import Job
+from postroom.job import Claimant, Job
 from postroom.mail import Address
 from postroom.message import Bodies, DeliveryMode
 from postroom.outcome import (
@@ -48,8 +48,9 @@ NoToken = Deferred | Held | Throttled
 
 
 class Tokens(Protocol):
-    """`get`: a token, or the outcome that stands in its place; `is_at_hand`: one is there already. `renew`: another one, after Graph rejected this.
-    `distrust`: Graph took this one, and it permits too little. `probe`: what Entra says now, whatever tokens there are.
+    """`get`: a token, or the outcome that stands in its place; `is_at_hand`: one is there. `renew`: another one,
+    after Graph rejected this. `distrust`: Graph took this one, and it permits too little. `probe`: what Entra says now,
+    whatever tokens there are.
     """
 
     @property
@@ -129,14 +130,14 @@ class Office:
     chance: Callable[[], float] = float  # gives a number in [0, 1)
 
     @property
-    def apps_at_hand(self) -> list[str]:
-        """The apps that can send without asking Entra."""
-        return [name for name, app in self.apps.items() if app.tokens.is_at_hand]
-
-    @property
     def deadline_s(self) -> float:
         """The total deadline of one request: half the lease, so that a renewed lease always leaves room for it."""
         return min(self.lease_s / 2, LONGEST_POST_S)
+
+    def claimant(self) -> Claimant:
+        """Who asks for the next claim, now."""
+        at_hand = [name for name, app in self.apps.items() if app.tokens.is_at_hand]
+        return Claimant(self.new_id(), self.lease_s, at_hand, self.monotonic())
 
 
 class ClaimLost(Exception):

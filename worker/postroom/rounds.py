@@ -7,7 +7,7 @@ ledger.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -18,7 +18,7 @@ from postroom.doubt import look_up
 from postroom.drafts import tidy
 from postroom.errors import Unavailable
 from postroom.events import Emit, masked, place_of
-from postroom.job import Job
+from postroom.job import Claimant, Job
 from postroom.ledger import Ticked, TokenProbe
 from postroom.office import App, ClaimLost, NoToken, Office
 from postroom.outcome import Answer, Deferred, Finding, Outcome, Tidied
@@ -33,9 +33,7 @@ LONGEST_TICK_S = 1.0
 
 
 class Ledger(Protocol):
-    def claim(
-        self, lane: str, token: str, lease_s: float, *, elsewhere: bool, apps: Sequence[str], asked_at: float
-    ) -> Job | None: ...
+    def claim(self, lane: str, claimant: Claimant, *, elsewhere: bool) -> Job | None: ...
     def settle(
         self,
         job: Job,
@@ -43,12 +41,9 @@ class Ledger(Protocol):
         outcome: Outcome | Finding | Tidied,
         duration_ms: int,
         *,
-        next_token: str,
-        lease_s: float,
+        claimant: Claimant | None,
         slice_over: bool,
         elsewhere: bool,
-        apps: Sequence[str],
-        asked_at: float,
     ) -> tuple[bool, Job | None]: ...
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked: ...
     def probed(self, probe: TokenProbe, instead: NoToken | None) -> None: ...
@@ -86,12 +81,9 @@ def work(lane: str, desk: Desk) -> None:
 
 
 def _work(lane: str, desk: Desk) -> None:
-    office = desk.office
-    monotonic, now = office.monotonic, office.monotonic()
-    slice_end, task_end = now + SLICE_S, now + LONGEST_TASK_S
-    job = desk.ledger.claim(
-        lane, office.new_id(), office.lease_s, elsewhere=True, apps=office.apps_at_hand, asked_at=now
-    )
+    monotonic = desk.office.monotonic
+    slice_end, task_end = monotonic() + SLICE_S, monotonic() + LONGEST_TASK_S
+    job = desk.ledger.claim(lane, desk.office.claimant(), elsewhere=True)
     while job is not None:
         if job.lane != lane:
             lane, slice_end = job.lane, monotonic() + SLICE_S
@@ -107,9 +99,7 @@ def _work(lane: str, desk: Desk) -> None:
             return
         outcome, move = found
         now = monotonic()
-        job = _settle(
-            job, move, outcome, took_ms, slice_over=now > slice_end, elsewhere=now < task_end, now=now, desk=desk
-        )
+        job = _settle(job, move, outcome, took_ms, slice_over=now > slice_end, elsewhere=now < task_end, desk=desk)
 
 
 def attempt(job: Job, desk: Desk) -> tuple[Outcome | Finding | Tidied, Move] | None:
@@ -147,14 +137,12 @@ def _settle(
     *,
     slice_over: bool,
     elsewhere: bool,
-    now: float,
     desk: Desk,
 ) -> Job | None:
     """Records the move however long Redis is away, for a 202 that is not recorded would be sent again."""
     wait = 0.05
     # Decided once: a repeated call whose first reply was lost must find the claim that the first one made.
-    next_token = "" if desk.stopping() else desk.office.new_id()
-    apps = desk.office.apps_at_hand
+    claimant = None if desk.stopping() else desk.office.claimant()
     while True:
         try:
             recorded, following = desk.ledger.settle(
@@ -162,12 +150,9 @@ def _settle(
                 move,
                 outcome,
                 took_ms,
-                next_token=next_token,
-                lease_s=desk.office.lease_s,
+                claimant=claimant,
                 slice_over=slice_over,
                 elsewhere=elsewhere,
-                apps=apps,
-                asked_at=now,
             )
         except Unavailable:
             desk.pause(wait)
