@@ -742,6 +742,8 @@ class Lanes(RuleBasedStateMachine):
                 self.settles(hand, TIDYING[0])
             elif hand.job.to_look_up:
                 self.settles(hand, NotPermitted())
+            elif hand.marks:
+                self.settles(hand, AFTER_THE_MARK[0])
             elif self.ledger.mark(hand.job, f"request-{next(self.names)}", 1000, LEASE_S, now=self.now) == 0:
                 self.spent[hand.job.lane].append((self.now, hand.job.token, self.jobs[hand.job.id].recipients))
                 self.marked[hand.job.lane].append(self.now)
