@@ -1,23 +1,26 @@
 """What a worker has decided, in the words of the scripts."""
 
+from collections.abc import Mapping
+
+from pydantic_core import to_json
+
 from postroom.job import milliseconds
 from postroom.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
 from postroom.retry import Move
 
 
-def move(made: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> dict[str, object]:
-    """In the words of settle.lua; what is None is left out, for Lua's nil."""
+def move(made: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> bytes:
+    """As JSON in the words of settling.lua; what is None or False is left out, for Lua's nil."""
     answer, pause, hold = outcome.answer, made.pause, made.hold
-    attempt = {
-        "outcome": type(outcome).__name__.lower(),
-        "reason": getattr(outcome, "reason", None),
-        "detail": answer.detail,
+    said = {
         "http_status": answer.http_status,
         "graph_code": answer.graph_code,
         "request_id": answer.request_id,
-        "duration_ms": duration_ms,
     }
+    fault = getattr(outcome, "reason", None)
     words = {
+        **said,
+        "fault": fault,
         "status": made.status and made.status.value,
         "reason": made.reason,
         "wait": None if made.wait_s is None else milliseconds(made.wait_s),
@@ -38,9 +41,22 @@ def move(made: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> d
         "hold_scope": hold and hold.scope.value,
         "hold_reason": hold and hold.reason,
         "hold_for_token": hold and hold.no_token,
-        "attempt": {name: value for name, value in attempt.items() if value is not None},
+        # The script only passes it on.
+        "attempt": _json(
+            {
+                "outcome": type(outcome).__name__.lower(),
+                "reason": fault,
+                "detail": answer.detail,
+                **said,
+                "duration_ms": duration_ms,
+            }
+        ).decode(),
     }
-    return {name: value for name, value in words.items() if value is not None}
+    return _json(words)
+
+
+def _json(words: Mapping[str, object]) -> bytes:
+    return to_json({name: value for name, value in words.items() if value is not None and value is not False})
 
 
 def probe(instead: Held | Deferred | Throttled | None) -> tuple[str, str, int]:

@@ -17,8 +17,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from pydantic_core import to_json
-
 from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
 from postroom.calls import NO_CALLS, Calls
@@ -276,7 +274,7 @@ class Ledger:
     ) -> None:
         """Records a mail that cannot exist as a dead letter; what is no text in it is replaced."""
         sender, payload, detail = (text.encode(errors="replace").decode() for text in (sender, payload, detail))
-        attempt = json.dumps({"number": 0, "outcome": "refused", "reason": reason, "detail": detail})
+        attempt = json.dumps({"outcome": "refused", "reason": reason, "detail": detail})
         given = (job_id, sender, "normal", "", "", "", "", "", 0, "", payload, 0, 1, "", calls.dead, "")
         self._run("take_in", now, *given, reason, attempt, *NOTHING_STAGED)
 
@@ -321,7 +319,7 @@ class Ledger:
         """
         from postroom import decided  # noqa: PLC0415 - only workers need it
 
-        said = to_json(decided.move(move, outcome, duration_ms))
+        said = decided.move(move, outcome, duration_ms)
         token, lease_s, apps, _ = claimant or NOBODY
         args = (job.lane, job.id, job.token, said, token, milliseconds(lease_s), int(slice_over), int(elsewhere), *apps)
         done, following = self._run("settle", now, *args)
@@ -613,31 +611,54 @@ def _leave(answer: Sequence[Any]) -> float | None:
 def _claimed(answer: Sequence[Any], claimant: Claimant) -> Job | None:
     if answer[0] != b"claimed":
         return None
-    _, job_id, app, flat, mail, rounds = answer
-    record = dict(zip([n.decode() for n in flat[::2]], [v.decode() for v in flat[1::2]], strict=True))
+    _, job_id, app, mail, told, rounds = answer
+    record = _Told(*told)
     return Job(
         id=job_id.decode(),
-        lane=record["lane"],
+        lane=record.lane.decode(),
         app=app.decode(),
         token=claimant.token,
         asked_at=claimant.asked_at,
-        marked=record.get("phase") == "sending",
+        marked=record.phase == b"sending",
         mail=mail,
-        attempts=int(record.get("attempts", 0)),
-        in_doubt="in_doubt" in record,
-        look_ups=int(record.get("look_ups", 0)),
-        resend="resend" in record,
-        resends=int(record.get("resends", 0)),
-        draft=record.get("draft"),
-        to_add=tuple(map(int, record.get("to_add", "").split())),
-        upload=record.get("upload"),
-        upload_at=int(record["range"]) if "range" in record else None,
-        drafting="drafting" in record,
-        strays=tuple(record.get("strays", "").split()),
-        late_draft="late_draft" in record,
-        tidy="tidy" in record,
-        sent=record["status"] == Status.ACCEPTED,
+        attempts=int(record.attempts or 0),
+        in_doubt=bool(record.in_doubt),
+        look_ups=int(record.look_ups or 0),
+        resend=bool(record.resend),
+        resends=int(record.resends or 0),
+        draft=record.draft.decode() or None,
+        to_add=tuple(map(int, record.to_add.split())),
+        upload=record.upload.decode() or None,
+        upload_at=int(record.range) if record.range else None,
+        drafting=bool(record.drafting),
+        strays=tuple(record.strays.decode().split()),
+        late_draft=bool(record.late_draft),
+        tidy=bool(record.tidy),
+        sent=record.status.decode() == Status.ACCEPTED,
         others_wait=rounds > 0,
-        suspect="suspect" in record,
-        taken_in_at=moment(int(record["created"])),
+        suspect=bool(record.suspect),
+        taken_in_at=moment(int(record.created)),
     )
+
+
+class _Told(NamedTuple):
+    """What claim_next.lua says of a record; empty where it has no such field."""
+
+    lane: bytes
+    status: bytes
+    created: bytes
+    phase: bytes
+    attempts: bytes
+    in_doubt: bytes
+    look_ups: bytes
+    resend: bytes
+    resends: bytes
+    draft: bytes
+    to_add: bytes
+    upload: bytes
+    range: bytes
+    drafting: bytes
+    strays: bytes
+    late_draft: bytes
+    tidy: bytes
+    suspect: bytes

@@ -195,7 +195,7 @@ def _in_our_words(error: Exception) -> PostroomError:
 # What all functions share, in an order in which each part needs only those before it.
 _SHARED = (
     "base", "states", "status", "events", "holds", "trouble", "pace", "limits", "lane", "messages", "rounds", "content",
-    "calls", "moves", "claim_next", "start_round",
+    "calls", "moves", "settling", "claim_next", "start_round",
 )  # fmt: skip
 # The functions, each with the parts that are its own or that it shares with few.
 _FUNCTIONS: dict[str, tuple[str, ...]] = {

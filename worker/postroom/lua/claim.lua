@@ -1,4 +1,4 @@
--- Starts a round: {'claimed', id, app, record, mail, rounds in the queue}, or {'nothing'}. The lane's next round is seen to.
+-- Starts a round: {'claimed', id, app, mail, what is told of its record, rounds in the queue}, or {'nothing'}. The lane's next round is seen to.
 -- ARGV: now, lane or '' for none, token, lease (ms), 1 if it may be another lane's round where this one has nothing,
 --       then each app for which the worker has a token of Entra's
 local lane, hand, elsewhere = ARGV[2], hand_of(ARGV[3], ARGV[4], 6), ARGV[5] == '1'

@@ -6,22 +6,13 @@ local claimed, claimed_before, claim_next
 do  -- the shared parts together may have 200 locals
   local LEFT_TO_NEWER = 30000
 
-  -- What ledger.py's `_claimed` reads of a record.
-  local TOLD = {
-    'lane', 'status', 'created', 'attempts', 'in_doubt', 'look_ups', 'resend', 'resends', 'draft', 'to_add', 'upload', 'range',
-    'drafting', 'strays', 'late_draft', 'tidy', 'suspect', 'phase',
-  }
-
+  -- With what ledger.py reads of the record, `_Told`.
   claimed = function(id, job, cfg, mail)
-    local flat = {}
-    for i = 1, #TOLD do
-      local name = TOLD[i]
-      if job[name] then
-        flat[#flat + 1] = name
-        flat[#flat + 1] = job[name]
-      end
-    end
-    return {'claimed', id, cfg.app, flat, mail or ''}
+    return {'claimed', id, cfg.app, mail or '', {
+      job.lane, job.status or '', job.created, job.phase or '', job.attempts or '', job.in_doubt or '', job.look_ups or '',
+      job.resend or '', job.resends or '', job.draft or '', job.to_add or '', job.upload or '', job.range or '',
+      job.drafting or '', job.strays or '', job.late_draft or '', job.tidy or '', job.suspect or '',
+    }}
   end
 
   -- What this token claimed before, when the reply was lost.

@@ -8,7 +8,7 @@ if scope == 'lane' then name = setting('alias:' .. name) or name end
 local key = scope == 'lane' and state_key('lane', name) or held_batch_key(name)
 
 local function stop()
-  states[key] = nil
+  forget_state(scope == 'lane' and 'lane' or 'held', name)
   if redis.call('HSETNX', key, 'stopped_since', whole(now)) == 1 then tell_of_hold('hold.started', scope, name, {by = by}) end
   redis.call('HSET', key, 'stopped_by', by, 'stopped_reason', reason)
   if length then

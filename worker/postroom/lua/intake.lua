@@ -13,14 +13,14 @@ local function new_job(id, job, mail)
   end
   if job.shared or job.on_accepted or job.on_dead then job.v = whole(math.max(tonumber(job.v), SHARED_OR_CALLS)) end
   if job.shared then
-    put('HSET', shared_key(job.shared), id, mail)
+    put_field(shared_key(job.shared), id, mail)
   else
     redis.call('SET', mail_key(id), mail)
   end
-  if job.key then put('HSET', P .. 'keys', job.key, id) end
-  if job.batch then put('ZADD', P .. 'batch:' .. job.batch, job.seq, id) end
+  if job.key then put_field(P .. 'keys', job.key, id) end
+  if job.batch then put_score(P .. 'batch:' .. job.batch, job.seq, id) end
   for token in string.gmatch(job.to or '', '%S+') do redis.call('ZADD', P .. 'to:' .. token, job.seq, id) end
-  if job.expires then put('ZADD', P .. 'expiring', job.expires, id) end
+  if job.expires then put_score(P .. 'expiring', job.expires, id) end
   return job
 end
 

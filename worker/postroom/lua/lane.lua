@@ -20,20 +20,27 @@ local function next_class(counts, turn, spared)
   end
 end
 
--- How many jobs wait in each class. Most lanes have those of one class or none, so it is asked first how many have any.
+-- How many jobs are ready in each class, and `later` where others may be due. Most lanes have those of one class or none,
+-- so it is asked first how many have any.
 local USUAL = {'normal', 'high', 'low', 'again', 'check'}
 
 local function waiting(lane)
   local counts, keys = {all = 0, check = 0, high = 0, again = 0, normal = 0, low = 0}, {}
   for i = 1, #USUAL do keys[i] = ready_key(USUAL[i], lane) end
-  local classes = redis.call('EXISTS', unpack(keys))
+  local later = of_lane('later', lane)
+  local sets = redis.call('EXISTS', later, unpack(keys))
   for i = 1, #USUAL do
-    if classes == 0 then break end
+    if i == 2 and sets > 0 then
+      counts.later = redis.call('EXISTS', later) == 1
+      if counts.later then sets = sets - 1 end
+    end
+    if sets == 0 then break end
     local class = USUAL[i]
     counts[class] = redis.call('ZCARD', keys[i])
     counts.all = counts.all + counts[class]
-    if counts[class] > 0 then classes = classes - 1 end
+    if counts[class] > 0 then sets = sets - 1 end
   end
+  no_high[lane] = counts.high == 0
   return counts
 end
 
@@ -41,10 +48,11 @@ local function first_later(lane)
   return tonumber(redis.call('ZRANGE', of_lane('later', lane), 0, 0, 'WITHSCORES')[2])
 end
 
--- Says when the first of those that stay is due.
+-- Says when the first of those that stay is due, and whether any was.
 local function due_to_ready(lane)
   local first, later = first_later(lane), of_lane('later', lane)
   if not first or first > now then return first end
+  no_high[lane] = nil
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', whole(now), 'LIMIT', 0, BATCH)) do
     local found = redis.call('HMGET', job_key(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy', 'batch', 'place')
     redis.call('ZREM', later, id)
@@ -57,7 +65,7 @@ local function due_to_ready(lane)
       record(id)
     end
   end
-  return first_later(lane)
+  return first_later(lane), true
 end
 
 -- Hands: lanes whose answers are slow hold at most half of them together, and a quarter is kept for lanes that are
@@ -126,8 +134,10 @@ end
 -- When the lane can next give a claim (nil where nothing waits), how many at once, the job that is next, and what was
 -- seen, for `outlook_after`.
 local function outlook(lane, cfg)
-  local later = due_to_ready(lane)
   local counts = waiting(lane)
+  local later, any_was_due
+  if counts.later then later, any_was_due = due_to_ready(lane) end
+  if any_was_due then counts = waiting(lane) end
   if counts.all == 0 then return later, 0 end
   local self, app = state_of('lane', lane), state_of('app', cfg.app)
   local spared = counts.again > 0 and spared_until(self, app) or 0

@@ -4,7 +4,7 @@ local STOP = {'stopped_since', 'stopped_by', 'stopped_reason', 'stopped_until'}
 
 local function forget_stop(key, scope, name)
   local since = redis.call('HGET', key, 'stopped_since')
-  states[key] = nil
+  forget_state(scope == 'lane' and 'lane' or 'held', name)
   redis.call('HDEL', key, unpack(STOP))
   redis.call('ZREM', P .. 'holds', scope .. ':' .. name)
   if since then tell_of_hold('hold.ended', scope, name, {held_s = (now - tonumber(since)) / 1000}) end

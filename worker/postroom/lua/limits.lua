@@ -29,54 +29,57 @@ end
 
 -- Recipients of the last 24 hours, in buckets of a minute: the hash recipients:<lane>, with its sum as `total`.
 
-local MOST_RECIPIENTS = 500  -- of one mail; mail.py's MAX_RECIPIENTS
+local spend_recipients, recipients_ready
+do  -- the shared parts together may have 200 locals
+  local MOST_RECIPIENTS = 500  -- of one mail; mail.py's MAX_RECIPIENTS
 
-local function forget_old_minutes(lane)
-  local minutes, counts = of_lane('minutes', lane), of_lane('recipients', lane)
-  for _, minute in ipairs(redis.call('ZRANGEBYSCORE', minutes, '-inf', whole(now - DAY - MINUTE))) do
-    redis.call('HINCRBY', counts, 'total', -tonumber(redis.call('HGET', counts, minute) or 0))
-    redis.call('HDEL', counts, minute)
-    redis.call('ZREM', minutes, minute)
+  local function forget_old_minutes(lane)
+    local minutes, counts = of_lane('minutes', lane), of_lane('recipients', lane)
+    for _, minute in ipairs(redis.call('ZRANGEBYSCORE', minutes, '-inf', whole(now - DAY - MINUTE))) do
+      redis.call('HINCRBY', counts, 'total', -tonumber(redis.call('HGET', counts, minute) or 0))
+      redis.call('HDEL', counts, minute)
+      redis.call('ZREM', minutes, minute)
+    end
   end
-end
 
-local function spend_recipients(lane, minute, n)
-  local counts = of_lane('recipients', lane)
-  if n < 0 and redis.call('HEXISTS', counts, minute) == 0 then return end  -- more than a day ago
-  redis.call('HINCRBY', counts, 'total', n)
-  if redis.call('HINCRBY', counts, minute, n) == n then
-    redis.call('ZADD', of_lane('minutes', lane), minute, minute)
+  spend_recipients = function(lane, minute, n)
+    local counts = of_lane('recipients', lane)
+    if n < 0 and redis.call('HEXISTS', counts, minute) == 0 then return end  -- more than a day ago
+    redis.call('HINCRBY', counts, 'total', n)
+    if redis.call('HINCRBY', counts, minute, n) == n then
+      redis.call('ZADD', of_lane('minutes', lane), minute, minute)
+      forget_old_minutes(lane)
+    end
+  end
+
+  local function recipients_reserved(lane)
+    local sum = 0
+    for _, id in ipairs(redis.call('SMEMBERS', of_lane('unmarked', lane))) do
+      sum = sum + (tonumber(redis.call('HGET', job_key(id), 'recipients') or 0) or 0)
+    end
+    return sum
+  end
+
+  -- When this job's recipients fit into the last 24 hours too: now, or when enough old minutes have left them. And
+  -- whether those of one claim more fit then, whatever they are.
+  recipients_ready = function(lane, cfg, id, claims)
+    local counts = of_lane('recipients', lane)
+    local spent = tonumber(redis.call('HGET', counts, 'total') or 0)
+    local room = cfg.daily - spent - (claims + 1) * MOST_RECIPIENTS
+    if room >= 0 then return now, room >= MOST_RECIPIENTS end  -- whatever they are
+    local need = tonumber(redis.call('HGET', job_key(id), 'recipients') or 0) or 0
+    if need > cfg.daily then return now end  -- never: its claim will say so
     forget_old_minutes(lane)
+    spent = tonumber(redis.call('HGET', counts, 'total') or 0)
+    local over = spent + recipients_reserved(lane) + need - cfg.daily
+    if over <= 0 then return now end
+    counts = hash(counts)
+    for _, minute in ipairs(redis.call('ZRANGE', of_lane('minutes', lane), 0, -1)) do
+      over = over - tonumber(counts[minute] or 0)
+      if over <= 0 then return tonumber(minute) + DAY + MINUTE end
+    end
+    return now + MINUTE  -- what is missing is held by claims that are still open
   end
-end
-
-local function recipients_reserved(lane)
-  local sum = 0
-  for _, id in ipairs(redis.call('SMEMBERS', of_lane('unmarked', lane))) do
-    sum = sum + (tonumber(redis.call('HGET', job_key(id), 'recipients') or 0) or 0)
-  end
-  return sum
-end
-
--- When this job's recipients fit into the last 24 hours too: now, or when enough old minutes have left them. And
--- whether those of one claim more fit then, whatever they are.
-local function recipients_ready(lane, cfg, id, claims)
-  local counts = of_lane('recipients', lane)
-  local spent = tonumber(redis.call('HGET', counts, 'total') or 0)
-  local room = cfg.daily - spent - (claims + 1) * MOST_RECIPIENTS
-  if room >= 0 then return now, room >= MOST_RECIPIENTS end  -- whatever they are
-  local need = tonumber(redis.call('HGET', job_key(id), 'recipients') or 0) or 0
-  if need > cfg.daily then return now end  -- never: its claim will say so
-  forget_old_minutes(lane)
-  spent = tonumber(redis.call('HGET', counts, 'total') or 0)
-  local over = spent + recipients_reserved(lane) + need - cfg.daily
-  if over <= 0 then return now end
-  counts = hash(counts)
-  for _, minute in ipairs(redis.call('ZRANGE', of_lane('minutes', lane), 0, -1)) do
-    over = over - tonumber(counts[minute] or 0)
-    if over <= 0 then return tonumber(minute) + DAY + MINUTE end
-  end
-  return now + MINUTE  -- what is missing is held by claims that are still open
 end
 
 -- Bytes uploaded in the last 5 minutes: the hash uploaded:<lane>, in buckets of 5 s, with its sum as `total`.

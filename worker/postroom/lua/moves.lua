@@ -7,7 +7,7 @@ end
 
 local function to_ready(id, job)
   if not is_check(job) and stands_aside(job.batch) then return to_aside(id, job) end
-  put('ZADD', of_lane('ready:' .. ready_class(job), job.lane), job.seq, id)
+  put_ready(ready_class(job), job.lane, job.seq, id)
   update(id, job, {place = 'ready'})
 end
 
@@ -18,7 +18,7 @@ end
 
 local function renew(id, job, lease)
   redis.call('ZADD', of_lane('claims', job.lane), now + lease, id)
-  redis.call('ZADD', P .. 'leases', now + lease, id)
+  put_score(P .. 'leases', now + lease, id)
 end
 
 local function to_claim(id, job, hand, is_marked)
@@ -39,7 +39,7 @@ end
 local function leave_claim(id, job)
   redis.call('ZREM', of_lane('claims', job.lane), id)
   if job.phase ~= 'sending' then redis.call('SREM', of_lane('unmarked', job.lane), id) end
-  redis.call('ZREM', P .. 'leases', id)
+  take_out(P .. 'leases', id)
   local slow_hand = job.slow_hand
   update(id, job, {token = '', phase = '', slow_hand = ''})
   if not slow_hand then return end
@@ -117,8 +117,14 @@ end
 -- Attempts: one entry for each that is over; the oldest are let go, for a mailbox may be held for days. The one that is
 -- under way, from its mark to its end, stands in the record: `tries` is its number, and `began` when it was marked.
 
-local function push_attempt(id, attempt)
-  local count = redis.call('RPUSH', attempts_key(id), cjson.encode(attempt))
+-- As JSON: what is `said` of it, an object that is not empty, in front of it its number and when it began.
+local function attempt_text(said, number, at, client_request_id)
+  local own = client_request_id and '"client_request_id":' .. cjson.encode(client_request_id) .. ',' or ''
+  return '{"number":' .. number .. ',"at":' .. at .. ',' .. own .. string.sub(said, 2)
+end
+
+local function push_attempt(id, text)
+  local count = redis.call('RPUSH', attempts_key(id), text)
   if count > BATCH then redis.call('LTRIM', attempts_key(id), -BATCH, -1) end
 end
 
@@ -133,15 +139,13 @@ local function begin_attempt(id, job, client_request_id)
 end
 
 local function end_attempt(id, job, said)
-  said.number, said.at = tonumber(job.tries or 0), tonumber(job.began or job.since or now)
-  said.client_request_id = job.client_request_id
-  push_attempt(id, said)
+  push_attempt(id, attempt_text(said, job.tries or '0', job.began or job.since or stamp, job.client_request_id))
 end
 
 -- `left` is the 202 that came after the job's lease had been taken back.
 local function finish_as_left(id, job)
   local answer = cjson.decode(job.left)
-  push_attempt(id, answer)
+  push_attempt(id, job.left)
   update(id, job, {http_status = answer.http_status or '', graph_code = '', request_id = answer.request_id or ''})
   finish(id, job, 'accepted')
 end
@@ -160,9 +164,10 @@ bury_damaged = function(id, job, field)
   end
   update(id, job, sound)
   if not job.lane then update(id, job, {lane = job.sender or 'nobody'}) end
-  if job.phase == 'sending' then end_attempt(id, job, {outcome = 'unknown', reason = 'damaged'}) end
+  if job.phase == 'sending' then end_attempt(id, job, '{"outcome":"unknown","reason":"damaged"}') end
   leave_claim(id, job)
-  push_attempt(id, {number = 0, at = now, outcome = 'refused', reason = 'damaged', detail = 'its record has no usable ' .. field})
+  local said = cjson.encode({outcome = 'refused', reason = 'damaged', detail = 'its record has no usable ' .. field})
+  push_attempt(id, attempt_text(said, '0', stamp))
   finish(id, job, 'dead', 'damaged')
   tell('mail.damaged', {job = id, field = field})
 end

@@ -14,8 +14,11 @@ local function hold_of(lane, cfg)
 end
 
 local function end_held(id, job, held)
-  push_attempt(id, {number = 0, at = now, outcome = 'held', reason = held.held_reason,
-    detail = 'held since ' .. iso(tonumber(held.held_since)) .. ', longer than POSTROOM_HOLD_PATIENCE'})
+  local said = cjson.encode({
+    outcome = 'held', reason = held.held_reason,
+    detail = 'held since ' .. iso(tonumber(held.held_since)) .. ', longer than POSTROOM_HOLD_PATIENCE',
+  })
+  push_attempt(id, attempt_text(said, '0', stamp))
   leave(id, job)
   finish(id, job, 'dead', job.in_doubt and 'unknown' or held.held_reason)
 end

@@ -27,6 +27,7 @@ do  -- the shared parts together may have 200 locals
   end
 
   local function queue_of(lane)
+    if no_high[lane] then return 'postroom' end
     return redis.call('EXISTS', of_lane('ready:high', lane)) == 1 and 'postroom.high' or 'postroom'
   end
 

@@ -5,10 +5,12 @@
 local function state_key(scope, name) return P .. scope .. ':' .. name end
 
 local function state_of(scope, name)
-  local key = state_key(scope, name)
-  if not states[key] then states[key] = hash(key) end
-  return states[key]
+  local known = states[scope]
+  if not known[name] then known[name] = hash(state_key(scope, name)) end
+  return known[name]
 end
+
+local function forget_state(scope, name) states[scope][name] = nil end
 
 -- What it says once these fields and values are written, so that it need not be read anew.
 local function with_fields(state, ...)
@@ -22,8 +24,7 @@ local function with_fields(state, ...)
 end
 
 local function write_state(command, scope, name, ...)
-  local key = state_key(scope, name)
-  local known = states[key]
-  states[key] = known and command == 'HSET' and with_fields(known, ...) or nil
-  return redis.call(command, key, ...)
+  local known = states[scope][name]
+  states[scope][name] = known and command == 'HSET' and with_fields(known, ...) or nil
+  return redis.call(command, state_key(scope, name), ...)
 end

@@ -30,6 +30,8 @@ do
       cjson.encode(module))
   end
 
+  local function text_or_null(text) return text and cjson.encode(text) or 'null' end
+
   local function why(job)
     local text = job.reason or 'unknown'
     if job.http_status then text = text .. ', HTTP ' .. job.http_status end
@@ -40,11 +42,10 @@ do
   -- The state and result in the form of Celery's own Redis backend; nil while it is to show PENDING.
   celery_state = function(id, job)
     if job.status == 'accepted' then
-      return 'SUCCESS', cjson.encode({
-        id = id, status = 'accepted', http_status = tonumber(job.http_status) or cjson.null,
-        request_id = job.request_id or cjson.null, client_request_id = job.client_request_id or cjson.null,
-        attempts = tonumber(job.tries or 0), accepted_at = iso(tonumber(job.ended)), sender = job.sender,
-      })
+      return 'SUCCESS', '{"id":' .. cjson.encode(id) .. ',"status":"accepted","http_status":' .. (job.http_status or 'null') ..
+        ',"request_id":' .. text_or_null(job.request_id) .. ',"client_request_id":' .. text_or_null(job.client_request_id) ..
+        ',"attempts":' .. (job.tries or '0') .. ',"accepted_at":"' .. iso(tonumber(job.ended)) ..
+        '","sender":' .. text_or_null(job.sender) .. '}'
     elseif job.status == 'dead' then return 'FAILURE', exception('MailDead', why(job), 'postroom.errors')
     elseif job.status == 'expired' then return 'FAILURE', exception('MailExpired', why(job), 'postroom.errors')
     elseif job.status == 'cancelled' then
@@ -76,13 +77,13 @@ end
 local WAITING = {queued = true, deferred = true, sending = true}
 
 local function leave_indexes(id, status)
-  redis.call('ZREM', P .. 'status:' .. status, id)
-  if not WAITING[status] then redis.call('ZREM', P .. 'jobs', id) end
+  take_out(P .. 'status:' .. status, id)
+  if not WAITING[status] then take_out(P .. 'jobs', id) end
 end
 
 local function enter_indexes(id, job, status)
-  put('ZADD', P .. 'status:' .. status, WAITING[status] and job.seq or now, id)
-  if not WAITING[status] then redis.call('ZADD', P .. 'jobs', job.seq, id) end
+  put_score(P .. 'status:' .. status, WAITING[status] and job.seq or now, id)
+  if not WAITING[status] then put_score(P .. 'jobs', job.seq, id) end
 end
 
 -- `changed` counts: two changes may fall into one millisecond, and both must reach a result backend elsewhere. A job that

@@ -1,16 +1,14 @@
 -- Takes a job in: {'new'|'known'|'conflict'|'refused'|'no_drafts'|'too_large', job id, most recipients or most bytes}, or
 -- {'unstaged'}: parts of it that were staged are gone.
 -- ARGV: now, the mail as in given.lua,
---       for a mail that is none: the reason of its death and its only attempt (JSON), else twice '';
+--       for a mail that is none: the reason of its death and what is said of its only attempt (JSON), else twice '';
 --       the name of its files ('' if none), how many parts they are.
 local given = given_at(2)
 local dead, detail, files, parts = ARGV[18], ARGV[19], ARGV[20], tonumber(ARGV[21])
 
 local function bury()
   local job = creating(given.id, function() return job_of(given, {}) end)
-  local attempt = cjson.decode(detail)
-  attempt.at = now
-  push_attempt(given.id, attempt)
+  push_attempt(given.id, attempt_text(detail, '0', stamp))
   finish(given.id, job, 'dead', dead)
 end
 

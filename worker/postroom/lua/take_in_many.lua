@@ -64,7 +64,7 @@ local function drop_what_was_not_used()
 end
 
 local said = {}
-gathering(function()
+taking_in(function()
   for _, given in ipairs(all) do said[#said + 1] = take_in(given) end
 end)
 if files ~= '' then drop_what_was_not_used() end

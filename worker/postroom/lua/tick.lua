@@ -44,7 +44,7 @@ local function put_back(id, job)
 end
 
 local function put_in_doubt(id, job, token)
-  end_attempt(id, job, {outcome = 'unknown', reason = 'worker_lost'})
+  end_attempt(id, job, '{"outcome":"unknown","reason":"worker_lost"}')
   doubt(id, job, token)
   redis.call('ZADD', of_lane('marks', job.lane), 'XX', now, job.client_request_id)
   update(id, job, {minute = '', http_status = '', graph_code = '', request_id = ''})

@@ -10,16 +10,13 @@
 -- one request for a token, due by the set `probes`. The set `patience` says when to look for jobs in a lane that have
 -- been held for too long.
 
-local FAILURES = 3                       -- that many in a row, with no 202 between them, are no accident
-local FAILING_WAIT, FAILING_LONGEST = 2000, 60000
-local SPARED, SPARED_LONGEST = 60000, 3600000
 local TOKEN_PROBE, LONGEST_PROBE = 5000, 1800000  -- one request for a token is cheap, so it begins sooner
 local TOKEN_LOOK = 5000
 
 local function paused_until(state) return tonumber(state.pause_until or 0) end
 local function is_held(state) return state.held_since ~= nil end
 local function waits_for_token(state) return is_held(state) and state.held_for == 'token' end
-local function in_trouble(state) return tonumber(state.trouble or 0) > 0 or is_held(state) end
+local function in_trouble(state) return is_held(state) or (state.trouble ~= nil and tonumber(state.trouble) > 0) end
 
 -- Until when a lane or an app gives no claims, whoever wants it so.
 local function closed_until(state)
@@ -147,68 +144,78 @@ local function suspect(state, id)
   if first and first ~= id and redis.call('EXISTS', job_key(first)) == 1 then redis.call('HSET', job_key(first), 'suspect', 1) end
 end
 
-local NOTED_EACH = 1000  -- when an app last had a 202, as exactly as that
+local forget_failures, spared_until, spare_others, failed
+do  -- the shared parts together may have 200 locals
+  local FAILURES = 3                       -- that many in a row, with no 202 between them, are no accident
+  local FAILING_WAIT, FAILING_LONGEST = 2000, 60000
+  local SPARED, SPARED_LONGEST = 60000, 3600000
+  local NOTED_EACH = 1000  -- when an app last had a 202, as exactly as that
 
-local function forget_failures(lane, app)
-  local own, apps = state_of('lane', lane), state_of('app', app)
-  if own.row or own.spared_until then write_state('HDEL', 'lane', lane, 'row', 'spared_until', 'spared_for') end
-  if apps.failing or apps.spared_until then write_state('HDEL', 'app', app, 'failing', 'spared_until', 'spared_for') end
-  if now - tonumber(apps.accepted_at or 0) >= NOTED_EACH then write_state('HSET', 'app', app, 'accepted_at', whole(now)) end
-end
-
--- How many names, and whether one is among them.
-local function names_in(text, name)
-  local count, known = 0, false
-  for one in string.gmatch(text or '', '%S+') do count, known = count + 1, known or one == name end
-  return count, known
-end
-
--- The lanes of this app that failed since its last 202, as many as matter.
-local function failing_lanes(app, lane)
-  local text = state_of('app', app).failing or ''
-  local count, known = names_in(text, lane)
-  if known or count >= FAILURES then return count end
-  write_state('HSET', 'app', app, 'failing', text .. ' ' .. lane)
-  return count + 1
-end
-
--- A mail that is sent again and fails again is left to a person. So while its lane or its app is failing, others go
--- first as probes, and such mails only at growing intervals: an outage of an hour must not cost them all.
-local function failing_scope(self, app)
-  if names_in(app.failing) >= FAILURES then return 'app', app end
-  if tonumber(self.row or 0) >= FAILURES then return 'lane', self end
-end
-
--- Until when mails that are sent again stand back; 0 where nothing fails.
-local function spared_until(self, app)
-  local scope, state = failing_scope(self, app)
-  return scope and tonumber(state.spared_until or 0) or 0
-end
-
-local function spare(scope, name, wait)
-  write_state('HSET', scope, name, 'spared_for', whole(wait), 'spared_until', whole(now + wait))
-end
-
-local function spare_others(lane, cfg, self, app)
-  local scope, state = failing_scope(self, app)
-  if not scope then return end
-  spare(scope, scope == 'app' and cfg.app or lane, math.min(tonumber(state.spared_for or SPARED) * 4, SPARED_LONGEST))
-end
-
-local function failed(lane, app, job)
-  local row = write_state('HINCRBY', 'lane', lane, 'row', 1)
-  if row == FAILURES then spare('lane', lane, SPARED) end
-  -- Mailboxes that hang are given up together, half a minute after they were asked. Where others had a 202 meanwhile, that
-  -- says nothing of the app.
-  local others_went_well = tonumber(state_of('app', app).accepted_at or 0) > tonumber(job.since or now)
-  if not others_went_well and failing_lanes(app, lane) >= FAILURES then
-    if not state_of('app', app).spared_until then spare('app', app, SPARED) end
-    troubled('app', app, job, FAILING_WAIT, FAILING_LONGEST, 'failing')
-    -- A little longer than its app, so that the next probe is another lane's: perhaps only this one is broken.
-    pause('lane', lane, paused_until(state_of('app', app)) + FAILING_WAIT, 'failing')
+  forget_failures = function(lane, app)
+    local own, apps = state_of('lane', lane), state_of('app', app)
+    if own.row or own.spared_until then write_state('HDEL', 'lane', lane, 'row', 'spared_until', 'spared_for') end
+    if apps.failing or apps.spared_until then write_state('HDEL', 'app', app, 'failing', 'spared_until', 'spared_for') end
+    if now - tonumber(apps.accepted_at or 0) >= NOTED_EACH then write_state('HSET', 'app', app, 'accepted_at', whole(now)) end
   end
-  if row >= FAILURES then troubled('lane', lane, job, FAILING_WAIT, FAILING_LONGEST, 'failing') end
+
+  -- How many names, and whether one is among them.
+  local function names_in(text, name)
+    local count, known = 0, false
+    for one in string.gmatch(text or '', '%S+') do count, known = count + 1, known or one == name end
+    return count, known
+  end
+
+  -- The lanes of this app that failed since its last 202, as many as matter.
+  local function failing_lanes(app, lane)
+    local text = state_of('app', app).failing or ''
+    local count, known = names_in(text, lane)
+    if known or count >= FAILURES then return count end
+    write_state('HSET', 'app', app, 'failing', text .. ' ' .. lane)
+    return count + 1
+  end
+
+  -- A mail that is sent again and fails again is left to a person. So while its lane or its app is failing, others go
+  -- first as probes, and such mails only at growing intervals: an outage of an hour must not cost them all.
+  local function failing_scope(self, app)
+    if names_in(app.failing) >= FAILURES then return 'app', app end
+    if tonumber(self.row or 0) >= FAILURES then return 'lane', self end
+  end
+
+  -- Until when mails that are sent again stand back; 0 where nothing fails.
+  spared_until = function(self, app)
+    local scope, state = failing_scope(self, app)
+    return scope and tonumber(state.spared_until or 0) or 0
+  end
+
+  local function spare(scope, name, wait)
+    write_state('HSET', scope, name, 'spared_for', whole(wait), 'spared_until', whole(now + wait))
+  end
+
+  spare_others = function(lane, cfg, self, app)
+    local scope, state = failing_scope(self, app)
+    if not scope then return end
+    spare(scope, scope == 'app' and cfg.app or lane, math.min(tonumber(state.spared_for or SPARED) * 4, SPARED_LONGEST))
+  end
+
+  failed = function(lane, app, job)
+    local row = write_state('HINCRBY', 'lane', lane, 'row', 1)
+    if row == FAILURES then spare('lane', lane, SPARED) end
+    -- Mailboxes that hang are given up together, half a minute after they were asked. Where others had a 202 meanwhile, that
+    -- says nothing of the app.
+    local others_went_well = tonumber(state_of('app', app).accepted_at or 0) > tonumber(job.since or now)
+    if not others_went_well and failing_lanes(app, lane) >= FAILURES then
+      if not state_of('app', app).spared_until then spare('app', app, SPARED) end
+      troubled('app', app, job, FAILING_WAIT, FAILING_LONGEST, 'failing')
+      -- A little longer than its app, so that the next probe is another lane's: perhaps only this one is broken.
+      pause('lane', lane, paused_until(state_of('app', app)) + FAILING_WAIT, 'failing')
+    end
+    if row >= FAILURES then troubled('lane', lane, job, FAILING_WAIT, FAILING_LONGEST, 'failing') end
+  end
 end
 
 -- An app in trouble has one claim in all: its probe, as long as that is leased.
-local function is_probed(state) return state.probe and redis.call('ZSCORE', P .. 'leases', state.probe) end
+local function is_probed(state)
+  if not state.probe then return false end
+  if gathered then write_gathered(true) end
+  return redis.call('ZSCORE', P .. 'leases', state.probe)
+end
