@@ -8,11 +8,12 @@ from itertools import pairwise
 import pytest
 from redis.exceptions import ResponseError
 
-from postroom import scripts
+from postroom import decided, scripts
 from postroom.errors import PostroomError
 from postroom.job import Claimant, Job
 from postroom.mail import MAX_RECIPIENTS, Priority
 from postroom.retry import Policy, decide
+from postroom.scripts import PREFIX
 
 from .test_ledger import ACCEPTED, OTHER, SENDER, Room, mail, room
 
@@ -200,6 +201,49 @@ def test_several_calls_in_one_are_each_as_it_is_alone(room: Room) -> None:
     assert isinstance(failed, ResponseError)
     with pytest.raises(PostroomError, match="a fault of Postroom itself"), scripts.or_unavailable():
         raise failed
+
+
+def test_what_moves_in_one_call_write_into_indexes_is_there_after_it_even_where_one_fails(room: Room) -> None:
+    for _ in range(3):
+        room.take()
+    first, second = room.sending(), room.sending()
+    claim, settle = (f"{scripts.LIBRARY}{name}" for name in ("claim", "settle"))
+    done = decided.move(decide(ACCEPTED, 0, Policy(), lambda: 0.5), ACCEPTED, 7)
+
+    calls = [
+        (settle, 0, room.now, SENDER, first.id, first.token, done, "a", 60_000, 0, 0, "main"),
+        (settle, 0, room.now, SENDER, "job", "a", "no JSON", "", 60_000, 0, 0),
+        (settle, 0, room.now, SENDER, second.id, second.token, done, "", 60_000, 0, 0),
+        (claim, 0, room.now, OTHER, "b", 60_000, 0),
+    ]
+    answers = room.redis.fcall(*scripts.in_one(calls))
+
+    third = answers[0][1][1].decode()
+    indexes = {name: set(room.redis.zrange(f"{PREFIX}{name}", 0, -1)) for name in INDEXES}
+    accepted = {first.id.encode(), second.id.encode()}
+    assert indexes == {
+        "status:queued": set(),
+        "status:sending": {third.encode()},
+        "status:accepted": accepted,
+        "jobs": accepted,
+        "leases": {third.encode()},
+    }
+    assert room.read(third).status == "sending"
+
+
+INDEXES = ("status:queued", "status:sending", "status:accepted", "jobs", "leases")
+
+
+def test_a_probe_that_is_claimed_is_known_to_the_next_move_of_the_same_call(room: Room) -> None:
+    room.take()
+    room.take(mail(OTHER))
+    room.redis.hset(f"{PREFIX}app:main", "trouble", 1)
+    claim = f"{scripts.LIBRARY}claim"
+
+    calls = [(claim, 0, room.now, lane, f"token-{lane}", 60_000, 0) for lane in (SENDER, OTHER)]
+    first, second = room.redis.fcall(*scripts.in_one(calls))
+
+    assert (first[0], second[0]) == (b"claimed", b"nothing")
 
 
 def test_lanes_that_wait_alike_are_not_all_looked_at_in_the_same_moment(room: Room) -> None:
