@@ -3,6 +3,9 @@
 import json
 import logging
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, TextIO, cast
 
 import structlog
 
@@ -32,8 +35,47 @@ WRONG = {
 _JSON = json.JSONEncoder(default=repr)  # kept, for json.dumps would make one for each line
 
 
-def start(log_format: str) -> Emit:
-    """Sets up the lines on stderr and returns what writes one; keeps mail out of other libraries' lines."""
+class Loop(Protocol):
+    def soon(self, do: Callable[[], object], /) -> None: ...
+
+
+class _Lines:
+    """A file for log lines. What the same turn of a loop writes goes there at once: each time costs as much as a line.
+
+    A log that cannot be written costs no mail.
+    """
+
+    def __init__(self, file: TextIO, loop_here: Callable[[], Loop | None]) -> None:
+        self._file, self._loop_here = file, loop_here
+        self._waiting: list[str] = []
+
+    def write(self, text: str) -> None:
+        loop = self._loop_here()
+        if loop is None:
+            self._write(text)
+            return
+        if not self._waiting:
+            loop.soon(self._write_waiting)
+        self._waiting.append(text)
+
+    def flush(self) -> None:
+        """Each `write` sees to that."""
+
+    def _write_waiting(self) -> None:
+        texts, self._waiting = self._waiting, []
+        self._write("".join(texts))
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # full, gone, or closed
+            self._file.write(text)
+            self._file.flush()
+
+
+def start(log_format: str, loop_here: Callable[[], Loop | None] = lambda: None) -> Emit:
+    """Sets up the lines on stderr and returns what writes one; keeps mail out of other libraries' lines.
+
+    `loop_here` gives the loop of the thread that it is called in, if that has one.
+    """
     _keep_mail_out()
     last = (
         structlog.processors.JSONRenderer(lambda line, **_: _JSON.encode(line))
@@ -47,7 +89,7 @@ def start(log_format: str) -> Emit:
             structlog.processors.format_exc_info,
             last,
         ],
-        logger_factory=structlog.WriteLoggerFactory(sys.__stderr__),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lines(sys.__stderr__ or sys.stderr, loop_here))),
     )
     log = structlog.get_logger().bind()  # bound here, once: else it is for each line
 

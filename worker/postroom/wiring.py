@@ -25,7 +25,7 @@ from postroom.rounds import Desk
 from postroom.rules import LaneLimits, Rules
 from postroom.seal import Seal
 from postroom.settings import Credential, Settings, Transport
-from postroom.together import Joined, aside, invite
+from postroom.together import Joined, aside, invite, loop_here
 from postroom.tokens import (
     Certificate,
     FederatedToken,
@@ -178,7 +178,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         office=office,
         policy=policy(found),
         chance=chance.random,
-        emit=logs.start(found.log_format),
+        emit=logs.start(found.log_format, loop_here),
         stopping=stopping,
         invite=invite,
         pause=lambda seconds: aside(lambda: time.sleep(seconds)),

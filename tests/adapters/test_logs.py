@@ -1,0 +1,78 @@
+import json
+import sys
+from collections.abc import Callable
+from io import StringIO
+
+import pytest
+import structlog
+
+from postroom import logs
+
+
+class Loop:
+    def __init__(self) -> None:
+        self.news: list[Callable[[], object]] = []
+
+    def soon(self, do: Callable[[], object]) -> None:
+        self.news.append(do)
+
+
+class File(StringIO):
+    flushed = 0
+    fault: Exception | None = None
+
+    def flush(self) -> None:
+        self.flushed += 1
+        if self.fault:
+            raise self.fault
+
+
+@pytest.fixture
+def file(monkeypatch: pytest.MonkeyPatch) -> File:
+    file = File()
+    monkeypatch.setattr(sys, "__stderr__", file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> None:
+    structlog.reset_defaults()
+
+
+def events(file: File) -> list[str]:
+    return [json.loads(line)["event"] for line in file.getvalue().splitlines()]
+
+
+def test_a_line_is_there_at_once(file: File) -> None:
+    emit = logs.start("json")
+
+    emit("mail.accepted", job="a")
+    assert events(file) == ["mail.accepted"]
+    emit("mail.dead", job="b")
+    assert events(file) == ["mail.accepted", "mail.dead"]
+    assert file.flushed == 2
+
+
+def test_lines_of_one_turn_of_a_loop_go_together(file: File) -> None:
+    loop = Loop()
+    emit = logs.start("json", lambda: loop)
+
+    emit("mail.accepted", job="a")
+    emit("mail.dead", job="b")
+
+    assert (events(file), len(loop.news)) == ([], 1)
+    loop.news.pop()()
+    assert (events(file), file.flushed) == (["mail.accepted", "mail.dead"], 1)
+    emit("mail.accepted", job="c")
+    loop.news.pop()()
+    assert events(file) == ["mail.accepted", "mail.dead", "mail.accepted"]
+
+
+@pytest.mark.parametrize("fault", [OSError("no space"), ValueError("closed")])
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_mail(file: File, fault: Exception) -> None:
+    loop = Loop()
+    file.fault = fault
+
+    logs.start("json")("mail.accepted", job="a")
+    logs.start("json", lambda: loop)("mail.accepted", job="a")
+    loop.news.pop()()
