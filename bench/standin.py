@@ -25,7 +25,7 @@ from urllib.parse import unquote
 
 import trustme
 
-READ = 1 << 18
+READ = 1 << 14
 TOKEN = b"/oauth2/v2.0/token"
 DISCOVERY = b"/v2.0/.well-known/openid-configuration"
 SEND_MAIL = b"/sendMail"
