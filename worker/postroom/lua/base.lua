@@ -13,8 +13,9 @@
 local P = '{postroom}:'
 local DAY, MINUTE = 86400000, 60000
 local BATCH = 100
--- `v` of a record: what a worker must understand to send this mail. One that needs more than FORMAT is left to newer
--- workers (`newer_version`), so it is raised, and only for such mail, when an older worker would send something wrong.
+-- `v` of a record: what a worker must understand to send this mail, 1 where it has none. One that needs more than FORMAT
+-- is left to newer workers (`newer_version`), so it is raised, and only for such mail, when an older worker would send
+-- something wrong.
 -- 2: the source of a message, in a field that older workers do not know; or a mail that shares a part with others
 -- (content.lua), or with a task to call at its end (calls.lua).
 local FORMAT = 2

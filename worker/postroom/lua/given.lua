@@ -7,7 +7,7 @@ local function given_at(n)
   return {
     id = ARGV[n], sender = sender, lane = setting('alias:' .. sender) or sender, priority = ARGV[n + 2],
     key = ARGV[n + 3], fingerprint = ARGV[n + 4], batch = ARGV[n + 5], due = tonumber(ARGV[n + 6]),
-    expires = ARGV[n + 7], recipients = tonumber(ARGV[n + 8]), tokens = ARGV[n + 9], mail = ARGV[n + 10],
+    expires = ARGV[n + 7], recipients = ARGV[n + 8], tokens = ARGV[n + 9], mail = ARGV[n + 10],
     size = tonumber(ARGV[n + 11]), v = ARGV[n + 12], on_accepted = ARGV[n + 13], on_dead = ARGV[n + 14], plain = ARGV[n + 15],
   }
 end
@@ -17,7 +17,7 @@ local function why_not(given)
   local no = known(given.key, given.fingerprint) or too_large(given.size)
   if no then return no end
   local most = lane_settings(given.lane).daily
-  if given.recipients > most then return {'refused', most} end
+  if tonumber(given.recipients) > most then return {'refused', most} end
   if needs_draft(given.size) and tonumber(state_of('lane', given.lane).no_drafts_until or 0) > now then
     return {'no_drafts'}
   end

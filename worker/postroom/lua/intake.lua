@@ -3,15 +3,22 @@
 -- The version of what an older worker cannot send, or would end without a word to its producer.
 local SHARED_OR_CALLS = 2
 
+local last_seq, next_seq = 0, 1  -- of those that many jobs have taken at once
+
+local function take_numbers(count)
+  last_seq = redis.call('INCRBY', P .. 'seq', count)
+  next_seq = last_seq - count + 1
+end
+
 -- The fields of its record are `job` without those that are empty; it is to be called while `creating`.
 local function new_job(id, job, mail)
-  job.created, job.seq = now, redis.call('INCR', P .. 'seq')
+  if next_seq > last_seq then take_numbers(1) end
+  job.created, job.seq, next_seq = stamp, whole(next_seq), next_seq + 1
+  if job.shared or job.on_accepted or job.on_dead then job.v = math.max(tonumber(job.v), SHARED_OR_CALLS) end
+  if tonumber(job.v) == 1 then job.v = '' end
   for name, value in pairs(job) do
-    if value == '' then job[name] = nil
-    elseif type(value) == 'number' then job[name] = whole(value)
-    end
+    if value == '' then job[name] = nil end
   end
-  if job.shared or job.on_accepted or job.on_dead then job.v = whole(math.max(tonumber(job.v), SHARED_OR_CALLS)) end
   if job.shared then
     put_field(shared_key(job.shared), id, mail)
   else
