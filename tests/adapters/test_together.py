@@ -233,6 +233,29 @@ def test_hands_go_on_while_redis_has_a_question(room: Room) -> None:
     assert isinstance(more.get(timeout=10), ResponseError)
 
 
+def test_a_second_question_is_asked_while_redis_has_the_first_if_it_is_for_as_many_as_may_go_together(
+    room: Room,
+) -> None:
+    redis = ConnectedRedis()
+    joined = Joined(redis, in_one)
+
+    first = at(room, lambda: joined.fcall("first", 0))
+    _, asked_first = redis.sent.get(timeout=10)
+    said = at(room, *(lambda n=n: joined.fcall(f"{n}", 0) for n in range(MOST_TOGETHER + 1)))  # type: ignore[misc]
+    _, asked_second = redis.sent.get(timeout=10)
+    assert at(room, lambda: "all have asked").get(timeout=10) == "all have asked"
+    assert redis.sent.empty(), "one more than may go together, which waits"
+
+    asked_second.say(list(range(MOST_TOGETHER)))
+    assert {said.get(timeout=10) for _ in range(MOST_TOGETHER)} == set(range(MOST_TOGETHER))
+    asked_first.say("answer")
+    assert first.get(timeout=10) == "answer"
+    function, asked_third = redis.sent.get(timeout=10)
+    assert function == f"{MOST_TOGETHER}"
+    asked_third.say("last")
+    assert said.get(timeout=10) == "last"
+
+
 def test_an_answer_that_breaks_off_is_asked_for_again_and_waited_for(room: Room) -> None:
     redis = ConnectedRedis()
 

@@ -27,6 +27,7 @@ from postroom.loop import Loop
 Said = TypeVar("Said")
 
 MOST_TOGETHER = 16  # scripts in one round trip; for so long nobody else has Redis
+MOST_TRIPS = 2  # at once: one that Redis works on, and one that it finds when it is done
 ENOUGH = 4  # hands that wait for Redis: others would only wait behind them
 
 
@@ -145,7 +146,7 @@ class Room:
         self._sent = 0  # the others
         self.loop = Loop()
         self._questions: deque[tuple[_Hand, Joined, Call]] = deque()
-        self._is_on_trip = False  # one at a time: what is asked meanwhile goes together in the next
+        self._trips = 0  # under way: what is asked meanwhile goes together in the next
         self._aside = _Aside()
         self._open = True
         self._thread = threading.Thread(target=self._run, name="postroom-hands", daemon=True)
@@ -205,8 +206,8 @@ class Room:
     def _work(self) -> None:
         self._main = getcurrent()
         while self._open or self._sent or self.invited:
-            self.loop.turn(wait=self._is_on_trip or not self._questions)
-            if self._questions and not self._is_on_trip:
+            self.loop.turn(wait=not self._may_begin_trip)
+            while self._may_begin_trip:
                 self._begin_trip()
         self.loop.close()
 
@@ -229,13 +230,19 @@ class Room:
     def _close(self) -> None:
         self._open = False
 
+    @property
+    def _may_begin_trip(self) -> bool:
+        """A further one only if it is full: whoever comes next can go with it."""
+        enough = MOST_TOGETHER if self._trips else 1
+        return self._trips < MOST_TRIPS and len(self._questions) >= enough
+
     def _begin_trip(self) -> None:
         some = [self._questions.popleft() for _ in range(min(MOST_TOGETHER, len(self._questions)))]
-        self._is_on_trip = True
+        self._trips += 1
         _Trip(some, self.loop, self._aside, self._end_trip).begin()
 
     def _end_trip(self) -> None:
-        self._is_on_trip = False
+        self._trips -= 1
 
 
 class _Trip:
