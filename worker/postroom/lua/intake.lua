@@ -3,22 +3,26 @@
 -- The version of what an older worker cannot send, or would end without a word to its producer.
 local SHARED_OR_CALLS = 2
 
-local last_seq, next_seq = 0, 1  -- of those that many jobs have taken at once
+local jobs_to_come = 1           -- they take their numbers at once
+local last_seq, next_seq = 0, 1
 
-local function take_numbers(count)
-  last_seq = redis.call('INCRBY', P .. 'seq', count)
-  next_seq = last_seq - count + 1
+local function next_number()
+  if next_seq > last_seq then
+    last_seq = redis.call('INCRBY', P .. 'seq', jobs_to_come)
+    next_seq = last_seq - jobs_to_come + 1
+  end
+  next_seq = next_seq + 1
+  return whole(next_seq - 1)
 end
 
 -- The fields of its record are `job` without those that are empty; it is to be called while `creating`.
 local function new_job(id, job, mail)
-  if next_seq > last_seq then take_numbers(1) end
-  job.created, job.seq, next_seq = stamp, whole(next_seq), next_seq + 1
-  if job.shared or job.on_accepted or job.on_dead then job.v = math.max(tonumber(job.v), SHARED_OR_CALLS) end
-  if tonumber(job.v) == 1 then job.v = '' end
+  job.created, job.seq = stamp, next_number()
   for name, value in pairs(job) do
     if value == '' then job[name] = nil end
   end
+  if job.shared or job.on_accepted or job.on_dead then job.v = math.max(tonumber(job.v), SHARED_OR_CALLS) end
+  if job.v == '1' then job.v = nil end
   if job.shared then
     put_field(shared_key(job.shared), id, mail)
   else

@@ -32,7 +32,7 @@ local function plan_lanes()
 end
 
 local some_are_here = look()
-take_numbers(#all)
+jobs_to_come = #all
 
 -- The number of the shared part, or why there is none.
 local function share()
