@@ -21,7 +21,8 @@ from .test_deliver import ACCEPTED, World, a_job
 class FakeLedger:
     jobs: list[Job]
     away: int = 0  # so many calls of settle find Redis away
-    no_claims: bool = False
+    claims_away: int = 0  # the same of claim
+    claimants: list[Claimant] = field(default_factory=list)
     lanes: list[str] = field(default_factory=list)  # that a claim was asked for
     settled: list[tuple[str, Status, Outcome]] = field(default_factory=list)
     claimed_next: list[bool] = field(default_factory=list)
@@ -31,7 +32,9 @@ class FakeLedger:
     when_ticked_out: Callable[[], None] = lambda: None
 
     def claim(self, lane: str, claimant: Claimant, *, elsewhere: bool) -> Job | None:
-        if self.no_claims:
+        self.claimants.append(claimant)
+        if self.claims_away:
+            self.claims_away -= 1
             raise Unavailable("away")
         self.lanes.append(lane)
         return self.jobs.pop(0) if self.jobs else None
@@ -167,12 +170,23 @@ def test_others_are_invited_where_rounds_wait(world: World) -> None:
     assert ledger.lanes == ["lane", ""]
 
 
-def test_a_redis_that_is_away_at_the_first_claim_is_told_of(world: World) -> None:
-    ledger, diary = FakeLedger(jobs(1), no_claims=True), Diary()
+def test_a_first_claim_whose_answer_may_be_lost_is_asked_for_again_by_the_same_claimant(world: World) -> None:
+    ledger, diary = FakeLedger(jobs(1), claims_away=3), Diary()
 
     work("lane", desk(ledger, world, diary))
 
-    assert (len(ledger.jobs), diary.events) == (1, ["round.failed"])
+    assert ledger.settled == [("job-0", Status.ACCEPTED, ACCEPTED)]
+    assert (len(ledger.claimants), len(set(map(str, ledger.claimants)))) == (4, 1)
+    assert diary.pauses == [0.05, 0.1, 0.2]
+
+
+def test_a_worker_that_is_to_end_waits_for_no_first_claim(world: World) -> None:
+    ledger, diary = FakeLedger(jobs(1), claims_away=9), Diary()
+    answers = iter([False, False, True])
+
+    work("lane", desk(ledger, world, diary, stopping=lambda: next(answers)))
+
+    assert (len(ledger.jobs), len(ledger.claimants), diary.events) == (1, 2, ["round.failed"])
 
 
 def test_a_202_is_recorded_however_long_redis_is_away(world: World) -> None:

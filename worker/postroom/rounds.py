@@ -26,6 +26,7 @@ from postroom.retry import Move, Policy, after_look_up, after_tidying, decide
 from postroom.steps import Step, reached
 
 Done = TypeVar("Done", bound=Outcome | Finding | Tidied)
+Said = TypeVar("Said")
 
 SLICE_S = 1.0  # then a round steps aside, if other lanes wait
 LONGEST_TASK_S = 10.0  # then a hand goes back to Celery
@@ -76,14 +77,15 @@ def work(lane: str, desk: Desk) -> None:
         return
     try:
         _work(lane, desk)
-    except Unavailable as error:  # then not even a claim could be asked for
+    except Unavailable as error:  # until the worker was to end
         desk.emit("round.failed", error=str(error))
 
 
 def _work(lane: str, desk: Desk) -> None:
-    monotonic = desk.office.monotonic
+    monotonic, claimant = desk.office.monotonic, desk.office.claimant()
+    # Perhaps only the answer was lost, and the claim is there, marked with its mail: it must not be left alone.
+    job = _answer(lambda: desk.ledger.claim(lane, claimant, elsewhere=True), desk, gives_up=desk.stopping)
     slice_end, task_end = monotonic() + SLICE_S, monotonic() + LONGEST_TASK_S
-    job = desk.ledger.claim(lane, desk.office.claimant(), elsewhere=True)
     while job is not None:
         if job.lane != lane:
             lane, slice_end = job.lane, monotonic() + SLICE_S
@@ -140,27 +142,31 @@ def _settle(
     desk: Desk,
 ) -> Job | None:
     """Records the move however long Redis is away, for a 202 that is not recorded would be sent again."""
-    wait = 0.05
     # Decided once: a repeated call whose first reply was lost must find the claim that the first one made.
     claimant = None if desk.stopping() else desk.office.claimant()
+
+    def settle() -> tuple[bool, Job | None]:
+        return desk.ledger.settle(
+            job, move, outcome, took_ms, claimant=claimant, slice_over=slice_over, elsewhere=elsewhere
+        )
+
+    recorded, following = _answer(settle, desk)
+    reached(Step.SETTLED)
+    _tell(job, move, outcome, took_ms, recorded=recorded, emit=desk.emit)
+    return following
+
+
+def _answer(ask: Callable[[], Said], desk: Desk, *, gives_up: Callable[[], bool] = lambda: False) -> Said:
+    """What the ledger answers, however long Redis is away; Unavailable only once it `gives_up`."""
+    wait = 0.05
     while True:
         try:
-            recorded, following = desk.ledger.settle(
-                job,
-                move,
-                outcome,
-                took_ms,
-                claimant=claimant,
-                slice_over=slice_over,
-                elsewhere=elsewhere,
-            )
+            return ask()
         except Unavailable:
+            if gives_up():
+                raise
             desk.pause(wait)
             wait = min(wait * 2, 1.0)
-        else:
-            reached(Step.SETTLED)
-            _tell(job, move, outcome, took_ms, recorded=recorded, emit=desk.emit)
-            return following
 
 
 def _tell(
