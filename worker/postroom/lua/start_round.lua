@@ -46,9 +46,10 @@ end
 -- What this token claimed in another lane than its own before, when the reply was lost.
 local function chained_before(token)
   local said = redis.call('GET', chained_key(token))
-  local job = said and record(cjson.decode(said)[1])
+  local id = said and cjson.decode(said)[1]
+  local job = id and record(id)
   if not job or job.place ~= 'claim' or job.token ~= token then return nil end
-  return claimed(cjson.decode(said)[1], job, lane_settings(job.lane), read_mail(cjson.decode(said)[1], job))
+  return claimed(id, job, lane_settings(job.lane), read_mail(id, job))
 end
 
 -- The hand that a call's arguments are of, those from `first` on being the apps.
