@@ -177,10 +177,13 @@ def test_redis_takes_the_flags_and_keeps_what_it_confirmed_through_a_kill() -> N
     with TemporaryDirectory(prefix="pr-") as folder:
         with started(folder) as client:
             assert client.ping()
-            found = client.config_get("appendfsync", "appendonly", "maxmemory", "maxmemory-policy", "save")
+            found = client.config_get(
+                "appendfsync", "appendonly", "auto-aof-rewrite-min-size", "maxmemory", "maxmemory-policy", "save"
+            )
             assert found == {
                 "appendfsync": "always",
                 "appendonly": "yes",
+                "auto-aof-rewrite-min-size": str(256 * 1024**2),
                 "maxmemory": str(1024**3),
                 "maxmemory-policy": "noeviction",
                 "save": "",

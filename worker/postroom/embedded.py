@@ -25,6 +25,7 @@ _FLAGS = [
     "--port", "0", "--unixsocket", "redis.sock", "--unixsocketperm", "700", "--appendonly", "yes",
     "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "yes",
     "--logfile", "redis.log",
+    "--auto-aof-rewrite-min-size", "256mb",  # a rewrite takes a core, and Redis reads as much in a second or two
     "--hash-max-listpack-value", "512",  # a record with a long key or many recipients stays small
 ]  # fmt: skip
 
