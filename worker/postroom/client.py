@@ -125,7 +125,7 @@ class Client:
         Unavailable if Redis could not confirm.
         """
         calls = Calls.of(on_accepted, on_dead)
-        return self._ledger.take_in(short_id(), mail.with_sender(self._sender), key, batch, calls=calls)
+        return self._ledger.take_in(short_ids(1)[0], mail.with_sender(self._sender), key, batch, calls=calls)
 
     def send_many(
         self,
@@ -134,11 +134,11 @@ class Client:
         key: Callable[[Mail], str] | None = None,
         on_receipt: Callable[[int, Receipt], None] | None = None,
     ) -> BatchResult:
-        """Takes many mails in, a hundred at a time as the iterable gives them; running it again sends nobody twice.
+        """Takes many mails in, in portions as the iterable gives them; running it again sends nobody twice.
 
         `key` names each mail; by default the batch and a hash of the mail do. A mail that is refused is listed by its
         row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. Receipts
-        of one hundred are told once the next hundred is made and sent, in order. Raises Unavailable when Redis is away:
+        of one portion are told once the next is made and sent, in order. Raises Unavailable when Redis is away:
         run it again, and it takes up where it was.
         """
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
@@ -168,8 +168,8 @@ class Client:
         `keys` has one for each. Raises Unavailable when Redis is away: some may have been taken in then.
         """
         sharing = Sharing()
-        pairs = zip(mails, keys, strict=True)
-        entries = [sharing.entry(short_id(), mail.with_sender(self._sender), key) for mail, key in pairs]
+        each = zip(short_ids(len(mails)), mails, keys, strict=True)
+        entries = [sharing.entry(job_id, mail.with_sender(self._sender), key) for job_id, mail, key in each]
         return self._ledger.take_in_many(entries, batch, sharing.common(entries)) if entries else []
 
     @property
@@ -188,11 +188,11 @@ class Client:
         while some := list(islice(rows, PORTION)):
             entries: dict[int, Entry] = {}
             wrong: dict[int, PostroomError] = {}
-            for row, given in some:
+            for job_id, (row, given) in zip(short_ids(len(some)), some, strict=True):
                 try:
                     mail = given if isinstance(given, Mail) else Mail.model_validate(given)
                     mail = mail.with_sender(self._sender)
-                    entries[row] = sharing.entry(short_id(), mail, key(mail) if key else None, batch=batch)
+                    entries[row] = sharing.entry(job_id, mail, key(mail) if key else None, batch=batch)
                 except InvalidMail as error:
                     wrong[row] = error
             yield Portion(entries, wrong, sharing.common(list(entries.values())) if entries else None)
@@ -296,6 +296,7 @@ class Client:
         return self._ledger.records.find(status=status, to=to, batch=batch, sender=sender, key=key, limit=limit)
 
 
-def short_id() -> str:
-    """A job's id, by chance. It stands in seven places of Redis, where a UUID would take 170 bytes more."""
-    return base64.b64encode(os.urandom(12), b"Zz").decode()
+def short_ids(count: int) -> list[str]:
+    """Ids of jobs, by chance. One stands in seven places of Redis, where a UUID would take 170 bytes more."""
+    text = base64.b64encode(os.urandom(12 * count), b"Zz").decode()
+    return [text[at : at + 16] for at in range(0, len(text), 16)]

@@ -66,7 +66,7 @@ class Sharing:
 
     def entry(self, job_id: str, mail: Mail, key: str | None, *, batch: str | None = None) -> Entry:
         """This mail, ready to be taken in. Without a key, the `batch` and a hash of the mail are one."""
-        fields = {name: as_json(value) for name, value in mail.to_fields(mark=self._mark).items()}
+        fields = mail.to_texts(mark=self._mark)
         text = joined(fields)
         fingerprint = self._digest(mail, text)[:32]
         if key is None and batch is not None:
