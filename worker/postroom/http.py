@@ -8,8 +8,9 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -86,13 +87,17 @@ class Deadline:
 
 def header_lines(method: str, url: str, headers: Mapping[str, str]) -> list[str]:
     """The headers as `Name: value`. NotSent where one, or the method, could pass for more of a request than it is."""
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    # Not by the pattern alone: a token is long, and that takes ten times as long.
-    text = "".join(lines)
-    sound = text.isascii() and text.replace("\t", " ").isprintable() and all(map(_HEADER.match, lines))
-    if method not in _METHODS or not sound:
+    lines = [_header_line(name, value) for name, value in headers.items()]
+    if method not in _METHODS or None in lines:
         raise NotSent(f"{host_of(url)}: the request has a method or a header that cannot be")
-    return lines
+    return cast("list[str]", lines)
+
+
+@lru_cache(maxsize=100)  # for a token is long, and most headers are those of the request before
+def _header_line(name: str, value: str) -> str | None:
+    """None where it cannot be."""
+    line = f"{name}: {value}"
+    return line if line.isascii() and line.replace("\t", " ").isprintable() and _HEADER.match(line) else None
 
 
 def sendable(url: str) -> str:
@@ -118,7 +123,12 @@ def host_of(url: str) -> str:
 
 
 def port_of(url: str) -> int:
-    parts = urlsplit(url)
+    return _port_of(origin(url))
+
+
+@lru_cache(maxsize=100)
+def _port_of(root: str) -> int:
+    parts = urlsplit(root)
     return parts.port or PORTS[parts.scheme]
 
 

@@ -86,7 +86,6 @@ def start(log_format: str, loop_here: Callable[[], Loop | None] = lambda: None) 
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
             last,
         ],
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lines(sys.__stderr__ or sys.stderr, loop_here))),
