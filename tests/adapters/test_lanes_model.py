@@ -6,7 +6,7 @@
 import json
 import os
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -446,7 +446,7 @@ class Lanes(RuleBasedStateMachine):
         if not held:
             self.hands.remove(hand)
             return
-        hand.job = replace(hand.job, drafting=True, draft=fields.get("draft", hand.job.draft))
+        hand.job = hand.job._replace(drafting=True, draft=fields.get("draft", hand.job.draft))
         if again:
             self.changes_nothing(lambda: self.ledger.note(hand.job, fields, 0, LEASE_S, now=self.now) is not None)
 
@@ -523,7 +523,9 @@ class Lanes(RuleBasedStateMachine):
         if held:
             taken.attempts += move.spends_attempt
             out_of_patience = {"dead"} if isinstance(outcome, Held) else set()
-            assert self.status(job.id) in {move.status or status, "expired", "accepted", *out_of_patience}
+            # it may be due at once, and be the next one
+            once_more = {"sending"} if following and following.marked and following.id == job.id else set()
+            assert self.status(job.id) in {move.status or status, "expired", "accepted", *out_of_patience, *once_more}
             if move.sent_nothing:
                 self.spent[job.lane] = [spent for spent in self.spent[job.lane] if spent[1] != job.token]
         elif not believed and (following is None or following.id != job.id):

@@ -16,7 +16,6 @@ import redis
 from celery.result import AsyncResult
 
 from postroom import embedded, scripts
-from postroom.calls import NO_CALLS
 from postroom.connections import celery_urls, connect
 from postroom.errors import (
     InvalidMail,
@@ -808,17 +807,18 @@ def test_a_repeated_settle_gives_the_next_job_again_though_others_wait_by_now(ro
     room.take(mail(OTHER))
 
     assert first[1] is not None
-    again = (True, replace(first[1], others_wait=True))
+    again = (True, first[1]._replace(others_wait=True))
     assert room.ledger.settle(job, move, ACCEPTED, 1, **said) == again  # type: ignore[arg-type]
 
 
 def test_a_round_whose_slice_is_over_steps_aside_only_when_others_wait(room: Room) -> None:
     for _ in range(3):
         room.take()
-    room.rounds()
     move = decide(ACCEPTED, 0, Policy(), lambda: 0.5)
     said = {"claimant": Claimant("next", 60), "slice_over": True, "now": room.now}
-    following = room.ledger.settle(room.sending(), move, ACCEPTED, 1, **said)[1]  # type: ignore[arg-type]
+    first = room.sending()
+    room.rounds()
+    following = room.ledger.settle(first, move, ACCEPTED, 1, **said)[1]  # type: ignore[arg-type]
     assert following is not None
     room.mark(following)
     room.take(mail(OTHER))
@@ -880,12 +880,23 @@ def test_a_job_that_is_being_sent_or_has_ended_cannot_be_cancelled(room: Room) -
 def test_a_round_is_asked_for_each_free_slot_and_no_more(room: Room) -> None:
     for _ in range(9):
         room.take()
-    assert room.rounds() == [SENDER] * 4
+    assert room.rounds() == [SENDER] * 2  # the first that starts asks for the others
+    room.sending()
+    assert room.rounds() == [SENDER] * 2  # so three are on their way
 
     room.tick(29)
     assert room.rounds() == []
     room.tick(2)
-    assert room.rounds() == [SENDER] * 4  # whatever became of the others
+    assert room.rounds() == [SENDER] * 3  # whatever became of the others
+
+
+def test_a_high_job_has_a_round_of_its_own_though_others_are_on_their_way(room: Room) -> None:
+    for _ in range(3):
+        room.take()
+
+    room.take(mail(priority="high"))
+
+    assert room.redis.llen("postroom.high") >= 1
 
 
 def test_rounds_are_not_asked_for_while_the_queue_is_long_and_the_oldest_wait_comes_first(room: Room) -> None:
@@ -1318,8 +1329,8 @@ def fill(room: Room, count: int) -> int:
     pipe = room.redis.pipeline(transaction=False)
     for i in range(count):
         job_id = f"0b8f6c2e{i:012}"
-        given = _given(job_id, a_mail, a_mail.to_json(), f"news/{i:032x}", f"{i:032x}", "news", NO_CALLS)
-        pipe.fcall(f"{LIBRARY}take_in", 0, room.now, *given, *NOT_DEAD, *NOTHING_STAGED)
+        given = _given(job_id, a_mail, a_mail.to_json(), f"news/{i:032x}", f"{i:032x}")
+        pipe.fcall(f"{LIBRARY}take_in", 0, room.now, "news", "", "", *NOTHING_STAGED, *NOT_DEAD, *given)
     pipe.execute()
     return len(a_mail.to_json())
 

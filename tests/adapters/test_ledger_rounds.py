@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -69,7 +68,7 @@ def test_a_hand_that_was_invited_takes_what_waits_in_the_queue(room: Room) -> No
 
     assert first is not None
     assert second is not None
-    assert again == replace(first, others_wait=True)
+    assert again == first._replace(others_wait=True)
     assert [(job.lane, job.others_wait) for job in (first, second)] == [(SENDER, True), (OTHER, False)]
     assert room.ledger.claim("", Claimant("c", 60), elsewhere=True, now=room.now) is None
 

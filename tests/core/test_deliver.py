@@ -246,7 +246,7 @@ def test_what_no_request_can_hold_is_not_even_loaded(world: World, headers: dict
     mail = Mail.from_json(job.mail).model_copy(update={"headers": headers})
     mail.model_fields_set.add("headers")
 
-    outcome = deliver(replace(job, mail=mail.to_json().encode()), replace(world.office(), attachments=shelf))
+    outcome = deliver(job._replace(mail=mail.to_json().encode()), replace(world.office(), attachments=shelf))
 
     assert isinstance(outcome, Refused)
     assert (outcome.reason, shelf.asked) == ("too_large", 0)
@@ -284,7 +284,7 @@ def test_who_is_refused_asks_for_a_fresh_token_next_time_for_a_role_may_have_bee
 
 @pytest.mark.parametrize("kept", [b"", b"{", b"7", b'{"to": 7}', b'{"attachments": [{}]}', b"\xff\xfe"])
 def test_a_mail_that_cannot_be_read_is_refused(world: World, kept: bytes) -> None:
-    outcome = deliver(replace(a_job(), mail=kept), world.office())
+    outcome = deliver(a_job()._replace(mail=kept), world.office())
 
     assert isinstance(outcome, Refused)
     assert (outcome.reason, world.diary) == ("damaged", [])
@@ -347,14 +347,14 @@ def test_an_error_of_ours_while_posting_leaves_the_outcome_unknown(world: World)
 
 
 def test_an_app_that_this_worker_does_not_know_keeps_its_mail(world: World) -> None:
-    outcome = deliver(replace(a_job(), app="other"), world.office())
+    outcome = deliver(a_job()._replace(app="other"), world.office())
 
     assert isinstance(outcome, Deferred)
     assert outcome.free
 
 
 def marked_with_its_claim(asked_at: float = 0.0) -> Job:
-    return replace(a_job(), marked=True, asked_at=asked_at)
+    return a_job()._replace(marked=True, asked_at=asked_at)
 
 
 def test_a_mail_that_was_marked_with_its_claim_is_posted_under_the_claims_token(world: World) -> None:

@@ -27,7 +27,7 @@ from postroom.outcome import (
 
 from .test_deliver import ACCEPTED, REJECTED, World, a_job
 
-IN_DOUBT = replace(a_job(), in_doubt=True)
+IN_DOUBT = a_job()._replace(in_doubt=True)
 NOT_THERE = NotFound(answer=Answer(http_status=200))
 DRAFT = Drafted(id="d-1", answer=Answer(http_status=201))
 
@@ -101,7 +101,7 @@ def test_a_draft_is_noted_before_anything_else_can_fail() -> None:
 def test_what_was_drafted_once_leaves_from_that_draft() -> None:
     world = World(answers=[ACCEPTED])
 
-    assert deliver(replace(a_job(), drafting=True, draft="d-1"), world.office()) == ACCEPTED
+    assert deliver(a_job()._replace(drafting=True, draft="d-1"), world.office()) == ACCEPTED
     assert asked(world) == ["mark", "send d-1"]
 
 
@@ -109,7 +109,7 @@ def test_a_draft_whose_id_was_never_learnt_is_removed_before_another_is_made() -
     stray = Found(ids=("s-1",))
     world = World(delivery=DeliveryMode.DRAFT, answers=[stray, Tidied(), NOT_THERE, DRAFT, ACCEPTED])
 
-    assert deliver(replace(a_job(), drafting=True), world.office()) == ACCEPTED
+    assert deliver(a_job()._replace(drafting=True), world.office()) == ACCEPTED
     assert [line for line in asked(world) if line != "note"] == [
         "note late_draft=1",
         "search drafts by property",
@@ -151,7 +151,7 @@ def test_a_draft_made_while_its_job_ended_is_not_sent() -> None:
 
 def test_a_draft_that_turns_up_late_is_removed_and_never_the_one_that_was_sent() -> None:
     world = World(answers=[Found(ids=("d-1", "s-1")), Tidied(), NOT_THERE])
-    sent = replace(a_job(), tidy=True, sent=True, drafting=True, draft="d-1", late_draft=True)
+    sent = a_job()._replace(tidy=True, sent=True, drafting=True, draft="d-1", late_draft=True)
 
     assert tidy(sent, world.office()) == Tidied()
     assert [line for line in asked(world) if line.startswith("delete")] == ["delete s-1"]
@@ -159,7 +159,7 @@ def test_a_draft_that_turns_up_late_is_removed_and_never_the_one_that_was_sent()
 
 def test_of_a_sent_mail_only_strays_are_removed() -> None:
     world = World(answers=[Tidied(), Tidied()])
-    sent = replace(a_job(), tidy=True, sent=True, drafting=True, draft="d-1", strays=("s-1", "s-2"))
+    sent = a_job()._replace(tidy=True, sent=True, drafting=True, draft="d-1", strays=("s-1", "s-2"))
 
     assert tidy(sent, world.office()) == Tidied()
     assert asked(world) == ["note", "delete s-1", "note", "delete s-2"]
@@ -169,13 +169,13 @@ def test_of_a_sent_mail_only_strays_are_removed() -> None:
 def test_a_draft_in_doubt_is_asked_itself(found: Found | StillDraft | NotPermitted | Deferred) -> None:
     world = World(answers=[found])
 
-    assert look_up(replace(IN_DOUBT, drafting=True, draft="d-1"), world.office()) == found
+    assert look_up(IN_DOUBT._replace(drafting=True, draft="d-1"), world.office()) == found
     assert asked(world) == ["note", "ask d-1"]
 
 
 def test_a_draft_that_is_gone_is_looked_for_in_sent_items() -> None:
     gone = NotFound(draft_gone=True)
-    drafted = replace(IN_DOUBT, drafting=True, draft="d-1")
+    drafted = IN_DOUBT._replace(drafting=True, draft="d-1")
 
     assert look_up(drafted, World(answers=[gone, NOT_THERE, NOT_THERE]).office()) == gone
     assert look_up(drafted, World(answers=[gone, NOT_THERE, Found()]).office()) == Found()
@@ -184,7 +184,7 @@ def test_a_draft_that_is_gone_is_looked_for_in_sent_items() -> None:
 def test_an_ended_jobs_draft_is_removed() -> None:
     world = World(answers=[StillDraft(), Tidied()])
 
-    assert tidy(replace(a_job(), tidy=True, drafting=True, draft="d-1"), world.office()) == Tidied()
+    assert tidy(a_job()._replace(tidy=True, drafting=True, draft="d-1"), world.office()) == Tidied()
     assert asked(world) == ["note", "ask d-1", "note", "delete d-1"]
 
 
@@ -195,11 +195,11 @@ def test_an_ended_jobs_draft_is_removed() -> None:
 def test_what_may_have_been_sent_is_removed_only_as_a_draft(said: StillDraft | Found | NotFound, removed: bool) -> None:
     world = World(answers=[said, Tidied()])
 
-    assert isinstance(tidy(replace(IN_DOUBT, tidy=True, drafting=True, draft="d-1"), world.office()), Tidied)
+    assert isinstance(tidy(IN_DOUBT._replace(tidy=True, drafting=True, draft="d-1"), world.office()), Tidied)
     assert ("delete d-1" in asked(world)) == removed
 
 
 def test_an_unknown_outcome_of_sending_a_draft_stays_unknown() -> None:
     world = World(answers=[Unknown(reason="gateway_timeout")])
 
-    assert deliver(replace(a_job(), drafting=True, draft="d-1"), world.office()) == Unknown(reason="gateway_timeout")
+    assert deliver(a_job()._replace(drafting=True, draft="d-1"), world.office()) == Unknown(reason="gateway_timeout")

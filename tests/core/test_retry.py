@@ -168,7 +168,7 @@ def test_the_default_policy_goes_on_for_at_least_a_day_in_99_of_100_cases() -> N
 
 
 IN_DOUBT = Job(id="j", lane="l", app="a", token="t", mail=b"{}", attempts=0, in_doubt=True)
-LOOKED_ENOUGH = replace(IN_DOUBT, look_ups=2)
+LOOKED_ENOUGH = IN_DOUBT._replace(look_ups=2)
 LOOK_UPS = Policy(max_attempts=5, look_ups_s=(10, 60, 300))
 AGAIN = Move(status=Status.DEFERRED, reason="unknown", look_ups=3, resend=True)
 FOR_A_PERSON = Move(status=Status.DEAD, reason="unknown", look_ups=3)
@@ -183,15 +183,15 @@ def look_again(wait_s: float, look_ups: int) -> Move:
     [
         (Found(), IN_DOUBT, OnUnknown.HOLD, Move(status=Status.ACCEPTED, look_ups=1)),
         (NotFound(), IN_DOUBT, OnUnknown.RESEND, look_again(50, 1)),
-        (NotFound(), replace(IN_DOUBT, look_ups=1), OnUnknown.RESEND, look_again(240, 2)),
+        (NotFound(), IN_DOUBT._replace(look_ups=1), OnUnknown.RESEND, look_again(240, 2)),
         (NotFound(), LOOKED_ENOUGH, OnUnknown.RESEND, AGAIN),
         (NotFound(), LOOKED_ENOUGH, OnUnknown.HOLD, FOR_A_PERSON),
-        (NotFound(), replace(LOOKED_ENOUGH, resends=1), OnUnknown.RESEND, FOR_A_PERSON),
+        (NotFound(), LOOKED_ENOUGH._replace(resends=1), OnUnknown.RESEND, FOR_A_PERSON),
         (NotPermitted(), IN_DOUBT, OnUnknown.RESEND, replace(AGAIN, look_ups=1)),
         (NotPermitted(), IN_DOUBT, OnUnknown.HOLD, replace(FOR_A_PERSON, look_ups=1)),
         (StillDraft(), IN_DOUBT, OnUnknown.RESEND, look_again(50, 1)),
-        (StillDraft(), replace(LOOKED_ENOUGH, resends=4), OnUnknown.HOLD, AGAIN),
-        (StillDraft(), replace(LOOKED_ENOUGH, resends=5), OnUnknown.HOLD, FOR_A_PERSON),
+        (StillDraft(), LOOKED_ENOUGH._replace(resends=4), OnUnknown.HOLD, AGAIN),
+        (StillDraft(), LOOKED_ENOUGH._replace(resends=5), OnUnknown.HOLD, FOR_A_PERSON),
         (NotFound(draft_gone=True), IN_DOUBT, OnUnknown.RESEND, look_again(50, 1)),
         (NotFound(draft_gone=True), LOOKED_ENOUGH, OnUnknown.RESEND, FOR_A_PERSON),
         (Deferred(reason="look_up_failed", free=True), LOOKED_ENOUGH, OnUnknown.RESEND, look_again(60, 2)),

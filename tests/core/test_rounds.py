@@ -95,7 +95,7 @@ def desk(ledger: FakeLedger, world: World, diary: Diary, stopping: Callable[[], 
 
 
 def jobs(count: int) -> list[Job]:
-    return [replace(a_job(), id=f"job-{n}") for n in range(count)]
+    return [a_job()._replace(id=f"job-{n}") for n in range(count)]
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_after_its_slice_a_round_leaves_it_to_the_ledger_whether_it_goes_on(worl
 
 def test_another_lanes_round_has_a_slice_of_its_own(world: World) -> None:
     first, second = jobs(2)
-    ledger = FakeLedger([first, replace(second, lane="other")])
+    ledger = FakeLedger([first, second._replace(lane="other")])
     world.mark_takes = 0.6
 
     work(first.lane, desk(ledger, world, Diary()))
@@ -148,7 +148,7 @@ def test_another_lanes_round_has_a_slice_of_its_own(world: World) -> None:
 
 
 def test_after_some_seconds_a_hand_goes_back_to_celery(world: World) -> None:
-    ledger = FakeLedger([replace(job, lane=f"lane-{n}") for n, job in enumerate(jobs(12))])
+    ledger = FakeLedger([job._replace(lane=f"lane-{n}") for n, job in enumerate(jobs(12))])
     world.answers, world.marks = [ACCEPTED] * 12, [0.0] * 12
     world.mark_takes = 0.9
 
@@ -159,7 +159,7 @@ def test_after_some_seconds_a_hand_goes_back_to_celery(world: World) -> None:
 
 def test_others_are_invited_where_rounds_wait(world: World) -> None:
     first, second, third = jobs(3)
-    ledger = FakeLedger([replace(first, others_wait=True), second, third])
+    ledger = FakeLedger([first._replace(others_wait=True), second, third])
     world.answers, world.marks = [ACCEPTED] * 3, [0.0] * 3
     invited: list[Callable[[], None]] = []
 
@@ -208,7 +208,7 @@ def test_a_lost_claim_ends_the_round_and_settles_nothing(world: World) -> None:
 
 
 def test_an_error_of_ours_before_the_mark_costs_one_attempt_and_not_the_next_mail(world: World) -> None:
-    broken = replace(a_job(Mail(sender="a@contoso.com", to=["b@contoso.com"], template="bug")), id="broken")
+    broken = a_job(Mail(sender="a@contoso.com", to=["b@contoso.com"], template="bug"))._replace(id="broken")
     ledger, diary = FakeLedger([broken, *jobs(1)]), Diary()
 
     work("lane", desk(ledger, world, diary))

@@ -78,7 +78,7 @@ def test_a_mail_that_must_be_one_request_is_refused_instead() -> None:
 
 
 def uploading(at: int | None = 0, upload: str | None = "sealed:https://u") -> Job:
-    return replace(a_job_with(BIG), drafting=True, draft="d-1", to_add=(0,), upload=upload, upload_at=at)
+    return a_job_with(BIG)._replace(drafting=True, draft="d-1", to_add=(0,), upload=upload, upload_at=at)
 
 
 def test_another_round_goes_on_at_the_next_range() -> None:
@@ -131,8 +131,8 @@ def test_without_its_url_a_session_is_begun_anew_for_the_whole_file() -> None:
         (uploading(RANGE), [SessionLost()]),
         (uploading(RANGE, None), []),
         (uploading(None, None), [Deferred(reason="draft_gone")]),
-        (replace(uploading(None, None), mail=a_job_with(MIDDLE).mail), [Unknown(reason="gateway_timeout")]),
-        (replace(uploading(0, None), mail=a_job_with(MIDDLE).mail), []),
+        (uploading(None, None)._replace(mail=a_job_with(MIDDLE).mail), [Unknown(reason="gateway_timeout")]),
+        (uploading(0, None)._replace(mail=a_job_with(MIDDLE).mail), []),
     ],
     ids=["session lost", "last range, session unknown", "draft gone", "added or not", "worker lost while it added"],
 )
@@ -152,11 +152,11 @@ def test_one_large_mail_without_permission_waits_alone() -> None:
     assert deliver(a_job_with(BIG), World(answers=[held]).office()) == replace(held, scope=Scope.MAIL)
     assert deliver(a_job_with(BIG), World(answers=[held], delivery=DeliveryMode.DRAFT).office()) == held
     again = World(answers=[Held(reason="needs_mail_readwrite", scope=Scope.LANE)])
-    assert deliver(replace(a_job_with(BIG), drafting=True), again.office()) == replace(held, scope=Scope.MAIL)
+    assert deliver(a_job_with(BIG)._replace(drafting=True), again.office()) == replace(held, scope=Scope.MAIL)
 
 
 def test_a_cancelled_mail_takes_its_upload_along() -> None:
     world = World(answers=[StillDraft(), Tidied(), Tidied()])
 
-    assert tidy(replace(uploading(), tidy=True), world.office()) == Tidied()
+    assert tidy(uploading()._replace(tidy=True), world.office()) == Tidied()
     assert asked(world) == ["note", "ask d-1", "note", "cancel https://u", "note", "delete d-1"]

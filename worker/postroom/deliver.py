@@ -63,7 +63,7 @@ def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
         drafted = create_draft(job, plan, app, office)
         if not isinstance(drafted, Drafted):
             return drafted
-        job = replace(job, draft=drafted.id, to_add=plan.to_add, upload=None, upload_at=None)
+        job = job._replace(draft=drafted.id, to_add=plan.to_add, upload=None, upload_at=None)
     draft_id = str(job.draft)
     if job.to_add:
         attachments = Mail.of_job(job.mail, office.attachments).attachments

@@ -43,8 +43,7 @@ class Claimant(NamedTuple):
     asked_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """A claimed job, as one round holds it."""
 
     id: str

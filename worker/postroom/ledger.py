@@ -37,9 +37,12 @@ if TYPE_CHECKING:  # a producer's import stays cheap
 One = TypeVar("One")
 
 LONGEST_KEY = 500
-PORTION = 100  # jobs that one script may be given: it holds up Redis for some milliseconds
+# Jobs that one script may be given: it holds up Redis for some milliseconds. As many usual mails fit into a socket's
+# buffer, so nobody waits until Redis reads them.
+PORTION = 64
 NOBODY = Claimant("", 0.0)
 NOT_DEAD = ("", "")
+NEW = b"new"
 
 
 class Staged(NamedTuple):
@@ -163,9 +166,9 @@ class Ledger:
             if asked[0] != b"staged":
                 return _receipt(asked, job_id, key)
             mail, staged = self._put_apart(mail, apart, key, fingerprint, now)
-        given = _given(job_id, mail, payload or mail.to_json(), key, fingerprint, batch, calls)
+        given = _given(job_id, mail, payload or mail.to_json(), key, fingerprint)
         reached(Step.TAKING_IN)
-        answer = self._run("take_in", now, *given, *NOT_DEAD, *staged)
+        answer = self._run("take_in", now, batch or "", calls.accepted, calls.dead, *staged, *NOT_DEAD, *given)
         reached(Step.TAKEN_IN)
         return _receipt(answer, job_id, key)
 
@@ -214,12 +217,12 @@ class Ledger:
         """Sends these to be taken in, where Redis has what they share. What it returns gives the answers."""
         together, said = _sound(entries, batch)
         reached(Step.TAKING_IN)
-        head = (common.digest if common else "", "", *NOTHING_STAGED)
-        answer = line.ask("take_in_many", now, *head, *chain.from_iterable(_each_given(together, batch, common)))
+        head = (batch or "", common.digest if common else "", "", *NOTHING_STAGED)
+        answer = line.ask("take_in_many", now, *head, *chain.from_iterable(_each_given(together, common)))
 
         def answers() -> list[Receipt | PostroomError]:
             found = answer()
-            if any(one[0] == b"bring" for one in found):
+            if [b"bring"] in found:
                 return self.take_in_many(entries, batch, common, now)  # all who shared it have left meanwhile
             reached(Step.TAKEN_IN)
             told = said | _told(together, found)
@@ -230,16 +233,16 @@ class Ledger:
     def _take_in_together(
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
     ) -> dict[str, Receipt | PostroomError]:
-        given = _each_given(entries, batch, common)
+        given = _each_given(entries, common)
 
         def ask(shared: str, staged: Staged) -> list[Any]:
-            head = (common.digest if common else "", shared, *staged)
+            head = (batch or "", common.digest if common else "", shared, *staged)
             each = [(*head, *chain.from_iterable(some)) for some in portions(given)]
             return [answer for said in scripts.run_each(self._redis, "take_in_many", now, each) for answer in said]
 
         reached(Step.TAKING_IN)
         answers = ask("", NOTHING_STAGED)
-        if common and any(answer[0] == b"bring" for answer in answers):
+        if common and [b"bring"] in answers:
             one, staged = common.one, NOTHING_STAGED
             if apart := _apart([one.content for one in common.attachments]):
                 one, staged = self._put_apart(common.one, apart, None, "", now)
@@ -275,8 +278,8 @@ class Ledger:
         """Records a mail that cannot exist as a dead letter; what is no text in it is replaced."""
         sender, payload, detail = (text.encode(errors="replace").decode() for text in (sender, payload, detail))
         attempt = json.dumps({"outcome": "refused", "reason": reason, "detail": detail})
-        given = (job_id, sender, "normal", "", "", "", "", "", 0, "", payload, 0, 1, "", calls.dead, "")
-        self._run("take_in", now, *given, reason, attempt, *NOTHING_STAGED)
+        given = (job_id, sender, "normal", 0, "", "", "", "", "", "", "", 0, payload)
+        self._run("take_in", now, "", "", calls.dead, *NOTHING_STAGED, reason, attempt, *given)
 
     def claim(self, lane: str, claimant: Claimant, *, elsewhere: bool = False, now: int | None = None) -> Job | None:
         """The lane's best job, leased to the `claimant`; None if it has none now. Called once at the start of a round.
@@ -403,7 +406,7 @@ class Ledger:
         """Takes a job off the list of results due, unless it has changed since; True when it is off the list."""
         return bool(self._run("result_stored", None, job_id, changed)[0] == b"stored")
 
-    # What people do. Each takes up to a hundred jobs, and says what came of each.
+    # What people do. Each takes a portion of jobs at the most, and says what came of each.
 
     def cancel(self, job_id: str, now: int | None = None, order: Order | None = None) -> None:
         """Ends a job that has not been sent. UnknownJob if there is none, TooLate if it is being sent or has ended."""
@@ -453,8 +456,8 @@ class Ledger:
 
         `fields` names what is new. The mail must have its sender.
         """
-        given = _given(new_id, mail, mail.to_json(), None, "", None, NO_CALLS)
-        _, sender, priority, _, _, _, due, expires, recipients, tokens, payload, _, needs, *_ = given
+        given = _given(new_id, mail, mail.to_json(), None, "")
+        _, sender, priority, recipients, tokens, _, _, due, expires, needs, _, _, payload = given
         flags = (json.dumps(list(fields)), int(twice), int(dry_run))
         told = (sender, priority, due, expires, recipients, tokens, payload, needs)
         answer, more = (
@@ -536,36 +539,28 @@ def _apart(enclosed: Sequence[Content]) -> list[int]:
     return apart
 
 
-def _given(
-    job_id: str, mail: Mail, payload: str, key: str | None, fingerprint: str, batch: str | None, calls: Calls
-) -> tuple[object, ...]:
+def _given(job_id: str, mail: Mail, payload: str, key: str | None, fingerprint: str) -> tuple[object, ...]:
     """A mail in the words of given.lua."""
-    tokens = " ".join(dict.fromkeys(recipient_token(address.address) for address in mail.recipients))
+    recipients = mail.recipients
     return (
         job_id,
         mail.sender.lane if mail.sender else "",
         mail.priority.value,
+        len(recipients),
+        " ".join(dict.fromkeys([recipient_token(address.address) for address in recipients])),
         key or "",
         fingerprint,
-        batch or "",
         milliseconds_of(mail.scheduled_at),
         milliseconds_of(mail.expires_at),
-        len(mail.recipients),
-        tokens,
-        payload,
-        mail.size,
-        mail.format,
-        calls.accepted,
-        calls.dead,
+        mail.format if mail.format > 1 else "",
         "1" if mail.is_plain else "",
+        mail.size,
+        payload,
     )
 
 
-def _each_given(entries: Sequence[Entry], batch: str | None, common: Common | None) -> list[tuple[object, ...]]:
-    return [
-        _given(entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint, batch, NO_CALLS)
-        for entry in entries
-    ]
+def _each_given(entries: Sequence[Entry], common: Common | None) -> list[tuple[object, ...]]:
+    return [_given(entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint) for entry in entries]
 
 
 def _told(entries: Sequence[Entry], answers: Sequence[Any]) -> dict[str, Receipt | PostroomError]:
@@ -579,7 +574,9 @@ def _receipt_or_error(answer: Sequence[Any], entry: Entry) -> Receipt | Postroom
         return error
 
 
-def _receipt(answer: Sequence[Any], job_id: str, key: str | None) -> Receipt:
+def _receipt(answer: Any, job_id: str, key: str | None) -> Receipt:
+    if answer == NEW:
+        return Receipt(id=job_id, known=False)
     said = answer[0].decode()
     if said == "conflict":
         raise KeyConflict(key or "", answer[1].decode())
@@ -594,8 +591,7 @@ def _receipt(answer: Sequence[Any], job_id: str, key: str | None) -> Receipt:
         )
     if said == "unstaged":
         raise Unavailable("the attachments took so long that what was stored of them had been given up; send it again")
-    found = answer[1].decode()
-    return Receipt(id=found, known=found != job_id)
+    return Receipt(id=answer[1].decode(), known=True)
 
 
 def _leave(answer: Sequence[Any]) -> float | None:
@@ -613,7 +609,7 @@ def _claimed(answer: Sequence[Any], claimant: Claimant) -> Job | None:
         return None
     _, job_id, app, mail, told, rounds = answer
     record = _Told(*told)
-    return Job(
+    job = Job(
         id=job_id.decode(),
         lane=record.lane.decode(),
         app=app.decode(),
@@ -621,6 +617,16 @@ def _claimed(answer: Sequence[Any], claimant: Claimant) -> Job | None:
         asked_at=claimant.asked_at,
         marked=record.phase == b"sending",
         mail=mail,
+        attempts=0,
+        others_wait=rounds > 0,
+        taken_in_at=moment(int(record.created)),
+    )
+    return _gone_on(job, record) if record.status else job
+
+
+def _gone_on(job: Job, record: "_Told") -> Job:
+    """The same where it is not its first claim."""
+    return job._replace(
         attempts=int(record.attempts or 0),
         in_doubt=bool(record.in_doubt),
         look_ups=int(record.look_ups or 0),
@@ -635,30 +641,28 @@ def _claimed(answer: Sequence[Any], claimant: Claimant) -> Job | None:
         late_draft=bool(record.late_draft),
         tidy=bool(record.tidy),
         sent=record.status.decode() == Status.ACCEPTED,
-        others_wait=rounds > 0,
         suspect=bool(record.suspect),
-        taken_in_at=moment(int(record.created)),
     )
 
 
 class _Told(NamedTuple):
-    """What claim_next.lua says of a record; empty where it has no such field."""
+    """What claim_next.lua says of a record; empty where it has no such field, or it is its first claim."""
 
     lane: bytes
-    status: bytes
     created: bytes
     phase: bytes
-    attempts: bytes
-    in_doubt: bytes
-    look_ups: bytes
-    resend: bytes
-    resends: bytes
-    draft: bytes
-    to_add: bytes
-    upload: bytes
-    range: bytes
-    drafting: bytes
-    strays: bytes
-    late_draft: bytes
-    tidy: bytes
-    suspect: bytes
+    status: bytes = b""
+    attempts: bytes = b""
+    in_doubt: bytes = b""
+    look_ups: bytes = b""
+    resend: bytes = b""
+    resends: bytes = b""
+    draft: bytes = b""
+    to_add: bytes = b""
+    upload: bytes = b""
+    range: bytes = b""
+    drafting: bytes = b""
+    strays: bytes = b""
+    late_draft: bytes = b""
+    tidy: bytes = b""
+    suspect: bytes = b""

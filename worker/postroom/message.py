@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from postroom.content import Content
 from postroom.mail import Address, Attachment, Importance, Mail
@@ -34,8 +35,7 @@ class Ready:
     taken_in_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(NamedTuple):
     job_id: str
     sender: Address
     to: tuple[Address, ...]

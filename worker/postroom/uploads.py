@@ -5,7 +5,7 @@ noted with the job, so a round may stop after any range and another goes on. Whe
 is there already, the draft is removed and made anew: rather late than twice in the mail, or not at all.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from postroom.job import Job
@@ -39,7 +39,7 @@ def add_attachments(
             return MakeAnew(added.reason, added.answer)
         if not isinstance(added, Uploaded):
             return added
-        job = replace(job, to_add=job.to_add[1:], upload=None, upload_at=None)
+        job = job._replace(to_add=job.to_add[1:], upload=None, upload_at=None)
         if office.note(job, {"to_add": " ".join(map(str, job.to_add)), **NOTHING_UNDER_WAY}, 0) is None:
             raise ClaimLost
     return Uploaded()

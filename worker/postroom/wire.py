@@ -6,7 +6,7 @@ https://learn.microsoft.com/graph/api/user-sendmail and https://learn.microsoft.
 import base64
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.utils import format_datetime
 from typing import Any, AnyStr, Literal
 from urllib.parse import quote
@@ -114,7 +114,7 @@ def request_for(message: Message) -> GraphRequest | Refused:
 
 def draft_for(message: Message) -> GraphRequest | Refused:
     """The request that makes a draft of `message`. A draft is always saved to Sent Items when it is sent."""
-    request = request_for(replace(message, save_to_sent_items=True))
+    request = request_for(message._replace(save_to_sent_items=True))
     if isinstance(request, Refused) or request.mode == "mime":
         return request
     return GraphRequest(mode="json", content_type=request.content_type, body=_json(_resource(message)))
@@ -141,10 +141,10 @@ def plan_draft(message: Message) -> DraftPlan | Refused:
             left -= attachment.size
         else:
             to_add.append(place)
-    request = draft_for(replace(message, attachments=tuple(inside)))
+    request = draft_for(message._replace(attachments=tuple(inside)))
     if isinstance(request, Refused) and inside:
         to_add = list(range(len(message.attachments)))
-        request = draft_for(replace(message, attachments=()))
+        request = draft_for(message._replace(attachments=()))
     return request if isinstance(request, Refused) else DraftPlan(request=request, to_add=tuple(to_add))
 
 

@@ -12,7 +12,7 @@ end
 
 -- {'known'|'conflict', the first job} if the key is taken; {'too_large', most bytes, its bytes}.
 local function known(key, fingerprint)
-  if key == '' then return nil end
+  if not key then return nil end
   if first_with[key] == nil then look_up({key}) end
   local first = first_with[key]
   local print = first and redis.call('HGET', job_key(first), 'fingerprint')

@@ -35,13 +35,13 @@ local states                -- of lanes and apps
 local no_high               -- by lane, true where no `high` job is ready
 local together              -- {id = …, fields = …} while one move writes to a record
 local gathered              -- by key, while many jobs are moved: what it will write there
-local takes_in              -- whether these moves are new jobs': then nobody reads what is ready in a lane either
 
 local function know_nothing()
   read, read_of_lane, decoded, counted, states, no_high = {}, {}, {}, {}, {lane = {}, app = {}, held = {}}, {}
-  together, gathered, takes_in = nil, nil, false
+  together, gathered = nil, nil
 end
 
+local function filled(text) return text ~= '' and text or nil end
 local function whole(number) return string.format('%d', number) end
 
 -- What it has read stays known to a further function of the same call: nobody else writes meanwhile.
@@ -127,10 +127,13 @@ local function record(id)
   bury_damaged(id, found, field)
 end
 
+local scratch = {}  -- kept, for to make it grow each time takes as long as to fill it
+
 local function write(id, fields)
-  local set, gone, n = {}, {}, 0
+  local set, gone, n = scratch, nil, 0
   for name, value in pairs(fields) do
     if value == '' then
+      gone = gone or {}
       gone[#gone + 1] = name
     else
       set[n + 1] = name  -- one after the other: Lua would begin with the last, out of the array
@@ -138,19 +141,19 @@ local function write(id, fields)
       n = n + 2
     end
   end
-  if n > 0 then redis.call('HSET', job_key(id), unpack(set)) end
-  if #gone > 0 then redis.call('HDEL', job_key(id), unpack(gone)) end
+  if n > 0 then redis.call('HSET', job_key(id), unpack(set, 1, n)) end
+  if gone then redis.call('HDEL', job_key(id), unpack(gone)) end
 end
 
 -- Writes fields of a record; an empty one is taken out, so a field that is there says something.
 local function update(id, job, fields)
   local changed = together and together.id == id and together.fields or {}
   for name, value in pairs(fields) do
-    if type(value) == 'number' then value = value == now and stamp or whole(value) end
     if value == '' then
       if job[name] then job[name], changed[name] = nil, '' end
-    elseif job[name] ~= value then
-      job[name], changed[name] = value, value
+    else
+      if type(value) == 'number' then value = value == now and stamp or whole(value) end
+      if job[name] ~= value then job[name], changed[name] = value, value end
     end
   end
   if not together or together.id ~= id then write(id, changed) end
@@ -165,13 +168,12 @@ local function changing(id, move)
   write(id, fields)
 end
 
--- A new record as `make` returns it, and what else that does to it, goes to Redis at once.
-local function creating(id, make)
+-- A new record, and what `make` does with it, goes to Redis at once.
+local function creating(id, job, make, ...)
   together = {id = id, fields = {}}
-  local job = make()
+  make(id, job, ...)
   together = nil
   write(id, job)
-  return job
 end
 
 -- Indexes that no move reads: the status of jobs, leases, keys, batches and the like. While many jobs are moved, all that
@@ -200,44 +202,28 @@ end
 
 local function put_ready(class, lane, score, id)
   if class == 'high' then no_high[lane] = nil end
-  local key = of_lane('ready:' .. class, lane)
-  if takes_in then return gather(key, id, score) end
-  redis.call('ZADD', key, score, id)
-end
-
-local function put_field(key, name, value)
-  if not gathered then return redis.call('HSET', key, name, value) end
-  gather(key, name, value)
-  gathered[key].is_hash = true
+  redis.call('ZADD', of_lane('ready:' .. class, lane), score, id)
 end
 
 local function write_gathered(goes_on)
   local found = gathered or {}
   gathered = goes_on and {} or nil
   for key, into in pairs(found) do
-    local names, values, is_hash, set, gone, n = into.names, into.values, into.is_hash, {}, {}, 0
+    local names, values, set, gone, n = into.names, into.values, scratch, nil, 0
     for i = 1, #names do
       local name, value = names[i], values[names[i]]
       if value then
-        set[n + 1] = is_hash and name or value
-        set[n + 2] = is_hash and value or name
+        set[n + 1] = value
+        set[n + 2] = name
         n = n + 2
       else
+        gone = gone or {}
         gone[#gone + 1] = name
       end
     end
-    if n > 0 then redis.call(is_hash and 'HSET' or 'ZADD', key, unpack(set)) end
-    if #gone > 0 then redis.call('ZREM', key, unpack(gone)) end
+    if n > 0 then redis.call('ZADD', key, unpack(set, 1, n)) end
+    if gone then redis.call('ZREM', key, unpack(gone)) end
   end
-end
-
--- What `move` puts into such indexes goes to Redis when it is over, even by a fault, for the jobs before that are whole.
-local function taking_in(move)
-  gathered, takes_in = {}, true
-  local is_well, fault = pcall(move)
-  takes_in = false
-  write_gathered()
-  if not is_well then error(fault, 0) end
 end
 
 -- What the workers published of their settings: `lane:<lane>`, `alias:<address>`, `*` and single values.
@@ -247,10 +233,15 @@ local function setting(name)
   return read[name] or nil
 end
 
+-- The same for many, which are asked for at once.
+local function read_settings(names)
+  if #names == 0 then return end
+  for i, value in ipairs(redis.call('HMGET', P .. 'config', unpack(names))) do read[names[i]] = value end
+end
+
 local function lane_settings(lane)
   if not read_of_lane[lane] then
-    local found = redis.call('HMGET', P .. 'config', 'lane:' .. lane, '*')
-    found = found[1] or found[2]
+    local found = setting('lane:' .. lane) or setting('*')
     if found and not decoded[found] then decoded[found] = cjson.decode(found) end  -- most lanes have the same
     read_of_lane[lane] = decoded[found] or {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
   end

@@ -6,13 +6,22 @@ local claimed, claimed_before, claim_next
 do  -- the shared parts together may have 200 locals
   local LEFT_TO_NEWER = 30000
 
+  -- Its first claim: what it was before is queued, and perhaps it is marked by now.
+  local function is_first(job)
+    return not job.changed or (job.changed == '1' and job.phase == 'sending')
+  end
+
   -- With what ledger.py reads of the record, `_Told`.
   claimed = function(id, job, cfg, mail)
-    return {'claimed', id, cfg.app, mail or '', {
-      job.lane, job.status or '', job.created, job.phase or '', job.attempts or '', job.in_doubt or '', job.look_ups or '',
-      job.resend or '', job.resends or '', job.draft or '', job.to_add or '', job.upload or '', job.range or '',
-      job.drafting or '', job.strays or '', job.late_draft or '', job.tidy or '', job.suspect or '',
-    }}
+    local told = {job.lane, job.created, job.phase or ''}
+    if not is_first(job) then
+      told = {
+        job.lane, job.created, job.phase or '', job.status or '', job.attempts or '', job.in_doubt or '', job.look_ups or '',
+        job.resend or '', job.resends or '', job.draft or '', job.to_add or '', job.upload or '', job.range or '',
+        job.drafting or '', job.strays or '', job.late_draft or '', job.tidy or '', job.suspect or '',
+      }
+    end
+    return {'claimed', id, cfg.app, mail or '', told}
   end
 
   -- What this token claimed before, when the reply was lost.

@@ -1,43 +1,44 @@
--- A part of take_in.lua and take_in_many.lua: a mail as it is given in the arguments.
+-- A part of take_in.lua and take_in_many.lua: a mail as it is given in the arguments: job id, sender, priority, recipients,
+-- their index tokens, key, fingerprint, not before, expires, what a worker must understand to send it (`v`, '' for 1), 1
+-- if it is plain, bytes that Exchange counts, mail. What it has not is ''.
 
-local GIVEN = 16  -- arguments
+local GIVEN = 13          -- arguments
+local SENDER, KEY = 1, 5  -- how far behind the first of them
 
-local function given_at(n)
-  local sender = ARGV[n + 1]
-  return {
-    id = ARGV[n], sender = sender, lane = setting('alias:' .. sender) or sender, priority = ARGV[n + 2],
-    key = ARGV[n + 3], fingerprint = ARGV[n + 4], batch = ARGV[n + 5], due = tonumber(ARGV[n + 6]),
-    expires = ARGV[n + 7], recipients = ARGV[n + 8], tokens = ARGV[n + 9], mail = ARGV[n + 10],
-    size = tonumber(ARGV[n + 11]), v = ARGV[n + 12], on_accepted = ARGV[n + 13], on_dead = ARGV[n + 14], plain = ARGV[n + 15],
-  }
+local function lane_of(sender) return setting('alias:' .. sender) or sender end
+
+local function know_senders(senders)
+  local aliases, lanes = {}, {}
+  for sender in pairs(senders) do aliases[#aliases + 1] = 'alias:' .. sender end
+  read_settings(aliases)
+  for sender in pairs(senders) do lanes[#lanes + 1] = 'lane:' .. lane_of(sender) end
+  read_settings(lanes)
+end
+
+-- Its id, its record as far as it is given, the mail, and what else there is to know of it.
+local function given_at(n, batch)
+  local id, sender, priority, recipients, to, key, fingerprint, due, expires, v, plain, size, mail =
+    unpack(ARGV, n, n + GIVEN - 1)
+  return id, {
+    sender = sender, lane = lane_of(sender), priority = priority, recipients = recipients, to = filled(to),
+    key = filled(key), fingerprint = filled(fingerprint), batch = batch, expires = filled(expires), v = filled(v),
+    plain = filled(plain), created = stamp, seq = false, place = false, status = false,  -- room for what comes
+  }, mail, tonumber(size), tonumber(due)
 end
 
 -- Why it is not taken in, if it is not: {'known'|'conflict'|'refused'|'no_drafts'|'too_large', …}.
-local function why_not(given)
-  local no = known(given.key, given.fingerprint) or too_large(given.size)
+local function why_not(job, size)
+  local no = known(job.key, job.fingerprint) or too_large(size)
   if no then return no end
-  local most = lane_settings(given.lane).daily
-  if tonumber(given.recipients) > most then return {'refused', most} end
-  if needs_draft(given.size) and tonumber(state_of('lane', given.lane).no_drafts_until or 0) > now then
+  local most = lane_settings(job.lane).daily
+  if tonumber(job.recipients) > most then return {'refused', most} end
+  if needs_draft(size) and tonumber(state_of('lane', job.lane).no_drafts_until or 0) > now then
     return {'no_drafts'}
   end
 end
 
--- `apart`: the name of its files, or the number of what it shares.
-local function job_of(given, apart)
-  return new_job(given.id, {
-    sender = given.sender, lane = given.lane, priority = given.priority, recipients = given.recipients, key = given.key,
-    fingerprint = given.fingerprint, batch = given.batch, expires = given.expires, to = given.tokens,
-    on_accepted = given.on_accepted, on_dead = given.on_dead, files = apart.files, shared = apart.shared,
-    v = given.v, plain = given.plain,
-  }, given.mail)
-end
-
-local function line_up_given(given, apart)
-  return creating(given.id, function()
-    local job = job_of(given, apart)
-    first_with[given.key] = given.id
-    line_up(given.id, job, given.due)
-    return job
-  end)
+local function begin_job(id, job, mail, due)
+  new_job(id, job, mail)
+  if job.key then first_with[job.key] = id end
+  line_up(id, job, due)
 end

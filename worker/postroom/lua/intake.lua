@@ -2,6 +2,9 @@
 
 -- The version of what an older worker cannot send, or would end without a word to its producer.
 local SHARED_OR_CALLS = 2
+local TOKEN = 16  -- characters of a recipient in the index
+local ROUNDS = 2  -- one may be with a worker that dies
+local KEYS, QUEUED = P .. 'keys', P .. 'status:queued'
 
 local jobs_to_come = 1           -- they take their numbers at once
 local last_seq, next_seq = 0, 1
@@ -15,24 +18,43 @@ local function next_number()
   return whole(next_seq - 1)
 end
 
--- The fields of its record are `job` without those that are empty; it is to be called while `creating`.
+-- By index: what new jobs put there, to be written by `add_all`. No job is in one of them before.
+local added = {}
+
+local function add(command, index, first, second)
+  local list = added[index]
+  if not list then
+    list = {command = command, n = 0}
+    added[index] = list
+  end
+  local n = list.n
+  list[n + 1], list[n + 2], list.n = first, second, n + 2
+end
+
+local function add_all()
+  for index, list in pairs(added) do redis.call(list.command, index, unpack(list, 1, list.n)) end
+  added = {}
+end
+
+local function index_recipients(id, job)
+  if not job.to then return end
+  if #job.to == TOKEN then return redis.call('ZADD', P .. 'to:' .. job.to, job.seq, id) end
+  for token in string.gmatch(job.to, '%S+') do redis.call('ZADD', P .. 'to:' .. token, job.seq, id) end
+end
+
+-- `job` has the fields that its record is to have; it is to be called while `creating`, and before `add_all`.
 local function new_job(id, job, mail)
   job.created, job.seq = stamp, next_number()
-  for name, value in pairs(job) do
-    if value == '' then job[name] = nil end
-  end
-  if job.shared or job.on_accepted or job.on_dead then job.v = math.max(tonumber(job.v), SHARED_OR_CALLS) end
-  if job.v == '1' then job.v = nil end
+  if job.shared or job.on_accepted or job.on_dead then job.v = math.max(tonumber(job.v or 1), SHARED_OR_CALLS) end
   if job.shared then
-    put_field(shared_key(job.shared), id, mail)
+    add('HSET', shared_key(job.shared), id, mail)
   else
     redis.call('SET', mail_key(id), mail)
   end
-  if job.key then put_field(P .. 'keys', job.key, id) end
-  if job.batch then put_score(P .. 'batch:' .. job.batch, job.seq, id) end
-  for token in string.gmatch(job.to or '', '%S+') do redis.call('ZADD', P .. 'to:' .. token, job.seq, id) end
-  if job.expires then put_score(P .. 'expiring', job.expires, id) end
-  return job
+  if job.key then add('HSET', KEYS, job.key, id) end
+  if job.batch then add('ZADD', P .. 'batch:' .. job.batch, job.seq, id) end
+  if job.expires then add('ZADD', P .. 'expiring', job.expires, id) end
+  index_recipients(id, job)
 end
 
 local function line_up(id, job, due)
@@ -40,15 +62,38 @@ local function line_up(id, job, due)
     update(id, job, {scheduled = due})
     to_later(id, job, due)
     set_status(id, job, 'deferred', 'scheduled')
-  else
-    to_ready(id, job)
+  elseif stands_aside(job.batch) then
+    to_aside(id, job)
     set_status(id, job, 'queued')
+  else  -- as to_ready and set_status, for many may come
+    job.place, job.status = 'ready', 'queued'
+    add('ZADD', ready_key(job.priority, job.lane), job.seq, id)
+    add('ZADD', QUEUED, job.seq, id)
   end
 end
 
--- Whether the lane has to be planned for this job, which came just now. Where it is planned already, a job that stands
--- behind more than it may send at once changes nothing.
-local function needs_plan(id, job)
-  local ahead = job.place == 'ready' and redis.call('ZRANK', of_lane('ready:' .. job.priority, job.lane), id) or 0
-  return ahead <= lane_settings(job.lane).parallel or not redis.call('ZSCORE', P .. 'lanes', job.lane)
+-- Plans the lanes of jobs that came just now, each the first of its lane and priority, where that changes anything: not
+-- where the lane waits for its turn, or rounds of it are on their way, for that plans it; nor where more stand before the
+-- job than the lane may send at once.
+local function plan_for(firsts)
+  local lanes, planned = {}, {}
+  for i, first in ipairs(firsts) do lanes[i] = first.job.lane end
+  local wake_ups = redis.call('ZMSCORE', P .. 'lanes', unpack(lanes))
+  local turns = redis.call('ZMSCORE', P .. 'waiting', unpack(lanes))
+
+  local function is_needed(id, job, is_planned, waits)
+    if job.place ~= 'ready' or not is_planned then return true end
+    if waits and job.priority ~= 'high' then return false end
+    local ahead = redis.call('ZRANK', ready_key(job.priority, job.lane), id)
+    if ahead > lane_settings(job.lane).parallel then return false end
+    return job.priority == 'high' or outstanding(job.lane) < ROUNDS
+  end
+
+  for i, first in ipairs(firsts) do
+    local lane = lanes[i]
+    if not planned[lane] and is_needed(first.id, first.job, wake_ups[i], turns[i]) then
+      planned[lane] = true
+      plan(lane, lane_settings(lane))
+    end
+  end
 end

@@ -20,16 +20,19 @@ local function obstacle(old)
 end
 
 local function succeed(old, lane)
-  local job = new_job(id, {
-    sender = sender, lane = lane, priority = ARGV[9], recipients = recipients, key = old.key or '',
-    fingerprint = old.fingerprint or '', batch = old.batch or '', expires = ARGV[11], to = ARGV[13],
+  local job = {
+    sender = sender, lane = lane, priority = ARGV[9], recipients = recipients, to = filled(ARGV[13]), key = old.key,
+    fingerprint = old.fingerprint, batch = old.batch, expires = filled(ARGV[11]), v = filled(ARGV[15]),
     requeued_from = old_id, files = old.files, on_accepted = old.on_accepted, on_dead = old.on_dead,
     -- it is whole, and shares but the files
-    shared = old.shared, whole = old.shared and 1, v = ARGV[15],
-  }, ARGV[14])
-  audit(id, job, act, 'requeued', {job = old_id, fields = fields})
-  line_up(id, job, tonumber(ARGV[10]))
-  return job
+    shared = old.shared, whole = old.shared and 1,
+  }
+  creating(id, job, function()
+    new_job(id, job, ARGV[14])
+    audit(id, job, act, 'requeued', {job = old_id, fields = fields})
+    line_up(id, job, tonumber(ARGV[10]))
+  end)
+  add_all()
 end
 
 local function retire(old)
@@ -48,7 +51,7 @@ local lane = setting('alias:' .. sender) or sender
 local cfg = lane_settings(lane)
 if recipients > cfg.daily then return {'refused', whole(cfg.daily)} end
 if dry then return {'replaced', id} end
-creating(id, function() return succeed(old, lane) end)
+succeed(old, lane)
 retire(old)
 plan(lane, cfg)
 return {'replaced', id}

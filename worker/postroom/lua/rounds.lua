@@ -2,7 +2,7 @@
 
 local TURNS = 8  -- rounds that one move hands out at the most; a tick hands out a batch
 
-local hand_out, plan
+local outstanding, hand_out, plan
 do  -- the shared parts together may have 200 locals
   local ROUND_LOST_AFTER = 30000
 
@@ -19,7 +19,7 @@ do  -- the shared parts together may have 200 locals
   end
 
   -- How many rounds were asked for and have not started, and since when; what takes too long was lost.
-  local function outstanding(lane)
+  outstanding = function(lane)
     local self = state_of('lane', lane)
     local count, since = tonumber(self.asked or 0), tonumber(self.asked_at or 0)
     if count <= 0 or since + ROUND_LOST_AFTER <= now then return 0, now end

@@ -1,38 +1,33 @@
 -- Takes many jobs in: for each, in this order, what take_in.lua says of one, or {'bring'}: what it shares with others is
 -- not here, or no longer, so call again and bring that.
--- ARGV: now, SHA-256 of what they share ('' if nothing), that as JSON ('' if it is not brought), the name of its files ('' if
---       none), how many parts they are; then each mail as in given.lua, without what it shares.
-local digest, common, files, parts = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local all, firsts = {}, {}
+-- ARGV: now, their batch, SHA-256 of what they share, that as JSON (if it is brought), the name of its files, how many parts
+--       they are; then each mail as in given.lua, without what it shares. What there is not is ''.
+local batch, digest, common, files, parts = filled(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local FIRST = 7
+local firsts, seen = {}, {}
 
--- Reads the mails; says whether one of these jobs is here already, and who has their keys.
+-- What all of them need to know, each asked for at once: senders, lanes and keys. Says whether one of these jobs is here
+-- already.
 local function look()
-  local jobs, keys = {}, {}
-  for n = 6, #ARGV, GIVEN do
-    local given = given_at(n)
-    all[#all + 1], jobs[#jobs + 1] = given, job_key(given.id)
-    if given.key ~= '' then keys[#keys + 1] = given.key end
+  local jobs, keys, senders = {}, {}, {}
+  for n = FIRST, #ARGV, GIVEN do
+    jobs[#jobs + 1], senders[ARGV[n + SENDER]] = job_key(ARGV[n]), true
+    keys[#keys + 1] = filled(ARGV[n + KEY])
   end
+  jobs_to_come = #jobs
   look_up(keys)
+  know_senders(senders)
   return #jobs > 0 and redis.call('EXISTS', unpack(jobs)) > 0
 end
 
 -- Those of one lane and priority stand behind the first of them.
 local function note_first(id, job)
-  local class = job.place .. ' ' .. job.priority .. ' ' .. job.lane
-  if not firsts[class] then firsts[class] = {id = id, job = job} end
-end
-
-local function plan_lanes()
-  local lanes = {}
-  for _, first in pairs(firsts) do
-    if needs_plan(first.id, first.job) then lanes[first.job.lane] = true end
+  local class = job.place .. job.priority .. job.lane
+  if not seen[class] then
+    seen[class] = true
+    firsts[#firsts + 1] = {id = id, job = job}
   end
-  for lane in pairs(lanes) do plan(lane, lane_settings(lane)) end
 end
-
-local some_are_here = look()
-jobs_to_come = #all
 
 -- The number of the shared part, or why there is none.
 local function share()
@@ -47,15 +42,21 @@ local function share()
   return number
 end
 
-local function take_in(given)
-  if some_are_here and redis.call('EXISTS', job_key(given.id)) == 1 then return {'new', given.id} end
-  local no = why_not(given)
+local some_are_here = look()
+
+local function take_in(n)
+  local id, job, mail, size, due = given_at(n, batch)
+  if some_are_here and redis.call('EXISTS', job_key(id)) == 1 then return 'new' end
+  local no = why_not(job, size)
   if no then return no end
-  local number, lacking
-  if digest ~= '' then number, lacking = share() end
-  if lacking then return {lacking} end
-  note_first(given.id, line_up_given(given, {shared = number}))
-  return {'new', given.id}
+  if digest ~= '' then
+    local number, lacking = share()
+    if lacking then return {lacking} end
+    job.shared = number
+  end
+  creating(id, job, begin_job, mail, due)
+  note_first(id, job)
+  return 'new'
 end
 
 -- Others may have brought it first, or nobody needed it.
@@ -65,9 +66,12 @@ local function drop_what_was_not_used()
 end
 
 local said = {}
-taking_in(function()
-  for _, given in ipairs(all) do said[#said + 1] = take_in(given) end
+-- Even where a fault ends it, the jobs before that are whole.
+local is_well, fault = pcall(function()
+  for n = FIRST, #ARGV, GIVEN do said[#said + 1] = take_in(n) end
 end)
+add_all()
+if not is_well then error(fault, 0) end
 if files ~= '' then drop_what_was_not_used() end
-plan_lanes()
+if #firsts > 0 then plan_for(firsts) end
 return said
