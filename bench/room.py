@@ -107,11 +107,11 @@ def _processes(worker: Started) -> int:
 
 
 @contextmanager
-def rooms(graph: Graph) -> Iterator[Room]:
-    """A room, until the block ends."""
+def rooms(graph: Graph, within: Path | None = None) -> Iterator[Room]:
+    """A room, until the block ends; its folder is `within` this one, or where all others are."""
     with ExitStack() as stack:
         # Its path must be short: a unix socket is in it.
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="bench-", dir=within, ignore_cleanup_errors=True)))
         embedded.ensure(folder)
         stack.callback(embedded.stop, folder)
         yield Room(folder, graph, stack)

@@ -1,6 +1,7 @@
 """A lane in which 100,000 wait: what it takes to fill it, to send into it, and to be first in it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from bench.graph import Graph
 from bench.measures import Plan
@@ -14,13 +15,17 @@ SENDS = 2000
 URGENT = 20
 ANSWER_S, JITTER = 0.2, 0.5
 MARK = "This is urgent 814"
+DISK = Path("/var/tmp")
 
 
 def backlog(graph: Graph, plan: Plan) -> Iterator[Row]:
-    """The same 100,000 for all rows: taking in, sending, and `high` mails."""
+    """The same 100,000 for all rows: taking in, sending, and `high` mails. The first two on a disk, too."""
     with rooms(graph) as room:
         yield from _filling(room, plan)
         yield from _urgent(room, plan)
+    if DISK.is_dir():
+        with rooms(graph, DISK) as room:
+            yield from _filling(room, plan, "/disk")
 
 
 def fill(room: Room, waiting: int) -> dict[str, float]:
@@ -29,7 +34,7 @@ def fill(room: Room, waiting: int) -> dict[str, float]:
         return producer.do("fill", count=waiting, sender=BUSY, priority="low")
 
 
-def _filling(room: Room, plan: Plan) -> Iterator[Row]:
+def _filling(room: Room, plan: Plan, where: str = "") -> Iterator[Row]:
     waiting = plan.of(WAITING)
     filled = fill(room, waiting)
     with room.producer() as producer:
@@ -38,7 +43,7 @@ def _filling(room: Room, plan: Plan) -> Iterator[Row]:
     each_ms = sum(sent["took_ms"]) / len(sent["took_ms"])
     many_ms = filled["wall_s"] * 1000 / waiting
     yield Row(
-        name="send-backlog",
+        name=f"send-backlog{where}",
         what=f"Client.send, {waiting:,} waiting, each on average",
         unit="ms",
         values=[each_ms],
@@ -50,7 +55,7 @@ def _filling(room: Room, plan: Plan) -> Iterator[Row]:
         },
     )
     yield Row(
-        name="send-many-ratio",
+        name=f"send-many-ratio{where}",
         what="mails/s of send_many to those of Client.send",
         unit="×",
         values=[each_ms / many_ms],
@@ -58,7 +63,7 @@ def _filling(room: Room, plan: Plan) -> Iterator[Row]:
         beside={"send_many": f"{1000 / many_ms:,.0f}/s", "send": f"{1000 / each_ms:,.0f}/s"},
     )
     yield Row(
-        name="send-many-100000",
+        name=f"send-many-100000{where}",
         what=f"send_many of {waiting:,} mails from an iterator",
         unit="s",
         values=[filled["wall_s"]],
@@ -66,7 +71,7 @@ def _filling(room: Room, plan: Plan) -> Iterator[Row]:
         beside={"client's CPU": f"{filled['cpu_s']:.1f} s"},
     )
     yield Row(
-        name="send-many-memory",
+        name=f"send-many-memory{where}",
         what="the client's growth meanwhile, after the first tenth",
         unit="%",
         values=[100 * (filled["rss_most"] / filled["rss_tenth"] - 1)],
