@@ -176,8 +176,8 @@ local function creating(id, job, make, ...)
   write(id, job)
 end
 
--- Indexes that no move reads: the status of jobs, leases, keys, batches and the like. While many jobs are moved, all that
--- one index gets is gathered.
+-- Indexes that no move reads: the status of jobs, and leases. While many jobs are moved, all that one index gets is
+-- gathered.
 
 local function gather(key, name, value)
   local into = gathered[key]
