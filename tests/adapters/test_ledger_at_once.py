@@ -12,7 +12,7 @@ from postroom.rules import LaneLimits
 from postroom.scripts import PREFIX
 from postroom.wire import GraphRequest, request_for
 
-from .test_ledger import ACCEPTED, FREE, NO_ANSWER, SENDER, Room, mail, room
+from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, mail, room
 
 __all__ = ["room"]
 APP = FREE.app
@@ -107,6 +107,16 @@ def test_so_is_one_that_is_sent_again(room: Room) -> None:
     again = held(room, APP)
 
     assert (again.resend, again.marked) == (True, False)
+
+
+def test_one_that_is_marked_with_its_second_claim_brings_what_it_has_spent(room: Room) -> None:
+    room.take()
+    assert room.settle(held(room, APP), BUSY)
+    room.jump(3600)
+
+    job = held(room, APP)
+
+    assert (job.marked, job.attempts) == (True, 1)
 
 
 def test_a_claim_whose_reply_was_lost_is_the_same_and_was_marked_once(room: Room) -> None:

@@ -167,7 +167,18 @@ def test_equal_mails_have_equal_json_whatever_the_order_of_their_parts() -> None
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_text_is_written_as_every_version_wrote_it_for_its_digest_is_a_key(text: str) -> None:
-    assert as_json(text) == json.dumps(text, ensure_ascii=False)
+    for one in (text, text + "x" * 1000):  # a long one is written by another library
+        assert as_json(one) == json.dumps(one, ensure_ascii=False)
+
+
+ADDRESSES = st.lists(st.sampled_from(["ann@b.de", "Ann Lee <ann@b.de>", 'Jörg "J" <j@b.de>']), min_size=1, max_size=3)
+
+
+@given(ADDRESSES, ADDRESSES, st.sampled_from([{}, {"priority": "low"}, {"html": None}, {"tags": ["a"]}]))
+def test_usual_fields_are_written_as_all_others_are(to: list[str], cc: list[str], more: dict[str, Any]) -> None:
+    mail = Mail(**{"sender": to[0], "to": to, "cc": cc, "subject": "é", "text": "x"} | more)
+
+    assert mail.to_texts() == {name: as_json(value) for name, value in mail.to_fields().items()}
 
 
 def test_json_holds_only_fields_that_were_set() -> None:

@@ -621,10 +621,10 @@ def _claimed(answer: Sequence[Any], claimant: Claimant) -> Job | None:
         others_wait=rounds > 0,
         taken_in_at=moment(int(record.created)),
     )
-    return _gone_on(job, record) if record.status else job
+    return _claimed_again(job, record) if record.status else job
 
 
-def _gone_on(job: Job, record: "_Told") -> Job:
+def _claimed_again(job: Job, record: "_Told") -> Job:
     """The same where it is not its first claim."""
     return job._replace(
         attempts=int(record.attempts or 0),
