@@ -77,8 +77,8 @@ class Portion(NamedTuple):
 
     def told(self, answers: Sequence[Receipt | PostroomError]) -> list[tuple[int, Receipt | PostroomError]]:
         """Each row with what came of it, in order; `answers` are to its entries."""
-        said = dict(self.wrong) | dict(zip(self.entries, answers, strict=True))
-        return sorted(said.items(), key=itemgetter(0))
+        said = list(zip(self.entries, answers, strict=True))
+        return sorted([*said, *self.wrong.items()], key=itemgetter(0)) if self.wrong else said
 
 
 class Client:

@@ -541,18 +541,18 @@ def _apart(enclosed: Sequence[Content]) -> list[int]:
 
 def _given(job_id: str, mail: Mail, payload: str, key: str | None, fingerprint: str) -> tuple[object, ...]:
     """A mail in the words of given.lua."""
-    recipients = mail.recipients
+    recipients, needed = mail.recipients, mail.format
     return (
         job_id,
         mail.sender.lane if mail.sender else "",
-        mail.priority.value,
+        mail.priority,
         len(recipients),
         " ".join(dict.fromkeys([recipient_token(address.address) for address in recipients])),
         key or "",
         fingerprint,
         milliseconds_of(mail.scheduled_at),
         milliseconds_of(mail.expires_at),
-        mail.format if mail.format > 1 else "",
+        needed if needed > 1 else "",
         "1" if mail.is_plain else "",
         mail.size,
         payload,

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from email.header import decode_header, make_header
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
+from json.encoder import encode_basestring
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -70,6 +71,7 @@ _STAND_IN = ".stand-in.example.com"
 # Half a surrogate pair, as a careless cut through an emoji leaves it, is JSON but no text.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 _NOT_IN_TEXT = bytes(code for code in range(0x20) if chr(code) not in "\t\n\r")
+_WITHOUT_THEM = bytes.maketrans(_NOT_IN_TEXT, b" " * len(_NOT_IN_TEXT))
 _LONG = 500
 _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 # Most addresses: email-validator takes them as they are but for the case of the domain, and takes ten times as long.
@@ -175,6 +177,14 @@ def _name_and_address(text: str) -> tuple[str, str]:
     return name, rest[:-1].strip()
 
 
+_known_sender = lru_cache(maxsize=1000)(Address.parse)
+
+
+def _sender(value: object) -> Address:
+    """The same for a sender: there are few, and each is read once."""
+    return _known_sender(value) if type(value) is str else Address.parse(value)
+
+
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -188,7 +198,7 @@ def _one_line(text: str) -> str:
 def _readable(text: str) -> str:
     # XML cannot carry them, and Exchange refuses what it cannot store. (In bytes: a regex takes five times as long.)
     data = _encoded(text)
-    if len(data.translate(None, _NOT_IN_TEXT)) < len(data):
+    if data.translate(_WITHOUT_THEM) != data:
         raise ValueError("control characters are not allowed here")
     return text
 
@@ -288,12 +298,9 @@ _ADDRESS_SCHEMA: dict[str, Any] = {
     "pattern": f'^({_AN_ADDRESS}|[^<>"]*<{_AN_ADDRESS}>|"[^"]*" *<{_AN_ADDRESS}>)$',
     "examples": ["Ann Lee <ann@contoso.com>"],
 }
-AnAddress = Annotated[
-    Address,
-    BeforeValidator(Address.parse),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema(_ADDRESS_SCHEMA),
-]
+_AS_TEXT = (PlainSerializer(str, return_type=str), WithJsonSchema(_ADDRESS_SCHEMA))
+AnAddress = Annotated[Address, BeforeValidator(Address.parse), *_AS_TEXT]
+ASender = Annotated[Address, BeforeValidator(_sender), *_AS_TEXT]
 Addresses = Annotated[
     tuple[AnAddress, ...],
     BeforeValidator(_one_or_many),
@@ -376,7 +383,7 @@ class Mail(BaseModel):
         defer_build=True,  # until there is a first mail: it is a fifth of what `import postroom` would cost
     )
 
-    sender: AnAddress | None = Field(
+    sender: ASender | None = Field(
         default=None, validation_alias=AliasChoices("from", "sender"), serialization_alias="from"
     )
     to: Addresses = ()
@@ -413,9 +420,9 @@ class Mail(BaseModel):
             return values
         if not isinstance(values, Mapping):
             raise InvalidMail(f"a mail is an object with fields, not {type(values).__name__}")
-        if faults := list(_far_too_much(values, _known())):
+        if faults := _far_too_much(values, _known()):
             raise InvalidMail(faults)
-        faults = list(_contradictions(values))
+        faults = _contradictions(values)
         try:
             mail = build(dict(values))
         except ValidationError as error:
@@ -478,8 +485,9 @@ class Mail(BaseModel):
     def to_texts(self, **context: str) -> dict[str, str]:
         """The same, the value of each as a text that equal ones share."""
         texts: dict[str, str] = {}
+        values = self.__dict__
         for name in self.model_fields_set:  # pydantic takes twice as long where all are usual ones
-            value = self.__dict__[name]
+            value = values[name]
             if isinstance(value, str):
                 texts["from" if name == "sender" else name] = as_json(value)
             elif name in _ADDRESSES:
@@ -568,8 +576,10 @@ def _known() -> frozenset[str]:
 
 def as_json(value: object) -> str:
     """A mail's field as a text that equal ones share."""
+    if not isinstance(value, str):
+        return _JSON.encode(value)
     # pydantic writes a long text as json does, in half the time.
-    return to_json(value).decode() if isinstance(value, str) and len(value) > _LONG else _JSON.encode(value)
+    return to_json(value).decode() if len(value) > _LONG else encode_basestring(value)
 
 
 def joined(fields: Mapping[str, str]) -> str:
@@ -604,45 +614,46 @@ def _in_base64(size: int) -> int:
 _LISTED = (list, tuple, dict)
 
 
-def _far_too_much(values: Mapping[str, Any], known: frozenset[str]) -> Iterator[str]:
+def _far_too_much(values: Mapping[str, Any], known: frozenset[str]) -> list[str]:
     """What no mail has, so that telling all that is wrong with it would take longer than it took to send."""
-    if not known.issuperset(values) and len(unknown := values.keys() - known) > MOST_UNKNOWN:
-        yield f"{len(unknown)} fields that there are not; this is no mail"
+    unknown = [] if known.issuperset(values) else values.keys() - known
+    faults = [f"{len(unknown)} fields that there are not; this is no mail"] if len(unknown) > MOST_UNKNOWN else []
     for name, value in values.items():
         if isinstance(value, _LISTED) and len(value) > MOST_ENTRIES and name in known and name != "variables":
-            yield f"{name}: {len(value)} entries; at most {MOST_ENTRIES} are read"
+            faults.append(f"{name}: {len(value)} entries; at most {MOST_ENTRIES} are read")
+    return faults
 
 
-def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
     """Faults between fields, told from the values as they were given, so that they show beside faults in fields."""
+    faults = []
     recipients = sum([len(_listed(values[field])) for field in ("to", "cc", "bcc") if field in values])
     if not recipients:
-        yield "to: no recipient (give at least one in to, cc or bcc)"
+        faults.append("to: no recipient (give at least one in to, cc or bcc)")
     if recipients > MAX_RECIPIENTS:
-        yield f"to: {recipients} recipients; Exchange takes at most {MAX_RECIPIENTS} in one mail"
-    yield from _two_contents(values)
+        faults.append(f"to: {recipients} recipients; Exchange takes at most {MAX_RECIPIENTS} in one mail")
+    faults += _two_contents(values)
     if "scheduled_at" in values and "expires_at" in values:
         scheduled, expires = _as_datetime(values["scheduled_at"]), _as_datetime(values["expires_at"])
         if scheduled and expires and expires <= scheduled:
-            yield "expires_at: not after scheduled_at, so this mail could never be sent"
+            faults.append("expires_at: not after scheduled_at, so this mail could never be sent")
     if "from" in values and "sender" in values:
-        yield "sender: given twice, as from and as sender"
+        faults.append("sender: given twice, as from and as sender")
+    return faults
 
 
-def _two_contents(values: Mapping[str, Any]) -> Iterator[str]:
+def _two_contents(values: Mapping[str, Any]) -> list[str]:
     if values.get("mime") is not None:
-        if others := [name for name in _IN_MIME if values.get(name)]:
-            yield f"mime: given together with {', '.join(others)}, which the source has itself"
-        return
+        others = [name for name in _IN_MIME if values.get(name)]
+        return [f"mime: given together with {', '.join(others)}, which the source has itself"] if others else []
     bodies = [body for body in ("html", "text") if values.get(body)]
     if values.get("template"):
-        if bodies:
-            yield f"template: given together with {' and '.join(bodies)}; give either a template or ready bodies"
-        return
-    if not bodies:
-        yield "template: no content (give a template, html or text, or mime)"
+        both = f"template: given together with {' and '.join(bodies)}; give either a template or ready bodies"
+        return [both] if bodies else []
+    faults = [] if bodies else ["template: no content (give a template, html or text, or mime)"]
     if values.get("variables"):
-        yield "variables: given without a template to use them"
+        faults.append("variables: given without a template to use them")
+    return faults
 
 
 def _listed(value: object) -> Sequence[object]:

@@ -71,7 +71,7 @@ class Sharing:
         fingerprint = self._digest(mail, text)[:32]
         if key is None and batch is not None:
             key = f"{batch}/{fingerprint}"
-        return Entry(job_id=job_id, mail=mail, key=key, fingerprint=fingerprint, fields=fields, text=text)
+        return Entry(job_id, mail, key, fingerprint, fields, text)
 
     def common(self, entries: Sequence[Entry]) -> Common | None:
         """What all of these share, if that is worth it. It is what the last ones shared, if these do too."""
