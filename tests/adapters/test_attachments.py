@@ -12,9 +12,10 @@ from postroom import scripts
 from postroom.attachments import INSIDE, SMALL, Attachments
 from postroom.content import PIECE, AttachmentMissing, Stored
 from postroom.errors import InvalidMail, KeyConflict, Unavailable
+from postroom.faults import MB
 from postroom.job import Job
 from postroom.ledger import Ledger
-from postroom.mail import MB, Attachment, Mail
+from postroom.mail import Attachment, Mail
 from postroom.outcome import Refused
 from postroom.scripts import PREFIX
 

@@ -27,8 +27,9 @@ from postroom.errors import (
     Unavailable,
     UnknownJob,
 )
+from postroom.given import in_words
 from postroom.job import Claimant, Delivery, Job, Receipt, Status
-from postroom.ledger import NOT_DEAD, NOTHING_STAGED, Ledger, _given
+from postroom.ledger import NOT_DEAD, NOTHING_STAGED, Ledger
 from postroom.mail import Mail
 from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
 from postroom.records import recipient_token
@@ -1329,7 +1330,7 @@ def fill(room: Room, count: int) -> int:
     pipe = room.redis.pipeline(transaction=False)
     for i in range(count):
         job_id = f"0b8f6c2e{i:012}"
-        given = _given(job_id, a_mail, a_mail.to_json(), f"news/{i:032x}", f"{i:032x}")
+        given = in_words(job_id, a_mail, a_mail.to_json(), f"news/{i:032x}", f"{i:032x}")
         pipe.fcall(f"{LIBRARY}take_in", 0, room.now, "news", "", "", *NOTHING_STAGED, *NOT_DEAD, *given)
     pipe.execute()
     return len(a_mail.to_json())

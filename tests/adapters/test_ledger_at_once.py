@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from postroom.address import Address
 from postroom.job import Claimant, Job, Status
-from postroom.mail import Address, Attachment, Mail
+from postroom.mail import Attachment, Mail
 from postroom.message import compose
 from postroom.rules import LaneLimits
 from postroom.scripts import PREFIX

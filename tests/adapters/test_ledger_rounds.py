@@ -9,8 +9,9 @@ from redis.exceptions import ResponseError
 
 from postroom import decided, scripts
 from postroom.errors import PostroomError
+from postroom.faults import MAX_RECIPIENTS
 from postroom.job import Claimant, Job
-from postroom.mail import MAX_RECIPIENTS, Priority
+from postroom.mail import Priority
 from postroom.retry import Policy, decide
 from postroom.scripts import PREFIX
 

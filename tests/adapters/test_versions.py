@@ -13,11 +13,12 @@ import pytest
 import redis
 
 from postroom import Client
+from postroom.address import Address
 from postroom.content import Stored
 from postroom.dead_letters import DeadLetters, Selection
 from postroom.job import Claimant, Job, Receipt
 from postroom.ledger import Ledger, Order
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 from postroom.message import compose
 from postroom.outcome import Accepted, Answer, Found, Refused
 from postroom.retry import OnUnknown, Policy, after_look_up, decide

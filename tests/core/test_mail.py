@@ -12,9 +12,11 @@ from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 from hypothesis import given
 from hypothesis import strategies as st
 
+from postroom.address import Address
 from postroom.content import PIECE, AttachmentMissing, File, Stored, pieces
 from postroom.errors import InvalidMail
-from postroom.mail import _SMALL, Address, Attachment, Mail, _checked, _validated, as_json, needs_mime
+from postroom.fields import needs_mime
+from postroom.mail import _SMALL, Attachment, Mail, _checked, _validated, as_json
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HUGE = File(path=Path("plan.pdf"), size=120_000_000, modified_ns=0)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from postroom.address import Address
 from postroom.content import Stored
 from postroom.errors import InvalidMail
-from postroom.mail import MAX_MIME, Address, Mail
+from postroom.faults import MAX_MIME
+from postroom.mail import Mail
 from postroom.message import Message, Ready, compose
 from postroom.outcome import Refused
 from postroom.wire import GraphRequest, plan_draft, request_for

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from postroom.address import Address
 from postroom.logins import Login
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 from postroom.submission import AS_IT_CAME, Reply, Submission, read
 
 ANYBODY = Login(name="", senders=("*",))

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from postroom.mail import Address, Attachment, Importance
+from postroom.address import Address
+from postroom.mail import Attachment, Importance
 from postroom.message import Message
 from postroom.outcome import Refused
 from postroom.wire import JOB_PROPERTY, JSON_LIMIT, MIME_LIMIT, GraphRequest, request_for

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import trustme
 
+from postroom.address import Address
 from postroom.job import Receipt
 from postroom.logins import Failures, Login, Logins, hashed
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 from postroom.reception import Limits, Reception
 from postroom.smtp import listen
 

@@ -8,9 +8,9 @@ from typing import NoReturn
 import click
 
 from postroom import settings, show
+from postroom.address import Address
 from postroom.api_keys import ApiKey, ApiKeys, Scope
 from postroom.connections import connect
-from postroom.mail import Address
 from postroom.options import JSON, fail
 
 TIMEOUT_S = 5.0

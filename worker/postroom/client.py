@@ -12,12 +12,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from postroom.address import Address
 from postroom.calls import Calls
 from postroom.connections import connect
 from postroom.errors import InvalidMail, PostroomError
 from postroom.job import Delivery, Hold, Receipt, Status
 from postroom.ledger import PORTION, Kept, Ledger, Order, Released, portions
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 from postroom.shares import Common, Entry, Sharing
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from postroom.address import Address
 from postroom.connections import connect
 from postroom.errors import InvalidMail, UnknownJob
 from postroom.job import Delivery
 from postroom.ledger import Ledger, Order, Reply, portions
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 
 TIMEOUT_S = 5.0
 # What an operator may not need to see; variables hold what templates make bodies of.

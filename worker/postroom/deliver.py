@@ -12,11 +12,12 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from postroom.address import Address
 from postroom.content import AttachmentMissing
 from postroom.drafts import complete_draft, create_draft
 from postroom.errors import InvalidMail, TemplateFault
 from postroom.job import Job
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 from postroom.message import DeliveryMode, Message, Ready, compose
 from postroom.office import FRESH_LEASE_S, NOT_NOW, App, ClaimLost, Office, Stalled, Token, app_of, new_call, with_token
 from postroom.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded

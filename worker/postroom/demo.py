@@ -18,11 +18,12 @@ import requests
 from rich.console import Console
 
 from postroom import embedded, show
+from postroom.address import Address
 from postroom.client import Client
 from postroom.connections import celery_urls, connect
 from postroom.job import Status
 from postroom.ledger import Ledger
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 from postroom.place import SENDER, NotStarted, Place, everything, starter_rules, starter_templates, write_variables
 
 REFUSED = "nobody@fabrikam.com"

@@ -17,9 +17,10 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from postroom.address import Address
 from postroom.errors import ConfigError, InvalidMail
 from postroom.event_forms import Event
-from postroom.mail import Address, Mail, Priority
+from postroom.mail import Mail, Priority
 
 RECIPIENTS = ("to", "cc", "bcc", "reply_to")
 NO_RECIPIENT = "no_recipient"

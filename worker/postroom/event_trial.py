@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from postroom.address import Address
 from postroom.errors import TemplateFault
 from postroom.event_forms import BadEvents, Event, read_sample
 from postroom.event_rules import EventRules, Planned
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 from postroom.render import Templates
 
 

@@ -18,13 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from postroom import scripts
-from postroom.attachments import INSIDE, SMALL, Attachments
+from postroom.attachments import Attachments
 from postroom.calls import NO_CALLS, Calls
-from postroom.content import Content, size_of
-from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Unavailable, UnknownJob
+from postroom.claimed import job_claimed, wait_of
+from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, UnknownJob
 from postroom.events import signed
-from postroom.job import Claimant, Job, Receipt, Status, milliseconds, milliseconds_of, moment, recipient_token
-from postroom.mail import Mail, too_large
+from postroom.given import (
+    check_names,
+    each_in_words,
+    in_words,
+    places_apart,
+    receipt_of,
+    receipts_of,
+    sound_ones,
+    those_alone,
+)
+from postroom.job import Claimant, Job, Receipt, Status, milliseconds, milliseconds_of, moment
+from postroom.mail import Mail
 from postroom.shares import Common, Entry
 from postroom.steps import Step, reached
 
@@ -36,13 +46,11 @@ if TYPE_CHECKING:  # a producer's import stays cheap
 
 One = TypeVar("One")
 
-LONGEST_KEY = 500
 # Jobs that one script may be given: it holds up Redis for some milliseconds. As many usual mails fit into a socket's
 # buffer, so nobody waits until Redis reads them.
 PORTION = 64
 NOBODY = Claimant("", 0.0)
 NOT_DEAD = ("", "")
-NEW = b"new"
 
 
 class Staged(NamedTuple):
@@ -159,18 +167,18 @@ class Ledger:
         """
         check_names(mail, key, batch)
         payload = None if mail.enclosed else mail.to_json()
-        fingerprint, apart = mail.digest(payload)[:32], _apart(mail.enclosed)
+        fingerprint, apart = mail.digest(payload)[:32], places_apart(mail.enclosed)
         staged = NOTHING_STAGED
         if apart:
             asked = self._run("stage", now, key or "", fingerprint, mail.size, "", "", b"")
             if asked[0] != b"staged":
-                return _receipt(asked, job_id, key)
+                return receipt_of(asked, job_id, key)
             mail, staged = self._put_apart(mail, apart, key, fingerprint, now)
-        given = _given(job_id, mail, payload or mail.to_json(), key, fingerprint)
+        given = in_words(job_id, mail, payload or mail.to_json(), key, fingerprint)
         reached(Step.TAKING_IN)
         answer = self._run("take_in", now, batch or "", calls.accepted, calls.dead, *staged, *NOT_DEAD, *given)
         reached(Step.TAKEN_IN)
-        return _receipt(answer, job_id, key)
+        return receipt_of(answer, job_id, key)
 
     def take_in_many(
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None = None
@@ -179,8 +187,8 @@ class Ledger:
 
         `common` is what all of them share (`Sharing.common`). Calling again with the same job ids is the same jobs.
         """
-        together, said = _sound(entries, batch)
-        for entry in _alone(together, common):
+        together, said = sound_ones(entries, batch)
+        for entry in those_alone(together, common):
             together.remove(entry)
             try:
                 said[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now)
@@ -203,7 +211,7 @@ class Ledger:
             for entries, common in given:
                 answers, under_way = under_way, []
                 # What has to be brought first takes several steps, which must find those before it taken in.
-                if common is known and not _alone(entries, common):
+                if common is known and not those_alone(entries, common):
                     under_way = [self._asked(line, entries, batch, common, now)]
                 yield from (answer() for answer in answers)
                 if not under_way:
@@ -215,17 +223,17 @@ class Ledger:
         self, line: scripts.Line, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
     ) -> Callable[[], list[Receipt | PostroomError]]:
         """Sends these to be taken in, where Redis has what they share. What it returns gives the answers."""
-        together, said = _sound(entries, batch)
+        together, said = sound_ones(entries, batch)
         reached(Step.TAKING_IN)
         head = (batch or "", common.digest if common else "", "", *NOTHING_STAGED)
-        answer = line.ask("take_in_many", now, *head, *chain.from_iterable(_each_given(together, common)))
+        answer = line.ask("take_in_many", now, *head, *chain.from_iterable(each_in_words(together, common)))
 
         def answers() -> list[Receipt | PostroomError]:
             found = answer()
             if [b"bring"] in found:
                 return self.take_in_many(entries, batch, common, now)  # all who shared it have left meanwhile
             reached(Step.TAKEN_IN)
-            told = said | _told(together, found)
+            told = said | receipts_of(together, found)
             return [told[entry.job_id] for entry in entries]
 
         return answers
@@ -233,7 +241,7 @@ class Ledger:
     def _take_in_together(
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
     ) -> dict[str, Receipt | PostroomError]:
-        given = _each_given(entries, common)
+        given = each_in_words(entries, common)
 
         def ask(shared: str, staged: Staged) -> list[Any]:
             head = (batch or "", common.digest if common else "", shared, *staged)
@@ -244,11 +252,11 @@ class Ledger:
         answers = ask("", NOTHING_STAGED)
         if common and [b"bring"] in answers:
             one, staged = common.one, NOTHING_STAGED
-            if apart := _apart([one.content for one in common.attachments]):
+            if apart := places_apart([one.content for one in common.attachments]):
                 one, staged = self._put_apart(common.one, apart, None, "", now)
             answers = ask(common.to_json(one), staged)
         reached(Step.TAKEN_IN)
-        return _told(entries, answers)
+        return receipts_of(entries, answers)
 
     def _put_apart(
         self, mail: Mail, apart: Sequence[int], key: str | None, fingerprint: str, now: int | None
@@ -287,7 +295,7 @@ class Ledger:
         With `elsewhere` that of the round which is next in the queue, where this one has none; or the `lane` is empty.
         """
         token, lease_s, apps, _ = claimant
-        return _claimed(self._run("claim", now, lane, token, milliseconds(lease_s), int(elsewhere), *apps), claimant)
+        return job_claimed(self._run("claim", now, lane, token, milliseconds(lease_s), int(elsewhere), *apps), claimant)
 
     def mark(self, job: Job, client_request_id: str, size: int, lease_s: float, now: int | None = None) -> float | None:
         """Directly before a request of `size` bytes that sends: 0 if it may be made, or in how many seconds.
@@ -295,13 +303,13 @@ class Ledger:
         None if the claim is lost: post nothing. Renews the lease. A further request of the same attempt is marked again
         with its own id.
         """
-        return _leave(self._run("mark", now, job.id, job.token, milliseconds(lease_s), client_request_id, size))
+        return wait_of(self._run("mark", now, job.id, job.token, milliseconds(lease_s), client_request_id, size))
 
     def note(
         self, job: Job, fields: Mapping[str, str], size: int, lease_s: float, now: int | None = None
     ) -> float | None:
         """The same before a request that sends nothing; these fields are kept with the job. An empty one is dropped."""
-        return _leave(self._run("note", now, job.id, job.token, milliseconds(lease_s), json.dumps(dict(fields)), size))
+        return wait_of(self._run("note", now, job.id, job.token, milliseconds(lease_s), json.dumps(dict(fields)), size))
 
     def settle(
         self,
@@ -326,7 +334,7 @@ class Ledger:
         token, lease_s, apps, _ = claimant or NOBODY
         args = (job.lane, job.id, job.token, said, token, milliseconds(lease_s), int(slice_over), int(elsewhere), *apps)
         done, following = self._run("settle", now, *args)
-        return bool(done == b"settled"), _claimed(following, claimant or NOBODY)
+        return bool(done == b"settled"), job_claimed(following, claimant or NOBODY)
 
     def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
@@ -456,7 +464,7 @@ class Ledger:
 
         `fields` names what is new. The mail must have its sender.
         """
-        given = _given(new_id, mail, mail.to_json(), None, "")
+        given = in_words(new_id, mail, mail.to_json(), None, "")
         _, sender, priority, recipients, tokens, _, _, due, expires, needs, _, _, payload = given
         flags = (json.dumps(list(fields)), int(twice), int(dry_run))
         told = (sender, priority, due, expires, recipients, tokens, payload, needs)
@@ -497,172 +505,3 @@ def _replies(said: Sequence[Sequence[bytes]]) -> list[Reply]:
 def portions(jobs: Sequence[One], most: int = PORTION) -> Iterator[Sequence[One]]:
     """These jobs, as many at a time as one script may be given."""
     return (jobs[start : start + most] for start in range(0, len(jobs), most))
-
-
-def check_names(mail: Mail, key: str | None, batch: str | None) -> None:
-    """InvalidMail if the mail has no sender, or key or batch cannot be one."""
-    if mail.sender is None:
-        raise InvalidMail("sender: missing")
-    for name, value in (("key", key), ("batch", batch)):
-        if value is not None and not (isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_KEY):
-            raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} printable characters is needed")
-
-
-def _sound(entries: Sequence[Entry], batch: str | None) -> tuple[list[Entry], dict[str, Receipt | PostroomError]]:
-    """Those that may be taken in, and by their job ids what is wrong with the others."""
-    sound: list[Entry] = []
-    wrong: dict[str, Receipt | PostroomError] = {}
-    for entry in entries:
-        try:
-            check_names(entry.mail, entry.key, batch)
-            sound.append(entry)
-        except InvalidMail as error:
-            wrong[entry.job_id] = error
-    return sound, wrong
-
-
-def _alone(entries: Sequence[Entry], common: Common | None) -> list[Entry]:
-    """Those with files that are to be stored before them, and are not shared."""
-    if common and common.attachments:
-        return []
-    return [entry for entry in entries if (enclosed := entry.mail.enclosed) and _apart(enclosed)]
-
-
-def _apart(enclosed: Sequence[Content]) -> list[int]:
-    """The places of those that are too large to travel inside the mail."""
-    apart, inside = [], 0
-    for place, size in enumerate(map(size_of, enclosed)):
-        if size > SMALL or inside + size > INSIDE:
-            apart.append(place)
-        else:
-            inside += size
-    return apart
-
-
-def _given(job_id: str, mail: Mail, payload: str, key: str | None, fingerprint: str) -> tuple[object, ...]:
-    """A mail in the words of given.lua."""
-    recipients, needed = mail.recipients, mail.format
-    return (
-        job_id,
-        mail.sender.lane if mail.sender else "",
-        mail.priority,
-        len(recipients),
-        " ".join(dict.fromkeys([recipient_token(address.address) for address in recipients])),
-        key or "",
-        fingerprint,
-        milliseconds_of(mail.scheduled_at),
-        milliseconds_of(mail.expires_at),
-        needed if needed > 1 else "",
-        "1" if mail.is_plain else "",
-        mail.size,
-        payload,
-    )
-
-
-def _each_given(entries: Sequence[Entry], common: Common | None) -> list[tuple[object, ...]]:
-    return [_given(entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint) for entry in entries]
-
-
-def _told(entries: Sequence[Entry], answers: Sequence[Any]) -> dict[str, Receipt | PostroomError]:
-    return {entry.job_id: _receipt_or_error(answer, entry) for entry, answer in zip(entries, answers, strict=True)}
-
-
-def _receipt_or_error(answer: Sequence[Any], entry: Entry) -> Receipt | PostroomError:
-    try:
-        return _receipt(answer, entry.job_id, entry.key)
-    except (InvalidMail, KeyConflict) as error:
-        return error
-
-
-def _receipt(answer: Any, job_id: str, key: str | None) -> Receipt:
-    if answer == NEW:
-        return Receipt(id=job_id, known=False)
-    said = answer[0].decode()
-    if said == "conflict":
-        raise KeyConflict(key or "", answer[1].decode())
-    if said == "refused":
-        raise InvalidMail(f"to: more recipients than this sender may reach in a day ({int(answer[1])})")
-    if said == "too_large":
-        raise InvalidMail(too_large(int(answer[2]), int(answer[1])))
-    if said == "no_drafts":
-        raise InvalidMail(
-            "attachments: a mail of more than 4 MB goes by a draft, and this sender's app may make none "
-            "(permission Mail.ReadWrite; a large mail waits for it already, see postroom jobs --status deferred)"
-        )
-    if said == "unstaged":
-        raise Unavailable("the attachments took so long that what was stored of them had been given up; send it again")
-    return Receipt(id=answer[1].decode(), known=True)
-
-
-def _leave(answer: Sequence[Any]) -> float | None:
-    match answer[0]:
-        case b"void":
-            return None
-        case b"wait":
-            return int(answer[1]) / 1000
-        case _:
-            return 0.0
-
-
-def _claimed(answer: Sequence[Any], claimant: Claimant) -> Job | None:
-    if answer[0] != b"claimed":
-        return None
-    _, job_id, app, mail, told, rounds = answer
-    record = _Told(*told)
-    job = Job(
-        id=job_id.decode(),
-        lane=record.lane.decode(),
-        app=app.decode(),
-        token=claimant.token,
-        asked_at=claimant.asked_at,
-        marked=record.phase == b"sending",
-        mail=mail,
-        attempts=0,
-        others_wait=rounds > 0,
-        taken_in_at=moment(int(record.created)),
-    )
-    return _claimed_again(job, record) if record.status else job
-
-
-def _claimed_again(job: Job, record: "_Told") -> Job:
-    """The same where it is not its first claim."""
-    return job._replace(
-        attempts=int(record.attempts or 0),
-        in_doubt=bool(record.in_doubt),
-        look_ups=int(record.look_ups or 0),
-        resend=bool(record.resend),
-        resends=int(record.resends or 0),
-        draft=record.draft.decode() or None,
-        to_add=tuple(map(int, record.to_add.split())),
-        upload=record.upload.decode() or None,
-        upload_at=int(record.range) if record.range else None,
-        drafting=bool(record.drafting),
-        strays=tuple(record.strays.decode().split()),
-        late_draft=bool(record.late_draft),
-        tidy=bool(record.tidy),
-        sent=record.status.decode() == Status.ACCEPTED,
-        suspect=bool(record.suspect),
-    )
-
-
-class _Told(NamedTuple):
-    """What claim_next.lua says of a record; empty where it has no such field, or it is its first claim."""
-
-    lane: bytes
-    created: bytes
-    phase: bytes
-    status: bytes = b""
-    attempts: bytes = b""
-    in_doubt: bytes = b""
-    look_ups: bytes = b""
-    resend: bytes = b""
-    resends: bytes = b""
-    draft: bytes = b""
-    to_add: bytes = b""
-    upload: bytes = b""
-    range: bytes = b""
-    drafting: bytes = b""
-    strays: bytes = b""
-    late_draft: bytes = b""
-    tidy: bytes = b""
-    suspect: bytes = b""

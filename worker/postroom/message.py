@@ -5,8 +5,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from postroom.address import Address
 from postroom.content import Content
-from postroom.mail import Address, Attachment, Importance, Mail
+from postroom.mail import Attachment, Importance, Mail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

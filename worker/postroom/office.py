@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from postroom.address import Address
 from postroom.content import Source
 from postroom.job import Claimant, Job
-from postroom.mail import Address
 from postroom.message import Bodies, DeliveryMode
 from postroom.outcome import (
     Answer,

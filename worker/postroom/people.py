@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from postroom import rows
+from postroom.address import Address
 from postroom.errors import InvalidMail, TemplateFault
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 from postroom.rows import FileFault, Row, RowFault
 
 ADDRESS_COLUMNS = ("to", "email", "e-mail", "mail", "address")

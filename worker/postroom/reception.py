@@ -11,11 +11,13 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from postroom import submission
+from postroom.address import Address
 from postroom.errors import InvalidMail, KeyConflict, Unavailable
 from postroom.events import Emit, place_of, signed
+from postroom.faults import MAX_RECIPIENTS
 from postroom.job import Receipt
 from postroom.logins import Failures, Login, Logins
-from postroom.mail import MAX_RECIPIENTS, Address, Mail
+from postroom.mail import Mail
 from postroom.submission import Reply, Submission
 
 GOODBYE = Reply(code=421, status="4.3.2", text="Postroom is being stopped; connect again in a minute")

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from postroom.faults import MAX_MESSAGE
 from postroom.job import milliseconds
-from postroom.mail import MAX_MESSAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,9 +27,10 @@ from pydantic import (
 )
 
 from postroom import redis_url
+from postroom.address import Address
 from postroom.errors import ConfigError
+from postroom.faults import LARGEST_MESSAGE, MAX_MESSAGE, MB
 from postroom.logins import Login, Logins, Network, is_hash
-from postroom.mail import LARGEST_MESSAGE, MAX_MESSAGE, MB, Address
 from postroom.message import DeliveryMode
 from postroom.retry import OnUnknown
 

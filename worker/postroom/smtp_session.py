@@ -13,9 +13,9 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, TLSSetupExc
 from aiosmtpd.smtp import Session as Facts
 
 from postroom import submission
+from postroom.address import Address
 from postroom.events import place_of
 from postroom.logins import Login
-from postroom.mail import Address
 from postroom.reception import CROWDED, GOODBYE, LATER, Reception
 from postroom.submission import Reply
 

@@ -9,9 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from postroom import mime, unpack
+from postroom.address import Address
 from postroom.errors import InvalidMail
+from postroom.faults import MAX_MIME
+from postroom.fields import OUR_HEADER
 from postroom.logins import Login
-from postroom.mail import MAX_MIME, OUR_HEADER, Address, Mail, Priority
+from postroom.mail import Mail, Priority
 from postroom.mime import Source
 
 # A message up to this size is passed on as it came; the rest is for the recipients in the header that it is given.

@@ -15,12 +15,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from postroom.address import Address
 from postroom.calls import NO_CALLS, Calls
 from postroom.client import Client
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, Unavailable, UnknownJob
+from postroom.faults import MAX_MESSAGE, too_large
+from postroom.given import check_names
 from postroom.job import Act, Delivery, Hold, Receipt, Status
-from postroom.ledger import Kept, Ledger, Order, Released, Reply, check_names
-from postroom.mail import MAX_MESSAGE, Address, Mail, too_large
+from postroom.ledger import Kept, Ledger, Order, Released, Reply
+from postroom.mail import Mail
 from postroom.records import Group, Page, Records
 from postroom.shares import Common, Entry
 

@@ -11,7 +11,8 @@ from email import message_from_bytes, policy
 from email.message import Message
 from typing import Any, cast
 
-from postroom.mail import MANAGED_HEADERS, Attachment
+from postroom.fields import MANAGED_HEADERS
+from postroom.mail import Attachment
 from postroom.mime import Source, decoded
 
 MOST_PARTS = 100

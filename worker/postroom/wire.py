@@ -16,7 +16,9 @@ from pydantic_core import to_json
 
 from postroom import content as contents
 from postroom import mime
-from postroom.mail import OUR_HEADER, Address, Attachment, Importance, needs_mime
+from postroom.address import Address
+from postroom.fields import OUR_HEADER, needs_mime
+from postroom.mail import Attachment, Importance
 from postroom.message import Message, Ready, message_id
 from postroom.outcome import Answer, Refused
 

@@ -9,15 +9,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from postroom.address import Address
 from postroom.api.access import MayOperate, MayRead, MaySend, own, person
 from postroom.api.answers import ASKED, BROUGHT, ErrorBody, Refusal, documented, refusal
 from postroom.api.bodies import JsonObject, Time, body_of, takes
 from postroom.api.services import Here, Services
 from postroom.api_keys import ApiKey
 from postroom.errors import InvalidMail, PostroomError
+from postroom.given import LONGEST_KEY
 from postroom.job import Delivery, Receipt, Status
-from postroom.ledger import LONGEST_KEY
-from postroom.mail import Address, Mail
+from postroom.mail import Mail
 from postroom.records import CURSOR, Cursor, Wanted
 
 MOST_IN_BATCH = 500

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from postroom.address import Address
 from postroom.api.bodies import Bodies
 from postroom.api.figures import Figures
 from postroom.api_keys import ApiKeys
@@ -15,8 +16,8 @@ from postroom.errors import ConfigError
 from postroom.event_notes import EventNotes
 from postroom.event_rules import EventRules
 from postroom.events import Emit
+from postroom.faults import MB
 from postroom.ledger import Ledger
-from postroom.mail import MB, Address
 from postroom.records import Records
 from postroom.settings import Settings
 

@@ -11,7 +11,7 @@ do  -- the shared parts together may have 200 locals
     return not job.changed or (job.changed == '1' and job.phase == 'sending')
   end
 
-  -- With what ledger.py reads of the record, `_Told`.
+  -- With what claimed.py reads of the record, `_Told`.
   claimed = function(id, job, cfg, mail)
     local told = {job.lane, job.created, job.phase or ''}
     if not is_first(job) then

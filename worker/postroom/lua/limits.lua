@@ -31,7 +31,7 @@ end
 
 local spend_recipients, recipients_ready
 do  -- the shared parts together may have 200 locals
-  local MOST_RECIPIENTS = 500  -- of one mail; mail.py's MAX_RECIPIENTS
+  local MOST_RECIPIENTS = 500  -- of one mail; faults.py's MAX_RECIPIENTS
 
   local function forget_old_minutes(lane)
     local minutes, counts = of_lane('minutes', lane), of_lane('recipients', lane)

@@ -1,0 +1,105 @@
+"""An Address: who a mail is from or to, in the one form that all compare."""
+
+import re
+from email.header import decode_header, make_header
+from typing import Self
+
+# Half a surrogate pair, as a careless cut through an emoji leaves it, is JSON but no text.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+# email-validator refuses these endings, but an organisation's own domain may have one; it is checked under a stand-in.
+_PRIVATE = re.compile(r"(@(?:[^@<>]*\.)?(?:arpa|invalid|local|localhost|onion|test))$", re.IGNORECASE)
+_STAND_IN = ".stand-in.example.com"
+# Most addresses: email-validator takes them as they are but for the case of the domain, and takes ten times as long.
+_LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_PLAIN = re.compile(rf"(?=.{{3,100}}$)(?=.{{1,64}}@)([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@({_LABEL}(?:\.{_LABEL})*)")
+# Except these, which it writes in small letters (RFC 2142).
+_SMALL = {
+    "info", "marketing", "sales", "support", "abuse", "noc", "security", "postmaster", "hostmaster", "usenet", "news",
+    "webmaster", "www", "uucp", "ftp",
+}  # fmt: skip
+
+
+class Address(str):
+    """An address with an optional display name, as one string: `ann@contoso.com` or `Ann Lee <ann@contoso.com>`."""
+
+    __slots__ = ("address", "name")
+    name: str
+    address: str
+
+    def __new__(cls, name: str, address: str) -> Self:
+        if name:
+            quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+            self = super().__new__(cls, f'"{quoted}" <{address}>')
+        else:
+            self = super().__new__(cls, address)
+        self.name, self.address = name, address
+        return self
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.name, self.address)
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """The address in `text`; ValueError says what is wrong with it.
+
+        The domain may be one that is not public (`ann@corp.local`): Exchange knows such domains.
+        """
+        if isinstance(text, cls):
+            return text
+        if not isinstance(text, str):
+            raise ValueError(f"an address is a string, not {type(text).__name__}")
+        if plain := _plain(text):
+            return cls("", plain)
+        if CONTROL.search(text):
+            raise ValueError("line breaks and control characters have no place in an address")
+        name, address = _name_and_address(text.strip())
+        return cls(name, _checked(address))
+
+    @classmethod
+    def stored(cls, text: str) -> Self:
+        """The one that has been written as this text."""
+        return cls(*_name_and_address(text)) if text.endswith(">") else cls("", text)
+
+    @property
+    def lane(self) -> str:
+        """The address in the form that lanes and indexes compare."""
+        return self.address.casefold()
+
+
+def _checked(address: str) -> str:
+    """The address in the one form that what Graph, MIME and our own lanes compare has: its domain in ASCII."""
+    return _plain(address) or _validated(address)
+
+
+def _plain(address: str) -> str | None:
+    """The same for most addresses; None for others, and for what is none."""
+    plain = _PLAIN.fullmatch(address)
+    return f"{plain[1]}@{plain[2].lower()}" if plain and plain[1].lower() not in _SMALL else None
+
+
+def _validated(address: str) -> str:
+    """The same for any address, by email-validator. ValueError if it is none."""
+    # Few addresses need it, and it takes as long to import as half of this module.
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
+
+    public = _PRIVATE.sub(rf"\1{_STAND_IN}", address)
+    try:
+        found = validate_email(public, check_deliverability=False, globally_deliverable=False)
+    except EmailNotValidError as error:
+        raise ValueError(f"not an address: {error}") from None
+    return f"{found.local_part}@{found.ascii_domain.removesuffix(_STAND_IN)}"
+
+
+def _name_and_address(text: str) -> tuple[str, str]:
+    """`Name <address>` in its parts. A name may be plain, quoted, or encoded as in a header (RFC 2047)."""
+    before, opened, rest = text.rpartition("<")
+    if not opened or not rest.endswith(">"):
+        return "", text
+    name = before.strip()
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        name = re.sub(r"\\(.)", r"\1", name[1:-1])
+    if "=?" in name:
+        name = str(make_header(decode_header(name)))
+    if CONTROL.search(name):
+        raise ValueError("line breaks and control characters have no place in an address")
+    return name, rest[:-1].strip()
