@@ -16,6 +16,7 @@ import redis
 from celery.result import AsyncResult
 
 from postroom import embedded, scripts
+from postroom.attachments import SMALL
 from postroom.connections import celery_urls, connect
 from postroom.errors import (
     InvalidMail,
@@ -30,7 +31,7 @@ from postroom.errors import (
 from postroom.given import in_words
 from postroom.job import Claimant, Delivery, Job, Receipt, Status
 from postroom.ledger import NOT_DEAD, NOTHING_STAGED, Ledger
-from postroom.mail import Mail
+from postroom.mail import Attachment, Mail
 from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
 from postroom.records import recipient_token
 from postroom.retry import Policy, decide
@@ -183,6 +184,14 @@ def test_taking_in_again_under_the_same_id_is_the_same_job(room: Room) -> None:
     assert first == again == Receipt(id="id", known=False)
     assert sorted(room.redis.scan_iter()) == keys
     assert len(room.rounds()) == 1
+
+
+def test_taking_in_again_what_was_stored_apart_is_the_same_job_too(room: Room) -> None:
+    large = mail(attachments=[Attachment("a.pdf", b"x" * (SMALL + 1))])
+    first = room.ledger.take_in("id", large, "key", None, now=room.now)
+
+    assert first == room.ledger.take_in("id", large, "key", None, now=room.now + 5) == Receipt(id="id", known=False)
+    assert room.ledger.take_in("other", large, "key", None, now=room.now + 9) == Receipt(id="id", known=True)
 
 
 def test_the_same_key_is_the_same_job_however_it_ended(room: Room) -> None:

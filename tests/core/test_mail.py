@@ -61,6 +61,7 @@ def faults(**fields: object) -> list[str]:
         ({"headers": {"List-Id": "x"}, "save_to_sent_items": False}, "save_to_sent_items: cannot be false"),
         ({"scheduled_at": "2026-11-22T12:00:00"}, "scheduled_at: a time without its zone"),
         ({"scheduled_at": NOON, "expires_at": NOON}, "expires_at: not after scheduled_at"),
+        ({"scheduled_at": NOON.timestamp(), "expires_at": NOON.isoformat()}, "expires_at: not after scheduled_at"),
         ({"attachments": [{"filename": "a", "content": "no base64!"}]}, "attachments.0.content: a str here is read"),
         ({"attachments": [{"filename": "a\nb", "content": b""}]}, "attachments.0.filename: line breaks"),
         ({"attachments": [{"filename": "a", "content": b"", "content_type": "x"}]}, "attachments.0.content_type"),
@@ -317,3 +318,11 @@ def test_a_mail_has_at_most_a_hundred_headers() -> None:
         Mail.model_validate(
             {"from": "a@b.de", "to": "c@d.de", "text": "Hi", "headers": {f"x-{n}": "1" for n in range(101)}}
         )
+
+
+def test_a_sender_of_any_length_is_not_kept_in_memory() -> None:
+    long = Mail.model_validate(PLAIN | {"from": f"{'A' * 400} <ann@contoso.com>"})
+    usual = Mail.model_validate(PLAIN | {"from": "Ann <ann@contoso.com>"})
+
+    assert usual.sender is Mail.model_validate(PLAIN | {"from": "Ann <ann@contoso.com>"}).sender
+    assert long.sender is not Mail.model_validate(PLAIN | {"from": f"{'A' * 400} <ann@contoso.com>"}).sender

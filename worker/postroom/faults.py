@@ -6,9 +6,10 @@ https://learn.microsoft.com/office365/servicedescriptions/exchange-online-servic
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 MB = 1024 * 1024
 MAX_RECIPIENTS = 500
@@ -76,12 +77,16 @@ def _listed(value: object) -> Sequence[object]:
 
 
 def _as_datetime(value: object) -> datetime | None:
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    return value if isinstance(value, datetime) and value.tzinfo else None
+    """The time that the field will be; None if that says itself what is wrong."""
+    try:
+        return _time().validate_python(value)
+    except ValidationError:
+        return None
+
+
+@cache
+def _time() -> TypeAdapter[datetime]:
+    return TypeAdapter(AwareDatetime)
 
 
 def too_large(size: int, most: int) -> str:

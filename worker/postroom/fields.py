@@ -31,6 +31,7 @@ MANAGED_HEADERS = {
     "received", "return-path", "dkim-signature", "importance", "disposition-notification-to",
     "return-receipt-to", OUR_HEADER,
 }  # fmt: skip
+_USUAL = 320  # characters of an address: a longer one, with its name, is not kept in memory
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 section 3.6.8 (ftext)
 _CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 _NOT_IN_TEXT = bytes(code for code in range(0x20) if chr(code) not in "\t\n\r")
@@ -42,7 +43,7 @@ _known_sender = lru_cache(maxsize=1000)(Address.parse)
 
 def _sender(value: object) -> Address:
     """Reads a sender's address: there are few, so each is read once."""
-    return _known_sender(value) if type(value) is str else Address.parse(value)
+    return _known_sender(value) if type(value) is str and len(value) <= _USUAL else Address.parse(value)
 
 
 def _one_or_many(value: object) -> object:

@@ -112,4 +112,5 @@ def receipt_of(answer: Any, job_id: str, key: str | None) -> Receipt:
         )
     if said == "unstaged":
         raise Unavailable("the attachments took so long that what was stored of them had been given up; send it again")
-    return Receipt(id=answer[1].decode(), known=True)
+    first = answer[1].decode()
+    return Receipt(id=first, known=first != job_id)  # this very job, where it is taken in again

@@ -73,20 +73,22 @@ local function line_up(id, job, due)
 end
 
 -- Plans the lanes of jobs that came just now, each the first of its lane and priority, where that changes anything: not
--- where the lane waits for its turn, or rounds of it are on their way, for that plans it; nor where more stand before the
--- job than the lane may send at once.
+-- where the lane waits for its turn, or rounds of it are on their way, for that plans it, and its wake-up does where they
+-- are lost; nor where more stand before the job than the lane may send at once.
 local function plan_for(firsts)
   local lanes, planned = {}, {}
   for i, first in ipairs(firsts) do lanes[i] = first.job.lane end
   local wake_ups = redis.call('ZMSCORE', P .. 'lanes', unpack(lanes))
   local turns = redis.call('ZMSCORE', P .. 'waiting', unpack(lanes))
 
-  local function is_needed(id, job, is_planned, waits)
-    if job.place ~= 'ready' or not is_planned then return true end
+  local function is_needed(id, job, wake_up, waits)
+    if job.place ~= 'ready' or not wake_up then return true end
     if waits and job.priority ~= 'high' then return false end
     local ahead = redis.call('ZRANK', ready_key(job.priority, job.lane), id)
     if ahead > lane_settings(job.lane).parallel then return false end
-    return job.priority == 'high' or outstanding(job.lane) < ROUNDS
+    local count, _, lost_at = outstanding(job.lane)
+    -- it may have been laid down meanwhile, until something else of it is due
+    return job.priority == 'high' or count < ROUNDS or tonumber(wake_up) > lost_at
   end
 
   for i, first in ipairs(firsts) do

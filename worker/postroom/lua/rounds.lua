@@ -18,12 +18,12 @@ do  -- the shared parts together may have 200 locals
     return 2 * (hands() or 0) + 1 - length
   end
 
-  -- How many rounds were asked for and have not started, and since when; what takes too long was lost.
+  -- How many rounds were asked for and have not started, since when, and until when; what takes longer was lost.
   outstanding = function(lane)
     local self = state_of('lane', lane)
     local count, since = tonumber(self.asked or 0), tonumber(self.asked_at or 0)
-    if count <= 0 or since + ROUND_LOST_AFTER <= now then return 0, now end
-    return count, since
+    if count <= 0 or since + ROUND_LOST_AFTER <= now then count, since = 0, now end
+    return count, since, since + ROUND_LOST_AFTER
   end
 
   local function queue_of(lane)
@@ -32,17 +32,17 @@ do  -- the shared parts together may have 200 locals
   end
 
   -- As many are on their way as the lane wants: it is looked at again when they must be lost.
-  local function ask_no_more(lane, since)
+  local function ask_no_more(lane, lost_at)
     redis.call('ZREM', P .. 'waiting', lane)
-    redis.call('ZADD', P .. 'lanes', since + ROUND_LOST_AFTER, lane)
+    redis.call('ZADD', P .. 'lanes', lost_at, lane)
     return 'enough'
   end
 
   -- Asks for one round more, if the lane wants more than are on their way: 'asked' where it wants another one still,
   -- 'enough' or 'full'.
   local function ask_once(lane, wanted, queue)
-    local count, since = outstanding(lane)
-    if count >= wanted then return ask_no_more(lane, since) end
+    local count, since, lost_at = outstanding(lane)
+    if count >= wanted then return ask_no_more(lane, lost_at) end
     if room_in(queue) <= 0 then
       redis.call('ZADD', P .. 'waiting', 'NX', now, lane)
       redis.call('ZADD', P .. 'lanes', now + LOOK_AGAIN, lane)
@@ -50,7 +50,7 @@ do  -- the shared parts together may have 200 locals
     end
     ask(lane, queue)
     write_state('HSET', 'lane', lane, 'asked', count + 1, 'asked_at', since)
-    if count + 1 >= wanted then return ask_no_more(lane, since) end
+    if count + 1 >= wanted then return ask_no_more(lane, lost_at) end
     redis.call('ZADD', P .. 'waiting', now, lane)  -- behind all others that wait
     redis.call('ZADD', P .. 'lanes', now + LOOK_AGAIN, lane)
     return 'asked'
@@ -94,9 +94,9 @@ do  -- the shared parts together may have 200 locals
     elseif queue_of(lane) == 'postroom.high' then
       repeat local said = ask_once(lane, can_go, 'postroom.high') until said ~= 'asked'
     else
-      local count, since = outstanding(lane)
+      local count, _, lost_at = outstanding(lane)
       local wants = count < can_go
-      redis.call('ZADD', P .. 'lanes', wants and now + LOOK_AGAIN or since + ROUND_LOST_AFTER, lane)
+      redis.call('ZADD', P .. 'lanes', wants and now + LOOK_AGAIN or lost_at, lane)
       -- who waits already gets its turn as soon as a round has started
       if wants and redis.call('ZADD', P .. 'waiting', 'NX', now, lane) == 1 then hand_out(TURNS, {[lane] = can_go}) end
     end
