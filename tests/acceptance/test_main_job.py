@@ -192,7 +192,7 @@ def test_a_template_with_a_typo_is_a_dead_letter_that_names_file_and_line(room: 
     delivery = room.settled(room.client().send(a_mail(text=None, template="broken", variables={"name": "Ann"})).id)
 
     assert (delivery.status, delivery.reason) == (Status.DEAD, "template")
-    assert "broken/body.txt line 2: 'nmae' is undefined; did you mean \"name\"?" in (delivery.attempts[0].detail or "")
+    assert "broken/body.txt line 2: 'nmae' is undefined; but there is \"name\"" in (delivery.attempts[0].detail or "")
 
 
 def test_the_log_says_what_happened_and_holds_no_address_and_no_secret(room: Room) -> None:

@@ -39,7 +39,7 @@ def test_a_mailing_is_followed_to_its_end_and_the_report_tells_each_row_s(room: 
     file.write_text("email,nam\nann@contoso.com,Ann\n")
     wrong = room.postroom(*mailing)
     assert wrong.returncode == 2
-    assert "did you mean" in wrong.stderr
+    assert "but there is" in wrong.stderr
     assert wrong.stderr.endswith("1 of 1 rows are wrong. Nothing was taken in.\n")
 
 

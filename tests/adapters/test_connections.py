@@ -1,14 +1,15 @@
 """Every form of a Redis URL leads our client and Celery to the same place, or fails in bounded time."""
 
+import re
 import select
 import socket
 import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import celery
@@ -17,10 +18,10 @@ import redis
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
-from postroom import embedded
-from postroom.connections import Redis, celery_urls, connect, result_backend
+from postroom import Client, Mail, embedded
+from postroom.connections import Redis, celery_urls, connect, result_backend, weaknesses
 from postroom.errors import Unavailable
-from postroom.ledger import Ledger
+from postroom.ledger import PORTION, Ledger
 
 from .tls import Peer, Server, Servers, all_servers, serve
 
@@ -33,13 +34,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(folder: Path, port: int, *arguments: str) -> Iterator[None]:
+def running(folder: Path, port: int, *arguments: str, password: str | None = None) -> Iterator[None]:
     """The server's binary, until the end of the block."""
     process = subprocess.Popen(
         [embedded._binary(), *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        with redis.Redis(port=port, retry=None) as client:
+        with redis.Redis(port=port, password=password, retry=None) as client:
             wait_for(client)
         yield
     finally:
@@ -224,17 +225,79 @@ def test_a_sentinel_url_with_a_login_and_several_hosts_reads_as_celery_writes_it
     assert urls.options == {"master_name": "post", "sentinel_kwargs": {"password": "p:w"}}
 
 
-@pytest.mark.parametrize("scheme", ["redis://127.0.0.1:{}/0", "redis+sentinel://127.0.0.1:{}/post"])
-def test_a_server_that_accepts_and_never_answers_costs_bounded_time(scheme: str) -> None:
+def a_mail() -> Mail:
+    return Mail(sender="post@contoso.com", to="ann@contoso.com", text="x")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.status("id"),
+        lambda client: client.send(a_mail()),
+        lambda client: client.send_many([a_mail() for _ in range(3 * PORTION)], "batch"),
+    ],
+    ids=["status", "send", "send_many"],
+)
+@pytest.mark.parametrize(
+    ("scheme", "tries"), [("redis://127.0.0.1:{}/0", 2), ("redis+sentinel://127.0.0.1:{}/post", 2)]
+)
+def test_a_server_that_accepts_and_never_answers_is_tried_twice(
+    scheme: str, tries: int, ask: Callable[[Client], object]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hole:
-        client = connect(scheme.format(hole.getsockname()[1]), timeout_s=0.3, name="test")
-        started = time.monotonic()
+        connection = connect(scheme.format(hole.getsockname()[1]), timeout_s=0.3, name="test")
 
-        with pytest.raises(Unavailable):
-            Ledger(client).records.read("id")
+        with pytest.raises(Unavailable, match="imeout"):
+            ask(Client(Ledger(connection)))
 
-        assert time.monotonic() - started < 3
-        client.close()
+        hole.setblocking(False)
+        tried = 0
+        with suppress(BlockingIOError):
+            while peer := hole.accept()[0]:
+                peer.close()
+                tried += 1
+        assert tried == 2
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://127.0.0.1:1", "connecting to 127.0.0.1:1. Connection refused"),
+        ("unix:///no/such/socket", "connecting to /no/such/socket. No such file"),
+    ],
+)
+def test_who_is_not_there_is_named(url: str, said: str) -> None:
+    with pytest.raises(Unavailable, match=re.escape(said)):
+        Client(Ledger(connect(url, timeout_s=0.3, name="test"))).status("id")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "weak"),
+    [
+        ("--appendonly yes --appendfsync always", []),
+        ("--appendonly yes --maxmemory-policy allkeys-lru", ["appendfsync everysec", "maxmemory-policy allkeys-lru"]),
+        ("--rename-command CONFIG OTHER", ["Redis does not tell its settings"]),
+        ("", ["appendonly no"]),
+    ],
+)
+def test_settings_of_redis_that_would_lose_mail_are_named(folder: Path, arguments: str, weak: list[str]) -> None:
+    port = free_port()
+    with running(folder, port, "--port", str(port), "--save", "", *arguments.split()):
+        found = weaknesses(connect(f"redis://127.0.0.1:{port}", timeout_s=3, name="test"))
+
+    assert [words in one for words, one in zip(weak, found, strict=True)] == [True] * len(weak)
+
+
+@pytest.mark.parametrize("login", ["", ":wrong@"])
+def test_a_password_that_is_wrong_or_missing_is_told_as_such(folder: Path, login: str) -> None:
+    port = free_port()
+    arguments = ("--port", str(port), "--save", "", "--requirepass", "right")
+    with (
+        running(folder, port, *arguments, password="right"),
+        pytest.raises(Unavailable, match="refused the name or password"),
+    ):
+        Client(Ledger(connect(f"redis://{login}127.0.0.1:{port}", timeout_s=3, name="test"))).status("id")
 
 
 @pytest.fixture

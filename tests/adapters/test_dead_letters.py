@@ -245,6 +245,16 @@ def test_a_changed_letter_is_a_new_job_that_answers_for_the_old_one_s_key(room: 
     assert (result(room, old), result(room, new)) == ("REVOKED", "PENDING")
 
 
+def test_a_letter_that_was_changed_or_has_left_is_not_changed_again(room: Room, letters: DeadLetters) -> None:
+    old = dead(room)
+    letters.change(old, {"subject": "x"}, ORDER)
+    left = room.take()
+    room.ledger.cancel(left, room.now)
+
+    assert letters.change(old, {"subject": "y"}, Order("2", "x")) == ("not_dead", "")
+    assert letters.change(left, {"subject": "y"}, Order("2", "x")) == ("not_dead", "")
+
+
 def test_a_change_whose_reply_was_lost_is_made_once(room: Room, letters: DeadLetters) -> None:
     old = dead(room)
     first = letters.change(old, {"subject": "x"}, ORDER)

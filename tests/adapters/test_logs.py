@@ -1,4 +1,5 @@
 import json
+import logging
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -76,3 +77,24 @@ def test_a_log_that_cannot_be_written_is_no_fault_of_the_mail(file: File, fault:
     logs.start("json")("mail.accepted", job="a")
     logs.start("json", lambda: loop)("mail.accepted", job="a")
     loop.news.pop()()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "consumer: Cannot connect to redis://:**@r:6379/0: no.\nAgain",
+            "consumer: Cannot connect to redis://:**@r:6379/0: no.",
+        ),
+        (
+            "Received unregistered task of type 'x'.\nThe body: ann@contoso.com",
+            "Received unregistered task of type 'x'.",
+        ),
+        ("Received invalid task: {'to': 'ann@contoso.com'}", "Received invalid task"),
+    ],
+)
+def test_of_what_celery_says_of_its_broker_no_mail_is_kept(said: str, told: str) -> None:
+    record = logging.makeLogRecord({"msg": said})
+
+    assert logs._first_line(record)
+    assert record.getMessage() == told

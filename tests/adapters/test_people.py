@@ -68,6 +68,14 @@ def test_a_column_of_names_is_a_variable_too(people: Callable[..., People]) -> N
     assert (mail.to, mail.variables) == (("ann@contoso.com",), {"name": "Ann Lee"})
 
 
+def test_a_cell_that_is_missing_is_no_empty_one(people: Callable[..., People]) -> None:
+    content = "email,name,city\nann@contoso.com,Ann\nbob@contoso.com,,\n"
+
+    mails = [mail for _, mail in people(content, variables={"first": "name", "town": "city"}).mails()]
+
+    assert [mail.variables for mail in mails] == [{"first": "Ann"}, {"first": "", "town": ""}]
+
+
 def test_json_lines_keep_values_of_any_kind(people: Callable[..., People]) -> None:
     content = '{"email": "ann@contoso.com", "items": [{"n": 1}], "vip": true}\n\n{"email": "bob@contoso.com"}\n'
 

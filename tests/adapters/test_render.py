@@ -177,14 +177,14 @@ def test_a_name_that_is_a_path_is_no_template(write: Write, name: str) -> None:
 def test_a_missing_variable_is_told_with_file_line_and_the_nearest_one(write: Write) -> None:
     templates = write({"welcome/body.html": "<p>\nHello {{ nmae }}</p>"})
     assert fault(templates, {"name": "Ann", "url": "https://contoso.com"}) == (
-        "welcome/body.html line 2: 'nmae' is undefined; did you mean \"name\"? (variables given: name, url)"
+        "welcome/body.html line 2: 'nmae' is undefined; but there is \"name\" (variables given: name, url)"
     )
 
 
 def test_a_missing_field_of_a_variable_is_told_with_the_nearest_one(write: Write) -> None:
     templates = write({"welcome/body.txt": "{% for one in articles %}{{ one.titel }}{% endfor %}"})
     assert fault(templates, {"articles": [{"title": "A"}]}) == (
-        "welcome/body.txt line 1: 'dict object' has no attribute 'titel'; did you mean \"title\"? "
+        "welcome/body.txt line 1: 'dict object' has no attribute 'titel'; but there is \"title\" "
         "(variables given: articles)"
     )
 
@@ -256,7 +256,7 @@ def test_a_literal_name_is_told_through_a_macro_of_another_file(write: Write) ->
             "welcome/body.txt": '{% from "_layout/macros.txt" import show %}{{ show(article, "titel") }}',
         }
     )
-    assert "has no attribute 'titel'; did you mean \"title\"?" in fault(templates, {"article": {"title": "A"}})
+    assert "has no attribute 'titel'; but there is \"title\"" in fault(templates, {"article": {"title": "A"}})
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_a_check_tries_every_locale_and_tells_each_fault_once(write: Write) -> N
         }
     )
     assert templates.check("welcome") == [
-        "welcome/body.html line 1: 'nmae' is undefined; did you mean \"name\"? (variables given: name)"
+        "welcome/body.html line 1: 'nmae' is undefined; but there is \"name\" (variables given: name)"
     ]
     (templates._folder / "welcome/body.html").unlink()
     assert templates.check("welcome") == [

@@ -73,6 +73,8 @@ def test_the_same_key_is_the_same_job_and_another_mail_is_a_conflict(client: Cli
         (lambda client: client.send(mail(), key=""), "key: a string of 1 to 500 printable characters"),
         (lambda client: client.send(mail(), batch="a\n"), "batch: a string of 1 to 500 printable characters"),
         (lambda client: client.send(mail(), on_dead="shop.failed"), "on_dead: a Celery signature"),
+        (lambda client: client.send({"to": "ann@contoso.com"}), "template: no content"),
+        (lambda client: client.send("ann@contoso.com"), "a mail is an object with fields, not str"),
         (
             lambda client: client.send(mail(attachments=[Attachment("a", bytes(30 * 1024 * 1024))])),
             "attachments: the mail takes 40.0 MB",

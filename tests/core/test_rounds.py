@@ -256,7 +256,7 @@ def test_no_error_ends_the_tick(world: World) -> None:
 
 def test_a_result_that_cannot_be_stored_keeps_no_other_from_it(world: World) -> None:
     stop, diary, stored = Event(), Diary(), list[str]()
-    ledger = FakeLedger([], results=[Unavailable("away"), ["too-long", "job-1"]])
+    ledger = FakeLedger([], results=[Unavailable("away"), ValueError("odd"), ["too-long", "job-1"]])
 
     def store(job_id: str) -> None:
         if job_id == "too-long":

@@ -100,6 +100,8 @@ def bulk(
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
     """The fields that every mail has."""
     fields = {name: value for name, value in given.items() if value}
+    if braced := [name for name in ("subject", "text", "html") if "{{" in fields.get(name, "")]:
+        raise click.UsageError(f"--{braced[0]} is sent as it is; {{{{ … }}}} is for a template (--template)")
     for option, name in (("--at", "scheduled_at"), ("--expires", "expires_at")):
         if name in fields:
             fields[name] = _absolute(option, fields[name])

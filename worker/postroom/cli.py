@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 import click
 
 from postroom import api_commands, operate, settings, show
+from postroom.address import Address
 from postroom.bulk import bulk
 from postroom.client import Client
-from postroom.connections import connect
+from postroom.connections import connect, weaknesses
 from postroom.errors import ConfigError, InvalidMail, PostroomError
 from postroom.job import Delivery, Receipt, Status
 from postroom.ledger import Order
@@ -291,8 +292,10 @@ def _wait(client: Client, receipt: Receipt, patience_s: float, *, as_json: bool)
     try:
         delivery = client.wait(receipt.id, patience_s)
     except TimeoutError:
-        _print(client.status(receipt.id), as_json=as_json)
-        fail(1, f"Not ended within {patience_s:g} s. It is kept and goes on; is a `postroom worker` running?")
+        delivery = client.status(receipt.id)
+        _print(delivery, as_json=as_json)
+        hint = "is a `postroom worker` running?" if delivery.status is Status.QUEUED else "above is what it waits for."
+        fail(1, f"Not ended within {patience_s:g} s. It is kept and goes on; {hint}")
     except KeyboardInterrupt:
         fail(1, "", f"Job {receipt.id} is kept and goes on: postroom status {receipt.id}")
     _print(delivery, as_json=as_json)
@@ -383,6 +386,10 @@ def _one_of(sender: str | None, batch: str | None) -> None:
         raise click.UsageError("give a sender, or --batch with the name of one")
     if sender and "@" not in sender:
         raise click.UsageError(f"{sender!r} is no address; is it a batch (--batch {sender})?")
+    try:
+        Address.parse(sender or "any@contoso.com")
+    except ValueError as error:
+        raise click.UsageError(f"{sender!r} is {error}") from None
 
 
 @main.command()
@@ -399,8 +406,9 @@ def check(with_redis: bool, producer: bool) -> None:
         if faults:
             raise ConfigError(faults)
     if with_redis:
-        Records(connect(found.redis_url, timeout_s=3.0, name="postroom-check")).find(limit=1)
-        facts.append("Redis answers.")
+        connection = connect(found.redis_url, timeout_s=3.0, name="postroom-check")
+        Records(connection).find(limit=1)
+        facts += ["Redis answers.", *(f"WARNING: {weakness}" for weakness in weaknesses(connection))]
     for fact in facts:
         click.echo(fact)
     click.secho("The settings are right.", fg="green")

@@ -111,22 +111,22 @@ class Client:
 
     def send(
         self,
-        mail: Mail,
+        mail: Mail | Mapping[str, Any],
         key: str | None = None,
         *,
         batch: str | None = None,
         on_accepted: Mapping[str, Any] | None = None,
         on_dead: Mapping[str, Any] | None = None,
     ) -> Receipt:
-        """Takes a mail in. Once this has returned, the mail is kept and will be sent, or end as a dead letter.
+        """Takes a mail in, or a dict of its fields. Once this has returned it is kept, and will be sent or end as dead.
 
         The same `key` is the same job: sending again gives the first receipt, marked `known`. `on_accepted` and
         `on_dead` (which stands for expired too) are Celery signatures, called with the job's id in front when it ends
-        so, at least once. Raises KeyConflict if the key belongs to another mail, InvalidMail if there is no sender,
-        Unavailable if Redis could not confirm.
+        so, at least once. Raises KeyConflict if the key belongs to another mail, InvalidMail if it is none or has no
+        sender, Unavailable if Redis could not confirm.
         """
         calls = Calls.of(on_accepted, on_dead)
-        return self._ledger.take_in(short_ids(1)[0], mail.with_sender(self._sender), key, batch, calls=calls)
+        return self._ledger.take_in(short_ids(1)[0], self._ready(mail), key, batch, calls=calls)
 
     def send_many(
         self,
@@ -191,12 +191,14 @@ class Client:
             wrong: dict[int, PostroomError] = {}
             for job_id, (row, given) in zip(short_ids(len(some)), some, strict=True):
                 try:
-                    mail = given if isinstance(given, Mail) else Mail.model_validate(given)
-                    mail = mail.with_sender(self._sender)
+                    mail = self._ready(given)
                     entries[row] = sharing.entry(job_id, mail, key(mail) if key else None, batch=batch)
                 except InvalidMail as error:
                     wrong[row] = error
             yield Portion(entries, wrong, sharing.common(list(entries.values())) if entries else None)
+
+    def _ready(self, given: Mail | Mapping[str, Any]) -> Mail:
+        return (given if isinstance(given, Mail) else Mail.model_validate(given)).with_sender(self._sender)
 
     def status(self, job_id: str) -> Delivery:
         """What became of the job so far. UnknownJob if there is none."""

@@ -95,7 +95,7 @@ class Redis(redis.Redis):
         if sock:
             command = connection.pack_command("FCALL", function, numkeys, *arguments)
             with suppress(redis.exceptions.RedisError, OSError):
-                connection.send_packed_command(command, check_health=False)  # which would wait
+                connection.send_packed_command(command)
                 return _Asked(self, connection, spare, sock.fileno(), connection.socket_timeout)
             connection.disconnect()
         self.give_back(connection, spare)
@@ -133,8 +133,8 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": min(timeout_s, 3.0),
+        # No `health_check_interval`: that look at a connection would be tried twice in each of these two tries.
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
-        "health_check_interval": 10,
         "client_name": name,
         "max_connections": max_connections,
     }
@@ -161,6 +161,34 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
         master: Redis = sentinel.master_for(place.service, redis_class=Redis)
         return master
     return _pooled(place.tcp, timeout_s, options)
+
+
+def weaknesses(client: redis.Redis) -> list[str]:
+    """What in the server's own settings would lose mail that was confirmed, and what to set instead."""
+    try:
+        found: Any = client.config_get(*_SAFE)
+    except redis.exceptions.ResponseError:
+        wanted = ", ".join(f"{name} {value}" for name, value in _SAFE.items())
+        return [f"Redis does not tell its settings; whoever runs it should see to {wanted}"]
+    now = {_text(name): _text(value) for name, value in found.items()}
+    return [
+        f"Redis has {name} {now[name]}, so {_LOSES[name]}: set {name} {safe}"
+        for name, safe in _SAFE.items()
+        if now.get(name, safe) != safe and (name != "appendfsync" or now.get("appendonly") == "yes")
+    ]
+
+
+# As in docs/operations.md.
+_SAFE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+_LOSES = {
+    "appendonly": "all mail since its last snapshot is lost when it ends",
+    "appendfsync": "a power cut takes the last confirmed mail, and may send some again",
+    "maxmemory-policy": "it forgets mail when it is full",
+}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _pooled(url: str, timeout_s: float, options: dict[str, Any]) -> Redis:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from postroom.address import Address
 from postroom.connections import connect
-from postroom.errors import InvalidMail, UnknownJob
+from postroom.errors import InvalidMail
 from postroom.job import Delivery
 from postroom.ledger import Ledger, Order, Reply, portions
 from postroom.mail import Mail
@@ -153,7 +153,8 @@ class DeadLetters:
         """
         payload = self._ledger.records.payload(job_id)
         if payload is None:
-            raise UnknownJob(job_id)
+            self._ledger.records.read(job_id)
+            return "not_dead", ""  # what is dead or expired keeps its mail
         values = changed(json.loads(payload), changes)
         # What came as no mail was never checked: it could name stored attachments of another's mail.
         was_mail = self._ledger.records.read(job_id).recipients > 0

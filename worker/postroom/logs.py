@@ -112,7 +112,9 @@ def _keep_mail_out() -> None:
 
 
 def _first_line(record: logging.LogRecord) -> bool:
-    record.msg, record.args = record.getMessage().strip().partition("\n")[0].partition(": ")[0], ()
+    line = record.getMessage().strip().partition("\n")[0]
+    # That the broker is away says where it is, and no more (Celery leaves its password out).
+    record.msg, record.args = line if line.startswith("consumer: Cannot connect") else line.partition(": ")[0], ()
     record.exc_info = None
     return True
 

@@ -29,7 +29,7 @@ class Columns:
 
     def of(self, first: Row) -> "Columns":
         """The same with `to`, now that a row is there. FileFault names what is not there."""
-        there = list(first.values)
+        there = first.columns
         named = (self.to, self.name, self.locale, *self.variables.values())
         if missing := [column for column in named if column is not None and column not in there]:
             raise FileFault(f"there is no column {missing[0]!r}; there are {', '.join(map(repr, there))}")
@@ -103,7 +103,7 @@ class People:
             renamed = {column: variable for variable, column in columns.variables.items()}
             fixed = {columns.to, columns.locale, *columns.variables.values()}
             own = {name: value for name, value in row.values.items() if name not in fixed}
-            own |= {renamed[name]: row.values.get(name) for name in renamed}
+            own |= {renamed[name]: row.values[name] for name in renamed if name in row.values}
             values["variables"] = dict(values.get("variables", {})) | own
         return Mail.model_validate(values)
 

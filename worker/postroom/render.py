@@ -257,8 +257,8 @@ def _undefined(message: str, variables: Mapping[str, Any], source: str) -> str:
     near = ""
     if not _quotes_only(source, message):
         message = "it reads an attribute or element that is not there, by a name that an expression gives"
-    elif missing := _MISSING.search(message):
-        near = _did_you_mean(missing[1], _keys(variables))
+    elif (missing := _MISSING.search(message)) and (names := _near(missing[1], _keys(variables))):
+        near = f'; but there is "{names[0]}"'  # which of the two has the typo, nobody knows
     return f"{message}{near} (variables given: {', '.join(variables) or 'none'})"
 
 
@@ -283,8 +283,12 @@ def _keys(value: object) -> Iterator[str]:
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1)
+    near = _near(name, names)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _near(name: str, names: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, list(names), n=1)
 
 
 def _one_line(subject: str, path: str) -> str:

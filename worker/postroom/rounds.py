@@ -277,6 +277,8 @@ def store_results_for_ever(
     while not stop.is_set():
         try:
             due = ledger.results_due()
+        except Unavailable:  # as the tick says each second
+            due = []
         except Exception as error:  # noqa: BLE001 - as for the tick
             due = []
             emit("results.failed", error=place_of(error))

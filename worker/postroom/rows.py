@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -27,10 +27,11 @@ class FileFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What stands in one line (the one it ends in, from 1), by the names of its columns."""
+    """What stands in one line (the one it ends in, from 1), by the names of its columns; some may have no value."""
 
     line: int
     values: Mapping[str, Any]
+    columns: Sequence[str]
 
 
 def read(path: Path, encoding: str | None) -> Iterator[Row | RowFault]:
@@ -64,7 +65,9 @@ def _json_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
             yield RowFault(line, f"not JSON: {error}")
             continue
         yield (
-            Row(line, values) if isinstance(values, dict) else RowFault(line, 'not a JSON object, {"column": value, …}')
+            Row(line, values, list(values))
+            if isinstance(values, dict)
+            else RowFault(line, 'not a JSON object, {"column": value, …}')
         )
 
 
@@ -98,7 +101,8 @@ def _csv_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
                 line, f"{len(cells)} cells for {len(names)} columns (a {delimiter!r} that is not in quotes?)"
             )
         else:
-            yield Row(line, dict(zip(names, [*cells, *[""] * (len(names) - len(cells))], strict=False)))
+            # A cell that is not there is no empty one.
+            yield Row(line, dict(zip(names, cells, strict=False)), names)
     if names is None:
         raise FileFault("is empty; its first line must name the columns")
 

@@ -5,6 +5,7 @@ whoever first finds it missing loads.
 """
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -110,13 +111,17 @@ class Line:
                 self._redis.connection_pool.release(self._line)
 
     def ask(self, script: str, now: int | None, *arguments: object) -> Callable[[], Any]:
-        """Sends it. What it returns gives the answer, or raises as `run` does; call these in the order of asking."""
+        """Sends it. What it returns gives the answer, or raises as `run` does; call these in the order of asking.
+
+        Raises Unavailable itself where there is no connection to be had.
+        """
         asked = object()
+        if not self._line:
+            with or_unavailable():
+                self._line = self._redis.connection_pool.get_connection()
         with suppress(redis.exceptions.RedisError, OSError), self._or_lost():
-            self._line = self._line or self._redis.connection_pool.get_connection()
             command = self._line.pack_command("FCALL", LIBRARY + script, 0, "" if now is None else now, *arguments)
-            # A look at the connection's health would read an answer that is awaited.
-            self._line.send_packed_command(command, check_health=not self._awaited)
+            self._line.send_packed_command(command)
             self._awaited.append(asked)
 
         def answer() -> Any:
@@ -185,11 +190,18 @@ def or_unavailable() -> Iterator[None]:
 def _in_our_words(error: Exception) -> PostroomError:
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return Unavailable("Redis is full (maxmemory) and refused the write; nothing was taken in")
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return Unavailable(f"Redis refused the name or password of POSTROOM_REDIS_URL ({_cause(error)})")
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError | OSError):
-        return Unavailable(f"Redis did not answer ({type(error).__name__}); is POSTROOM_REDIS_URL right?")
+        return Unavailable(f"Redis did not answer ({_cause(error)}); is POSTROOM_REDIS_URL right?")
     if str(error).startswith(("user_function", "user_script")):
         return PostroomError(f"a script failed, which is a fault of Postroom itself: {error}")
     return Unavailable(f"Redis refused: {error}")
+
+
+def _cause(error: Exception) -> str:
+    """redis-py's words: they name host and port, and no login."""
+    return re.sub(r"^Error -?\d+ ", "", str(error)).rstrip(".") or type(error).__name__
 
 
 # What all functions share, in an order in which each part needs only those before it.

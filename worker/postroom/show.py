@@ -98,6 +98,8 @@ def kept(one: Kept, *, of_batch: bool) -> str:
     if of_batch:
         late |= {"accepted": one.accepted, "ended otherwise": one.ended}
     said = ", ".join(f"{number} {word}" for word, number in late.items() if number)
+    if of_batch and not (said or one.waiting):
+        return f"{one.name} is held; no mail of a batch of this name was taken in yet"
     return f"{one.name} is held: {one.waiting} waiting" + (f"; too late for {said}" if said else "")
 
 

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from celery import Celery, Task
-from celery.exceptions import Ignore, Reject, SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, Ignore, Reject, SecurityWarning
 from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
 from kombu.utils.scheduling import sorted_cycle
@@ -49,6 +49,8 @@ class HighFirst(sorted_cycle):
 
 # It warns root of unpickling strangers' messages; we accept JSON only.
 warnings.filterwarnings("ignore", category=SecurityWarning)
+# Whenever Redis was away it proposes `worker_cancel_long_running_tasks_on_connection_loss`, which would cut rounds off.
+warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 found = settings.load(os.environ, Path.cwd())
 _urls, _results = wiring.celery_place(found)
