@@ -68,10 +68,13 @@ def test_an_operator_holds_and_releases_a_sender_and_a_batch(room: Room) -> None
     assert "wrong date" in room.postroom("status", waits).stdout
     assert "wrong date" in room.postroom("holds").stdout
     assert room.postroom("hold").returncode == room.postroom("hold", NEWS, "--batch", "wrong").returncode == 2
+    assert "'bob@' is not an address" in room.postroom("hold", "bob@").stderr
+    assert "no mail of a batch of this name" in room.postroom("hold", "--batch", "wrogn").stdout
+    assert room.postroom("release", "--batch", "wrogn").returncode == 0
 
     assert room.postroom("release", "--batch", "wrong").stdout == "wrong is released\n"
 
     assert room.settled(waits).status is Status.ACCEPTED
     assert room.postroom("release", "--batch", "wrong").stdout == "wrong was not held\n"
-    assert room.postroom("hold", NEWS).returncode == 0
+    assert room.postroom("hold", f"Contoso News <{NEWS}>").returncode == 0
     assert [held["name"] for held in holds(room)] == [NEWS]

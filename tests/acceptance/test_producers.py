@@ -41,6 +41,8 @@ def test_a_mailing_is_followed_to_its_end_and_the_report_tells_each_row_s(room: 
     assert wrong.returncode == 2
     assert "but there is" in wrong.stderr
     assert wrong.stderr.endswith("1 of 1 rows are wrong. Nothing was taken in.\n")
+    braces = room.postroom("bulk", str(file), "--subject", "Hi {{ name }}", "--text", "x", "--batch", "news")
+    assert (braces.returncode, "--subject is sent as it is" in braces.stderr) == (2, True)
 
 
 def test_a_batch_with_a_large_attachment_arrives_whole(room: Room) -> None:

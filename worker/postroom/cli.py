@@ -349,7 +349,9 @@ def hold(sender: str | None, batch: str | None, reason: str, length: str | None,
     _one_of(sender, batch)
     length_s = duration_option("--for", length) if length else None
     client = Client.from_env()
-    kept = client.hold(sender=sender, batch=batch, by=Order.here().by, reason=reason, length_s=length_s)
+    kept = client.hold(
+        sender=sender and _address(sender), batch=batch, by=Order.here().by, reason=reason, length_s=length_s
+    )
     click.echo(show.as_json(kept) if as_json else show.kept(kept, of_batch=batch is not None))
 
 
@@ -386,10 +388,13 @@ def _one_of(sender: str | None, batch: str | None) -> None:
         raise click.UsageError("give a sender, or --batch with the name of one")
     if sender and "@" not in sender:
         raise click.UsageError(f"{sender!r} is no address; is it a batch (--batch {sender})?")
+
+
+def _address(text: str) -> str:
     try:
-        Address.parse(sender or "any@contoso.com")
+        return Address.parse(text).address
     except ValueError as error:
-        raise click.UsageError(f"{sender!r} is {error}") from None
+        raise click.UsageError(f"{text!r} is {error}") from None
 
 
 @main.command()

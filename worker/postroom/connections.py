@@ -16,6 +16,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from postroom import embedded, redis_url
+from postroom.scripts import or_unavailable
 
 # Half-open connections behind a NAT or firewall are noticed after a minute.
 _KEEPALIVE = {
@@ -164,12 +165,16 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
 
 
 def weaknesses(client: redis.Redis) -> list[str]:
-    """What in the server's own settings would lose mail that was confirmed, and what to set instead."""
-    try:
-        found: Any = client.config_get(*_SAFE)
-    except redis.exceptions.ResponseError:
-        wanted = ", ".join(f"{name} {value}" for name, value in _SAFE.items())
-        return [f"Redis does not tell its settings; whoever runs it should see to {wanted}"]
+    """What in the server's own settings would lose mail that was confirmed, and what to set instead.
+
+    Raises Unavailable.
+    """
+    with or_unavailable():
+        try:
+            found: Any = client.config_get(*_SAFE)
+        except redis.exceptions.ResponseError:
+            wanted = ", ".join(f"{name} {value}" for name, value in _SAFE.items())
+            return [f"Redis does not tell its settings; whoever runs it should see to {wanted}"]
     now = {_text(name): _text(value) for name, value in found.items()}
     return [
         f"Redis has {name} {now[name]}, so {_LOSES[name]}: set {name} {safe}"
