@@ -82,8 +82,10 @@ LOOKING, OUTLOOK = scripts.library(
     scripts.CODE
     + """
     register('outlook', {'allow-oom'}, function()
-      local at, can_go = outlook(ARGV[2], lane_settings(ARGV[2]))
-      return {at and whole(at) or '', can_go}
+      return function()
+        local at, can_go = outlook(ARGV[2], lane_settings(ARGV[2]))
+        return {at and whole(at) or '', can_go}
+      end
     end)"""
 )
 

@@ -209,7 +209,7 @@ _SHARED = (
     "base", "states", "status", "events", "holds", "trouble", "pace", "limits", "lane", "messages", "rounds", "content",
     "calls", "moves", "settling", "claim_next", "start_round",
 )  # fmt: skip
-# The functions, each with the parts that are its own or that it shares with few.
+# The functions, each with the parts that it shares with few, which are made once, and in the end what each call does.
 _FUNCTIONS: dict[str, tuple[str, ...]] = {
     "stage": ("admit", "stage"),
     "take_in": ("admit", "intake", "given", "take_in"),
@@ -255,7 +255,9 @@ def _part(name: str) -> str:
 
 def _function(name: str, parts: tuple[str, ...]) -> str:
     flags = "" if name in _TAKES_ROOM else "'allow-oom'"
-    return "\n".join((f"register('{name}', {{{flags}}}, function()", *map(_part, parts), "end)"))
+    *once, each_call = map(_part, parts)
+    made = (f"register('{name}', {{{flags}}}, function()", *once, "return function()", each_call, "end end)")
+    return "\n".join(made)
 
 
 def library(code: str) -> tuple[str, str]:

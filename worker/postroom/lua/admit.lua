@@ -2,8 +2,6 @@
 
 local LARGEST = 35 * 1048576  -- what Exchange Online lets a mailbox send, unless its administrator raised it
 
-local first_with = {}  -- by key: the job that has it, false if none has
-
 -- Looks all of these keys up at once.
 local function look_up(keys)
   if #keys == 0 then return end

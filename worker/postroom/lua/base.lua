@@ -33,12 +33,13 @@ local read, read_of_lane, decoded  -- settings
 local counted               -- by key: how many hands there are, and how long Celery's queues are
 local states                -- of lanes and apps
 local no_high               -- by lane, true where no `high` job is ready
+local first_with            -- by key: the job that has it, false if none has
 local together              -- {id = …, fields = …} while one move writes to a record
 local gathered              -- by key, while many jobs are moved: what it will write there
 
 local function know_nothing()
   read, read_of_lane, decoded, counted, states, no_high = {}, {}, {}, {}, {lane = {}, app = {}, held = {}}, {}
-  together, gathered = nil, nil
+  first_with, together, gathered = {}, nil, nil
 end
 
 local function filled(text) return text ~= '' and text or nil end
@@ -57,7 +58,9 @@ end
 local runs = {}  -- what the functions do, by their names
 local MOVES_CLAIMS = {claim = true, mark = true, note = true, settle = true}  -- those that many are called of in one call
 
-local function register(name, flags, run)
+-- What `make` gives is run at each call.
+local function register(name, flags, make)
+  local run = make()
   runs[name] = run
   redis.register_function({
     function_name = LIBRARY .. name, flags = flags,

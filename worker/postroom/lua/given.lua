@@ -7,12 +7,14 @@ local SENDER, KEY = 1, 5  -- how far behind the first of them
 
 local function lane_of(sender) return setting('alias:' .. sender) or sender end
 
+-- Asks at once for the settings that mail of these is taken in by; those of what an alias stands for are asked for later.
 local function know_senders(senders)
-  local aliases, lanes = {}, {}
-  for sender in pairs(senders) do aliases[#aliases + 1] = 'alias:' .. sender end
-  read_settings(aliases)
-  for sender in pairs(senders) do lanes[#lanes + 1] = 'lane:' .. lane_of(sender) end
-  read_settings(lanes)
+  local names = {'*', 'max_message'}
+  for sender in pairs(senders) do
+    names[#names + 1] = 'alias:' .. sender
+    names[#names + 1] = 'lane:' .. sender
+  end
+  read_settings(names)
 end
 
 -- Its id, its record as far as it is given, the mail, and what else there is to know of it.

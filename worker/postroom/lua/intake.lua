@@ -6,8 +6,14 @@ local TOKEN = 16  -- characters of a recipient in the index
 local ROUNDS = 2  -- one may be with a worker that dies
 local KEYS, QUEUED = P .. 'keys', P .. 'status:queued'
 
-local jobs_to_come = 1           -- they take their numbers at once
-local last_seq, next_seq = 0, 1
+local jobs_to_come            -- they take their numbers at once
+local last_seq, next_seq
+local added                   -- by index: what new jobs put there, to be written by `add_all`
+
+-- To be called before the first `new_job`.
+local function expect(count)
+  jobs_to_come, last_seq, next_seq, added = count, 0, 1, {}
+end
 
 local function next_number()
   if next_seq > last_seq then
@@ -18,9 +24,7 @@ local function next_number()
   return whole(next_seq - 1)
 end
 
--- By index: what new jobs put there, to be written by `add_all`. No job is in one of them before.
-local added = {}
-
+-- No job is in that index before.
 local function add(command, index, first, second)
   local list = added[index]
   if not list then
@@ -33,7 +37,6 @@ end
 
 local function add_all()
   for index, list in pairs(added) do redis.call(list.command, index, unpack(list, 1, list.n)) end
-  added = {}
 end
 
 local function index_recipients(id, job)

@@ -2,7 +2,6 @@
 
 local SLOW = 2000        -- an answer that takes longer makes its lane a slow one
 local LOOK_AGAIN = 5000  -- for lanes that others will wake: only in case they do not
-local SPREAD = 2000
 local CLASSES = {'check', 'high', 'again', 'normal', 'low'}
 
 -- A mail in doubt is looked up before anything else leaves: what it needs is a slot, no rate.
@@ -89,78 +88,83 @@ local function no_hand_for(self)
   return slow + unknown >= math.max(1, all - math.max(1, math.floor(all / 4)))
 end
 
--- When to look at a lane whose claims are in the way. Many may wait alike, as where Graph has stopped to answer: they
--- must not all be looked at in the same moment.
-local function when_claims_end(lane)
-  return now + LOOK_AGAIN - tonumber(string.sub(redis.sha1hex(lane), 1, 6), 16) % SPREAD
-end
+local outlook, outlook_after
+do  -- the shared parts together may have 200 locals
+  local SPREAD = 2000
 
--- The head keeps its place until then, or until one that may go before it is due: a look-up needs no rate.
-local function before_later(lane, at) return math.min(at, math.max(first_later(lane) or at, now + 1)) end
-
--- Until when the limits keep the head back; for how many there are slots, and for how many there is rate; and whether
--- there is room for all recipients of one claim more.
-local function limited_until(lane, cfg, self, head, is_checked)
-  local at = now
-  cfg = paced(cfg, self)
-  local most = (in_trouble(self) or speed_of(self) == 'unknown') and 1 or cfg.parallel
-  local claims = redis.call('ZCARD', of_lane('claims', lane))
-  local free = most - claims
-  if is_checked then return free > 0 and now or when_claims_end(lane), free, free end
-  local left, rate_ready = rate_left(lane, cfg)
-  if left <= 0 and rate_ready > now then at = before_later(lane, math.min(rate_ready, faster_at(self)))
-  elseif left <= 0 or free <= 0 then at = when_claims_end(lane)
+  -- When to look at a lane whose claims are in the way. Many may wait alike, as where Graph has stopped to answer: they
+  -- must not all be looked at in the same moment.
+  local function when_claims_end(lane)
+    return now + LOOK_AGAIN - tonumber(string.sub(redis.sha1hex(lane), 1, 6), 16) % SPREAD
   end
-  local fits, room = recipients_ready(lane, cfg, head, claims)
-  if fits > now then at = math.max(at, before_later(lane, fits)) end
-  return at, free, left, room
-end
 
--- Until when others keep the lane back. It is told to those who will wake it.
-local function waits_for_others(lane, cfg, self, app)
-  local closed = closed_until(app)
-  if closed > now or (in_trouble(app) and is_probed(app)) then
-    wait_for_app(cfg.app, lane)
-    if is_held(app) then watch_patience(lane, app) end
-    return closed > now and closed or now + LOOK_AGAIN
+  -- The head keeps its place until then, or until one that may go before it is due: a look-up needs no rate.
+  local function before_later(lane, at) return math.min(at, math.max(first_later(lane) or at, now + 1)) end
+
+  -- Until when the limits keep the head back; for how many there are slots, and for how many there is rate; and whether
+  -- there is room for all recipients of one claim more.
+  local function limited_until(lane, cfg, self, head, is_checked)
+    local at = now
+    cfg = paced(cfg, self)
+    local most = (in_trouble(self) or speed_of(self) == 'unknown') and 1 or cfg.parallel
+    local claims = redis.call('ZCARD', of_lane('claims', lane))
+    local free = most - claims
+    if is_checked then return free > 0 and now or when_claims_end(lane), free, free end
+    local left, rate_ready = rate_left(lane, cfg)
+    if left <= 0 and rate_ready > now then at = before_later(lane, math.min(rate_ready, faster_at(self)))
+    elseif left <= 0 or free <= 0 then at = when_claims_end(lane)
+    end
+    local fits, room = recipients_ready(lane, cfg, head, claims)
+    if fits > now then at = math.max(at, before_later(lane, fits)) end
+    return at, free, left, room
   end
-  if no_hand_for(self) then
-    redis.call('ZADD', P .. 'hands:waiting', 'NX', now, lane)
-    return now + LOOK_AGAIN
+
+  -- Until when others keep the lane back. It is told to those who will wake it.
+  local function waits_for_others(lane, cfg, self, app)
+    local closed = closed_until(app)
+    if closed > now or (in_trouble(app) and is_probed(app)) then
+      wait_for_app(cfg.app, lane)
+      if is_held(app) then watch_patience(lane, app) end
+      return closed > now and closed or now + LOOK_AGAIN
+    end
+    if no_hand_for(self) then
+      redis.call('ZADD', P .. 'hands:waiting', 'NX', now, lane)
+      return now + LOOK_AGAIN
+    end
+    return now
   end
-  return now
-end
 
--- When the lane can next give a claim (nil where nothing waits), how many at once, the job that is next, and what was
--- seen, for `outlook_after`.
-local function outlook(lane, cfg)
-  local counts = waiting(lane)
-  local later, any_was_due
-  if counts.later then later, any_was_due = due_to_ready(lane) end
-  if any_was_due then counts = waiting(lane) end
-  if counts.all == 0 then return later, 0 end
-  local self, app = state_of('lane', lane), state_of('app', cfg.app)
-  local spared = counts.again > 0 and spared_until(self, app) or 0
-  if spared > now and counts.all == counts.again then return math.min(spared, later or spared), 0 end
-  local class = next_class(counts, tonumber(self.turn or 0), spared > 0)
-  local head = redis.call('ZRANGE', ready_key(class, lane), 0, 0)[1]
-  local at, free, left, room = limited_until(lane, cfg, self, head, class == 'check')
-  at = math.max(at, closed_until(self))
-  if at <= now then at = waits_for_others(lane, cfg, self, app) end
-  local even = speed_of(self) == 'quick' and not in_trouble(self) and not in_trouble(app)
-  local can_go = math.min(counts.all, free, left, in_trouble(app) and 1 or math.huge)
-  return at, can_go, head, {
-    all = counts.all, low = counts.low, later = later, free = free, left = left, room = room, even = even,
-    again = counts.again > 0,
-  }
-end
+  -- When the lane can next give a claim (nil where nothing waits), how many at once, the job that is next, and what was
+  -- seen, for `outlook_after`.
+  outlook = function(lane, cfg)
+    local counts = waiting(lane)
+    local later, any_was_due
+    if counts.later then later, any_was_due = due_to_ready(lane) end
+    if any_was_due then counts = waiting(lane) end
+    if counts.all == 0 then return later, 0 end
+    local self, app = state_of('lane', lane), state_of('app', cfg.app)
+    local spared = counts.again > 0 and spared_until(self, app) or 0
+    if spared > now and counts.all == counts.again then return math.min(spared, later or spared), 0 end
+    local class = next_class(counts, tonumber(self.turn or 0), spared > 0)
+    local head = redis.call('ZRANGE', ready_key(class, lane), 0, 0)[1]
+    local at, free, left, room = limited_until(lane, cfg, self, head, class == 'check')
+    at = math.max(at, closed_until(self))
+    if at <= now then at = waits_for_others(lane, cfg, self, app) end
+    local even = speed_of(self) == 'quick' and not in_trouble(self) and not in_trouble(app)
+    local can_go = math.min(counts.all, free, left, in_trouble(app) and 1 or math.huge)
+    return at, can_go, head, {
+      all = counts.all, low = counts.low, later = later, free = free, left = left, room = room, even = even,
+      again = counts.again > 0,
+    }
+  end
 
--- The same once more, after a claim was given out of it. Where only the slots and what waits have changed, it is
--- reckoned: to look again at each mail is a quarter of Redis' work.
-local function outlook_after(lane, cfg, seen)
-  if seen.all == 1 then return seen.later, 0 end
-  if not seen.room or seen.left <= 1 or seen.again then return outlook(lane, cfg) end
-  if seen.free <= 1 then return when_claims_end(lane), 0 end
-  if not seen.even then return outlook(lane, cfg) end
-  return now, math.min(seen.all, seen.free, seen.left) - 1
+  -- The same once more, after a claim was given out of it. Where only the slots and what waits have changed, it is
+  -- reckoned: to look again at each mail is a quarter of Redis' work.
+  outlook_after = function(lane, cfg, seen)
+    if seen.all == 1 then return seen.later, 0 end
+    if not seen.room or seen.left <= 1 or seen.again then return outlook(lane, cfg) end
+    if seen.free <= 1 then return when_claims_end(lane), 0 end
+    if not seen.even then return outlook(lane, cfg) end
+    return now, math.min(seen.all, seen.free, seen.left) - 1
+  end
 end

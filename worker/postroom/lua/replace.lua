@@ -27,6 +27,7 @@ local function succeed(old, lane)
     -- it is whole, and shares but the files
     shared = old.shared, whole = old.shared and 1,
   }
+  expect(1)
   creating(id, job, function()
     new_job(id, job, ARGV[14])
     audit(id, job, act, 'requeued', {job = old_id, fields = fields})

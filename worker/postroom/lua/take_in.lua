@@ -4,8 +4,11 @@
 --       for a mail that is none: the reason of its death and what is said of its only attempt (JSON), else twice '';
 --       the mail as in given.lua. What there is not is ''.
 local batch, files, parts, dead, detail = ARGV[2], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local id, job, mail, size, due = given_at(9, filled(batch))
+local FIRST = 9
+know_senders({[ARGV[FIRST + SENDER]] = true})
+local id, job, mail, size, due = given_at(FIRST, filled(batch))
 job.on_accepted, job.on_dead = filled(ARGV[3]), filled(ARGV[4])
+expect(1)
 
 local function bury()
   creating(id, job, function()

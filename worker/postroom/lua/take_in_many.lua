@@ -14,7 +14,7 @@ local function look()
     jobs[#jobs + 1], senders[ARGV[n + SENDER]] = job_key(ARGV[n]), true
     keys[#keys + 1] = filled(ARGV[n + KEY])
   end
-  jobs_to_come = #jobs
+  expect(#jobs)
   look_up(keys)
   know_senders(senders)
   return #jobs > 0 and redis.call('EXISTS', unpack(jobs)) > 0
