@@ -42,6 +42,25 @@ def test_all_faults_are_named_at_once_each_with_the_nearest_right_name() -> None
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("LEASE", "5s", "at least 10 s are needed"),
+        ("BACKOFF", "0s", "longer than 0 s is needed"),
+        ("MAX_MESSAGE", "900MB", "1MB to 150MB are possible"),
+        ("MAX_ATTEMPTS", "0", "a whole number from 1 to 1000 is needed"),
+        ("PARALLEL", "2.5", "a whole number from 1 to 4 is needed"),
+        ("DAILY_RECIPIENTS", "1e4", "a whole number from 1 to 10000 is needed"),
+        ("LOG_FORMAT", "xml", "must be 'json' or 'console'"),
+        ("TENANT_ID", "https://contoso.com/", "the directory's id (a GUID) or one of its domains is needed"),
+    ],
+)
+def test_what_is_possible_is_said_with_its_unit(name: str, value: str, said: str) -> None:
+    [found] = faults(REDIS | {f"POSTROOM_{name}": value})
+
+    assert found.startswith(f"POSTROOM_{name}: {said}")
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "POSTROOM_SERVICE_HOST",

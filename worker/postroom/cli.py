@@ -25,8 +25,8 @@ from postroom.place import addresses
 from postroom.records import Records
 from postroom.supervisor import CHILDREN, HANDS, MOST_HANDS, supervise
 
-# Two hands-full of processes at the least: one that starts or dies never stops all mail.
-PROCESSES = max(2, os.cpu_count() or 1)
+# One that starts or dies never stops all mail; and four send more than one Redis takes.
+PROCESSES = min(4, max(2, os.cpu_count() or 1))
 
 
 class _Group(click.Group):
@@ -94,7 +94,7 @@ def dev(folder: Path) -> None:
     "--processes",
     type=click.IntRange(1, 64),
     default=PROCESSES,
-    show_default="one a core, at least 2",
+    show_default="one a core, 2 at least and 4 at most",
     help="How many.",
 )
 @click.option(
@@ -294,7 +294,8 @@ def _wait(client: Client, receipt: Receipt, patience_s: float, *, as_json: bool)
     except TimeoutError:
         delivery = client.status(receipt.id)
         _print(delivery, as_json=as_json)
-        hint = "is a `postroom worker` running?" if delivery.status is Status.QUEUED else "above is what it waits for."
+        queued = delivery.status is Status.QUEUED
+        hint = "`postroom stats` tells workers and what waits before it." if queued else "above is what it waits for."
         fail(1, f"Not ended within {patience_s:g} s. It is kept and goes on; {hint}")
     except KeyboardInterrupt:
         fail(1, "", f"Job {receipt.id} is kept and goes on: postroom status {receipt.id}")

@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from postroom.address import Address
 from postroom.errors import ConfigError, InvalidMail
 from postroom.event_forms import Event
+from postroom.faults import plainly
 from postroom.mail import Mail, Priority
 
 RECIPIENTS = ("to", "cc", "bcc", "reply_to")
@@ -252,4 +253,4 @@ def _faults(error: ValidationError) -> Iterator[str]:
         elif fault["type"] == "missing":
             yield f"{where}: missing"
         else:
-            yield f"{where}: {fault['msg']}".replace("Value error, ", "").removeprefix(": ")
+            yield f"{where}: {plainly(fault['msg'])}".removeprefix(": ")

@@ -97,6 +97,11 @@ def too_large(size: int, most: int) -> str:
     )
 
 
+def plainly(said: str) -> str:
+    """What pydantic says of a value, without its own terms: `Input should be 'a' or 'b'` is `must be 'a' or 'b'`."""
+    return said.removeprefix("Value error, ").replace("Input should ", "must ", 1)
+
+
 def field_faults(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
     """What pydantic says of fields; a name that is none is perhaps near to one of those that are `known`."""
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
@@ -109,4 +114,4 @@ def field_faults(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
         elif fault["type"] == "timezone_aware":
             yield f"{where}: a time without its zone; give an aware datetime (or ISO 8601 with an offset)"
         else:
-            yield f"{where}: {fault['msg'].removeprefix('Value error, ')}"
+            yield f"{where}: {plainly(fault['msg'])}"

@@ -29,7 +29,7 @@ from pydantic import (
 from postroom import redis_url
 from postroom.address import Address
 from postroom.errors import ConfigError
-from postroom.faults import LARGEST_MESSAGE, MAX_MESSAGE, MB
+from postroom.faults import LARGEST_MESSAGE, MAX_MESSAGE, MB, plainly
 from postroom.logins import Login, Logins, Network, is_hash
 from postroom.message import DeliveryMode
 from postroom.retry import OnUnknown
@@ -148,8 +148,49 @@ def _redis_url(value: object) -> object:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0)]
-Size = Annotated[int, BeforeValidator(size)]
+def _some_time(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("longer than 0 s is needed")
+    return seconds
+
+
+def _lease(seconds: float) -> float:
+    if seconds < SHORTEST_LEASE_S:
+        raise ValueError(
+            f"at least {SHORTEST_LEASE_S} s are needed, for a worker that is only slow must not lose its mail"
+        )
+    return seconds
+
+
+def _message_size(value: int) -> int:
+    if not MB <= value <= LARGEST_MESSAGE:
+        raise ValueError(f"1MB to {LARGEST_MESSAGE // MB}MB are possible; more no Exchange can be set to")
+    return value
+
+
+def _whole(least: int, most: int) -> BeforeValidator:
+    """Reads a whole number within these bounds."""
+
+    def read(value: object) -> int:
+        if not re.fullmatch(r"\d{1,9}", str(value)) or not least <= int(str(value)) <= most:
+            raise ValueError(f"a whole number from {least} to {most} is needed")
+        return int(str(value))
+
+    return BeforeValidator(read)
+
+
+def _directory(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", value):
+        raise ValueError("the directory's id (a GUID) or one of its domains is needed, as in contoso.onmicrosoft.com")
+    return value
+
+
+SHORTEST_LEASE_S = 10
+Seconds = Annotated[float, BeforeValidator(duration), AfterValidator(_some_time)]
+Lease = Annotated[Seconds, AfterValidator(_lease)]
+MessageSize = Annotated[int, BeforeValidator(size), AfterValidator(_message_size)]
+Parallel = Annotated[int, _whole(1, 4)]
+DailyRecipients = Annotated[int, _whole(1, 10000)]
 Rates = Annotated[tuple[tuple[int, float], ...], BeforeValidator(rates)]
 LookUps = Annotated[tuple[float, ...], BeforeValidator(look_ups)]
 RootUrl = Annotated[str, BeforeValidator(_root)]
@@ -183,7 +224,7 @@ class _Strict(BaseModel):
 class App(_Strict):
     """An app registration and its credential. `credential` says which kind; found by itself if not given."""
 
-    tenant_id: str | None = None
+    tenant_id: Annotated[str, AfterValidator(_directory)] | None = None
     client_id: str | None = None
     client_secret: SecretStr | None = None
     client_certificate: Path | None = None
@@ -226,8 +267,8 @@ class Limits(_Strict):
     """What one mailbox may do; the defaults are Exchange Online's limits."""
 
     rate: Rates = ((30, 60.0),)
-    parallel: Annotated[int, Field(ge=1, le=4)] = 4
-    daily_recipients: Annotated[int, Field(ge=1, le=10000)] = 10000
+    parallel: Parallel = 4
+    daily_recipients: DailyRecipients = 10000
     on_unknown: OnUnknown = OnUnknown.RESEND
     delivery: DeliveryMode = DeliveryMode.AUTO
 
@@ -239,8 +280,8 @@ class Sender(_Strict):
     mailbox: OneAddress | None = None
     aliases: tuple[OneAddress, ...] = ()
     rate: Rates | None = None
-    parallel: Annotated[int, Field(ge=1, le=4)] | None = None
-    daily_recipients: Annotated[int, Field(ge=1, le=10000)] | None = None
+    parallel: Parallel | None = None
+    daily_recipients: DailyRecipients | None = None
     on_unknown: OnUnknown | None = None
     delivery: DeliveryMode | None = None
 
@@ -283,11 +324,11 @@ class Settings(App, Limits):
     templates: Path = Path("templates")
     attachments: Path | None = None
     events: Path | None = None
-    max_message: Annotated[Size, Field(ge=MB, le=LARGEST_MESSAGE)] = MAX_MESSAGE
-    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 30
+    max_message: MessageSize = MAX_MESSAGE
+    max_attempts: Annotated[int, _whole(1, 1000)] = 30
     backoff: Seconds = 5.0
     unknown_lookups: LookUps = (10.0, 60.0, 300.0)
-    lease: Annotated[Seconds, Field(ge=10)] = 60.0
+    lease: Lease = 60.0
     hold_probe: Seconds = 60.0
     hold_patience: Seconds = 72 * 3600.0
     redirect_all_to: OneAddress | None = None
@@ -432,7 +473,7 @@ def _with_files(row: Any, where: str, faults: list[str]) -> Any:
 def _by_name(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         where = [str(part) for part in fault["loc"] if part != "[key]"]
-        message = fault["msg"].removeprefix("Value error, ")
+        message = plainly(fault["msg"])
         if not where:
             yield message
         elif where[0] in TABLES:

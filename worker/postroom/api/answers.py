@@ -13,6 +13,7 @@ from starlette.routing import compile_path
 
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Unavailable, UnknownJob
 from postroom.event_forms import BadEvents, UnknownForm
+from postroom.faults import plainly
 from postroom.records import BadCursor
 
 RETRY_AFTER_S = 5
@@ -125,5 +126,5 @@ def _methods(request: Request) -> list[str]:
 
 def invalid_request(errors: Any) -> Refusal:
     """What pydantic found wrong with a request, without what was given."""
-    faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in errors]
+    faults = [f"{'.'.join(map(str, one['loc']))}: {plainly(one['msg'])}" for one in errors]
     return Refusal(422, "invalid_request", "the request is not as it should be", {"faults": faults})
