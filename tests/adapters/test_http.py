@@ -6,15 +6,18 @@ import gzip
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
+from postroom.curl_handle import Sockets
 from postroom.http import MAX_ANSWER, Http, Lost, NotSent, Response
 from postroom.http_curl import CurlHttp
 from postroom.http_requests import RequestsHttp
@@ -75,6 +78,34 @@ def test_hands_make_their_exchanges_side_by_side_in_their_own_thread(serve: Serv
     room.close()
 
 
+def test_an_answer_that_came_in_time_is_read_however_late_its_thread_comes_to_that(serve: Servers) -> None:
+    answered = threading.Event()
+
+    def answer(peer: Peer) -> None:
+        peer.request()
+        peer.send(OK)
+        answered.set()
+
+    http, server = CurlHttp(serve.ca), serve(answer)
+    answers: SimpleQueue[object] = SimpleQueue()
+    room = Room(1, lambda: None)
+
+    def hold_up() -> None:
+        assert answered.wait(10)
+        threading.Event().wait(0.6)  # until the deadline is over: there is nothing else to wait for
+
+    def ask() -> None:
+        try:
+            answers.put(post(http, server.url, deadline_s=0.5, before_write=lambda: room.loop.soon(hold_up)).status)
+        except (NotSent, Lost) as error:
+            answers.put(error)
+
+    room.begin(ask)
+
+    assert answers.get(timeout=20) == 202
+    room.close()
+
+
 # --- an answer
 
 
@@ -120,6 +151,76 @@ def test_a_connection_that_the_server_closed_is_not_used_again(serve: Servers, h
         assert post(http, server.url).status == 202
         assert closed.wait(10)
     assert server.connections == 2
+
+
+def test_an_answer_too_many_is_never_that_to_the_next_request(serve: Servers, http: Http) -> None:
+    """What stands in one TLS record behind an answer is read along with it, and no look at the socket shows it."""
+
+    def answer(ours: bytes, status: bytes) -> bytes:
+        return b"HTTP/1.1 " + status + b"\r\nclient-request-id: " + ours + b"\r\nContent-Length: 0\r\n\r\n"
+
+    def twice(peer: Peer) -> None:
+        if not said.is_set():
+            peer.request()
+            peer.send(answer(b"A-1", b"202 Accepted"))
+            peer.send(answer(b"A-1", b"202 Accepted"))
+            said.set()
+        while peer.request():
+            peer.send(answer(b"a-2", b"400 Bad Request"))
+
+    said = threading.Event()
+    server = serve(twice)
+    exchange = partial(http.exchange, "POST", server.url, body=b"mail", deadline_s=10)
+    assert exchange(headers={"client-request-id": "a-1"}).status == 202
+    assert said.wait(10)
+
+    try:
+        assert exchange(headers={"client-request-id": "a-2"}).status == 400
+    except Lost as error:
+        assert "one more answer to the request before" in str(error)
+
+
+def test_two_sockets_at_one_place_are_not_taken_for_each_other() -> None:
+    closed: list[int] = []
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server((host, 0))) for host in ("127.0.0.2",)]
+        port = listeners[0].getsockname()[1]
+        listeners.append(stack.enter_context(socket.create_server(("127.0.0.3", port))))
+        sockets = Sockets(closed.append)
+        first, second = (stack.enter_context(socket.socket()) for _ in range(2))
+        for sock, listener in zip((first, second), listeners, strict=True):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(("127.0.0.1", first.getsockname()[1] if sock is second else 0))
+            sock.connect(listener.getsockname())
+        place = ("127.0.0.1", port, first.getsockname()[1])
+
+        sockets.note(first, first.fileno())
+        assert not sockets.is_over(place)
+        sockets.note(second, second.fileno())
+
+        assert sockets.is_over(place)
+
+
+def test_a_connection_that_is_reset_at_once_is_not_sent_and_harms_no_other(serve: Servers, http: Http) -> None:
+    """The reset comes before or after the new connection has been looked at, as chance has it."""
+    linger = struct.pack("ii", 1, 0)
+    server = serve(answering(OK))
+    with socket.create_server(("127.0.0.1", 0)) as resetting:
+
+        def reset() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    sock, _ = resetting.accept()
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    sock.close()
+
+        threading.Thread(target=reset, daemon=True).start()
+        for _ in range(30):
+            with pytest.raises((NotSent, Lost)):
+                post(http, f"http://127.0.0.1:{resetting.getsockname()[1]}")
+        resetting.shutdown(socket.SHUT_RDWR)
+
+    assert post(http, server.url).status == 202
 
 
 def test_a_connection_is_used_again_only_within_its_time(serve: Servers, transport: Transport) -> None:

@@ -1,5 +1,6 @@
 """An exchange in libcurl's hands: what it is told of the request, and what it says while it makes it."""
 
+import errno
 import os
 import re
 import select
@@ -15,6 +16,9 @@ from urllib3 import HTTPHeaderDict
 from postroom.http import MAX_ANSWER, Deadline, Lost, NotSent, Response, host_of, port_of, reason
 from postroom.together import Answer, Tell
 
+# libcurl looks at the time before it looks for an answer that has come in time. So the deadline is ours to keep
+# (`http_curl.py`), and this much later libcurl ends what we have not.
+LATEST_S = 60.0
 # What libcurl's own message says may quote the server; these are ours.
 _WORDS = {
     pycurl.E_OPERATION_TIMEDOUT: "timed out",
@@ -29,6 +33,11 @@ _WORDS = {
 }
 # OpenSSL's words for a certificate, in libcurl's message: they are constants.
 _VERIFY = re.compile(r"verify result: ([a-z ,-]+)", re.IGNORECASE)
+
+
+Place = tuple[object, ...]
+
+_ID = "client-request-id: "
 
 
 class Request(NamedTuple):
@@ -47,34 +56,60 @@ class Request(NamedTuple):
         """The URL of what is connected to."""
         return self.proxy or self.url
 
+    @property
+    def id(self) -> str:
+        """Its client-request-id, in small letters."""
+        return next((line[len(_ID) :].lower() for line in self.lines if line.lower().startswith(_ID)), "")
+
 
 class Sockets:
-    """Which socket is at which place: local address, port of the other side, own port. `opened` is told of each."""
+    """Which socket is at which place: local address, port of the other side, own port. `opened` is told of each.
+
+    The other side's address is not known where libcurl asks, so two sockets may be at one place: neither is used again.
+    """
 
     def __init__(self, opened: Callable[[int], None]) -> None:
         self._opened = opened
-        self._fds: dict[tuple[object, ...], int] = {}
-        self._places: dict[int, tuple[object, ...]] = {}
+        self._fds: dict[Place, set[int]] = {}
+        self._places: dict[int, Place] = {}
+        self._asked: dict[Place, str] = {}  # the id of the last request there
 
     def note(self, sock: socket.socket, fd: int) -> None:
-        """libcurl has `sock` as `fd`."""
+        """libcurl has `sock` as `fd`. OSError where that is over already."""
         self._opened(fd)
+        if (before := self._places.pop(fd, None)) and (there := self._fds.get(before)):  # libcurl has closed that since
+            there.discard(fd)
+            if not there:
+                self.distrust(before)
         (address, port, *_), (_, port_there, *_) = sock.getsockname(), sock.getpeername()
-        if fd in self._places and self._fds.get(self._places[fd]) == fd:  # of one that libcurl has closed since
-            del self._fds[self._places[fd]]
         self._places[fd] = place = (address, port_there, port)
-        self._fds[place] = fd
+        self._fds.setdefault(place, set()).add(fd)
 
-    def is_over(self, place: tuple[object, ...]) -> bool:
+    def is_over(self, place: Place) -> bool:
         """Whether the other side has ended the connection there, which said nothing since its last answer.
 
         libcurl looks for that too, but not again within a second.
         """
-        if place not in self._fds:
+        there = self._fds.get(place, set())
+        if len(there) != 1:
             return True
         poll = select.poll()
-        poll.register(self._fds[place], select.POLLIN)
+        poll.register(next(iter(there)), select.POLLIN)
         return bool(poll.poll(0))
+
+    def distrust(self, place: Place) -> None:
+        """Has the connection there not used again."""
+        self._fds.pop(place, None)
+        self._asked.pop(place, None)
+
+    def is_of_last(self, place: Place, asked: str, answered: str) -> bool:
+        """Whether an answer with this id is one more to the request before; `asked` is that of the last one now.
+
+        What came behind an answer may stand in libcurl's buffer, where no poll sees it.
+        """
+        before = self._asked.get(place)
+        self._asked[place] = asked
+        return answered != asked and answered == before
 
 
 class Handle:
@@ -82,6 +117,7 @@ class Handle:
 
     request: Request
     tell: Tell[Response]
+    is_given = False  # to libcurl
 
     def __init__(self, bundle: Path, idle_s: float, sockets: Sockets) -> None:
         self._bundle, self._sockets = bundle, sockets
@@ -90,6 +126,7 @@ class Handle:
         self._head: list[bytes] = []
         self._body: list[bytes] = []
         self._socket: socket.socket | None = None
+        self._place: Place = ()
         self.curl = curl = pycurl.Curl()
         for option, value in _constant(bundle, idle_s):
             curl.setopt(option, value)
@@ -117,7 +154,7 @@ class Handle:
         self._head.clear()
         self._body.clear()
         self.curl.setopt(pycurl.FRESH_CONNECT, int(self._is_new))
-        self.curl.setopt(pycurl.TIMEOUT_MS, max(1, int(self.request.deadline.left() * 1000)))
+        self.curl.setopt(pycurl.TIMEOUT_MS, int((self.request.deadline.left() + LATEST_S) * 1000))
 
     def _connect(self, _purpose: int, _address: object) -> socket.socket | int:
         """A connected socket. The address is a placeholder, see `_route`.
@@ -132,8 +169,13 @@ class Handle:
     def _connected(self, fd: int, _purpose: int) -> int:
         sock, self._socket = self._socket, None
         if sock:
-            self._sockets.note(sock, fd)
-            sock.close()  # libcurl has a copy of its own by now
+            try:
+                self._sockets.note(sock, fd)
+            except OSError:  # the other side has ended it at once
+                self.fault = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+                return pycurl.SOCKOPT_ERROR
+            finally:
+                sock.close()  # libcurl has a copy of its own by now
         return pycurl.SOCKOPT_ALREADY_CONNECTED
 
     def _last_check(self, _address: str, *place: object) -> int:
@@ -154,7 +196,7 @@ class Handle:
         except TimeoutError as fault:
             self.fault = fault
             return pycurl.PREREQFUNC_ABORT
-        self._written = True
+        self._written, self._place = True, place
         return pycurl.PREREQFUNC_OK
 
     def _read(self, data: bytes) -> int | None:
@@ -170,7 +212,11 @@ class Handle:
             return Answer(fault=self.veto)
         if code or self.fault:
             return Answer(fault=self._failure(host_of(self.request.url), code))
-        return Answer(Response(self.curl.getinfo(pycurl.RESPONSE_CODE), _headers(self._head), b"".join(self._body)))
+        headers = _headers(self._head)
+        if self._sockets.is_of_last(self._place, self.request.id, headers.get("client-request-id", "").lower()):
+            self._sockets.distrust(self._place)
+            return Answer(fault=Lost(f"{host_of(self.request.url)}: one more answer to the request before"))
+        return Answer(Response(self.curl.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(self._body)))
 
     def clear(self) -> None:
         """Keeps nothing of the exchange."""

@@ -74,12 +74,14 @@ class Http(Protocol):
 
 
 class Deadline:
+    """A time by `time.monotonic`: `at`."""
+
     def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
+        self.at = time.monotonic() + seconds
 
     def left(self) -> float:
         """Seconds until the deadline; TimeoutError if there are none."""
-        left = self._at - time.monotonic()
+        left = self.at - time.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         return left

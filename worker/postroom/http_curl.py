@@ -11,8 +11,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
+from math import inf
 from pathlib import Path
 
 import pycurl
@@ -40,6 +40,7 @@ if pycurl.version_info()[2] < 0x080400 or not hasattr(pycurl, "PREREQFUNCTION"):
     raise ImportError(f"libcurl 8.4 or later and pycurl 7.45.3 or later are needed; this is {pycurl.version}")
 
 MOST_KEPT = 1000  # connections
+_CLOSING = "the connections are being closed"
 
 
 class CurlHttp:
@@ -112,7 +113,9 @@ class _Line:
         self._spare: list[Handle] = []
         self._busy: dict[pycurl.Curl, Handle] = {}
         self._running = 0  # those that libcurl has
+        self._next_end = inf  # when the first deadline of those may pass
         self._sockets = Sockets(self._forget)
+        self._busy_key = object()  # whose time `_end_late` is, in the loop
         self._watched: dict[int, int] = {}  # for what, by socket
         self._idle: set[int] = set()  # of these, those of which libcurl wants to hear nothing now
         self.is_closed = False
@@ -126,7 +129,7 @@ class _Line:
     def put(self, request: Request, tell: Tell[Response]) -> None:
         """Begins an exchange, of which `tell` is told. From any thread."""
         if not self._soon(lambda: self._begin(request, tell)):
-            tell(Answer(fault=NotSent(f"{host_of(request.url)}: the connections are being closed")))
+            tell(Answer(fault=NotSent(f"{host_of(request.url)}: {_CLOSING}")))
 
     def close(self) -> None:
         """Ends all that it does. From any thread."""
@@ -156,8 +159,7 @@ class _Line:
         with self._closing:
             self.is_closed = True
         for handle in list(self._busy.values()):
-            with suppress(pycurl.error):  # one that waits for its connection
-                self._multi.remove_handle(handle.curl)
+            self._take_back(handle)
             self._end(handle, pycurl.E_ABORTED_BY_CALLBACK)
 
     def _shut(self) -> None:
@@ -206,7 +208,34 @@ class _Line:
             for curl, code, _ in failed:
                 self._look_at(self._busy[curl], code)
 
+    def _end_late(self) -> None:
+        """Ends those whose time was over when the sockets were last looked at: what came in time is read by now."""
+        given = [handle for handle in self._busy.values() if handle.is_given]
+        for handle in given:
+            if handle.request.deadline.at <= self._loop.looked_at:
+                self._take_back(handle)
+                self._end(handle, pycurl.E_OPERATION_TIMEDOUT)
+        self._next_end = inf
+        for handle in given:
+            if handle.is_given:
+                self._expect_end(handle.request.deadline.at)
+
+    def _expect_end(self, at: float) -> None:
+        if at < self._next_end:
+            self._next_end = at
+            self._loop.at(self._busy_key, at, self._end_late)
+
+    def _take_back(self, handle: Handle) -> None:
+        """From libcurl, if it has that."""
+        if handle.is_given:
+            handle.is_given = False
+            self._multi.remove_handle(handle.curl)
+            self._running -= 1
+
     def _begin(self, request: Request, tell: Tell[Response]) -> None:
+        if self.is_closed:
+            tell(Answer(fault=NotSent(f"{host_of(request.url)}: {_CLOSING}")))
+            return
         handle = self._spare.pop() if self._spare else Handle(self._bundle, self._idle_s, self._sockets)
         self._busy[handle.curl] = handle
         try:
@@ -219,6 +248,10 @@ class _Line:
 
     def _try(self, handle: Handle, connected: Answer[socket.socket] | None) -> None:
         """With a connection that is kept, or with this one."""
+        if handle.curl not in self._busy:  # closed meanwhile
+            if connected and connected.said:
+                connected.said.close()
+            return
         try:
             handle.ready(connected and connected.get())
         except OSError as fault:
@@ -227,9 +260,12 @@ class _Line:
         else:
             self._multi.add_handle(handle.curl)
             self._running += 1
+            handle.is_given = True
+            self._expect_end(handle.request.deadline.at)
 
     def _look_at(self, handle: Handle, code: int) -> None:
         """libcurl has ended this try."""
+        handle.is_given = False
         self._multi.remove_handle(handle.curl)
         if handle.wants_connection:
             self._connect(handle)

@@ -20,6 +20,7 @@ class Loop:
         self._sleeps = False
         self._due: dict[object, tuple[float, Callable[[], object]]] = {}
         self._ends: list[Callable[[], object]] = []
+        self.looked_at = 0.0  # when it last asked what has come at the sockets (`time.monotonic`)
 
     def soon(self, do: Callable[[], object]) -> None:
         """Has this done in the next turn, or in this one."""
@@ -50,9 +51,11 @@ class Loop:
 
     def turn(self, *, wait: bool) -> None:
         """Does all that has come; waits for something where nothing has, if it may."""
-        for key, events in self._selector.select(self._sleep_s() if wait else 0):
-            key.data(events)
+        come = self._selector.select(self._sleep_s() if wait else 0)
         self._sleeps = False
+        self.looked_at = time.monotonic()
+        for key, events in come:
+            key.data(events)
         self._do_due()
         while self._news:
             while self._news:
@@ -64,9 +67,11 @@ class Loop:
         self._ends.append(do)
 
     def close(self) -> None:
-        """Ends it, once nobody turns it any more."""
+        """Ends it, once nobody turns it any more. What was put in too late is done still: somebody may wait for it."""
         for do in self._ends:
             do()
+        while self._news:
+            self._news.popleft()()
         for it in (self._selector, self._bell, self._ear):
             it.close()
 
