@@ -75,6 +75,7 @@ KEPT_FOR_EVER = (
     "marks:",
     "minutes:",
     "uploaded:",
+    "chained:",  # for as long as a lease
     "patience",  # both name lanes that are held still, as their next mail will find
     "faults",
 )

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,8 +16,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from postroom import embedded, redis_url
-from postroom.scripts import or_unavailable
+from postroom import embedded, redis_url, scripts
 
 # Half-open connections behind a NAT or firewall are noticed after a minute.
 _KEEPALIVE = {
@@ -44,19 +44,31 @@ class _Asked(NamedTuple):
     timeout_s: float
 
     def read(self) -> Any:
-        """The answer; raises a redis error, also for one that broke off."""
+        """The answer; raises a redis error, also for one that broke off; BlockingIOError while there is more to come.
+
+        What has come so far stays with the connection.
+        """
+        sock = self.connection._sock  # noqa: SLF001 - redis-py shows it nowhere
+        sock.settimeout(0)
         try:
-            return self.connection.read_response()
-        except redis.exceptions.ResponseError:
-            raise  # an answer too
-        except BaseException:
-            self.connection.disconnect()
+            answer = scripts.read_answer(self.connection, disconnect_on_error=False)
+        except redis.exceptions.ResponseError:  # an answer too
+            self._give_back(sock)
             raise
-        finally:
-            self.client.give_back(self.connection, self.spare)
+        except BaseException as error:
+            if isinstance(error.__context__, BlockingIOError | ssl.SSLWantReadError):
+                raise BlockingIOError from None
+            self.give_up()
+            raise
+        self._give_back(sock)
+        return answer
 
     def give_up(self) -> None:
         self.connection.disconnect()
+        self.client.give_back(self.connection, self.spare)
+
+    def _give_back(self, sock: socket.socket) -> None:
+        sock.settimeout(self.timeout_s)
         self.client.give_back(self.connection, self.spare)
 
 
@@ -92,9 +104,13 @@ class Redis(redis.Redis):
             connection = spare.pop()
         except IndexError:
             return None
-        sock: socket.socket | None = connection._sock  # noqa: SLF001 - redis-py shows it nowhere
+        sock: socket.socket | None = connection._sock  # noqa: SLF001 - as above
         if sock:
-            command = connection.pack_command("FCALL", function, numkeys, *arguments)
+            try:
+                command = connection.pack_command("FCALL", function, numkeys, *arguments)
+            except BaseException:
+                self.give_back(connection, spare)
+                raise
             with suppress(redis.exceptions.RedisError, OSError):
                 connection.send_packed_command(command)
                 return _Asked(self, connection, spare, sock.fileno(), connection.socket_timeout)
@@ -123,7 +139,7 @@ class Redis(redis.Redis):
 
 def _answer(connection: Any, *command: Any) -> Any:
     connection.send_command(*command)
-    return connection.read_response()
+    return scripts.read_answer(connection)
 
 
 def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> Redis:
@@ -169,7 +185,7 @@ def weaknesses(client: redis.Redis) -> list[str]:
 
     Raises Unavailable.
     """
-    with or_unavailable():
+    with scripts.or_unavailable():
         try:
             found: Any = client.config_get(*_SAFE)
         except redis.exceptions.ResponseError:

@@ -109,7 +109,7 @@ class Sockets:
         """
         before = self._asked.get(place)
         self._asked[place] = asked
-        return answered != asked and answered == before
+        return bool(answered) and answered != asked and answered == before
 
 
 class Handle:

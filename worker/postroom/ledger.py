@@ -378,11 +378,10 @@ class Ledger:
     def release(self, *, sender: str | None = None, batch: str | None = None, now: int | None = None) -> Released:
         """Ends a person's hold. A fault's is probed at once, and ends when that succeeds."""
         scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
-        was_held, left = False, 1
+        found, was, probed, left = self._run("release", now, scope, name, "")
         while left:
-            found, was, probed, left = self._run("release", now, scope, name)
-            was_held = was_held or bool(was)
-        return Released(name=found.decode(), was_held=was_held, probed=probed.decode() or None)
+            *_, left = self._run("release", now, scope, name, 1)
+        return Released(name=found.decode(), was_held=bool(was), probed=probed.decode() or None)
 
     def pause(self, scope: str, name: str, wait_s: float, reason: str, now: int | None = None) -> datetime:
         """Pauses a "lane" or an "app" for `wait_s` from now at least; 0 ends its pause. Returns when it ends."""

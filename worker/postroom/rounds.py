@@ -79,6 +79,8 @@ def work(lane: str, desk: Desk) -> None:
         _work(lane, desk)
     except Unavailable as error:  # until the worker was to end
         desk.emit("round.failed", error=str(error))
+    except Exception as error:  # noqa: BLE001 - a fault of ours, which nobody else tells of
+        desk.emit("round.failed", error=place_of(error))
 
 
 def _work(lane: str, desk: Desk) -> None:

@@ -80,8 +80,28 @@ def run_each(connection: Connection, script: str, now: int | None, given: Sequen
     with or_unavailable():
         try:
             return ask()
+        except _OF_A_REPLICA:
+            _leave_replica(connection)
+            return ask()
         except redis.exceptions.ResponseError as error:
             return _loaded(connection, ask, error)
+
+
+# A failover has made its server a replica: a new connection may lead to the primary.
+_OF_A_REPLICA = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
+
+
+def read_answer(line: Any, **how: Any) -> Any:
+    """The next answer on this connection of redis-py's; a server that may not write any more counts as gone."""
+    try:
+        return line.read_response(**how)
+    except _OF_A_REPLICA as error:
+        raise redis.exceptions.ConnectionError(f"the server is a replica by now ({error})") from error
+
+
+def _leave_replica(connection: Connection) -> None:
+    """Has the connections that are kept made anew: they may lead to the primary then."""
+    connection.connection_pool.disconnect(inuse_connections=False)
 
 
 class Line:
@@ -135,7 +155,7 @@ class Line:
     def _read(self) -> Any:
         self._awaited.popleft()
         with self._or_lost():
-            return self._line.read_response()
+            return read_answer(self._line)
 
     @contextmanager
     def _or_lost(self) -> Iterator[None]:
@@ -174,7 +194,11 @@ def _loaded(connection: Connection, ask: Callable[[], Answer], error: Exception)
     """What is answered once the library is loaded; `error` came without, and is raised if it is another."""
     if "Function not found" not in str(error):
         raise error
-    connection.function_load(_TEXT, replace=True)
+    try:
+        connection.function_load(_TEXT, replace=True)
+    except _OF_A_REPLICA:
+        _leave_replica(connection)
+        connection.function_load(_TEXT, replace=True)
     return ask()
 
 
@@ -219,7 +243,7 @@ _FUNCTIONS: dict[str, tuple[str, ...]] = {
     "mark": ("mark",),
     "note": ("note",),
     "settle": ("settle",),
-    "tick": ("let_go", "patience", "tick"),
+    "tick": ("let_go", "patience", "move_over", "tick"),
     "cancel": ("audit", "cancel"),
     "requeue": ("audit", "requeue"),
     "replace": ("audit", "intake", "replace"),

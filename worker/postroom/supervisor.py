@@ -50,7 +50,7 @@ def supervise(processes: int, concurrency: int, pool: str, emit: Emit) -> int:
     signals = 0
     while True:
         if signals == 0:
-            _start_due(children, concurrency, pool)
+            _start_due(children, concurrency, pool, emit)
         elif not any(child.process for child in children):
             return 0
         with suppress(queue.Empty):
@@ -61,10 +61,14 @@ def supervise(processes: int, concurrency: int, pool: str, emit: Emit) -> int:
         _notice_ends(children, stopping=signals > 0, emit=emit)
 
 
-def _start_due(children: list[_Child], concurrency: int, pool: str) -> None:
+def _start_due(children: list[_Child], concurrency: int, pool: str, emit: Emit) -> None:
     for child in children:
         if child.process is None and child.due <= time.monotonic():
-            child.process, child.started = _start(child.number, concurrency, pool), time.monotonic()
+            try:
+                child.process, child.started = _start(child.number, concurrency, pool), time.monotonic()
+            except OSError as error:  # no more processes, or memory: the others must live on
+                wait = _put_off(child, steady=False)
+                emit("worker.died", number=child.number, error=error.strerror, restart_in_s=wait)
 
 
 def _start(number: int, concurrency: int, pool: str) -> "subprocess.Popen[bytes]":
@@ -95,9 +99,15 @@ def _notice_ends(children: list[_Child], *, stopping: bool, emit: Emit) -> None:
     for child in children:
         if child.process is None or (code := child.process.poll()) is None:
             continue
-        steady = time.monotonic() - child.started > STEADY_S
-        child.process, child.failures = None, 0 if steady else child.failures + 1
-        wait = min(2.0 ** (child.failures - 1), LONGEST_RESTART_S) if child.failures else 0.0
-        child.due = time.monotonic() + wait
+        child.process = None
+        wait = _put_off(child, steady=time.monotonic() - child.started > STEADY_S)
         if not stopping:
             emit("worker.died", number=child.number, exit_code=code, restart_in_s=wait)
+
+
+def _put_off(child: _Child, *, steady: bool) -> float:
+    """Says when it is due again: in how many seconds."""
+    child.failures = 0 if steady else child.failures + 1
+    wait = min(2.0 ** min(child.failures - 1, 9), LONGEST_RESTART_S) if child.failures else 0.0
+    child.due = time.monotonic() + wait
+    return wait

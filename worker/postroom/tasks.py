@@ -98,7 +98,10 @@ app.conf.update(
 @app.task(name="postroom.round", ignore_result=True)
 def round_(sender: str) -> None:
     """Delivers what waits in this sender's lane."""
-    work(sender, _here().desk)
+    if isinstance(sender, str) and sender.isprintable():  # anybody may write to the broker
+        work(sender, _here().desk)
+    else:
+        _here().desk.emit("round.failed", error="its message names no sender")
 
 
 @app.task(name="postroom.send", bind=True, acks_late=True, reject_on_worker_lost=True)

@@ -4,8 +4,8 @@ A hand is a greenlet (https://greenlet.readthedocs.io): plain code that gives wa
 their own take more CPU: a mail waits three times, each puts a thread to sleep, and the interpreter goes to and fro
 between them.
 
-So what a hand does must wait only here: for what is done `aside`, for one who tells it (`told`), or for Redis
-(`Joined`). Where there is no hand, these three wait as plain code does.
+So what a hand does must wait only here: for what is done `aside`, for one who tells it (`told`), for Redis (`Joined`),
+or for a time (`pause`). Where there is no hand, these wait as plain code does.
 """
 
 import os
@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 from redis.exceptions import ConnectionError as Broken
+from redis.exceptions import DataError
 from redis.exceptions import TimeoutError as TooLate
 
 from postroom.loop import Loop
@@ -54,7 +55,10 @@ Tell = Callable[[Answer[Said]], None]
 
 
 class Asked(Protocol):
-    """A call that is under way: the answer can be read once `fd` can, or it is given up after `timeout_s`."""
+    """A call that is under way: the answer can be read once `fd` can, or it is given up after `timeout_s`.
+
+    `read` raises BlockingIOError where the answer has only begun to come.
+    """
 
     @property
     def fd(self) -> int: ...
@@ -106,6 +110,15 @@ def aside(do: Callable[[], Said]) -> Said:
     return hand.room.aside(hand, do) if isinstance(hand, _Hand) else do()
 
 
+def pause(seconds: float) -> None:
+    """Waits for so long."""
+    hand = getcurrent()
+    if isinstance(hand, _Hand):
+        hand.room.pause(hand, seconds)
+    else:
+        time.sleep(seconds)
+
+
 class Joined:
     """A client of Redis whose `fcall`, called by a hand, goes together with those of others.
 
@@ -145,7 +158,7 @@ class Room:
         self.invited = 0  # hands at work that others have invited
         self._sent = 0  # the others
         self.loop = Loop()
-        self._questions: deque[tuple[_Hand, Joined, Call]] = deque()
+        self._questions: deque[_Question] = deque()
         self._trips = 0  # under way: what is asked meanwhile goes together in the next
         self._aside = _Aside()
         self._open = True
@@ -187,6 +200,12 @@ class Room:
             self._aside.put(do, tell)
 
         return self.told(hand, put)
+
+    def pause(self, hand: _Hand, seconds: float) -> None:
+        def put(tell: Tell[None]) -> None:
+            self.loop.at(object(), time.monotonic() + seconds, lambda: tell(Answer()))
+
+        self.told(hand, put)
 
     def ask(self, hand: _Hand, redis: Joined, call: Call) -> Any:
         self._questions.append((hand, redis, call))
@@ -245,27 +264,33 @@ class Room:
         self._trips -= 1
 
 
+_Question = tuple[_Hand, Joined, Call]
+_UNSAYABLE = (DataError, UnicodeError)  # what Redis cannot be asked at all
+
+
 class _Trip:
     """One call of Redis, for several hands; `over` is called when it was made, before they go on."""
 
-    def __init__(
-        self, some: Sequence[tuple[_Hand, Joined, Call]], loop: Loop, aside: "_Aside", over: Callable[[], None]
-    ) -> None:
-        self._hands, self._calls = [hand for hand, _, _ in some], [call for _, _, call in some]
+    def __init__(self, some: Sequence[_Question], loop: Loop, aside: "_Aside", over: Callable[[], None]) -> None:
+        self._some, self._calls = some, [call for _, _, call in some]
         self._redis = some[0][1]  # a process has one
         self._loop, self._aside, self._over = loop, aside, over
 
     def begin(self) -> None:
-        asked = self._redis.send(self._calls)
-        if asked:
+        sent = Answer.of(lambda: self._redis.send(self._calls))
+        if sent.fault:
+            self._tell(Answer(fault=sent.fault))
+        elif asked := sent.said:
             self._loop.watch(asked.fd, selectors.EVENT_READ, lambda _: self._read(asked))
             self._loop.at(self, time.monotonic() + asked.timeout_s, lambda: self._give_up(asked))
         else:
             self._wait_aside()
 
     def _read(self, asked: Asked) -> None:
-        self._watch_no_more(asked)
         answer = Answer.of(asked.read)
+        if isinstance(answer.fault, BlockingIOError):
+            return
+        self._watch_no_more(asked)
         if isinstance(answer.fault, Broken | TooLate | OSError):
             self._wait_aside()
         else:
@@ -293,10 +318,14 @@ class _Trip:
 
     def _tell(self, answer: Answer[Any]) -> None:
         self._over()
-        each = [answer] * len(self._hands)
-        if len(self._hands) > 1 and not answer.fault:
+        if len(self._some) > 1 and isinstance(answer.fault, _UNSAYABLE):  # by one of them: the others are asked for
+            for one in self._some:
+                _Trip([one], self._loop, self._aside, lambda: None).begin()
+            return
+        each = [answer] * len(self._some)
+        if len(self._some) > 1 and not answer.fault:
             each = [Answer(fault=one) if isinstance(one, Exception) else Answer(one) for one in answer.get()]
-        for hand, its in zip(self._hands, each, strict=True):
+        for (hand, _, _), its in zip(self._some, each, strict=True):
             hand.switch(its)
 
 

@@ -25,7 +25,7 @@ from postroom.rounds import Desk
 from postroom.rules import LaneLimits, Rules
 from postroom.seal import Seal
 from postroom.settings import Credential, Settings, Transport
-from postroom.together import Joined, aside, invite, loop_here
+from postroom.together import Joined, aside, invite, loop_here, pause
 from postroom.tokens import (
     Certificate,
     FederatedToken,
@@ -167,7 +167,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         stopping=stopping,
         redirect_all_to=found.redirect_all_to,
         lease_s=found.lease,
-        monotonic=time.monotonic,
+        monotonic=_clock,
         new_id=lambda: str(uuid.UUID(int=chance.getrandbits(128), version=4)),
         attachments=book.attachments,
         aside=aside,
@@ -181,8 +181,16 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         emit=logs.start(found.log_format, loop_here),
         stopping=stopping,
         invite=invite,
-        pause=lambda seconds: aside(lambda: time.sleep(seconds)),
+        pause=pause,
     )
+
+
+def _clock() -> float:
+    """Seconds that never go back; those too in which the machine sleeps, for leases end meanwhile."""
+    return time.clock_gettime(_AWAKE_OR_ASLEEP) if _AWAKE_OR_ASLEEP is not None else time.monotonic()
+
+
+_AWAKE_OR_ASLEEP: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def seal(app: settings.App) -> Seal | None:

@@ -13,6 +13,7 @@
 local P = '{postroom}:'
 local DAY, MINUTE = 86400000, 60000
 local BATCH = 100
+local UNPACKED = 4000  -- values of one command: Lua has room for some 8,000
 -- `v` of a record: what a worker must understand to send this mail, 1 where it has none. One that needs more than FORMAT
 -- is left to newer workers (`newer_version`), so it is raised, and only for such mail, when an older worker would send
 -- something wrong.
@@ -34,12 +35,13 @@ local counted               -- by key: how many hands there are, and how long Ce
 local states                -- of lanes and apps
 local no_high               -- by lane, true where no `high` job is ready
 local first_with            -- by key: the job that has it, false if none has
+local passed_over           -- how many jobs claims have found that are not to be sent, such as expired ones
 local together              -- {id = …, fields = …} while one move writes to a record
 local gathered              -- by key, while many jobs are moved: what it will write there
 
 local function know_nothing()
   read, read_of_lane, decoded, counted, states, no_high = {}, {}, {}, {}, {lane = {}, app = {}, held = {}}, {}
-  first_with, together, gathered = {}, nil, nil
+  first_with, passed_over, together, gathered = {}, 0, nil, nil
 end
 
 local function filled(text) return text ~= '' and text or nil end
@@ -98,36 +100,38 @@ local NEEDED_NUMBERS = {'seq', 'created', 'recipients'}
 local PRIORITIES = {high = true, normal = true, low = true}
 local PLACES = {ready = true, later = true, aside = true, claim = true, ended = true}
 
--- An error where one of these is no number: to look at all in one go is an eighth of the work.
-local function sum_of_numbers(job)
-  return job.seq + job.created + job.recipients + (job.expires or 0) + (job.scheduled or 0) + (job.requeued or 0) +
-    (job.attempts or 0) + (job.tries or 0) + (job.began or 0) + (job.lost or 0) + (job.resends or 0) + (job.look_ups or 0) +
-    (job.v or 0) + (job.changed or 0) + (job.since or 0) + (job.ended or 0) + (job.held_since or 0) + (job.tidy or 0)
-end
-
-local function bad_number(job)
-  for _, name in ipairs(NEEDED_NUMBERS) do if not tonumber(job[name]) then return name end end
-  for _, name in ipairs(NUMBERS) do if job[name] and not tonumber(job[name]) then return name end end
-end
-
--- The name of a field that makes a record useless.
-local function damage(job)
-  local name = not pcall(sum_of_numbers, job) and bad_number(job)
-  if name then return name end
-  if not PRIORITIES[job.priority] then return 'priority' end
-  if not PLACES[job.place] then return 'place' end
-  return job.place ~= 'ended' and not job.lane and 'lane' or nil  -- what was no mail has perhaps none
-end
-
 local bury_damaged  -- (id, job, the field) in moves.lua
+local record
+do  -- the shared parts together may have 200 locals
+  -- An error where one of these is no number: to look at all in one go is an eighth of the work.
+  local function sum_of_numbers(job)
+    return job.seq + job.created + job.recipients + (job.expires or 0) + (job.scheduled or 0) + (job.requeued or 0) +
+      (job.attempts or 0) + (job.tries or 0) + (job.began or 0) + (job.lost or 0) + (job.resends or 0) + (job.look_ups or 0) +
+      (job.v or 0) + (job.changed or 0) + (job.since or 0) + (job.ended or 0) + (job.held_since or 0) + (job.tidy or 0)
+  end
 
--- The record of a job; nil where there is none, or none that can be used.
-local function record(id)
-  local found = hash(job_key(id))
-  if not next(found) then return nil end
-  local field = damage(found)
-  if not field then return found end
-  bury_damaged(id, found, field)
+  local function bad_number(job)
+    for _, name in ipairs(NEEDED_NUMBERS) do if not tonumber(job[name]) then return name end end
+    for _, name in ipairs(NUMBERS) do if job[name] and not tonumber(job[name]) then return name end end
+  end
+
+  -- The name of a field that makes a record useless.
+  local function damage(job)
+    local name = not pcall(sum_of_numbers, job) and bad_number(job)
+    if name then return name end
+    if not PRIORITIES[job.priority] then return 'priority' end
+    if not PLACES[job.place] then return 'place' end
+    return job.place ~= 'ended' and not job.lane and 'lane' or nil  -- what was no mail has perhaps none
+  end
+
+  -- The record of a job; nil where there is none, or none that can be used.
+  record = function(id)
+    local found = hash(job_key(id))
+    if not next(found) then return nil end
+    local field = damage(found)
+    if not field then return found end
+    bury_damaged(id, found, field)
+  end
 end
 
 local scratch = {}  -- kept, for to make it grow each time takes as long as to fill it
@@ -208,6 +212,12 @@ local function put_ready(class, lane, score, id)
   redis.call('ZADD', of_lane('ready:' .. class, lane), score, id)
 end
 
+local function call_in_parts(command, key, values, count)
+  for first = 1, count, UNPACKED do
+    redis.call(command, key, unpack(values, first, math.min(first + UNPACKED - 1, count)))
+  end
+end
+
 local function write_gathered(goes_on)
   local found = gathered or {}
   gathered = goes_on and {} or nil
@@ -224,8 +234,8 @@ local function write_gathered(goes_on)
         gone[#gone + 1] = name
       end
     end
-    if n > 0 then redis.call('ZADD', key, unpack(set, 1, n)) end
-    if gone then redis.call('ZREM', key, unpack(gone)) end
+    call_in_parts('ZADD', key, set, n)
+    if gone then call_in_parts('ZREM', key, gone, #gone) end
   end
 end
 
@@ -241,6 +251,8 @@ local function read_settings(names)
   if #names == 0 then return end
   for i, value in ipairs(redis.call('HMGET', P .. 'config', unpack(names))) do read[names[i]] = value end
 end
+
+local function lane_of_sender(sender) return setting('alias:' .. sender) or sender end
 
 local function lane_settings(lane)
   if not read_of_lane[lane] then

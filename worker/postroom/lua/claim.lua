@@ -4,4 +4,7 @@
 local lane, hand, elsewhere = ARGV[2], hand_of(ARGV[3], ARGV[4], 6), ARGV[5] == '1'
 local before = claimed_before(lane, lane_settings(lane), hand.token) or (elsewhere and chained_before(hand.token))
 if before then return told(before) end
-return told((lane ~= '' and start_round(lane, hand)) or (elsewhere and next_round(hand)))
+if redis.call('EXISTS', chained_key(hand.token)) == 1 then return told(nil) end  -- it has come to its end since
+local found = lane ~= '' and start_round(lane, hand)
+if found then remember(hand, found[2], lane) end
+return told(found or (elsewhere and next_round(hand)))

@@ -66,14 +66,19 @@ do  -- the shared parts together may have 200 locals
     tell('mail.left', {job = id, version = job.v})
   end
 
-  -- The claim, or nil; and the lane's outlook after it.
+  -- The claim, or nil; and the lane's outlook after it. All claims of one call together pass over so many jobs, for
+  -- nobody else has Redis meanwhile.
   claim_next = function(lane, cfg, hand)
-    for _ = 1, BATCH do
+    while passed_over < BATCH do
       local at, can_go, id, seen = outlook(lane, cfg)
       if not at or at > now or can_go < 1 then return nil, at, can_go end
       local job = record(id)
+      passed_over = passed_over + 1
       if not job or (job.ended and not job.tidy) then  -- its record was deleted by hand; and what has ended never leaves
         for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, lane), id) end
+      elseif job.sender and lane_of_sender(job.sender) ~= lane then
+        move_over(id, job, lane_of_sender(job.sender))
+        plan(job.lane, lane_settings(job.lane))
       elseif tonumber(job.v or 1) > FORMAT then
         leave_to_newer(id, job)
       elseif may_expire(job) then
@@ -86,6 +91,7 @@ do  -- the shared parts together may have 200 locals
         finish(id, job, 'dead', 'too_many_recipients')
       else
         local mail = read_mail(id, job)
+        passed_over = passed_over - 1
         take(id, job, lane, cfg, hand, seen, mail)
         return claimed(id, job, cfg, mail), outlook_after(lane, cfg, seen)
       end

@@ -5,8 +5,6 @@
 local GIVEN = 13          -- arguments
 local SENDER, KEY = 1, 5  -- how far behind the first of them
 
-local function lane_of(sender) return setting('alias:' .. sender) or sender end
-
 -- Asks at once for the settings that mail of these is taken in by; those of what an alias stands for are asked for later.
 local function know_senders(senders)
   local names = {'*', 'max_message'}
@@ -22,7 +20,7 @@ local function given_at(n, batch)
   local id, sender, priority, recipients, to, key, fingerprint, due, expires, v, plain, size, mail =
     unpack(ARGV, n, n + GIVEN - 1)
   return id, {
-    sender = sender, lane = lane_of(sender), priority = priority, recipients = recipients, to = filled(to),
+    sender = sender, lane = lane_of_sender(sender), priority = priority, recipients = recipients, to = filled(to),
     key = filled(key), fingerprint = filled(fingerprint), batch = batch, expires = filled(expires), v = filled(v),
     plain = filled(plain), created = stamp, seq = false, place = false, status = false,  -- room for what comes
   }, mail, tonumber(size), tonumber(due)

@@ -4,7 +4,7 @@
 -- ARGV: now, 'lane' or 'batch', name (of a lane: any address of its sender), by whom, reason, for how long (ms) or '',
 --       where the walk goes on ('0' at first)
 local scope, name, by, reason, length, from = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
-if scope == 'lane' then name = setting('alias:' .. name) or name end
+if scope == 'lane' then name = lane_of_sender(name) end
 local key = scope == 'lane' and state_key('lane', name) or held_batch_key(name)
 
 local function stop()
@@ -32,7 +32,9 @@ local function count(job)
   return job.ended and 'ended' or 'waiting'
 end
 
+-- Somebody may have released it meanwhile, or its time may be over: then nothing is put aside any more.
 local function walk()
+  if not stands_aside(name) then return {name, 0, 0, 0, 0, ''} end
   local counts, lanes = {waiting = 0, sending = 0, accepted = 0, ended = 0}, {}
   local found = redis.call('ZRANGEBYSCORE', P .. 'batch:' .. name, '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, BATCH)
   for i = 1, #found, 2 do

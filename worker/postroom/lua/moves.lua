@@ -62,6 +62,14 @@ local function leave(id, job)
   end
 end
 
+-- To the lane that is its sender's by the rules of now.
+local function move_over(id, job, lane)
+  local due = job.place == 'later' and redis.call('ZSCORE', of_lane('later', job.lane), id)
+  leave(id, job)
+  update(id, job, {lane = lane})
+  if due then to_later(id, job, tonumber(due)) else to_ready(id, job) end
+end
+
 -- A mail that is not sent leaves no draft behind; but of a dead one in doubt the draft is what a person asks.
 local function leaves_draft(job, status)
   return job.drafting and status ~= 'accepted' and not (job.in_doubt and status == 'dead')

@@ -48,7 +48,7 @@ if redis.call('EXISTS', job_key(id)) == 1 then return {'replaced', id} end
 local old = record(old_id)
 local why_not = obstacle(old)
 if why_not then return {why_not, old and old.status or ''} end
-local lane = setting('alias:' .. sender) or sender
+local lane = lane_of_sender(sender)
 local cfg = lane_settings(lane)
 if recipients > cfg.daily then return {'refused', whole(cfg.daily)} end
 if dry then return {'replaced', id} end

@@ -31,7 +31,7 @@ end
 
 -- A draft of an earlier try is made anew: what it was made of may have been repaired since.
 local function send(id, job)
-  update(id, job, {in_doubt = '', draft = '', lane = setting('alias:' .. job.sender) or job.sender})
+  update(id, job, {in_doubt = '', draft = '', lane = lane_of_sender(job.sender)})
   to_ready(id, job)
   set_status(id, job, 'queued')
   show_result(id, job)

@@ -22,7 +22,7 @@ do  -- the shared parts together may have 200 locals
   outstanding = function(lane)
     local self = state_of('lane', lane)
     local count, since = tonumber(self.asked or 0), tonumber(self.asked_at or 0)
-    if count <= 0 or since + ROUND_LOST_AFTER <= now then count, since = 0, now end
+    if count <= 0 or since + ROUND_LOST_AFTER <= now or since > now then count, since = 0, now end
     return count, since, since + ROUND_LOST_AFTER
   end
 
@@ -91,6 +91,8 @@ do  -- the shared parts together may have 200 locals
     if not can_go then at, can_go = outlook(lane, cfg) end
     if not at or at > now then
       lay_down(lane, cfg, at)
+    elseif can_go < 1 then  -- more of it is due than one look takes up
+      redis.call('ZADD', P .. 'lanes', now, lane)
     elseif queue_of(lane) == 'postroom.high' then
       repeat local said = ask_once(lane, can_go, 'postroom.high') until said ~= 'asked'
     else

@@ -25,6 +25,11 @@ end
 
 local function chained_key(token) return P .. 'chained:' .. token end
 
+-- For whoever asks again after a lost reply; who does not learn of it loses the claim when its lease ends.
+local function remember(hand, id, lane)
+  redis.call('SET', chained_key(hand.token), cjson.encode({id, lane}), 'PX', hand.lease)
+end
+
 -- The claim with which the next round in the queue begins; nil where there is none, or something else comes first.
 local function next_round(hand)
   for _ = 1, TURNS do
@@ -36,8 +41,7 @@ local function next_round(hand)
     counted[queue] = counted[queue] and counted[queue] - 1
     local found = start_round(lane, hand)
     if found then
-      -- for whoever asks again after a lost reply; who does not learn of it loses the claim when its lease ends
-      redis.call('SET', chained_key(hand.token), cjson.encode({found[2], lane}), 'PX', hand.lease)
+      remember(hand, found[2], lane)
       return found
     end
   end

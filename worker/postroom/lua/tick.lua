@@ -5,11 +5,14 @@ local WORKER_LOST_AFTER, LOST_CLAIMS = 15000, 5
 local PASS = 1000
 local STAGED_FOR = 3600000
 local SWEPT = 1000  -- entries of indexes
+local SLOW_ONES = 2000  -- as many hands as four workers have
 local PROBE_LEASE = 30000
 local worker, hands, lease = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local done = 0
 
-local function due(set, till) return redis.call('ZRANGEBYSCORE', P .. set, '-inf', whole(till), 'LIMIT', 0, BATCH) end
+local function due(set, till, most)
+  return redis.call('ZRANGEBYSCORE', P .. set, '-inf', whole(till), 'LIMIT', 0, most or BATCH)
+end
 
 -- Each job is read when its turn has come: what was done for the one before may have moved it. An entry without a
 -- record (somebody deleted that by hand) must not stop the clock. Says how many there were.
@@ -53,6 +56,7 @@ local function put_in_doubt(id, job, token)
 end
 
 local function take_back(id, job)
+  if job.place ~= 'claim' then return redis.call('ZREM', P .. 'leases', id) end
   local sending, token = job.phase == 'sending', job.token
   job.slow_hand = '1'  -- a worker of 0.1.0 does not say whether it is one
   leave(id, job)
@@ -91,7 +95,7 @@ end
 -- A lane whose request has been out for long is slow from now on, not only when the answer comes. And as that request
 -- may reach Graph as late as now, its mark is as young.
 local function notice_slow()
-  for _, id in ipairs(due('leases', now + lease - SLOW)) do
+  for _, id in ipairs(due('leases', now + lease - SLOW, SLOW_ONES)) do
     redis.call('SREM', P .. 'hands:unknown', id)
     local lane = redis.call('SADD', P .. 'hands:slow', id) == 1 and redis.call('HGET', job_key(id), 'lane')
     if lane then
@@ -185,6 +189,14 @@ local function lend_probes()
   return lent
 end
 
+local function follow_rules()
+  for _, lane in ipairs(redis.call('ZRANGE', P .. 'moving', 0, BATCH - 1)) do
+    local moved = move_some(lane)
+    if moved == 0 then redis.call('ZREM', P .. 'moving', lane) end
+    done = done + moved
+  end
+end
+
 local function wake()
   local lanes = due('lanes', now)
   for _, lane in ipairs(lanes) do plan(lane, lane_settings(lane)) end
@@ -200,6 +212,7 @@ end_holds()
 lose_patience()
 sweep()
 sweep_staged()
+follow_rules()
 wake()
 local first = redis.call('ZRANGE', P .. 'lanes', 0, 0, 'WITHSCORES')
 local events = redis.call('LPOP', P .. 'events', BATCH) or {}
