@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import celery
+import hiredis
 import pytest
 import redis
 from celery.result import AsyncResult
@@ -289,6 +291,61 @@ def test_settings_of_redis_that_would_lose_mail_are_named(folder: Path, argument
     assert [words in one for words, one in zip(weak, found, strict=True)] == [True] * len(weak)
 
 
+def test_a_server_that_has_become_a_replica_is_left(folder: Path) -> None:
+    """Behind one address the primary changes, and the one before lives on, with all our connections to it."""
+    old, new = free_port(), free_port()
+    for name in ("old", "new"):
+        (folder / name).mkdir()
+    with (
+        running(folder / "old", old, "--port", str(old), "--save", ""),
+        running(folder / "new", new, "--port", str(new), "--save", ""),
+        forwarded(lambda: leads_to[-1]) as port,
+    ):
+        leads_to = [old]
+        client = Client(Ledger(connect(f"redis://127.0.0.1:{port}", timeout_s=5, name="test")))
+        mail = Mail(sender="a@x.de", to=["b@x.de"], text="t")
+        client.send_many([mail], "before")
+        client.send(mail)
+        leads_to.append(new)
+        with redis.Redis(port=old, retry=None) as server:
+            server.replicaof("127.0.0.1", new)  # type: ignore[no-untyped-call]
+
+        assert client.send_many([mail], "after").taken == 1
+        client.send(mail)
+
+
+@contextmanager
+def forwarded(port: Callable[[], int]) -> Iterator[int]:
+    """A port that leads to the one of the moment, for each new connection."""
+    sockets: list[socket.socket] = []
+
+    def pass_on(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(50) as threads:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    here, there = listener.accept()[0], socket.create_connection(("127.0.0.1", port()))
+                    sockets.extend((here, there))
+                    threads.submit(pass_on, here, there)
+                    threads.submit(pass_on, there, here)
+
+        threads.submit(accept)
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            for sock in (listener, *sockets):
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            for sock in sockets:
+                sock.close()
+
+
 @pytest.mark.parametrize("login", ["", ":wrong@"])
 def test_a_password_that_is_wrong_or_missing_is_told_as_such(folder: Path, login: str) -> None:
     port = free_port()
@@ -321,6 +378,43 @@ def test_a_call_uses_the_connection_that_the_last_one_gave_back(client: Redis) -
 
     assert [client.fcall("echo", 0, n) for n in "bcd"] == [[b"b"], [b"c"], [b"d"]]
     assert ours(client) == before
+
+
+def test_an_answer_may_come_in_pieces_and_nobody_waits_for_the_rest() -> None:
+    asked = threading.Semaphore(0)
+
+    def answer_all_else(peer: socket.socket) -> None:
+        reader = hiredis.Reader()
+        while data := peer.recv(65536):
+            reader.feed(data)
+            while command := reader.gets():
+                if command[0] == b"FCALL":
+                    asked.release()
+                else:
+                    peer.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n" if command[0] == b"HELLO" else b"+OK\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(2) as threads:
+        client = connect(f"redis://127.0.0.1:{server.getsockname()[1]}", timeout_s=5, name="test")
+        first = threads.submit(client.fcall, "echo", 0)
+        with server.accept()[0] as peer:
+            threads.submit(answer_all_else, peer)
+            assert asked.acquire(timeout=10)
+            peer.sendall(b"$5\r\nfirst\r\n")
+            assert first.result(10) == b"first"
+            call = client.send_fcall("echo", 0)
+            assert call
+            for piece in (b"*2\r\n$3\r\nab", b"c\r\n"):
+                peer.sendall(piece)
+                assert select.select([call.fd], [], [], 10)[0]
+                with pytest.raises(BlockingIOError):
+                    call.read()
+
+            peer.sendall(b"$1\r\nd\r\n")
+            assert select.select([call.fd], [], [], 10)[0]
+            assert call.read() == [b"abc", b"d"]
+
+            client.close()
+            peer.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_call_on_a_connection_that_died_meanwhile_is_made_again(client: Redis) -> None:

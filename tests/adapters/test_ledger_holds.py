@@ -606,12 +606,88 @@ def test_a_held_batch_s_jobs_can_be_cancelled_and_expire(room: Room) -> None:
     assert room.redis.zcard(PREFIX + "aside:news") == 0
 
 
+def test_a_batch_that_is_released_while_its_hold_still_walks_keeps_nothing_aside(room: Room) -> None:
+    for _ in range(250):
+        room.take(batch="news")
+    hold = ("batch", "news", "ann", "", "")
+    *_, goes_on = scripts.run(room.redis, "hold", room.now, *hold, "0")
+    release(room, batch="news")
+
+    *_, goes_on = scripts.run(room.redis, "hold", room.now, *hold, goes_on.decode())
+
+    assert goes_on == b""
+    assert room.redis.zcard(f"{PREFIX}aside:news") == 0
+
+
+def test_a_release_that_goes_on_leaves_the_hold_that_began_meanwhile(room: Room) -> None:
+    for _ in range(250):
+        room.take(batch="news")
+    room.ledger.hold(batch="news", by="ann", now=room.now)
+    scripts.run(room.redis, "release", room.now, "batch", "news", "")  # one step
+    room.ledger.hold(batch="news", by="bert", now=room.now)
+
+    *_, left = scripts.run(room.redis, "release", room.now, "batch", "news", 1)
+
+    assert left == 0
+    assert [held.by for held in room.ledger.records.holds(now=room.now)] == ["bert"]
+    assert room.redis.zcard(f"{PREFIX}aside:news") == 250
+
+
+def test_mail_goes_to_the_lane_that_new_rules_give_its_sender(room: Room) -> None:
+    waiting, later = room.take(mail(OTHER)), room.take(mail(OTHER, scheduled_at=room.at(600)))
+    room.publish(aliases={OTHER: SENDER})
+
+    room.tick(5)
+
+    assert [room.read(job).lane for job in (waiting, later)] == [SENDER, SENDER]
+    assert room.claim(OTHER) is None
+    assert room.send() == waiting
+    room.tick(600)
+    assert room.send() == later
+
+
+def test_mail_behind_other_mail_of_its_lane_follows_new_rules_when_its_claim_comes(room: Room) -> None:
+    stays, goes = room.take(), room.take(mail("alias@contoso.com"))
+    room.publish(aliases={})
+    room.tick(1)
+
+    assert room.send() == stays
+    assert room.claim() is None
+    assert room.read(goes).lane == "alias@contoso.com"
+    assert room.send(lane="alias@contoso.com") == goes
+
+
+def test_a_lane_that_is_held_under_its_own_name_is_released_by_it_after_new_rules(room: Room) -> None:
+    held = room.take(mail(OTHER))
+    room.ledger.hold(sender=OTHER, by="ann", now=room.now)
+    room.publish(aliases={OTHER: SENDER})
+    room.tick(5)
+    assert room.read(held).lane == OTHER
+
+    assert release(room, sender=OTHER).was_held
+
+    room.tick(5)
+    assert room.claim(OTHER) is None
+    assert room.send() == held
+
+
+def test_mail_of_others_waits_for_no_held_batch_that_is_due(room: Room) -> None:
+    for _ in range(350):
+        room.take(mail(scheduled_at=room.at(60)), batch="news")
+    other = room.take(mail(scheduled_at=room.at(61)))
+    room.ledger.hold(batch="news", by="ann", now=room.now)
+
+    room.tick(70)
+
+    assert room.send() == other
+
+
 def test_a_batch_whose_release_was_broken_off_comes_back_by_the_tick(room: Room) -> None:
     for _ in range(350):
         room.take(batch="news")
     hold(room, batch="news")
     assert room.redis.zcard(PREFIX + "aside:news") == 350
-    scripts.run(room.redis, "release", room.now, "batch", "news")  # one step, and no more
+    scripts.run(room.redis, "release", room.now, "batch", "news", "")  # one step, and no more
     assert room.redis.zcard(PREFIX + "aside:news") == 250
 
     room.tick(2)

@@ -261,3 +261,81 @@ def test_lanes_that_wait_alike_are_not_all_looked_at_in_the_same_moment(room: Ro
     assert wakes[-1] <= 5
     assert all(later - earlier < 1 for earlier, later in pairwise(wakes))
     assert wakes[-1] - wakes[0] > 1
+
+
+def test_a_settle_that_comes_late_once_more_claims_nothing(room: Room) -> None:
+    """Its first try was given up, and reaches Redis when its hand has long gone on."""
+    for _ in range(5):
+        room.take()
+    first = room.held()
+    second = go_on(room, first)
+    assert second
+    third = go_on(room, second, "third")
+    assert third
+
+    assert go_on(room, first) is None
+    assert room.redis.zcard(f"{PREFIX}claims:{SENDER}") == 1
+
+
+def test_a_claim_that_comes_late_once_more_claims_nothing(room: Room) -> None:
+    for _ in range(3):
+        room.take()
+    hand = Claimant("once", 60)
+    first = room.ledger.claim(SENDER, hand, now=room.now)
+    assert first
+    assert room.ledger.claim(SENDER, hand, now=room.now) == first
+    assert go_on(room, first)
+
+    assert room.ledger.claim(SENDER, hand, now=room.now) is None
+
+
+def test_many_endings_in_one_call_are_all_written_and_leave_the_rest_for_the_next(room: Room) -> None:
+    lanes = [f"lane{number}@contoso.com" for number in range(16)]
+    for number in range(4000):
+        room.take(mail(lanes[number % 16], expires_at=room.at(60)))
+    alive = {room.take(mail(lane)) for lane in lanes}
+    room.jump(3600)
+
+    for turn in range(200):
+        room.quick(*lanes)
+        calls = [(f"{scripts.LIBRARY}claim", 0, room.now, lane, f"t{turn}-{lane}", 60000, 0) for lane in lanes]
+        said = room.redis.fcall(*scripts.in_one(calls))
+        assert not [one for one in said if isinstance(one, ResponseError)]
+        statuses = {name: room.redis.zcard(f"{PREFIX}status:{name}") for name in ("queued", "expired")}
+        assert sum(statuses.values()) == 4016
+        if statuses["queued"] == len(alive):
+            break
+
+    assert statuses["expired"] == 4000
+    assert {job.decode() for job in room.redis.zrange(f"{PREFIX}leases", 0, -1)} <= alive
+
+
+def test_one_index_takes_more_than_lua_can_pass_at_once(room: Room) -> None:
+    """As many hands as there may be, each in trouble, in one trip."""
+    code = (
+        scripts.CODE
+        + """
+    register('gather_many', {'allow-oom'}, function()
+      return function()
+        gathered = {}
+        for n = 1, 20000 do gather('many', 'id' .. n, n % 2 == 0 and n) end
+        write_gathered()
+        return redis.call('ZCARD', 'many')
+      end
+    end)"""
+    )
+    text, prefix = scripts.library(code)
+    room.redis.function_load(text, replace=True)
+
+    assert room.redis.fcall(f"{prefix}gather_many", 0, "") == 10000
+
+
+def test_a_lease_of_what_is_in_no_claim_is_only_let_go(room: Room) -> None:
+    accepted = room.take()
+    room.send()
+    room.redis.zadd(f"{PREFIX}leases", {accepted: room.now})
+
+    room.tick(300)
+
+    assert room.read(accepted).status == "accepted"
+    assert room.redis.zcard(f"{PREFIX}leases") == 0

@@ -103,3 +103,13 @@ def test_its_end_is_told() -> None:
     loop.close()
 
     assert over == [True]
+
+
+def test_what_is_put_in_too_late_is_done_at_the_end() -> None:
+    loop, done = Loop(), list[str]()
+    loop.at_end(lambda: loop.soon(lambda: done.append("told")))
+    loop.soon(lambda: done.append("put in"))
+
+    loop.close()
+
+    assert done == ["put in", "told"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as Away
-from redis.exceptions import ResponseError
+from redis.exceptions import DataError, ResponseError
 
-from postroom.together import MOST_TOGETHER, Answer, Joined, Room, aside, invite, told
+from postroom.together import MOST_TOGETHER, Answer, Joined, Room, aside, invite, pause, told
 
 
 class FakeRedis:
@@ -46,13 +46,19 @@ class Connected:
         self._here, self._there = socket.socketpair()
         self.fd = self._there.fileno()
         self._answer: object = None
-        self.given_up = threading.Event()
+        self.given_up, self.begun = threading.Event(), threading.Event()
 
     def say(self, answer: object) -> None:
         self._answer = answer
         self._here.send(b"!")
 
+    def begin_to_say(self) -> None:
+        self._here.send(b"?")
+
     def read(self) -> object:
+        if self._there.recv(1) == b"?":
+            self.begun.set()
+            raise BlockingIOError
         self.give_up()
         if self._answer is None:
             raise Away
@@ -71,6 +77,8 @@ class ConnectedRedis(FakeRedis):
         self.may_answer.release(100)
 
     def send_fcall(self, function: str, numkeys: int, *arguments: Any) -> Connected:
+        if "unsayable" in (function, *arguments):
+            raise DataError
         asked = Connected()
         self.sent.put((function, asked))
         return asked
@@ -274,6 +282,46 @@ def test_a_redis_that_says_nothing_is_given_up(room: Room, monkeypatch: pytest.M
 
     assert redis.sent.get(timeout=10)[1].given_up.wait(10)
     assert said.get(timeout=10) == "f"
+
+
+def test_an_answer_that_has_only_begun_keeps_nobody_waiting(room: Room) -> None:
+    redis = ConnectedRedis()
+    said = at(room, lambda: Joined(redis, in_one).fcall("f", 0))
+    asked = redis.sent.get(timeout=10)[1]
+
+    asked.begin_to_say()
+    assert asked.begun.wait(10)
+
+    assert at(room, lambda: "done").get(timeout=10) == "done"
+    asked.say("whole")
+    assert said.get(timeout=10) == "whole"
+
+
+def test_what_cannot_be_said_to_redis_is_its_askers_alone(room: Room) -> None:
+    redis = ConnectedRedis()
+    joined = Joined(redis, in_one)
+    first = at(room, lambda: joined.fcall("first", 0))
+    busy = redis.sent.get(timeout=10)[1]
+
+    said = at(room, lambda: joined.fcall("unsayable", 0), lambda: joined.fcall("fine", 0))
+    assert at(room, lambda: "all have asked").get(timeout=10)
+    busy.say("first")
+    assert first.get(timeout=10) == "first"
+
+    assert isinstance(said.get(timeout=10), DataError)
+    function, asked = redis.sent.get(timeout=10)
+    assert function == "fine"
+    asked.say("fine")
+    assert said.get(timeout=10) == "fine"
+
+
+def test_a_hand_that_pauses_takes_no_thread(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+
+    assert at(room, lambda: pause(0.01)).get(timeout=10) is None
 
 
 def test_all_else_goes_to_redis_as_it_is(room: Room) -> None:

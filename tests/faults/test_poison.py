@@ -112,6 +112,21 @@ def test_a_message_that_is_none_ends_at_most_its_worker_which_is_started_again(
     assert supervised.settled(supervised.client().send(a_mail()).id).status is Status.ACCEPTED
 
 
+ROUNDS = {"nobody": None, "a truth": True, "a list": ["a@x.de"], "half a character": "a\ud800@x.de"}
+
+
+def test_a_round_whose_sender_is_none_harms_no_other(room: Room) -> None:
+    for sender in ROUNDS.values():
+        body = base64.b64encode(json.dumps([[sender], {}, {}]).encode()).decode()
+        headers = {"lang": "py", "task": "postroom.round", "id": "r-1"}
+        room.redis.lpush("postroom", envelope(body=body, headers=headers))
+    room.start_hands()
+
+    assert room.settled(room.client().send(a_mail()).id).status is Status.ACCEPTED
+    until(lambda: not room.redis.llen("postroom"), "each to be taken")
+    assert "its message names no sender" in room.raw_log()
+
+
 @pytest.fixture(scope="module")
 def supervised(module_room: Callable[..., Room]) -> Room:
     room = module_room()
