@@ -256,6 +256,8 @@ local function lane_of_sender(sender) return setting('alias:' .. sender) or send
 
 local function lane_settings(lane)
   if not read_of_lane[lane] then
+    -- most lanes are a sender's own, who is asked for soon: at once costs no more
+    if read['lane:' .. lane] == nil then read_settings({'lane:' .. lane, 'alias:' .. lane}) end
     local found = setting('lane:' .. lane) or setting('*')
     if found and not decoded[found] then decoded[found] = cjson.decode(found) end  -- most lanes have the same
     read_of_lane[lane] = decoded[found] or {app = 'default', parallel = 4, daily = 10000, rates = {{30, MINUTE}}}
