@@ -139,7 +139,7 @@ class Redis(redis.Redis):
 
 def _answer(connection: Any, *command: Any) -> Any:
     connection.send_command(*command)
-    return scripts.read_answer(connection)
+    return connection.read_response()
 
 
 def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> Redis:
@@ -152,6 +152,7 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
         "socket_connect_timeout": min(timeout_s, 3.0),
         # No `health_check_interval`: that look at a connection would be tried twice in each of these two tries.
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
+        "retry_on_error": [*scripts.OF_A_REPLICA],  # on a new connection
         "client_name": name,
         "max_connections": max_connections,
     }

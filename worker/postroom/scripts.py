@@ -80,28 +80,20 @@ def run_each(connection: Connection, script: str, now: int | None, given: Sequen
     with or_unavailable():
         try:
             return ask()
-        except _OF_A_REPLICA:
-            _leave_replica(connection)
-            return ask()
         except redis.exceptions.ResponseError as error:
             return _loaded(connection, ask, error)
 
 
 # A failover has made its server a replica: a new connection may lead to the primary.
-_OF_A_REPLICA = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
+OF_A_REPLICA = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
 
 
 def read_answer(line: Any, **how: Any) -> Any:
     """The next answer on this connection of redis-py's; a server that may not write any more counts as gone."""
     try:
         return line.read_response(**how)
-    except _OF_A_REPLICA as error:
+    except OF_A_REPLICA as error:
         raise redis.exceptions.ConnectionError(f"the server is a replica by now ({error})") from error
-
-
-def _leave_replica(connection: Connection) -> None:
-    """Has the connections that are kept made anew: they may lead to the primary then."""
-    connection.connection_pool.disconnect(inuse_connections=False)
 
 
 class Line:
@@ -194,11 +186,7 @@ def _loaded(connection: Connection, ask: Callable[[], Answer], error: Exception)
     """What is answered once the library is loaded; `error` came without, and is raised if it is another."""
     if "Function not found" not in str(error):
         raise error
-    try:
-        connection.function_load(_TEXT, replace=True)
-    except _OF_A_REPLICA:
-        _leave_replica(connection)
-        connection.function_load(_TEXT, replace=True)
+    connection.function_load(_TEXT, replace=True)
     return ask()
 
 
