@@ -407,6 +407,17 @@ def test_a_backlog_whose_patience_lasts_is_not_looked_through_each_second(room: 
     assert commands(room) - before < 20 * 60
 
 
+def test_a_patience_that_is_made_shorter_ends_what_waits_already(room: Room) -> None:
+    job = room.take()
+    room.send(NOT_ALLOWED)
+    room.jump(2 * HOUR)
+    room.publish(hold_patience_s=HOUR)
+
+    room.tick(2)
+
+    assert (room.read(job).status, room.read(job).reason) == ("dead", "access_policy")
+
+
 def test_a_walk_through_a_backlog_ends_where_patience_lasts(room: Room) -> None:
     room.publish(hold_patience_s=HOUR)
     early = room.take()

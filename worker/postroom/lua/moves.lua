@@ -96,6 +96,7 @@ end
 
 -- A draft that was made for a claim that is lost. It is removed by a claim, like all else: that is the mailbox's slot.
 local function strand(id, job, draft)
+  if job.strays and string.find(' ' .. job.strays .. ' ', ' ' .. draft .. ' ', 1, true) then return end
   update(id, job, {strays = (job.strays and job.strays .. ' ' or '') .. draft})
   if job.place ~= 'ended' then return end
   tidy_up(id, job)
