@@ -1,5 +1,7 @@
 import json
 import logging
+import os
+import select
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -15,6 +17,9 @@ class Loop:
         self.news: list[Callable[[], object]] = []
 
     def soon(self, do: Callable[[], object]) -> None:
+        self.news.append(do)
+
+    def at(self, whose: object, when: float, do: Callable[[], object]) -> None:
         self.news.append(do)
 
 
@@ -67,6 +72,47 @@ def test_lines_of_one_turn_of_a_loop_go_together(file: File) -> None:
     emit("mail.accepted", job="c")
     loop.news.pop()()
     assert events(file) == ["mail.accepted", "mail.dead", "mail.accepted"]
+
+
+def test_a_log_that_nobody_reads_keeps_no_hand_waiting_and_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w") as file, os.fdopen(ours, "rb") as reader:
+        monkeypatch.setattr(sys, "__stderr__", file)
+        loop = Loop()
+        here: list[Loop | None] = [loop]
+        emit = logs.start("json", lambda: here[0])
+        for number in range(2000):
+            emit("mail.accepted", job=str(number))
+        loop.news.pop()()
+        here[0] = None  # another thread
+        emit("tick.failed", job="2000")
+        read = b""
+
+        for _ in range(2001):
+            while select.select([reader], [], [], 0)[0]:
+                read += os.read(reader.fileno(), 65536)
+            if not loop.news:
+                break
+            loop.news.pop()()
+
+    assert [json.loads(line)["job"] for line in read.splitlines()] == [str(number) for number in range(2001)]
+
+
+def test_of_a_log_that_nobody_ever_reads_the_oldest_lines_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_KEPT", 1000)
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w") as file, os.fdopen(ours, "rb"):
+        monkeypatch.setattr(sys, "__stderr__", file)
+        loop = Loop()
+        lines = logs._LinesOfLoop(file, lambda: loop)
+        for number in range(20_000):
+            lines.write(f"{number}\n")
+        loop.news.pop()()
+
+        [kept] = lines._waiting
+
+    assert len(kept) <= 1000
+    assert kept.splitlines()[-1] == "19999"
 
 
 @pytest.mark.parametrize("fault", [OSError("no space"), ValueError("closed")])

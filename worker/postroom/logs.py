@@ -2,7 +2,10 @@
 
 import json
 import logging
+import select
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, TextIO, cast
@@ -37,46 +40,89 @@ _JSON = json.JSONEncoder(default=repr)  # kept, for json.dumps would make one fo
 
 class Loop(Protocol):
     def soon(self, do: Callable[[], object], /) -> None: ...
+    def at(self, whose: object, when: float, do: Callable[[], object], /) -> None: ...
+
+
+PIECE = 4000  # what a pipe takes at once where it takes anything (PIPE_BUF)
+MOST_KEPT = 1_000_000  # characters that nobody has read yet; then the oldest lines go
+AGAIN_S = 0.1
 
 
 class _Lines:
-    """A file for log lines. What the same turn of a loop writes goes there at once: each time costs as much as a line.
+    """A file for log lines. A log that cannot be written costs no mail."""
 
-    A log that cannot be written costs no mail.
-    """
-
-    def __init__(self, file: TextIO, loop_here: Callable[[], Loop | None]) -> None:
-        self._file, self._loop_here = file, loop_here
-        self._waiting: list[str] = []
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
 
     def write(self, text: str) -> None:
-        loop = self._loop_here()
-        if loop is None:
-            self._write(text)
-            return
-        if not self._waiting:
-            loop.soon(self._write_waiting)
-        self._waiting.append(text)
-
-    def flush(self) -> None:
-        """Each `write` sees to that."""
-
-    def _write_waiting(self) -> None:
-        texts, self._waiting = self._waiting, []
-        self._write("".join(texts))
-
-    def _write(self, text: str) -> None:
         with suppress(OSError, ValueError):  # full, gone, or closed
             self._file.write(text)
             self._file.flush()
 
+    def flush(self) -> None:
+        """Each `write` sees to that."""
 
-def start(log_format: str, loop_here: Callable[[], Loop | None] = lambda: None) -> Emit:
+
+class _LinesOfLoop(_Lines):
+    """The same where a loop works, which must not wait for whoever reads them: what is not read now is tried again.
+
+    What the same turn of the loop writes goes there at once: each time costs as much as a line.
+    """
+
+    def __init__(self, file: TextIO, loop_here: Callable[[], Loop | None]) -> None:
+        super().__init__(file)
+        self._loop_here = loop_here
+        self._waiting: list[str] = []
+        self._turn_comes = False
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> None:
+        with self._lock:
+            self._waiting.append(text)
+        loop = self._loop_here()
+        if loop is None:
+            self._write_waiting()
+        elif not self._turn_comes:
+            self._turn_comes = True
+            loop.soon(lambda: self._in_turn(loop))
+
+    def _in_turn(self, loop: Loop) -> None:
+        self._turn_comes = self._write_waiting()
+        if self._turn_comes:
+            loop.at(self, time.monotonic() + AGAIN_S, lambda: self._in_turn(loop))
+
+    def _write_waiting(self) -> bool:
+        """Whether something is left."""
+        with self._lock:
+            text, self._waiting = "".join(self._waiting), []
+            while text and self._is_read():
+                piece = PIECE if text.isascii() else PIECE // 4
+                super().write(text[:piece])
+                text = text[piece:]
+            if len(text) > MOST_KEPT:
+                text = text[-MOST_KEPT:].partition("\n")[2]
+            if text:
+                self._waiting.append(text)
+        return bool(text)
+
+    def _is_read(self) -> bool:
+        """Whether it takes a piece more without waiting."""
+        try:
+            poll = select.poll()
+            poll.register(self._file.fileno(), select.POLLOUT)
+            return bool(poll.poll(0))
+        except (OSError, ValueError):  # no file of the system's, or closed
+            return True
+
+
+def start(log_format: str, loop_here: Callable[[], Loop | None] | None = None) -> Emit:
     """Sets up the lines on stderr and returns what writes one; keeps mail out of other libraries' lines.
 
-    `loop_here` gives the loop of the thread that it is called in, if that has one.
+    `loop_here`, where loops work, gives that of the thread that it is called in, if it has one.
     """
     _keep_mail_out()
+    stderr = sys.__stderr__ or sys.stderr
+    lines = _LinesOfLoop(stderr, loop_here) if loop_here else _Lines(stderr)
     last = (
         structlog.processors.JSONRenderer(lambda line, **_: _JSON.encode(line))
         if log_format == "json"
@@ -88,7 +134,7 @@ def start(log_format: str, loop_here: Callable[[], Loop | None] = lambda: None) 
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             last,
         ],
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lines(sys.__stderr__ or sys.stderr, loop_here))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
     )
     log = structlog.get_logger().bind()  # bound here, once: else it is for each line
 
