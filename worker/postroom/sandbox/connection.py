@@ -105,14 +105,20 @@ class Call:
         await self.send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": answer.body})
 
-    async def drip(self, answer: Answer, pause: Callable[[], Awaitable[None]]) -> None:
-        """Sends the answer byte by byte, head included, so that no single read of the client times out."""
-        transport = self._transport()
-        for byte in answer.raw():
+    async def drip(self, answer: Answer, pause: Callable[[], Awaitable[None]], over: Callable[[], None]) -> None:
+        """Sends the answer byte by byte, head included, so that no single read of the client times out.
+
+        `over` is called before the last one, after which the client has it all.
+        """
+        transport, (*most, last) = self._transport(), answer.raw()
+        for byte in most:
             if transport.is_closing():
                 break
             transport.write(bytes((byte,)))
             await pause()
+        over()
+        if not transport.is_closing():
+            transport.write(bytes((last,)))
         await self.close()
 
     async def hang(self) -> None:

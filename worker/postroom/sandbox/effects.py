@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from postroom.sandbox.connection import Answer, Call
@@ -33,16 +34,29 @@ def dress(rule: FaultRule, answer: Answer) -> Answer:
     return answer
 
 
-async def finish(world: World, call: Call, arrival: Arrival, rule: FaultRule | None, answer: Answer) -> None:
-    """Ends the call with this answer, or as the rule has it."""
+async def finish(
+    world: World,
+    call: Call,
+    arrival: Arrival,
+    rule: FaultRule | None,
+    answer: Answer,
+    over: Callable[[], None] = lambda: None,
+) -> None:
+    """Ends the call with this answer, or as the rule has it.
+
+    `over` is called before its client can know of the end, and ask for the next: then nothing of this is in flight.
+    """
     effect = "pass" if rule is None else rule.effect
     if effect in ("hang", "reset", "close"):
         arrival.code = ""
         world.log.end(arrival, None)
+        if effect != "hang":
+            over()
         await {"hang": call.hang, "reset": call.reset, "close": call.close}[effect]()
         return
     world.log.end(arrival, answer.status)
     if rule is None or rule.drip is None:
+        over()
         await call.answer(answer)
     else:
-        await call.drip(answer, partial(world.pause, rule.drip))
+        await call.drip(answer, partial(world.pause, rule.drip), over)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 from postroom.sandbox.attachments import AddAttachment, CreateUploadSession, ListAttachments
 from postroom.sandbox.connection import Answer, Call
@@ -68,10 +69,11 @@ class Graph:
         meter = world.exchange.meter(claims.app_id if isinstance(claims, Claims) else "", mailbox)
         throttle = meter.enter(call.content_length, time.monotonic())
         arrival = world.log.arrive(operation.stage, call, mailbox, meter.in_flight)
-        try:
+        with ExitStack() as inside:
+            inside.callback(meter.leave)
             if throttle is not None:
                 meter.throttled += 1
-                await finish(world, call, arrival, None, refuse(arrival, throttle))
+                await finish(world, call, arrival, None, refuse(arrival, throttle), inside.close)
                 return
             visit = Visit(call, user, arrival, meter)
             if not await self._read(visit, operation):  # the client left while it was sending
@@ -82,9 +84,7 @@ class Graph:
             meter.throttled += answer.status == 429
             # "Accept, then fail" has nothing to hide where the request was refused.
             spared = rule is not None and rule.accepted and not visit.done
-            await finish(world, call, arrival, None if spared else rule, answer)
-        finally:
-            meter.leave()
+            await finish(world, call, arrival, None if spared else rule, answer, inside.close)
 
     async def _read(self, visit: Visit, operation: Operation) -> bool:
         body = b"" if visit.call.content_length > MAX_REQUEST else await visit.call.body()
