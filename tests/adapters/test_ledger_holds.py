@@ -657,6 +657,20 @@ def test_mail_goes_to_the_lane_that_new_rules_give_its_sender(room: Room) -> Non
     assert room.send() == later
 
 
+def test_so_much_mail_follows_new_rules_at_once_that_nobody_waits_for_redis(room: Room) -> None:
+    senders = [f"s{number}@contoso.com" for number in range(4)]
+    for sender in senders * 60:
+        room.take(mail(sender))
+    room.publish(aliases=dict.fromkeys(senders, SENDER))
+    moved: list[int] = []
+
+    while not moved or moved[-1] < 240:
+        room.tick()
+        moved.append(room.redis.zcard(f"{PREFIX}ready:normal:{SENDER}"))
+
+    assert moved == [100, 200, 240]
+
+
 def test_mail_behind_other_mail_of_its_lane_follows_new_rules_when_its_claim_comes(room: Room) -> None:
     stays, goes = room.take(), room.take(mail("alias@contoso.com"))
     room.publish(aliases={})

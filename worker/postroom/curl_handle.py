@@ -33,11 +33,9 @@ _WORDS = {
 }
 # OpenSSL's words for a certificate, in libcurl's message: they are constants.
 _VERIFY = re.compile(r"verify result: ([a-z ,-]+)", re.IGNORECASE)
+_ID = "client-request-id: "  # as in a line of a request
 
-
-Place = tuple[object, ...]
-
-_ID = "client-request-id: "
+Place = tuple[object, ...]  # local address, port of the other side, own port
 
 
 class Request(NamedTuple):

@@ -148,6 +148,9 @@ def _redis_url(value: object) -> object:
     return value
 
 
+SHORTEST_LEASE_S = 10
+
+
 def _some_time(seconds: float) -> float:
     if seconds <= 0:
         raise ValueError("longer than 0 s is needed")
@@ -185,7 +188,6 @@ def _directory(value: str) -> str:
     return value
 
 
-SHORTEST_LEASE_S = 10
 Seconds = Annotated[float, BeforeValidator(duration), AfterValidator(_some_time)]
 Lease = Annotated[Seconds, AfterValidator(_lease)]
 MessageSize = Annotated[int, BeforeValidator(size), AfterValidator(_message_size)]

@@ -73,7 +73,6 @@ do  -- the shared parts together may have 200 locals
       local at, can_go, id, seen = outlook(lane, cfg)
       if not at or at > now or can_go < 1 then return nil, at, can_go end
       local job = record(id)
-      passed_over = passed_over + 1
       if not job or (job.ended and not job.tidy) then  -- its record was deleted by hand; and what has ended never leaves
         for _, class in ipairs(CLASSES) do redis.call('ZREM', of_lane('ready:' .. class, lane), id) end
       elseif job.sender and lane_of_sender(job.sender) ~= lane then
@@ -91,10 +90,10 @@ do  -- the shared parts together may have 200 locals
         finish(id, job, 'dead', 'too_many_recipients')
       else
         local mail = read_mail(id, job)
-        passed_over = passed_over - 1
         take(id, job, lane, cfg, hand, seen, mail)
         return claimed(id, job, cfg, mail), outlook_after(lane, cfg, seen)
       end
+      passed_over = passed_over + 1
     end
   end
 end

@@ -7,15 +7,15 @@ local function sets_of(lane)
   return sets
 end
 
--- How many were moved. What a person holds stays.
-local function move_some(lane)
+-- How many were moved, of `most`. What a person holds stays.
+local function move_some(lane, most)
   if stopped_until(state_of('lane', lane)) > now then return 0 end
   local moved, lanes = 0, {}
   for _, set in ipairs(sets_of(lane)) do
     for _, id in ipairs(redis.call('ZRANGE', set, 0, BATCH - 1)) do
       local job = record(id)
       local to = job and job.sender and lane_of_sender(job.sender)
-      if not to or to == lane or moved >= BATCH then break end
+      if not to or to == lane or moved >= most then break end
       changing(id, function() move_over(id, job, to) end)
       moved, lanes[to] = moved + 1, true
     end

@@ -190,10 +190,12 @@ local function lend_probes()
 end
 
 local function follow_rules()
+  local left = BATCH
   for _, lane in ipairs(redis.call('ZRANGE', P .. 'moving', 0, BATCH - 1)) do
-    local moved = move_some(lane)
+    if left <= 0 then break end
+    local moved = move_some(lane, left)
     if moved == 0 then redis.call('ZREM', P .. 'moving', lane) end
-    done = done + moved
+    left, done = left - moved, done + moved
   end
 end
 
