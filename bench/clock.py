@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.orders import obey
-from postroom import settings, wiring
-from postroom.rounds import tick_for_ever
+from postroom import wiring
+from postroom.delivery.round import tick_for_ever
+from postroom.settings import model as settings
 
 found = settings.load(os.environ, Path.cwd())
 ledger = wiring.ledger(found)

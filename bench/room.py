@@ -14,9 +14,9 @@ import redis
 from bench.graph import Graph
 from bench.orders_to import Producer
 from bench.processes import Started, cpu_s_of, started, until
-from postroom import embedded
-from postroom.scripts import PREFIX
-from postroom.settings import Settings
+from postroom.settings.model import Settings
+from postroom.store import embedded
+from postroom.store.functions import PREFIX
 
 ACCEPTED = f"{PREFIX}status:accepted"
 LEASES = f"{PREFIX}leases"

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import redis
 
-from postroom import embedded
+from postroom.store import embedded
 
 # Servers sync each write, as they must; a disk takes minutes for what the tests write. In memory it costs nothing, and
 # a process that is killed loses as little. That a power cut loses nothing either is for the server's own tests.

@@ -9,8 +9,8 @@ from bench.contenders.contender import Contender, Running
 from bench.orders_to import Producer
 from bench.processes import Started
 from bench.room import TRANSPORTS, Room
-from postroom.cli import PROCESSES
-from postroom.supervisor import HANDS
+from postroom.cli.main import PROCESSES
+from postroom.runtime.supervisor import HANDS
 
 
 @dataclass(frozen=True)

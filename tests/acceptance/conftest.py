@@ -19,10 +19,11 @@ import pytest
 import redis
 from celery import Celery
 
-from postroom import Client, Mail, embedded
-from postroom.ledger import Ledger
+from postroom import Client, Mail
 from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
+from postroom.store import embedded
+from postroom.store.intake import Ledger
 
 from .hands import Hands
 
@@ -66,7 +67,7 @@ class Room:
         before = self._ticking() if ready else None
         with self._log_of_a_worker().open("wb") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "postroom.cli", "worker", *(arguments or ("--processes", "1"))],
+                [sys.executable, "-m", "postroom", "worker", *(arguments or ("--processes", "1"))],
                 env=self.environment | settings,
                 stdout=log,
                 stderr=log,
@@ -102,7 +103,7 @@ class Room:
         """`postroom smtp` on free ports; the process, and the ports that it told."""
         log = self.stack.enter_context((self.folder / "smtp.log").open("wb"))
         server = subprocess.Popen(
-            [sys.executable, "-m", "postroom.cli", "smtp", "--port", "0", *arguments],
+            [sys.executable, "-m", "postroom", "smtp", "--port", "0", *arguments],
             env=self.environment | {"POSTROOM_SMTP_ALLOW": "127.0.0.1"} | settings,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -134,7 +135,7 @@ class Room:
     def postroom(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         """Runs a command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "postroom.cli", *arguments],
+            [sys.executable, "-m", "postroom", *arguments],
             env=self.environment,
             input=stdin,
             capture_output=True,

@@ -15,7 +15,7 @@ from pathlib import Path
 _LIBRARIES = [
     *("celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.concurrency.thread", "celery.fixups"),
     *("celery.backends.redis", "celery.loaders.app", "celery.worker.consumer", "celery.worker.strategy"),
-    *("kombu.transport.redis", "postroom.wiring", "postroom.supervisor", "tests.faults.halting"),
+    *("kombu.transport.redis", "postroom.wiring", "postroom.runtime.supervisor", "tests.faults.halting"),
 ]
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(_LIBRARIES)

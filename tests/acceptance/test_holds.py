@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from postroom.job import Status
+from postroom.jobs.job import Status
 
 from .conftest import SENDER, Room, a_mail, until
 

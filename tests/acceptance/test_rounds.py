@@ -9,7 +9,8 @@ import psutil
 import pytest
 from celery import Celery
 
-from postroom import Client, Status, embedded
+from postroom import Client, Status
+from postroom.store import embedded
 
 from .conftest import Room, a_mail, until
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from postroom.job import Status
-from postroom.logins import hashed
+from postroom.access.smtp_logins import hashed
+from postroom.jobs.job import Status
 
 from .conftest import SENDER, Room
 
@@ -156,7 +156,7 @@ def test_wrong_settings_end_it_at_start_by_name(
 ) -> None:
     from click.testing import CliRunner
 
-    from postroom.cli import main
+    from postroom.cli.main import main
 
     for name, value in ({"POSTROOM_REDIS_URL": "redis://localhost:1", "POSTROOM_SMTP_ALLOW": "::1"} | settings).items():
         monkeypatch.setenv(name, value)

@@ -6,8 +6,8 @@ from hashlib import sha256
 
 import pytest
 
-from postroom.job import Status
-from postroom.mail import Attachment
+from postroom.jobs.job import Status
+from postroom.mail.model import Attachment
 
 from .conftest import Room, a_mail, until
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import redis
 
-from postroom import scripts
-from postroom.attachments import INSIDE, SMALL, Attachments
-from postroom.content import PIECE, AttachmentMissing, Stored
 from postroom.errors import InvalidMail, KeyConflict, Unavailable
-from postroom.faults import MB
-from postroom.job import Job
-from postroom.ledger import Ledger
-from postroom.mail import Attachment, Mail
-from postroom.outcome import Refused
-from postroom.scripts import PREFIX
+from postroom.jobs.job import Job
+from postroom.jobs.outcome import Refused
+from postroom.mail.content import PIECE, AttachmentMissing, Stored
+from postroom.mail.model import Attachment, Mail
+from postroom.mail.validation import MB
+from postroom.store import functions as scripts
+from postroom.store.attachments import INSIDE, SMALL, Attachments
+from postroom.store.functions import PREFIX
+from postroom.store.intake import Ledger
 
 from .test_ledger import ACCEPTED, FREE, SENDER, Room, mail, room
 

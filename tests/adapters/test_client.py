@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from postroom import Client, Mail
-from postroom.scripts import PREFIX
+from postroom.store.functions import PREFIX
 
 SENDER = "noreply@contoso.com"
 

@@ -20,10 +20,11 @@ import redis
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
-from postroom import Client, Mail, embedded
-from postroom.connections import Redis, celery_urls, connect, result_backend, weaknesses
+from postroom import Client, Mail
 from postroom.errors import Unavailable
-from postroom.ledger import PORTION, Ledger
+from postroom.store import embedded
+from postroom.store.connection import Redis, celery_urls, connect, result_backend, weaknesses
+from postroom.store.intake import PORTION, Ledger
 
 from .tls import Peer, Server, Servers, all_servers, serve
 
@@ -478,7 +479,7 @@ def test_calls_from_many_threads_get_their_own_answers(client: Redis) -> None:
 
 FORKING = """
 import os, sys
-from postroom.connections import connect
+from postroom.store.connection import connect
 
 client = connect(sys.argv[1], timeout_s=3, name="test-calls")
 client.fcall("echo", 0, "parent")

@@ -8,13 +8,13 @@ import pytest
 from celery.result import AsyncResult
 
 from postroom import Client
-from postroom.dead_letters import DeadLetters, Selection, without_content
 from postroom.errors import InvalidMail, KeyConflict, UnknownJob
-from postroom.job import Receipt, Status
-from postroom.ledger import Ledger, Order
-from postroom.mail import Mail
-from postroom.outcome import Answer, NotPermitted, Refused
-from postroom.scripts import PREFIX
+from postroom.jobs.job import Receipt, Status
+from postroom.jobs.outcome import Answer, NotPermitted, Refused
+from postroom.mail.model import Mail
+from postroom.operations.dead_letters import DeadLetters, Selection, without_content
+from postroom.store.functions import PREFIX
+from postroom.store.intake import Ledger, Order
 
 from .test_ledger import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, mail, room
 from .test_ledger_doubt import looked

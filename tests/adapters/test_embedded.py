@@ -16,13 +16,13 @@ import psutil
 import pytest
 import redis
 
-from postroom import embedded
 from postroom.errors import ConfigError, Unavailable
+from postroom.store import embedded
 
 STARTER = """
 import sys, time
 from pathlib import Path
-from postroom import embedded
+from postroom.store import embedded
 print(embedded.ensure(Path(sys.argv[1])), flush=True)
 time.sleep(60)
 """

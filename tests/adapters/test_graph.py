@@ -8,10 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from postroom.graph import Graph
-from postroom.http import Http
-from postroom.http_curl import CurlHttp
-from postroom.outcome import (
+from postroom.graph.client import Graph
+from postroom.graph.requests import JOB_PROPERTY, SENT_ITEMS, Call, GraphRequest, searches
+from postroom.jobs.outcome import (
     Accepted,
     Answer,
     Deferred,
@@ -25,7 +24,8 @@ from postroom.outcome import (
     Tidied,
     Unknown,
 )
-from postroom.wire import JOB_PROPERTY, SENT_ITEMS, Call, GraphRequest, searches
+from postroom.transport.curl_http import CurlHttp
+from postroom.transport.http import Http
 
 from .tls import OK, Peer, Servers, all_servers, answering, json_answer, serve
 

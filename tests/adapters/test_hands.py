@@ -7,8 +7,8 @@ from queue import SimpleQueue
 import pytest
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
-from postroom.hands import ROUND, Hands
-from postroom.together import aside, invite
+from postroom.runtime.celery_pool import ROUND, Hands
+from postroom.runtime.fibers import aside, invite
 
 
 class Loop(Hub):

@@ -17,11 +17,11 @@ from queue import SimpleQueue
 
 import pytest
 
-from postroom.curl_handle import Sockets
-from postroom.http import MAX_ANSWER, Http, Lost, NotSent, Response
-from postroom.http_curl import CurlHttp
-from postroom.http_requests import RequestsHttp
-from postroom.together import Room
+from postroom.runtime.fibers import Room
+from postroom.transport.curl_exchange import Sockets
+from postroom.transport.curl_http import CurlHttp
+from postroom.transport.http import MAX_ANSWER, Http, Lost, NotSent, Response
+from postroom.transport.requests_http import RequestsHttp
 
 from .tls import OK, Peer, Script, Server, Servers, all_servers, answering, json_answer, serve
 

@@ -16,12 +16,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from postroom import scripts
 from postroom.errors import InvalidMail, KeyConflict, TooLate
-from postroom.job import Claimant, Job, Receipt
-from postroom.ledger import Ledger, Order, TokenProbe
-from postroom.mail import Mail, Priority
-from postroom.outcome import (
+from postroom.jobs.job import Claimant, Job, Receipt
+from postroom.jobs.lane_limits import LaneLimits, Rules
+from postroom.jobs.outcome import (
     Accepted,
     Answer,
     Deferred,
@@ -38,9 +36,11 @@ from postroom.outcome import (
     Tidied,
     Unknown,
 )
-from postroom.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
-from postroom.rules import LaneLimits, Rules
-from postroom.shares import Sharing
+from postroom.jobs.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
+from postroom.mail.model import Mail, Priority
+from postroom.store import functions as scripts
+from postroom.store.intake import Ledger, Order, TokenProbe
+from postroom.store.shared_content import Sharing
 
 P = "{postroom}:"
 LEASE_S = 60.0

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from postroom.job import Claimant, Job
-from postroom.outcome import Outcome
-from postroom.retry import Policy, decide
-from postroom.scripts import PREFIX
-from postroom.shares import Sharing
+from postroom.jobs.job import Claimant, Job
+from postroom.jobs.outcome import Outcome
+from postroom.jobs.retry import Policy, decide
+from postroom.store.functions import PREFIX
+from postroom.store.shared_content import Sharing
 
 from .test_ledger import ACCEPTED, BUSY, SENDER, Room, mail, room
 

@@ -15,9 +15,6 @@ import pytest
 import redis
 from celery.result import AsyncResult
 
-from postroom import embedded, scripts
-from postroom.attachments import SMALL
-from postroom.connections import celery_urls, connect
 from postroom.errors import (
     InvalidMail,
     KeyConflict,
@@ -28,15 +25,19 @@ from postroom.errors import (
     Unavailable,
     UnknownJob,
 )
-from postroom.given import in_words
-from postroom.job import Claimant, Delivery, Job, Receipt, Status
-from postroom.ledger import NOT_DEAD, NOTHING_STAGED, Ledger
-from postroom.mail import Attachment, Mail
-from postroom.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
-from postroom.records import recipient_token
-from postroom.retry import Policy, decide
-from postroom.rules import LaneLimits, Rules
-from postroom.scripts import LIBRARY, PREFIX
+from postroom.jobs.job import Claimant, Delivery, Job, Receipt, Status
+from postroom.jobs.lane_limits import LaneLimits, Rules
+from postroom.jobs.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
+from postroom.jobs.retry import Policy, decide
+from postroom.mail.model import Attachment, Mail
+from postroom.store import embedded
+from postroom.store import functions as scripts
+from postroom.store.attachments import SMALL
+from postroom.store.connection import celery_urls, connect
+from postroom.store.functions import LIBRARY, PREFIX
+from postroom.store.intake import NOT_DEAD, NOTHING_STAGED, Ledger
+from postroom.store.intake_codec import in_words
+from postroom.store.queries import recipient_token
 
 SENDER = "post@contoso.com"
 OTHER = "news@contoso.com"

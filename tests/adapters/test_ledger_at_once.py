@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from postroom.address import Address
-from postroom.job import Claimant, Job, Status
-from postroom.mail import Attachment, Mail
-from postroom.message import compose
-from postroom.rules import LaneLimits
-from postroom.scripts import PREFIX
-from postroom.wire import GraphRequest, request_for
+from postroom.graph.requests import GraphRequest, request_for
+from postroom.jobs.job import Claimant, Job, Status
+from postroom.jobs.lane_limits import LaneLimits
+from postroom.mail.address import Address
+from postroom.mail.message import compose
+from postroom.mail.model import Attachment, Mail
+from postroom.store.functions import PREFIX
 
 from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, mail, room
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from celery import signature
 
-from postroom.calls import Calls
 from postroom.errors import InvalidMail
-from postroom.ledger import Order
-from postroom.outcome import Refused
-from postroom.scripts import PREFIX
+from postroom.jobs.callbacks import Calls
+from postroom.jobs.outcome import Refused
+from postroom.store.functions import PREFIX
+from postroom.store.intake import Order
 
 from .test_ledger import ACCEPTED, Room, mail, room
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from postroom.errors import InvalidMail
-from postroom.job import Job
-from postroom.mail import Attachment
-from postroom.outcome import (
+from postroom.jobs.job import Job
+from postroom.jobs.outcome import (
     Answer,
     Deferred,
     Finding,
@@ -20,8 +19,9 @@ from postroom.outcome import (
     Tidied,
     Unknown,
 )
-from postroom.retry import Move, OnUnknown, Policy, after_look_up
-from postroom.scripts import PREFIX
+from postroom.jobs.retry import Move, OnUnknown, Policy, after_look_up
+from postroom.mail.model import Attachment
+from postroom.store.functions import PREFIX
 
 from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, OTHER, SENDER, Room, mail, room
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from postroom import scripts
-from postroom.ledger import Order, Released, Ticked
-from postroom.outcome import Answer, Deferred, Held, Refused, Scope
-from postroom.retry import OnUnknown, Policy, after_look_up, decide
-from postroom.scripts import PREFIX
+from postroom.jobs.outcome import Answer, Deferred, Held, Refused, Scope
+from postroom.jobs.retry import OnUnknown, Policy, after_look_up, decide
+from postroom.store import functions as scripts
+from postroom.store.functions import PREFIX
+from postroom.store.intake import Order, Released, Ticked
 
 from .test_ledger import (
     ACCEPTED,

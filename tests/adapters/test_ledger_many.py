@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
-from postroom import Attachment, Client, scripts
-from postroom.attachments import SMALL
+from postroom import Attachment, Client
 from postroom.client import short_ids
-from postroom.dead_letters import DeadLetters
 from postroom.errors import InvalidMail, KeyConflict, PostroomError
-from postroom.job import Receipt, recipient_token
-from postroom.ledger import Ledger, Order
-from postroom.mail import Mail
-from postroom.outcome import Refused
-from postroom.scripts import PREFIX
-from postroom.shares import Entry, Sharing
+from postroom.jobs.job import Receipt, recipient_token
+from postroom.jobs.outcome import Refused
+from postroom.mail.model import Mail
+from postroom.operations.dead_letters import DeadLetters
+from postroom.store import functions as scripts
+from postroom.store.attachments import SMALL
+from postroom.store.functions import PREFIX
+from postroom.store.intake import Ledger, Order
+from postroom.store.shared_content import Entry, Sharing
 
 from .test_ledger import ACCEPTED, FREE, OTHER, SENDER, Room, room
 

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from postroom.job import Job
-from postroom.outcome import Answer, Deferred, Finding, NotPermitted, Outcome, Scope, Unknown
-from postroom.retry import OnUnknown, Policy, after_look_up, decide
+from postroom.jobs.job import Job
+from postroom.jobs.outcome import Answer, Deferred, Finding, NotPermitted, Outcome, Scope, Unknown
+from postroom.jobs.retry import OnUnknown, Policy, after_look_up, decide
 
 from .test_ledger import ACCEPTED, Room, mail, room
 

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from postroom import scripts, stats
-from postroom.outcome import Answer, Scope, Throttled
-from postroom.scripts import PREFIX
+from postroom.jobs.outcome import Answer, Scope, Throttled
+from postroom.operations import stats
+from postroom.store import functions as scripts
+from postroom.store.functions import PREFIX
 
 from .test_ledger import ACCEPTED, FREE, OTHER, SENDER, Room, mail, room
 

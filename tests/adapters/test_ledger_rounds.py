@@ -7,13 +7,14 @@ from itertools import pairwise
 import pytest
 from redis.exceptions import ResponseError
 
-from postroom import decided, scripts
 from postroom.errors import PostroomError
-from postroom.faults import MAX_RECIPIENTS
-from postroom.job import Claimant, Job
-from postroom.mail import Priority
-from postroom.retry import Policy, decide
-from postroom.scripts import PREFIX
+from postroom.jobs.job import Claimant, Job
+from postroom.jobs.retry import Policy, decide
+from postroom.mail.model import Priority
+from postroom.mail.validation import MAX_RECIPIENTS
+from postroom.store import functions as scripts
+from postroom.store import settle_codec as decided
+from postroom.store.functions import PREFIX
 
 from .test_ledger import ACCEPTED, OTHER, SENDER, Room, mail, room
 

@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 import structlog
 
-from postroom import logs
+from postroom.telemetry import logs
 
 
 class Loop:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from postroom.loop import Loop
+from postroom.runtime.loop import Loop
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from postroom.cli.recipients import Columns, People
+from postroom.cli.tables import FileFault
 from postroom.errors import TemplateFault
-from postroom.mail import Mail
-from postroom.people import Columns, People
-from postroom.rows import FileFault
+from postroom.mail.model import Mail
 
 FIELDS = {"template": "welcome", "sender": "noreply@contoso.com"}
 

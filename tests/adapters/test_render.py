@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import TemplateFault
-from postroom.message import Bodies
+from postroom.mail.message import Bodies
 from postroom.render import MAX_CHARACTERS, Templates
 
 Write = Callable[..., Templates]

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from postroom import Client, Mail, Receipt, Unavailable
-from postroom.connections import connect
-from postroom.ledger import PORTION, Ledger
+from postroom.store.connection import connect
+from postroom.store.intake import PORTION, Ledger
 from tests.faults.proxy import Proxy, proxied
 
 COUNT = 4 * PORTION + 30

@@ -3,11 +3,12 @@
 import redis
 from redis.exceptions import ResponseError
 
-from postroom import scripts, stats
-from postroom.ledger import Ledger
-from postroom.outcome import Answer, Refused, Throttled, Unknown
-from postroom.rules import LaneLimits
-from postroom.scripts import PREFIX
+from postroom.jobs.lane_limits import LaneLimits
+from postroom.jobs.outcome import Answer, Refused, Throttled, Unknown
+from postroom.operations import stats
+from postroom.store import functions as scripts
+from postroom.store.functions import PREFIX
+from postroom.store.intake import Ledger
 
 from .test_ledger import FREE, OTHER, SENDER, Room, mail
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from postroom import supervisor
+from postroom.runtime import supervisor
 
 
 class Running:

@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ConnectionError as Away
 from redis.exceptions import DataError, ResponseError
 
-from postroom.together import MOST_TOGETHER, Answer, Joined, Room, aside, invite, pause, told
+from postroom.runtime.fibers import MOST_TOGETHER, Answer, Joined, Room, aside, invite, pause, told
 
 
 class FakeRedis:

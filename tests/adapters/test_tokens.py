@@ -18,10 +18,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from requests.structures import CaseInsensitiveDict
 
-from postroom.http import Http, Lost, NotSent, Response
-from postroom.http_curl import CurlHttp
-from postroom.outcome import Deferred, Held, Scope, Throttled
-from postroom.tokens import (
+from postroom.graph.tokens import (
     Certificate,
     FederatedToken,
     Identity,
@@ -33,6 +30,9 @@ from postroom.tokens import (
     check_credential,
     ends_soon,
 )
+from postroom.jobs.outcome import Deferred, Held, Scope, Throttled
+from postroom.transport.curl_http import CurlHttp
+from postroom.transport.http import Http, Lost, NotSent, Response
 
 from .tls import Peer, Servers, all_servers, json_answer, serve
 

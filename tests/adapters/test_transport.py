@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from postroom import settings, wiring
+from postroom import wiring
 from postroom.errors import ConfigError
-from postroom.http_curl import CurlHttp
-from postroom.http_requests import RequestsHttp
+from postroom.settings import model as settings
+from postroom.transport.curl_http import CurlHttp
+from postroom.transport.requests_http import RequestsHttp
 
 REDIS = {"POSTROOM_REDIS_URL": "redis://localhost"}
 
@@ -21,7 +22,7 @@ def found(**given: str) -> settings.Settings:
 @pytest.fixture
 def without_curl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycurl", None)
-    monkeypatch.delitem(sys.modules, "postroom.http_curl")
+    monkeypatch.delitem(sys.modules, "postroom.transport.curl_http")
 
 
 def test_it_is_curl_where_that_is_installed() -> None:
@@ -41,7 +42,7 @@ def test_a_libcurl_that_is_too_old_is_none(monkeypatch: pytest.MonkeyPatch) -> N
     import pycurl
 
     monkeypatch.setattr(pycurl, "version_info", lambda: (11, "7.88.1", 0x075801))
-    monkeypatch.delitem(sys.modules, "postroom.http_curl")
+    monkeypatch.delitem(sys.modules, "postroom.transport.curl_http")
     assert wiring.transport(found()) is RequestsHttp
     with pytest.raises(ConfigError, match=r"libcurl 8\.4 or later"):
         wiring.transport(found(TRANSPORT="curl"))

@@ -13,17 +13,17 @@ import pytest
 import redis
 
 from postroom import Client
-from postroom.address import Address
-from postroom.content import Stored
-from postroom.dead_letters import DeadLetters, Selection
-from postroom.job import Claimant, Job, Receipt
-from postroom.ledger import Ledger, Order
-from postroom.mail import Mail
-from postroom.message import compose
-from postroom.outcome import Accepted, Answer, Found, Refused
-from postroom.retry import OnUnknown, Policy, after_look_up, decide
-from postroom.scripts import PREFIX
-from postroom.wire import GraphRequest, request_for
+from postroom.graph.requests import GraphRequest, request_for
+from postroom.jobs.job import Claimant, Job, Receipt
+from postroom.jobs.outcome import Accepted, Answer, Found, Refused
+from postroom.jobs.retry import OnUnknown, Policy, after_look_up, decide
+from postroom.mail.address import Address
+from postroom.mail.content import Stored
+from postroom.mail.message import compose
+from postroom.mail.model import Mail
+from postroom.operations.dead_letters import DeadLetters, Selection
+from postroom.store.functions import PREFIX
+from postroom.store.intake import Ledger, Order
 from tests.acceptance.record import load
 
 from .test_ledger import SENDER, Room, mail, room

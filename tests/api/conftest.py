@@ -15,12 +15,12 @@ import pytest
 import redis
 import uvicorn
 
-from postroom import settings
+from postroom.access.api_keys import Scope
 from postroom.api import Services, create_app, open_services
 from postroom.api.server import config
-from postroom.api_keys import Scope
-from postroom.ledger import Ledger
-from postroom.rules import LaneLimits, Rules
+from postroom.jobs.lane_limits import LaneLimits, Rules
+from postroom.settings import model as settings
+from postroom.store.intake import Ledger
 
 SENDER, OTHER = "noreply@contoso.com", "hr@contoso.com"
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from postroom.api_keys import ApiKeys, KeyFault, Scope
-from postroom.ledger import Ledger
+from postroom.access.api_keys import ApiKeys, KeyFault, Scope
+from postroom.store.intake import Ledger
 
 from .conftest import OTHER, SENDER, Door, a_mail, code
 

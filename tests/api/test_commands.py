@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from postroom.cli import main
+from postroom.cli.main import main
 
 from .conftest import EXAMPLES, SENDER
 

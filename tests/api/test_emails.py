@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from postroom.job import Claimant, Status
-from postroom.ledger import Ledger
+from postroom.jobs.job import Claimant, Status
+from postroom.store.intake import Ledger
 
 from .conftest import SENDER, Door, a_mail, code
 

@@ -9,7 +9,7 @@ import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
-from postroom.api_keys import Scope
+from postroom.access.api_keys import Scope
 from postroom.errors import ConfigError
 
 from .conftest import EXAMPLES, OTHER, Door, code

@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from postroom.api import bodies, gate, server
+from postroom.api import middleware as gate
+from postroom.api import request_bodies as bodies
+from postroom.api import server
 
 from .conftest import Door, a_mail, code
 

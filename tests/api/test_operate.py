@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from postroom.job import Claimant
-from postroom.ledger import Ledger
+from postroom.jobs.job import Claimant
+from postroom.store.intake import Ledger
 
 from .conftest import OTHER, SENDER, Door, a_mail, code
 

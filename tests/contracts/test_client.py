@@ -20,8 +20,8 @@ from postroom import (
     Unavailable,
     UnknownJob,
 )
-from postroom.address import Address
-from postroom.ledger import Ledger
+from postroom.mail.address import Address
+from postroom.store.intake import Ledger
 from postroom.testing import Outbox
 
 SENDER = "noreply@contoso.com"

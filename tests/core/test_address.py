@@ -5,7 +5,7 @@ from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.address import _SMALL, Address, _checked, _validated
+from postroom.mail.address import _SMALL, Address, _checked, _validated
 
 
 def test_an_address_keeps_its_name_and_compares_without_case() -> None:

@@ -5,14 +5,12 @@ from typing import Any
 
 import pytest
 
-from postroom.content import PIECE, AttachmentMissing, Stored
-from postroom.deliver import deliver
+from postroom.delivery.attempt import deliver
+from postroom.delivery.context import App, ClaimLost, Office
 from postroom.errors import TemplateFault
-from postroom.job import Job
-from postroom.mail import Attachment, Mail
-from postroom.message import Bodies, DeliveryMode
-from postroom.office import App, ClaimLost, Office
-from postroom.outcome import (
+from postroom.graph.requests import Call, GraphRequest, Search
+from postroom.jobs.job import Job
+from postroom.jobs.outcome import (
     Accepted,
     Answer,
     Deferred,
@@ -29,8 +27,10 @@ from postroom.outcome import (
     Unknown,
     Uploaded,
 )
-from postroom.retry import OnUnknown
-from postroom.wire import Call, GraphRequest, Search
+from postroom.jobs.retry import OnUnknown
+from postroom.mail.content import PIECE, AttachmentMissing, Stored
+from postroom.mail.message import Bodies, DeliveryMode
+from postroom.mail.model import Attachment, Mail
 
 PLAIN = Mail(sender="Post <noreply@contoso.com>", to=["ann@contoso.com"], subject="Hello", text="Hi")
 ACCEPTED = Accepted(answer=Answer(http_status=202))

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from postroom.deliver import deliver
-from postroom.doubt import look_up
-from postroom.drafts import tidy
-from postroom.message import DeliveryMode
-from postroom.office import ClaimLost
-from postroom.outcome import (
+from postroom.delivery.attempt import deliver
+from postroom.delivery.context import ClaimLost
+from postroom.delivery.drafts import tidy
+from postroom.delivery.lookup import look_up
+from postroom.jobs.outcome import (
     Answer,
     Deferred,
     Drafted,
@@ -24,6 +23,7 @@ from postroom.outcome import (
     Tidied,
     Unknown,
 )
+from postroom.mail.message import DeliveryMode
 
 from .test_deliver import ACCEPTED, REJECTED, World, a_job
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from postroom.event_forms import Arrived, BadEvents, UnknownForm, Validation, read, read_sample
+from postroom.cloudevents.parsing import Arrived, BadEvents, UnknownForm, Validation, read, read_sample
 
 EVENT = {"specversion": "1.0", "id": "1", "source": "/sites", "type": "done", "time": "2026-11-22T09:41:00Z"}
 DATA = {"name": "Ann"}

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from postroom.address import Address
+from postroom.cloudevents.parsing import Event, read_sample
+from postroom.cloudevents.rules import EventRules, Planned, key_of
 from postroom.errors import ConfigError
-from postroom.event_forms import Event, read_sample
-from postroom.event_rules import EventRules, Planned, key_of
+from postroom.mail.address import Address
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SENDER = Address.parse("noreply@contoso.com")

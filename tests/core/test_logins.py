@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from postroom.logins import Failures, Login, Logins, hashed, is_hash, matches
+from postroom.access.smtp_logins import Failures, Login, Logins, hashed, is_hash, matches
 
 HASH = hashed("sésame")
 

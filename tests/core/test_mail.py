@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.address import Address
-from postroom.content import PIECE, AttachmentMissing, File, Stored, pieces
 from postroom.errors import InvalidMail
-from postroom.fields import needs_mime
-from postroom.mail import Attachment, Mail, as_json
+from postroom.mail.address import Address
+from postroom.mail.content import PIECE, AttachmentMissing, File, Stored, pieces
+from postroom.mail.fields import needs_mime
+from postroom.mail.model import Attachment, Mail, as_json
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HUGE = File(path=Path("plan.pdf"), size=120_000_000, modified_ns=0)

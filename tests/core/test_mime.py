@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom import mime
+from postroom.mail import mime_source as mime
 
 MESSAGE = (
     b"From: Ann <ann@contoso.com>\r\n"

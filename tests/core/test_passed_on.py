@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from postroom.address import Address
-from postroom.content import Stored
 from postroom.errors import InvalidMail
-from postroom.faults import MAX_MIME
-from postroom.mail import Mail
-from postroom.message import Message, Ready, compose
-from postroom.outcome import Refused
-from postroom.wire import GraphRequest, plan_draft, request_for
+from postroom.graph.requests import GraphRequest, plan_draft, request_for
+from postroom.jobs.outcome import Refused
+from postroom.mail.address import Address
+from postroom.mail.content import Stored
+from postroom.mail.message import Message, Ready, compose
+from postroom.mail.model import Mail
+from postroom.mail.validation import MAX_MIME
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SOURCE = (

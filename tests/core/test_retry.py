@@ -6,8 +6,8 @@ from itertools import accumulate
 
 import pytest
 
-from postroom.job import Job, Status
-from postroom.outcome import (
+from postroom.jobs.job import Job, Status
+from postroom.jobs.outcome import (
     Accepted,
     Deferred,
     Finding,
@@ -23,7 +23,7 @@ from postroom.outcome import (
     Tidied,
     Unknown,
 )
-from postroom.retry import (
+from postroom.jobs.retry import (
     LONGEST_BACKOFF_S,
     LONGEST_OUTAGE_S,
     LONGEST_THROTTLE_S,

@@ -6,13 +6,13 @@ from threading import Event
 
 import pytest
 
+from postroom.delivery.round import Desk, store_results_for_ever, tick_for_ever, work
 from postroom.errors import Unavailable
-from postroom.job import Claimant, Job, Status
-from postroom.ledger import Ticked
-from postroom.mail import Mail
-from postroom.outcome import Answer, Deferred, Outcome, Unknown
-from postroom.retry import Move, Policy
-from postroom.rounds import Desk, store_results_for_ever, tick_for_ever, work
+from postroom.jobs.job import Claimant, Job, Status
+from postroom.jobs.outcome import Answer, Deferred, Outcome, Unknown
+from postroom.jobs.retry import Move, Policy
+from postroom.mail.model import Mail
+from postroom.store.intake import Ticked
 
 from .test_deliver import ACCEPTED, World, a_job
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from postroom.access.smtp_logins import hashed
 from postroom.errors import ConfigError
-from postroom.logins import hashed
-from postroom.retry import OnUnknown
-from postroom.settings import Credential, Settings, duration, load, rates, size
+from postroom.jobs.retry import OnUnknown
+from postroom.settings.model import Credential, Settings, duration, load, rates, size
 
 HERE = Path("/nonexistent")
 REDIS = {"POSTROOM_REDIS_URL": "redis://localhost:6379/0"}

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from postroom.address import Address
-from postroom.logins import Login
-from postroom.mail import Mail
-from postroom.submission import AS_IT_CAME, Reply, Submission, read
+from postroom.access.smtp_logins import Login
+from postroom.mail.address import Address
+from postroom.mail.model import Mail
+from postroom.smtp.submission import AS_IT_CAME, Reply, Submission, read
 
 ANYBODY = Login(name="", senders=("*",))
 SHOP = Login(name="shop", senders=("shop@contoso.com", "*@news.contoso.com"))

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from postroom.deliver import deliver
-from postroom.drafts import tidy
-from postroom.job import Job
-from postroom.mail import Attachment, Mail
-from postroom.message import DeliveryMode
-from postroom.outcome import (
+from postroom.delivery.attempt import deliver
+from postroom.delivery.drafts import tidy
+from postroom.graph.requests import RANGE
+from postroom.jobs.job import Job
+from postroom.jobs.outcome import (
     Answer,
     Deferred,
     Drafted,
@@ -25,7 +24,8 @@ from postroom.outcome import (
     Unknown,
     Uploaded,
 )
-from postroom.wire import RANGE
+from postroom.mail.message import DeliveryMode
+from postroom.mail.model import Attachment, Mail
 
 from .test_deliver import ACCEPTED, World, a_job
 from .test_doubt import asked

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.outcome import (
+from postroom.graph.answers import (
+    judge,
+    judge_deleted,
+    judge_draft_status,
+    judge_drafted,
+    judge_search,
+    judge_token_error,
+    lost,
+    masked,
+    not_sent,
+    retry_after,
+)
+from postroom.jobs.outcome import (
     Accepted,
     Answer,
     Deferred,
@@ -24,18 +36,6 @@ from postroom.outcome import (
     Throttled,
     Tidied,
     Unknown,
-)
-from postroom.verdicts import (
-    judge,
-    judge_deleted,
-    judge_draft_status,
-    judge_drafted,
-    judge_search,
-    judge_token_error,
-    lost,
-    masked,
-    not_sent,
-    retry_after,
 )
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

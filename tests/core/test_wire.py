@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from postroom.address import Address
-from postroom.mail import Attachment, Importance
-from postroom.message import Message
-from postroom.outcome import Refused
-from postroom.wire import JOB_PROPERTY, JSON_LIMIT, MIME_LIMIT, GraphRequest, request_for
+from postroom.graph.requests import JOB_PROPERTY, JSON_LIMIT, MIME_LIMIT, GraphRequest, request_for
+from postroom.jobs.outcome import Refused
+from postroom.mail.address import Address
+from postroom.mail.message import Message
+from postroom.mail.model import Attachment, Importance
 
 ANN = Address("Ann Lee", "ann@contoso.com")
 BOB = Address("", "bob@fabrikam.com")

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from postroom.place import everything, write_variables
+from postroom.cli.local_stack import everything, write_variables
 from postroom.sandbox.control import Sandbox
 
 from .pages import PAGES, ROOT, blocks, script

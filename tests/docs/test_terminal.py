@@ -13,13 +13,13 @@ import psutil
 import pytest
 from rich.console import Console
 
-from postroom import show
-from postroom.job import Attempt, Delivery, Status
-from postroom.mail import Priority
+from postroom.cli import output as show
+from postroom.jobs.job import Attempt, Delivery, Status
+from postroom.mail.model import Priority
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ID = "524b3e20-60fd-4458-868a-dec81c423c9a"
-COMMAND = [sys.executable, "-m", "postroom.cli"]
+COMMAND = [sys.executable, "-m", "postroom"]
 
 
 def attempt(number: int, outcome: str, reason: str | None = None, code: str | None = None) -> Attempt:

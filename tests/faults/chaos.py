@@ -41,9 +41,10 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from postroom import Client, Delivery, Unavailable, embedded
-from postroom.ledger import PORTION, Ledger
-from postroom.steps import Step
+from postroom import Client, Delivery, Unavailable
+from postroom.runtime.failpoints import Step
+from postroom.store import embedded
+from postroom.store.intake import PORTION, Ledger
 
 from ..acceptance.conftest import Room, rooms
 from .balance import Balance, Record, balance

@@ -1,6 +1,6 @@
 """`python -m tests.faults.command …` is `postroom …`, halted where its environment says (halting.py)."""
 
-from postroom.cli import main
+from postroom.cli.main import main
 
 from .halting import obey
 

@@ -15,7 +15,7 @@ import threading
 from itertools import count
 from typing import Any
 
-from postroom import steps
+from postroom.runtime import failpoints as steps
 
 
 def obey() -> None:

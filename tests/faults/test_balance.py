@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from postroom import Delivery, Status
-from postroom.job import Attempt
-from postroom.mail import Priority
+from postroom.jobs.job import Attempt
+from postroom.mail.model import Priority
 from postroom.sandbox.control import RequestRecord
 
 from .balance import Record, balance

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from postroom import Status
-from postroom.scripts import PREFIX
+from postroom.store.functions import PREFIX
 
 from ..acceptance.conftest import SENDER, Room, a_mail, until
 

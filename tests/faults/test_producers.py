@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from postroom import Status
-from postroom.ledger import PORTION
-from postroom.steps import Step
+from postroom.runtime.failpoints import Step
+from postroom.store.intake import PORTION
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
 from .test_steps import has_halted

@@ -11,9 +11,10 @@ import pytest
 import redis
 from celery import Celery
 
-from postroom import Client, Status, Unavailable, embedded
-from postroom.connections import connect
-from postroom.ledger import Ledger
+from postroom import Client, Status, Unavailable
+from postroom.store import embedded
+from postroom.store.connection import connect
+from postroom.store.intake import Ledger
 
 from ..acceptance.conftest import Room, a_mail, until
 from .proxy import Proxy, proxied

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from postroom import Status
-from postroom.steps import Step
+from postroom.runtime.failpoints import Step
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
 from ..acceptance.hands import Hands

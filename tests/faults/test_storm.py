@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from postroom import Status
-from postroom.ledger import Ledger
-from postroom.scripts import PREFIX
+from postroom.store.functions import PREFIX
+from postroom.store.intake import Ledger
 
 from ..acceptance.conftest import Room, a_mail, until
 

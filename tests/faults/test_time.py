@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from postroom import Status
-from postroom.scripts import PREFIX
+from postroom.store.functions import PREFIX
 
 from ..acceptance.conftest import Room, a_mail, until
 
@@ -83,7 +83,7 @@ def test_workers_that_are_ended_under_load_finish_what_they_have_in_hand_and_lea
 
 
 def test_what_is_scheduled_for_years_hence_outlives_workers_and_redis_and_costs_its_record(room: Room) -> None:
-    from postroom import embedded
+    from postroom.store import embedded
 
     client = room.client()
     hence = datetime.now(UTC) + timedelta(days=3650)

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import trustme
 
-from postroom.address import Address
-from postroom.job import Receipt
-from postroom.logins import Failures, Login, Logins, hashed
-from postroom.mail import Mail
-from postroom.reception import Limits, Reception
-from postroom.smtp import listen
+from postroom.access.smtp_logins import Failures, Login, Logins, hashed
+from postroom.jobs.job import Receipt
+from postroom.mail.address import Address
+from postroom.mail.model import Mail
+from postroom.smtp.reception import Limits, Reception
+from postroom.smtp.server import listen
 
 SENDER = "noreply@contoso.com"
 PATIENCE_S = 20.0

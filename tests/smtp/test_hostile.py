@@ -9,9 +9,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from postroom.job import Receipt
-from postroom.logins import Failures
-from postroom.mail import Mail
+from postroom.access.smtp_logins import Failures
+from postroom.jobs.job import Receipt
+from postroom.mail.model import Mail
 from tests.acceptance.conftest import until
 
 from .conftest import MESSAGE, PASSWORD, SHOP, Server

@@ -8,8 +8,8 @@ from email.message import EmailMessage
 import pytest
 
 from postroom.errors import InvalidMail, KeyConflict, Unavailable
-from postroom.job import Receipt
-from postroom.mail import Mail
+from postroom.jobs.job import Receipt
+from postroom.mail.model import Mail
 
 from .conftest import LOCAL, MESSAGE, PASSWORD, SENDER, SHOP, Server
 

@@ -11,8 +11,8 @@ from postroom.errors import (
     Unavailable,
     UnknownJob,
 )
-from postroom.job import Delivery, Receipt, Status
-from postroom.mail import Attachment, Mail
+from postroom.jobs.job import Delivery, Receipt, Status
+from postroom.mail.model import Attachment, Mail
 
 __all__ = [
     "Attachment",

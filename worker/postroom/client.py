@@ -12,17 +12,17 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from postroom.address import Address
-from postroom.calls import Calls
-from postroom.connections import connect
 from postroom.errors import InvalidMail, PostroomError
-from postroom.job import Delivery, Hold, Receipt, Status
-from postroom.ledger import PORTION, Kept, Ledger, Order, Released, portions
-from postroom.mail import Mail
-from postroom.shares import Common, Entry, Sharing
+from postroom.jobs.callbacks import Calls
+from postroom.jobs.job import Delivery, Hold, Receipt, Status
+from postroom.mail.address import Address
+from postroom.mail.model import Mail
+from postroom.store.connection import connect
+from postroom.store.intake import PORTION, Kept, Ledger, Order, Released, portions
+from postroom.store.shared_content import Common, Entry, Sharing
 
 if TYPE_CHECKING:
-    from postroom.records import Page
+    from postroom.store.queries import Page
 
 TIMEOUT_S = 3.0
 POLL_S = 0.05
@@ -103,7 +103,7 @@ class Client:
         """
         if cls.stand_in:
             return cls(*cls.stand_in)
-        from postroom import settings  # noqa: PLC0415 - `import postroom` stays cheap
+        from postroom.settings import model as settings  # noqa: PLC0415 - `import postroom` stays cheap
 
         found = settings.load(os.environ, Path.cwd())
         redis = connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-client")

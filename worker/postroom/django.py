@@ -18,7 +18,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from postroom.client import Client
 from postroom.errors import InvalidMail, PostroomError
-from postroom.mail import Attachment, Mail
+from postroom.mail.model import Attachment, Mail
 
 OURS = "x-postroom-"
 HEADERS = {"key", "batch", "priority", "template", "variables"}

@@ -23,7 +23,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
 
 from postroom.errors import TemplateFault
-from postroom.message import Bodies
+from postroom.mail.message import Bodies
 
 MAX_CHARACTERS = 2_000_000
 

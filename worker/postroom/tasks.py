@@ -21,14 +21,8 @@ from celery.signals import worker_init, worker_process_init, worker_ready, worke
 from kombu import Queue
 from kombu.utils.scheduling import sorted_cycle
 
-from postroom import settings, wiring
-from postroom.calls import NO_CALLS, Calls
-from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
-from postroom.ledger import Ledger, TokenProbe
-from postroom.mail import Mail
-from postroom.open_files import allow_many
-from postroom.parent import end_with_parent
-from postroom.rounds import (
+from postroom import wiring
+from postroom.delivery.round import (
     Desk,
     probe_apps_for_ever,
     remove_files_for_ever,
@@ -36,8 +30,15 @@ from postroom.rounds import (
     tick_for_ever,
     work,
 )
-from postroom.steps import Step, reached
-from postroom.supervisor import HANDS
+from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
+from postroom.jobs.callbacks import NO_CALLS, Calls
+from postroom.mail.model import Mail
+from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.file_limit import allow_many
+from postroom.runtime.parent_watch import end_with_parent
+from postroom.runtime.supervisor import HANDS
+from postroom.settings import model as settings
+from postroom.store.intake import Ledger, TokenProbe
 
 
 class HighFirst(sorted_cycle):
@@ -84,7 +85,7 @@ app.conf.update(
     accept_content=["json"],
     task_acks_late=False,
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
-    worker_pool="postroom.hands:Hands",
+    worker_pool="postroom.runtime.celery_pool:Hands",
     worker_concurrency=HANDS,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,

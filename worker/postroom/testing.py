@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from postroom.address import Address
-from postroom.calls import NO_CALLS, Calls
 from postroom.client import Client
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, Unavailable, UnknownJob
-from postroom.faults import MAX_MESSAGE, too_large
-from postroom.given import check_names
-from postroom.job import Act, Delivery, Hold, Receipt, Status
-from postroom.ledger import Kept, Ledger, Order, Released, Reply
-from postroom.mail import Mail
-from postroom.records import Group, Page, Records
-from postroom.shares import Common, Entry
+from postroom.jobs.callbacks import NO_CALLS, Calls
+from postroom.jobs.job import Act, Delivery, Hold, Receipt, Status
+from postroom.mail.address import Address
+from postroom.mail.model import Mail
+from postroom.mail.validation import MAX_MESSAGE, too_large
+from postroom.store.intake import Kept, Ledger, Order, Released, Reply
+from postroom.store.intake_codec import check_names
+from postroom.store.queries import Group, Page, Records
+from postroom.store.shared_content import Common, Entry
 
 SENDER = "noreply@contoso.com"
 

@@ -10,23 +10,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from postroom import logs, scripts, settings
-from postroom.connections import CeleryUrls, celery_urls, connect, result_backend
+from postroom.delivery.context import App, Office
+from postroom.delivery.round import Desk
 from postroom.errors import ConfigError
-from postroom.graph import Graph
-from postroom.http_requests import RequestsHttp
-from postroom.job import Job
-from postroom.ledger import Ledger
-from postroom.message import DeliveryMode
-from postroom.office import App, Office
-from postroom.render import Templates
-from postroom.retry import OnUnknown, Policy
-from postroom.rounds import Desk
-from postroom.rules import LaneLimits, Rules
-from postroom.seal import Seal
-from postroom.settings import Credential, Settings, Transport
-from postroom.together import Joined, aside, invite, loop_here, pause
-from postroom.tokens import (
+from postroom.graph.client import Graph
+from postroom.graph.seal import Seal
+from postroom.graph.tokens import (
     Certificate,
     FederatedToken,
     Identity,
@@ -36,9 +25,22 @@ from postroom.tokens import (
     check_credential,
     ends_soon,
 )
+from postroom.jobs.job import Job
+from postroom.jobs.lane_limits import LaneLimits, Rules
+from postroom.jobs.retry import OnUnknown, Policy
+from postroom.mail.message import DeliveryMode
+from postroom.render import Templates
+from postroom.runtime.fibers import Joined, aside, invite, loop_here, pause
+from postroom.settings import model as settings
+from postroom.settings.model import Credential, Settings, Transport
+from postroom.store import functions as scripts
+from postroom.store.connection import CeleryUrls, celery_urls, connect, result_backend
+from postroom.store.intake import Ledger
+from postroom.telemetry import logs
+from postroom.transport.requests_http import RequestsHttp
 
 if TYPE_CHECKING:
-    from postroom.http_curl import CurlHttp
+    from postroom.transport.curl_http import CurlHttp
 
 WORKER_TIMEOUT_S = 5.0
 LONGEST_TOKEN_S = 15.0
@@ -126,7 +128,7 @@ def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":
     """What makes the HTTP exchanges: what is set, or else curl where it is installed. ConfigError if it is not."""
     if found.transport is not Transport.REQUESTS:
         try:
-            from postroom.http_curl import CurlHttp  # noqa: PLC0415 - an extra
+            from postroom.transport.curl_http import CurlHttp  # noqa: PLC0415 - an extra
         except ImportError as error:
             if found.transport:
                 raise ConfigError([f"{settings.PREFIX}TRANSPORT: {error}; pip install 'postroom[curl]'"]) from None

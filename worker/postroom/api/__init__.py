@@ -1,7 +1,7 @@
 """The HTTP door: takes mail and events in, tells what became of them, and lets people operate. `serve` runs it."""
 
 from postroom.api.app import create_app
+from postroom.api.dependencies import Services, open_services
 from postroom.api.server import ApiOptions, serve
-from postroom.api.services import Services, open_services
 
 __all__ = ["ApiOptions", "Services", "create_app", "open_services", "serve"]

@@ -5,9 +5,11 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from postroom.api import answers, batches, dead_letters, emails, event_routes, health, lanes
-from postroom.api.gate import Gate
-from postroom.api.services import Services
+from postroom.api import errors as answers
+from postroom.api.dependencies import Services
+from postroom.api.middleware import Gate
+from postroom.api.routes import batches, dead_letters, emails, health, lanes
+from postroom.api.routes import events as event_routes
 
 ABOUT = "Takes mail and events in, and tells what became of them. Each request needs a key: Authorization: Bearer pr_…"
 

@@ -16,9 +16,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from postroom.api.answers import Refusal
 from postroom.api.app import create_app
-from postroom.api.services import THREADS, Services
+from postroom.api.dependencies import THREADS, Services
+from postroom.api.errors import Refusal
 
 DRAIN_S = 30
 HEAD_DEADLINE_S = 10.0

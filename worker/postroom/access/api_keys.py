@@ -1,0 +1,138 @@
+"""API keys: who may send, read or operate over HTTP, for which senders and how fast. Redis has their hashes only."""
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from postroom.errors import PostroomError
+from postroom.jobs.job import milliseconds, moment
+from postroom.store import functions as scripts
+from postroom.store.functions import PREFIX
+
+KEYS, USED, SPENT = f"{PREFIX}api:keys", f"{PREFIX}api:used", f"{PREFIX}api:spent:"
+FIRST, FIRST_KEPT_S = f"{PREFIX}api:first:", 7 * 86400
+RATE = (600, 60.0)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Scope(StrEnum):
+    SEND = "send"
+    READ = "read"
+    OPERATE = "operate"
+
+
+class KeyFault(PostroomError):
+    """An API key cannot be made as it was asked for, or there is none of that name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """What a key allows. Without `senders` it is for all of them; `rate` is (requests, seconds)."""
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    senders: tuple[str, ...]
+    rate: tuple[int, float]
+    created_at: datetime
+    used_on: datetime | None = None  # the day
+
+    def may_use(self, sender: str) -> bool:
+        """Whether mail of this sender is its business."""
+        return not self.senders or sender.casefold() in self.senders
+
+
+class ApiKeys:
+    """The keys in Redis. Raises Unavailable."""
+
+    def __init__(self, connection: Any) -> None:
+        self._redis = connection
+
+    def create(
+        self,
+        name: str,
+        scopes: Iterable[Scope],
+        senders: Iterable[str] = (),
+        rate: tuple[int, float] = RATE,
+    ) -> tuple[ApiKey, str]:
+        """A new key, and its secret, which is kept nowhere. KeyFault if the name is taken."""
+        if not _NAME.fullmatch(name):
+            raise KeyFault(f"{name!r} is no name for a key: letters, digits, dots, - and _, at most 64")
+        if any(key.name == name for key in self.list()):
+            raise KeyFault(f"there is a key {name!r} already; revoke it first, or choose another name")
+        wanted = set(scopes)
+        secret = f"pr_{secrets.token_urlsafe(32)}"
+        with scripts.or_unavailable():
+            now = self._redis.time()[0] * 1000
+            said = {
+                "id": secrets.token_hex(6),
+                "name": name,
+                "scopes": [scope for scope in Scope if scope in wanted],
+                "senders": sorted({sender.casefold() for sender in senders}),
+                "most": rate[0],
+                "per": milliseconds(rate[1]),
+                "created": now,
+            }
+            self._redis.hset(KEYS, _digest(secret), json.dumps(said))
+        return _key(said, None), secret
+
+    def list(self) -> list[ApiKey]:
+        """All keys, by their names."""
+        with scripts.or_unavailable():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hvals(KEYS)
+            pipe.hgetall(USED)
+            found, used = pipe.execute()
+        keys = [json.loads(said) for said in found]
+        return sorted((_key(said, used.get(said["id"].encode())) for said in keys), key=lambda key: key.name)
+
+    def revoke(self, name: str) -> ApiKey:
+        """Ends a key, by its name or id, for every door at once; KeyFault if there is none."""
+        with scripts.or_unavailable():
+            for digest, text in self._redis.hgetall(KEYS).items():
+                said = json.loads(text)
+                if name in (said["name"], said["id"]):
+                    pipe = self._redis.pipeline(transaction=True)
+                    pipe.hdel(KEYS, digest)
+                    pipe.hdel(USED, said["id"])
+                    pipe.delete(SPENT + said["id"])
+                    pipe.execute()
+                    return _key(said, None)
+        raise KeyFault(f"there is no key {name!r}; postroom keys list shows all of them")
+
+    def use(self, secret: str, now: int | None = None) -> tuple[ApiKey, float] | None:
+        """Whose key this is, and in how many seconds it may be used (0: this use is counted); None if it is none."""
+        found, wait = scripts.run(self._redis, "use_key", now, _digest(secret))
+        return (_key(json.loads(found), None), wait / 1000) if found else None
+
+    def first_use(self, key: str, digest: str) -> bool:
+        """Whether an idempotency key is new or was used with the same content before.
+
+        It is forgotten after a week. Nothing is doubled by that: each mail of a batch has a key of its own.
+        """
+        with scripts.or_unavailable():
+            before = self._redis.set(FIRST + _digest(key), digest, nx=True, get=True, ex=FIRST_KEPT_S)
+        return before in (None, digest.encode())
+
+
+def _digest(secret: str) -> str:
+    # Looked up by its hash, a secret of 256 random bits needs neither salt nor a comparison in constant time.
+    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+
+
+def _key(said: dict[str, Any], used: bytes | None) -> ApiKey:
+    return ApiKey(
+        id=said["id"],
+        name=said["name"],
+        scopes=tuple(Scope(scope) for scope in said["scopes"]),
+        senders=tuple(said["senders"]),
+        rate=(said["most"], said["per"] / 1000),
+        created_at=moment(said["created"]),
+        used_on=moment(int(used)) if used else None,
+    )

@@ -1,0 +1,58 @@
+"""Who may do what: a bearer key with its scope, its senders and its pace."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from postroom.access.api_keys import ApiKey, Scope
+from postroom.api.dependencies import Here, Services
+from postroom.api.errors import Refusal
+from postroom.errors import UnknownJob
+from postroom.jobs.job import Delivery
+
+bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key that `postroom keys create` printed.")
+
+
+def allowed(here: Services, secret: str | None, scope: Scope) -> ApiKey:
+    """The key that came with a request, if it may do this now."""
+    found = here.keys.use(secret) if secret else None
+    if found is None:
+        message = "a key is needed: Authorization: Bearer pr_…" if secret is None else "this key is unknown or revoked"
+        raise Refusal(401, "unauthorized", message, headers={"WWW-Authenticate": 'Bearer realm="postroom"'})
+    key, wait_s = found
+    if wait_s:
+        headers = {"Retry-After": str(math.ceil(wait_s))}
+        message = f"this key may make {key.rate[0]} requests in {key.rate[1]:g} s"
+        raise Refusal(429, "rate_limited", message, headers=headers)
+    if scope not in key.scopes:
+        raise Refusal(403, "forbidden", f"this key lacks the scope {scope}", {"scopes": list(key.scopes)})
+    return key
+
+
+def _may(scope: Scope) -> Callable[..., ApiKey]:
+    def check(
+        here: Here, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None
+    ) -> ApiKey:
+        return allowed(here, credentials.credentials if credentials else None, scope)
+
+    return check
+
+
+MaySend = Annotated[ApiKey, Security(_may(Scope.SEND))]
+MayRead = Annotated[ApiKey, Security(_may(Scope.READ))]
+MayOperate = Annotated[ApiKey, Security(_may(Scope.OPERATE))]
+
+
+def own(key: ApiKey, delivery: Delivery) -> Delivery:
+    """A job that is the key's business; for any other it is as if there were none."""
+    if not key.may_use(delivery.sender):
+        raise UnknownJob(delivery.id)
+    return delivery
+
+
+def person(key: ApiKey) -> str:
+    """Who did something, for the audit."""
+    return f"api:{key.name}"

@@ -1,0 +1,82 @@
+"""What the routes work with, and the one place that puts it together."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from postroom.access.api_keys import ApiKeys
+from postroom.api.metrics import Figures
+from postroom.api.request_bodies import Bodies
+from postroom.client import Client
+from postroom.cloudevents.rules import EventRules
+from postroom.cloudevents.unmatched import EventNotes
+from postroom.errors import ConfigError
+from postroom.mail.address import Address
+from postroom.mail.validation import MB
+from postroom.operations.dead_letters import DeadLetters
+from postroom.settings.model import Settings
+from postroom.store.connection import connect
+from postroom.store.intake import Ledger
+from postroom.store.queries import Records
+from postroom.telemetry.events import Emit
+
+TIMEOUT_S = 2.0
+THREADS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Made once, shared by all requests. `connection` is a redis client that gives bytes."""
+
+    connection: Any
+    client: Client
+    records: Records
+    letters: DeadLetters
+    keys: ApiKeys
+    notes: EventNotes
+    rules: EventRules | None
+    sender: Address | None
+    bodies: Bodies
+    figures: Figures
+    emit: Emit
+
+
+def open_services(found: Settings, emit: Emit, connection: Any = None) -> Services:
+    """All of it by these settings; ConfigError if the rules for events are wrong."""
+    redis = connection or connect(
+        found.redis_url, timeout_s=TIMEOUT_S, name="postroom-api", max_connections=2 * THREADS
+    )
+    ledger = Ledger(redis, found.attachments)
+    return Services(
+        connection=redis,
+        client=Client(ledger, found.sender),
+        records=ledger.records,
+        letters=DeadLetters(ledger, found.sender),
+        keys=ApiKeys(redis),
+        notes=EventNotes(redis),
+        rules=event_rules(found),
+        sender=found.sender,
+        bodies=Bodies(largest=found.max_message + MB),
+        figures=Figures(redis),
+        emit=emit,
+    )
+
+
+def event_rules(found: Settings) -> EventRules | None:
+    """The rules of POSTROOM_EVENTS; None where it is not set."""
+    if found.events is None:
+        return None
+    try:
+        text = found.events.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"POSTROOM_EVENTS: cannot read {found.events} ({type(error).__name__})") from None
+    return EventRules.parse(text, str(found.events))
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Here = Annotated[Services, Depends(_services)]

@@ -1,0 +1,130 @@
+"""The one form of errors, `{"error": {"code", "message", "details"}}`, and which error is which status."""
+
+import http
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
+
+from postroom.cloudevents.parsing import BadEvents, UnknownForm
+from postroom.errors import InvalidMail, KeyConflict, PostroomError, TooLate, Unavailable, UnknownJob
+from postroom.mail.validation import plainly
+from postroom.store.queries import BadCursor
+
+RETRY_AFTER_S = 5
+# What may be answered to any request with a key; and to one with a body, besides.
+ASKED = (401, 403, 422, 429, 503)
+BROUGHT = (400, 408, 413, 415, *ASKED)
+
+
+class ErrorBody(BaseModel):
+    """What went wrong: a code for programs, a message for people, and what else there is to say."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class Error(BaseModel):
+    """The answer to every request that was not done."""
+
+    error: ErrorBody
+
+
+class Refusal(Exception):
+    """A request that is not done, with its answer."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status, self.code, self.message = status, code, message
+        self.details, self.headers = dict(details or {}), dict(headers or {})
+        super().__init__(message)
+
+    def body(self) -> dict[str, Any]:
+        """The error as it stands in an answer."""
+        return {"code": self.code, "message": self.message, "details": self.details}
+
+    def response(self) -> JSONResponse:
+        """The whole answer."""
+        return JSONResponse({"error": self.body()}, self.status, self.headers)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These statuses in the form of FastAPI's `responses`."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {status: {"content": content, "description": http.HTTPStatus(status).phrase} for status in sorted(statuses)}
+
+
+def refusal(error: PostroomError) -> Refusal:
+    """An error of ours as an answer."""
+    match error:
+        case InvalidMail(faults=faults):
+            return Refusal(422, "invalid_mail", "this mail cannot be sent as it is", {"faults": list(faults)})
+        case KeyConflict(job_id=job_id):
+            message = "this Idempotency-Key already belongs to another mail; use a new one for a new mail"
+            return Refusal(409, "key_conflict", message, {"job_id": job_id})
+        case UnknownJob():
+            return Refusal(404, "not_found", "there is no such job, or its record is past its retention")
+        case TooLate(status=status):
+            return Refusal(409, "too_late", f"the job can no longer be cancelled: it is {status}", {"status": status})
+        case Unavailable():
+            message = "the mail room cannot be reached just now, and nothing was confirmed; send the same request again"
+            return Refusal(503, "unavailable", message, headers={"Retry-After": str(RETRY_AFTER_S)})
+        case BadCursor():
+            return Refusal(400, "invalid_cursor", str(error))
+        case BadEvents(faults=faults):
+            return Refusal(400, "invalid_event", "this is no event", {"faults": list(faults)})
+        case UnknownForm():
+            return Refusal(415, "unsupported_media_type", str(error))
+        case _:
+            return Refusal(500, "internal", "a fault of Postroom's; its log says where")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of this application an answer in that form."""
+
+    @app.exception_handler(Refusal)
+    async def _refused(_: Request, error: Refusal) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(PostroomError)
+    async def _ours(_: Request, error: PostroomError) -> JSONResponse:
+        found = refusal(error)
+        if found.status == 500:
+            raise error
+        return found.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _not_valid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return invalid_request(error.errors()).response()
+
+    @app.exception_handler(HTTPException)
+    async def _routing(request: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+        return Refusal(error.status_code, code, str(error.detail), headers=headers).response()
+
+
+def _methods(request: Request) -> list[str]:
+    """All that this path allows; Starlette names those of one route, and each of ours has one method."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    plainest_first = sorted(paths, key=lambda path: path.count("{"))
+    fitting = next((path for path in plainest_first if compile_path(path)[0].match(request.url.path)), None)
+    return sorted(map(str.upper, paths[fitting])) if fitting else []
+
+
+def invalid_request(errors: Any) -> Refusal:
+    """What pydantic found wrong with a request, without what was given."""
+    faults = [f"{'.'.join(map(str, one['loc']))}: {plainly(one['msg'])}" for one in errors]
+    return Refusal(422, "invalid_request", "the request is not as it should be", {"faults": faults})

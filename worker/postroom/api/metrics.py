@@ -1,0 +1,57 @@
+"""The figures of the mail room for Prometheus."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from postroom.errors import Unavailable
+from postroom.operations import stats
+from postroom.operations.stats import Stats
+
+FRESH_S = 5.0
+PATIENCE_S = 2.0
+
+
+class Figures:
+    """The figures of all, read at most once in a few seconds however many ask."""
+
+    def __init__(self, connection: Any) -> None:
+        self._redis = connection
+        self._lock = threading.Lock()
+        self._until, self._text = 0.0, ""
+
+    def text(self) -> str:
+        """Prometheus' text form. Raises Unavailable."""
+        # While Redis hangs, who asks for figures must not take the threads of those who bring mail.
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise Unavailable("somebody else waits for the figures already")
+        try:
+            if time.monotonic() >= self._until:
+                self._text = "".join(_lines(stats.read(self._redis, 0, reasons=False)))
+                self._until = time.monotonic() + FRESH_S
+            return self._text
+        finally:
+            self._lock.release()
+
+
+def _lines(told: Stats) -> Iterator[str]:
+    jobs: dict[str, float] = {f'{{status="{status}"}}': count for status, count in told.jobs.items()}
+    events: dict[str, float] = {f'{{reason="{reason}"}}': count for reason, count in told.events.items()}
+    alive = sum(worker.alive for worker in told.workers)
+    yield from _metric("postroom_jobs", "gauge", "Jobs whose records are kept, by status.", jobs)
+    yield from _metric("postroom_jobs_in_doubt", "gauge", "Jobs that may have been sent.", {"": told.in_doubt})
+    yield from _metric("postroom_lanes_waiting", "gauge", "Lanes in which jobs wait.", {"": told.waiting_lanes})
+    oldest = told.oldest_due_s or 0.0
+    yield from _metric("postroom_oldest_due_seconds", "gauge", "For how long the oldest job is due.", {"": oldest})
+    yield from _metric("postroom_workers_alive", "gauge", "Worker processes that tick.", {"": alive})
+    yield from _metric("postroom_hands", "gauge", "Mails that these send at once.", {"": told.hands})
+    yield from _metric("postroom_rounds_queued", "gauge", "Rounds that wait for a worker.", {"": told.rounds_queued})
+    yield from _metric("postroom_events_without_mail_total", "counter", "Events that made no mail.", events)
+    if told.memory:
+        yield from _metric("postroom_redis_used_bytes", "gauge", "Memory that Redis uses.", {"": told.memory.used})
+
+
+def _metric(name: str, kind: str, what: str, values: dict[str, float]) -> Iterator[str]:
+    yield f"# HELP {name} {what}\n# TYPE {name} {kind}\n"
+    yield from (f"{name}{labels} {value}\n" for labels, value in values.items())

@@ -1,0 +1,120 @@
+"""Bodies of requests: read by whoever has shown a key, within a size, a time and a memory that all share."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ValidationError
+
+from postroom.api.errors import RETRY_AFTER_S, Refusal, invalid_request
+from postroom.cloudevents import strict_json
+from postroom.cloudevents.parsing import media_type
+
+DEADLINE_S = 60.0
+AT_ONCE = 4  # of the largest bodies; each takes several times its size while it is read
+M = TypeVar("M", bound=BaseModel)
+
+
+def _no_number(value: object) -> object:
+    if not isinstance(value, str) or value.replace(".", "").lstrip("+-").isdigit():
+        raise ValueError("an ISO 8601 time with its zone is needed")
+    return value
+
+
+# pydantic would take a number of seconds too.
+Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+_CLOSE = {"Connection": "close"}
+
+
+class Bodies:
+    """How many bytes of bodies may be in memory, and how many are."""
+
+    def __init__(self, largest: int, deadline_s: float = DEADLINE_S) -> None:
+        self.largest, self.deadline_s = largest, deadline_s
+        self._free = AT_ONCE * largest
+
+    async def read(self, request: Request) -> bytes:
+        """The whole body. Its size counts until it is given back; Refusal if it is too large, too slow or too much."""
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refusal(415, "unsupported_media_type", "a body without Content-Encoding is needed", headers=_CLOSE)
+        declared = request.headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit():
+            self._check(int(declared[:20]))
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.deadline_s):
+                async for part in request.stream():
+                    body += part
+                    self._free -= len(part)
+                    self._check(len(body))
+        except BaseException as error:
+            self.give_back(len(body))
+            if isinstance(error, TimeoutError):
+                message = f"the body did not arrive within {self.deadline_s:g} s"
+                raise Refusal(408, "too_slow", message, headers=_CLOSE) from None
+            raise
+        return bytes(body)
+
+    def give_back(self, size: int) -> None:
+        """So many bytes are no longer in memory."""
+        self._free += size
+
+    def _check(self, size: int) -> None:
+        if size > self.largest:
+            message = f"the body is larger than {self.largest} bytes (POSTROOM_MAX_MESSAGE)"
+            raise Refusal(413, "too_large", message, {"most_bytes": self.largest}, _CLOSE)
+        if self._free < 0:
+            headers = {"Retry-After": str(RETRY_AFTER_S), **_CLOSE}
+            raise Refusal(503, "busy", "too many large requests at once; send the same request again", None, headers)
+
+
+async def _raw(request: Request) -> AsyncIterator[bytes]:
+    bodies: Bodies = request.app.state.services.bodies
+    body = await bodies.read(request)
+    try:
+        yield body
+    finally:
+        bodies.give_back(len(body))
+
+
+Raw = Annotated[bytes, Depends(_raw)]
+
+
+def _json_object(request: Request, body: Raw) -> dict[str, Any]:
+    if media_type(request.headers.get("content-type", "")) != "application/json":
+        raise Refusal(415, "unsupported_media_type", "Content-Type: application/json is needed")
+    return _object(body)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = strict_json.read(body)
+    except ValueError as error:
+        raise Refusal(400, "invalid_json", f"the body cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise Refusal(422, "invalid_request", "the body must be a JSON object", {"faults": ["body: no object"]})
+    return found
+
+
+# In the order of a route's parameters: name it after the key, so that nobody's body is read who has none.
+JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
+
+
+def body_of(model: type[M]) -> Callable[..., M]:
+    """A dependency that gives a body as this model; no body is an empty object."""
+
+    def read(request: Request, body: Raw) -> M:
+        given = _json_object(request, body) if body else {}
+        try:
+            return model.model_validate(given)
+        except ValidationError as error:
+            raise invalid_request(error.errors(include_url=False, include_context=False, include_input=False)) from None
+
+    return read
+
+
+def takes(schema: str, *, required: bool = True) -> dict[str, Any]:
+    """A route's body for OpenAPI; bodies are read by us, not by FastAPI."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"requestBody": {"required": required, "content": content}}

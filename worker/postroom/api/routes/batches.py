@@ -1,0 +1,91 @@
+"""Batches: counted, cancelled, held and released. A key with senders sees and stops its own mail of them only."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from postroom.access.api_keys import ApiKey
+from postroom.api.authorization import MayOperate, MayRead, person
+from postroom.api.dependencies import Here, Services
+from postroom.api.errors import ASKED, BROUGHT, Refusal, documented
+from postroom.api.request_bodies import body_of, takes
+from postroom.api.routes.emails import Why
+from postroom.client import BatchCancelled, BatchCounts
+from postroom.jobs.job import Hold
+from postroom.store.intake import Kept, Released
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+
+class Batch(BaseModel):
+    """How many mails of a batch are in which state, and whether it is held."""
+
+    counts: BatchCounts
+    hold: Hold | None
+
+
+class HoldOrder(BaseModel):
+    """Why something is held, and for how long; without `for_s` until somebody releases it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+    for_s: Annotated[float | None, Field(gt=0, le=366 * 86400, strict=True)] = None
+
+
+@router.post(
+    "/{batch:path}/cancel",
+    responses=documented(*BROUGHT, 404),
+    openapi_extra=takes("Why", required=False),
+)
+def cancel(here: Here, key: MayOperate, batch: str, said: Annotated[Why, Depends(body_of(Why))]) -> BatchCancelled:
+    """Stop what of a batch has not left yet, and say how much had."""
+    _counts(here, key, batch)
+    return here.client.cancel_batch(batch, by=person(key), why=said.why, senders=key.senders)
+
+
+@router.post(
+    "/{batch:path}/hold",
+    responses=documented(*BROUGHT, 404),
+    openapi_extra=takes("HoldOrder", required=False),
+)
+def hold(here: Here, key: MayOperate, batch: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]) -> Kept:
+    """Keep a batch from leaving until it is released."""
+    _only_own(here, key, batch)
+    return here.client.hold(batch=batch, by=person(key), reason=how.reason, length_s=how.for_s)
+
+
+@router.post("/{batch:path}/release", responses=documented(*ASKED, 404))
+def release(here: Here, key: MayOperate, batch: str) -> Released:
+    """Let a held batch go."""
+    _only_own(here, key, batch)
+    return here.client.release(batch=batch)
+
+
+# Last, for it fits what the others do: a batch may have any name.
+@router.get("/{batch:path}", responses=documented(*ASKED, 404))
+def counts(here: Here, key: MayRead, batch: str) -> Batch:
+    """Count the mails of a batch by state."""
+    found = _counts(here, key, batch)
+    held = (hold for hold in here.records.holds() if (hold.scope, hold.name) == ("batch", batch))
+    return Batch(counts=found, hold=next(held, None))
+
+
+def _counts(here: Services, key: ApiKey, batch: str) -> BatchCounts:
+    found = here.client.batch(batch, senders=key.senders)
+    if not found.total:
+        raise Refusal(404, "not_found", "no mail of such a batch is known")
+    return found
+
+
+def _only_own(here: Services, key: ApiKey, batch: str) -> None:
+    if _counts(here, key, batch).total != here.client.batch(batch).total:
+        raise Refusal(
+            403, "forbidden", "this batch has mail of senders that this key is not for; it is held as a whole"
+        )
+
+
+def schemas() -> dict[str, Any]:
+    """The bodies that these routes take, for OpenAPI."""
+    return {"HoldOrder": HoldOrder.model_json_schema()}

@@ -1,0 +1,204 @@
+"""Dead letters: looked through, sent again as they are or changed, let go of."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+
+from postroom.access.api_keys import ApiKey
+from postroom.api.authorization import MayOperate, MayRead, own, person
+from postroom.api.dependencies import Here, Services
+from postroom.api.errors import ASKED, BROUGHT, Refusal, documented
+from postroom.api.request_bodies import Time, body_of, takes
+from postroom.api.routes.emails import Emails, checked, page
+from postroom.jobs.job import Status
+from postroom.mail.model import Mail
+from postroom.operations.dead_letters import Letter, Selection, changed
+from postroom.store.intake import Order, Reply
+from postroom.store.queries import CURSOR
+
+router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
+MOST = 500
+
+JobIds = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=MOST)]
+
+
+class LetterFilter(BaseModel):
+    """Which dead letters a list is of. Reason `expired` means those that expired. `since` is when they came in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str | None, Field(min_length=1, max_length=100)] = None
+    sender: Annotated[str | None, Field(min_length=1, max_length=320)] = None
+    batch: Annotated[str | None, Field(min_length=1, max_length=500)] = None
+    since: Time | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str | None, Field(pattern=CURSOR)] = None
+
+
+class ReasonCount(BaseModel):
+    """How many dead letters of one reason there are; of these `in_doubt` may have been sent."""
+
+    reason: str
+    count: int
+    in_doubt: int
+
+
+class ReasonCounts(BaseModel):
+    """All dead letters by reason, the most frequent first."""
+
+    total: int
+    reasons: list[ReasonCount]
+
+
+class RequeueOrder(BaseModel):
+    """Which letters are sent again, and how. What may have been sent is looked up first, unless `may_send_twice`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: JobIds
+    expires_at: Time | Literal["never"] | None = None
+    may_send_twice: StrictBool = False
+    why: Annotated[str | None, Field(max_length=500)] = None
+
+
+class ChangeOrder(BaseModel):
+    """What is different in a letter that is sent again: fields of its mail; null leaves one out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    changes: Annotated[dict[str, Any], Field(min_length=1)]
+    may_send_twice: StrictBool = False
+    why: Annotated[str | None, Field(max_length=500)] = None
+
+
+class DiscardOrder(BaseModel):
+    """Which letters are let go of, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: JobIds
+    why: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Said(BaseModel):
+    """What came of an order for one job, in a word: `requeued`, `look_up`, `discarded`, or why not."""
+
+    id: str
+    said: str
+    status: str
+
+
+class Replies(BaseModel):
+    """What came of an order for each job."""
+
+    results: list[Said]
+
+
+class Replaced(BaseModel):
+    """The new job that stands for a changed letter."""
+
+    id: str
+    requeued_from: str
+
+
+@router.get("", responses=documented(*ASKED, 400))
+def find(here: Here, key: MayRead, wanted: Annotated[LetterFilter, Query()]) -> Emails:
+    """List dead letters, the newest first."""
+    expired = wanted.reason == "expired"
+    return page(
+        here,
+        key,
+        sender=wanted.sender,
+        limit=wanted.limit,
+        cursor=wanted.cursor,
+        status=Status.EXPIRED if expired else Status.DEAD,
+        reason=None if expired else wanted.reason,
+        batch=wanted.batch,
+        since=wanted.since,
+    )
+
+
+@router.get("/reasons", responses=documented(*ASKED))
+def reasons(here: Here, key: MayRead) -> ReasonCounts:
+    """Count dead letters by reason."""
+    counts: dict[str, list[int]] = {}
+    for sender in key.senders or (None,):
+        for kind in here.letters.overview(Selection(sender=sender), 0).reasons:
+            known = counts.setdefault(kind.reason, [0, 0])
+            known[0] += kind.count
+            known[1] += kind.in_doubt
+    rows = [ReasonCount(reason=reason, count=all_, in_doubt=doubt) for reason, (all_, doubt) in counts.items()]
+    return ReasonCounts(total=sum(row.count for row in rows), reasons=sorted(rows, key=lambda row: -row.count))
+
+
+@router.post(
+    "/requeue",
+    responses=documented(*BROUGHT),
+    openapi_extra=takes("RequeueOrder"),
+)
+def requeue(here: Here, key: MayOperate, how: Annotated[RequeueOrder, Depends(body_of(RequeueOrder))]) -> Replies:
+    """Send up to 500 letters again, as they are."""
+    ids, order = _own(here, key, how.ids), Order.here(person(key), how.why)
+    replies = here.letters.requeue(ids, order, expires=how.expires_at, twice=how.may_send_twice)
+    return _told(how.ids, replies)
+
+
+@router.post(
+    "/discard",
+    responses=documented(*BROUGHT),
+    openapi_extra=takes("DiscardOrder"),
+)
+def discard(here: Here, key: MayOperate, how: Annotated[DiscardOrder, Depends(body_of(DiscardOrder))]) -> Replies:
+    """Let go of up to 500 letters: they are cancelled, and their mail is removed."""
+    ids, order = _own(here, key, how.ids), Order.here(person(key), how.why)
+    return _told(how.ids, here.letters.discard(ids, order))
+
+
+@router.post(
+    "/{job_id}/change",
+    responses=documented(*BROUGHT, 404, 409),
+    openapi_extra=takes("ChangeOrder"),
+)
+def change(
+    here: Here, key: MayOperate, job_id: str, how: Annotated[ChangeOrder, Depends(body_of(ChangeOrder))]
+) -> Replaced:
+    """Send one letter again with these fields of its mail changed, as a new job."""
+    if own(key, here.records.read(job_id)).status not in (Status.DEAD, Status.EXPIRED):
+        raise Refusal(409, "not_dead", "this job is neither dead nor expired", {"said": "not_dead"})
+    if given := {"from", "sender"} & how.changes.keys():
+        # Only the sender is looked at; the rest is checked when the whole mail is.
+        values = changed({}, {name: how.changes[name] for name in given})
+        mail = Mail.model_validate({"to": "a@example.com", "text": "a", **values}).with_sender(here.sender)
+        checked(mail, key)
+    order = Order.here(person(key), how.why)
+    said, new_id = here.letters.change(job_id, how.changes, order, twice=how.may_send_twice)
+    if said != "replaced":
+        raise Refusal(409, said, "the letter was left as it is", {"said": said})
+    return Replaced(id=new_id, requeued_from=job_id)
+
+
+# Last, for it fits what the others do.
+@router.get("/{job_id}", responses=documented(*ASKED, 404))
+def show(here: Here, key: MayRead, job_id: str, content: bool = False) -> Letter:
+    """Show a job with its mail: with `content` all of it, else without bodies, variables and files."""
+    own(key, here.records.read(job_id))
+    return here.letters.show(job_id, content=content)
+
+
+def _own(here: Services, key: ApiKey, ids: list[str]) -> list[str]:
+    if not key.senders:
+        return ids
+    return [job.id for job in here.records.read_many(ids) if key.may_use(job.sender)]
+
+
+def _told(asked: list[str], replies: Iterator[Reply]) -> Replies:
+    """In the order asked for; a job of others is as unknown as none."""
+    said = {reply.id: Said(id=reply.id, said=reply.said, status=reply.status) for reply in replies}
+    return Replies(results=[said.get(one) or Said(id=one, said="unknown", status="") for one in asked])
+
+
+def schemas() -> dict[str, Any]:
+    """The bodies that these routes take, for OpenAPI."""
+    return {model.__name__: model.model_json_schema() for model in (RequeueOrder, ChangeOrder, DiscardOrder)}

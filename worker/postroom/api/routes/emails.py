@@ -1,0 +1,307 @@
+"""Mails: taken in one by one or as a batch, found again, cancelled."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from postroom.access.api_keys import ApiKey
+from postroom.api.authorization import MayOperate, MayRead, MaySend, own, person
+from postroom.api.dependencies import Here, Services
+from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, documented, refusal
+from postroom.api.request_bodies import JsonObject, Time, body_of, takes
+from postroom.errors import InvalidMail, PostroomError
+from postroom.jobs.job import Delivery, Receipt, Status
+from postroom.mail.address import Address
+from postroom.mail.model import Mail
+from postroom.store.intake_codec import LONGEST_KEY
+from postroom.store.queries import CURSOR, Cursor, Wanted
+
+MOST_IN_BATCH = 500
+REPLAY = "Idempotent-Replay"
+# Much of what is printable, for who makes requests from the schema; no pattern says all of it.
+_PRINTABLE = "^[ -~\u00a1-\u00ac\u00ae-\u0377\u3041-\u3096\u4e00-\u9fff\uac00-\ud7a3]+$"
+router = APIRouter(prefix="/v1/emails", tags=["emails"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]([ -~]*[!-~])?$",
+        description="The same key with the same body is the same mail, for as long as its record is kept.",
+    ),
+]
+
+
+class Taken(BaseModel):
+    """A mail that is kept, and will be sent or end as a dead letter."""
+
+    id: str
+    status: Status
+
+
+class Row(BaseModel):
+    """What came of one mail of a batch: its id, or why it was not taken in. `known`: it had been before."""
+
+    id: str | None = None
+    status: Status | None = None
+    known: bool = False
+    error: ErrorBody | None = None
+
+
+class BatchTaken(BaseModel):
+    """What came of each mail of a batch, in their order."""
+
+    batch: str | None
+    taken: int
+    known: int
+    refused: int
+    results: list[Row]
+
+
+class Emails(BaseModel):
+    """One page of a list. It may be short, or empty, though another follows: `next_cursor` says whether."""
+
+    items: list[Delivery]
+    next_cursor: str | None
+
+
+class Why(BaseModel):
+    """Why somebody does this, for the job's audit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    why: Annotated[str | None, Field(max_length=500)] = None
+
+
+class Filter(BaseModel):
+    """Which mails a list is of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Status | None = None
+    to: Annotated[str | None, Field(min_length=1, max_length=320)] = None
+    batch: Annotated[str | None, Field(min_length=1, max_length=500)] = None
+    sender: Annotated[str | None, Field(min_length=1, max_length=320)] = None
+    since: Time | None = None
+    until: Time | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str | None, Field(pattern=CURSOR)] = None
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses=documented(*BROUGHT, 409),
+    openapi_extra=takes("Email"),
+)
+def send(
+    here: Here, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
+) -> Taken:
+    """Take one mail in. Once this has answered 202, it is kept."""
+    batch = _batch_name(given.pop("batch", None))
+    mail = mail_of(given, key, here.sender)
+    receipt = here.client.send(mail, _scoped(key, idempotency_key), batch=batch)
+    if receipt.known:
+        response.headers[REPLAY] = "true"
+    response.headers["Location"] = f"/v1/emails/{receipt.id}"
+    known = here.records.read(receipt.id) if receipt.known else None
+    return Taken(id=receipt.id, status=_first_status(mail, known))
+
+
+@router.post(
+    "/batch",
+    status_code=202,
+    responses=documented(*BROUGHT, 409),
+    openapi_extra=takes("EmailBatch"),
+)
+def send_batch(
+    here: Here, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
+) -> BatchTaken:
+    """Take up to 500 mails in, each for itself: `results` says of each, in order, what came of it."""
+    mails, batch = given.get("emails"), _batch_name(given.get("batch"))
+    if unknown := given.keys() - {"emails", "batch"}:
+        raise _wrong(*(f"{name[:100]}: no such field" for name in sorted(unknown)))
+    if not isinstance(mails, list) or not 0 < len(mails) <= MOST_IN_BATCH:
+        raise _wrong(f"emails: a list of 1 to {MOST_IN_BATCH} mails is needed")
+    scoped = _scoped(key, idempotency_key)
+    if scoped:
+        _same_batch(here, scoped, given)
+    rows = _rows(here, [_mail_or_refusal(one, key, here.sender) for one in mails], scoped, batch)
+    known, refused = sum(row.known for row in rows), sum(row.error is not None for row in rows)
+    if known == len(rows):
+        response.headers[REPLAY] = "true"
+    return BatchTaken(batch=batch, taken=len(rows) - known - refused, known=known, refused=refused, results=rows)
+
+
+@router.get("", responses=documented(*ASKED, 400))
+def find(here: Here, key: MayRead, wanted: Annotated[Filter, Query()]) -> Emails:
+    """List mails, the newest first."""
+    return page(
+        here,
+        key,
+        sender=wanted.sender,
+        limit=wanted.limit,
+        cursor=wanted.cursor,
+        status=wanted.status,
+        to=wanted.to,
+        batch=wanted.batch,
+        since=wanted.since,
+        till=wanted.until,
+    )
+
+
+@router.get("/{job_id}", responses=documented(*ASKED, 404))
+def status(here: Here, key: MayRead, job_id: str) -> Delivery:
+    """Tell what became of one mail, with every attempt."""
+    return own(key, here.records.read(job_id))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    responses=documented(*BROUGHT, 404, 409),
+    openapi_extra=takes("Why", required=False),
+)
+def cancel(here: Here, key: MayOperate, job_id: str, said: Annotated[Why, Depends(body_of(Why))]) -> Delivery:
+    """End a mail that has not been sent."""
+    own(key, here.records.read(job_id))
+    return here.client.cancel(job_id, by=person(key), why=said.why)
+
+
+def page(here: Services, key: ApiKey, *, sender: str | None, limit: int, cursor: str | None, **fields: Any) -> Emails:
+    """One page of the jobs that fit and are the key's business."""
+    if sender is not None and not key.may_use(sender):
+        return Emails(items=[], next_cursor=None)
+    wanted = Wanted(senders=(sender,) if sender else key.senders, **fields)
+    found, following = here.records.page(wanted, limit, Cursor.parse(cursor) if cursor else None)
+    return Emails(items=found, next_cursor=str(following) if following else None)
+
+
+def _first_status(mail: Mail, known: Delivery | None) -> Status:
+    """The status that a mail had when it was taken in; a replay is answered with it, whatever became of it since."""
+    scheduled_at, taken_at = (known.scheduled_at, known.created_at) if known else (mail.scheduled_at, datetime.now(UTC))
+    return Status.DEFERRED if scheduled_at and scheduled_at > taken_at else Status.QUEUED
+
+
+def mail_of(given: Any, key: ApiKey, default: Address | None) -> Mail:
+    """The mail in a request; its sender is one of the key's."""
+    if len(key.senders) == 1:
+        default = Address.parse(key.senders[0])
+    return checked(Mail.model_validate(given).with_sender(default), key)
+
+
+def checked(mail: Mail, key: ApiKey) -> Mail:
+    """The same mail, if the key may send it."""
+    if mail.sender is not None and not key.may_use(mail.sender.address):
+        raise Refusal(403, "sender_not_allowed", "this key may not send from this address")
+    return mail
+
+
+def _mail_or_refusal(given: Any, key: ApiKey, default: Address | None) -> Mail | Refusal:
+    try:
+        return mail_of(given, key, default)
+    except Refusal as error:
+        return error
+    except PostroomError as error:
+        return refusal(error)
+
+
+def _rows(here: Services, given: list[Mail | Refusal], scoped: str | None, batch: str | None) -> list[Row]:
+    """Takes in what is mail, and says of each row what came of it.
+
+    Where Redis is away the whole batch is sent again; with an Idempotency-Key nothing of it is doubled.
+    """
+    mails = {place: one for place, one in enumerate(given) if isinstance(one, Mail)}
+    # No Idempotency-Key has a § in it, so a mail of a batch never has the key of one that came alone.
+    keys = [f"{scoped}§{place}" if scoped else None for place in mails]
+    told: dict[int, Receipt | PostroomError | Refusal] = {
+        place: one for place, one in enumerate(given) if isinstance(one, Refusal)
+    }
+    told |= zip(mails, here.client.send_together(list(mails.values()), keys, batch), strict=True)
+    replayed = [one.id for one in told.values() if isinstance(one, Receipt) and one.known]
+    known = {delivery.id: delivery for delivery in here.client.read(replayed)} if replayed else {}
+
+    def row(place: int) -> Row:
+        said = told[place]
+        if isinstance(said, Receipt):
+            return Row(id=said.id, status=_first_status(mails[place], known.get(said.id)), known=said.known)
+        refused = said if isinstance(said, Refusal) else refusal(said)
+        return Row(error=ErrorBody(**refused.body()))
+
+    return [row(place) for place in range(len(given))]
+
+
+def _same_batch(here: Services, scoped: str, given: Any) -> None:
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    if not here.keys.first_use(scoped, digest):
+        raise Refusal(409, "key_conflict", "this Idempotency-Key already belongs to another batch; use a new one")
+
+
+def _scoped(key: ApiKey, idempotency_key: str | None) -> str | None:
+    """Two keys never meet: what one calls its mail is nobody else's business."""
+    return f"api/{key.id}/{idempotency_key}" if idempotency_key else None
+
+
+def _batch_name(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and 0 < len(value) <= LONGEST_KEY and value.isprintable()):
+        return value
+    raise InvalidMail("batch: a string of 1 to 500 printable characters is needed")
+
+
+def _wrong(*faults: str) -> Refusal:
+    return Refusal(422, "invalid_request", "the request is not as it should be", {"faults": list(faults)})
+
+
+def _only(name: str) -> dict[str, Any]:
+    """A mail whose content is this field, and none of the others."""
+    others = {other: {"type": "null"} for other in ("template", "html", "text", "mime") if other != name}
+    return {"required": [name], "properties": {name: {"type": "string"}, **others}}
+
+
+def _bodies() -> dict[str, Any]:
+    """A mail with ready bodies: one of them, or both."""
+    one_of_them = [
+        {"required": [name], "properties": {name: {"type": "string", "minLength": 1}}} for name in ("text", "html")
+    ]
+    none = {"template": {"type": "null"}, "mime": {"type": "null"}, "variables": {"maxProperties": 0}}
+    return {"anyOf": one_of_them, "properties": none}
+
+
+def _somebody(name: str) -> dict[str, Any]:
+    """A mail with a recipient in this field."""
+    return {"required": [name], "properties": {name: {"not": {"enum": [[], "", None]}}}}
+
+
+def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The bodies that these routes take, for OpenAPI."""
+    email = Mail.model_json_schema(ref_template="#/components/schemas/{model}")
+    yield from email.pop("$defs", {}).items()
+    batch = {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": _PRINTABLE},
+            {"type": "null"},
+        ],
+        "description": "A name to find it by, with others.",
+    }
+    email["properties"]["batch"] = batch
+    email["oneOf"] = [_only("template"), _bodies(), _only("mime")]
+    email["anyOf"] = [_somebody("to"), _somebody("cc"), _somebody("bcc")]
+    yield "Email", email | {"title": "Email", "description": "A mail: a template with variables, or ready bodies."}
+    # Each is checked for itself, so one that is no mail makes the request no wrong one.
+    one = {"description": "A mail as POST /v1/emails takes it, without `batch`; what is none is refused in its row."}
+    rows = {"type": "array", "minItems": 1, "maxItems": MOST_IN_BATCH, "items": one}
+    yield (
+        "EmailBatch",
+        {
+            "type": "object",
+            "required": ["emails"],
+            "additionalProperties": False,
+            "properties": {"emails": rows, "batch": batch},
+        },
+    )
+    yield "Why", Why.model_json_schema()

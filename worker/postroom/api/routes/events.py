@@ -1,0 +1,192 @@
+"""Events: each becomes the mails that the rules make of it; what becomes none is counted and kept to look at."""
+
+import re
+from collections import Counter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials
+from pydantic import BaseModel
+
+from postroom.access.api_keys import ApiKey, Scope
+from postroom.api.authorization import MayRead, allowed, bearer
+from postroom.api.dependencies import Here, Services
+from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, documented
+from postroom.api.request_bodies import Raw
+from postroom.api.routes.emails import checked
+from postroom.cloudevents import parsing as event_forms
+from postroom.cloudevents.parsing import Arrived, Event, Validation
+from postroom.cloudevents.rules import UNMATCHED, EventRules, Planned
+from postroom.cloudevents.unmatched import Note
+from postroom.errors import KeyConflict
+
+router = APIRouter(prefix="/v1/events", tags=["events"])
+ASKED_RATE, ALLOWED_RATE = "webhook-request-rate", "WebHook-Allowed-Rate"
+_ORIGIN = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+
+
+class Mailed(BaseModel):
+    """What one rule made of an event: a mail, known already if the event had come before; or why there is none."""
+
+    rule: str | None
+    id: str | None = None
+    known: bool = False
+    error: ErrorBody | None = None
+
+
+class Handled(BaseModel):
+    """What became of one event: a mail for each rule that fits it. `unmatched`: none does."""
+
+    event_id: str
+    unmatched: bool
+    mails: list[Mailed]
+
+
+class EventsHandled(BaseModel):
+    """What became of each event, in their order."""
+
+    results: list[Handled]
+
+
+class ValidationAnswer(BaseModel):
+    """What Event Grid wants to hear before it delivers events."""
+
+    validationResponse: str  # noqa: N815 - Event Grid's name
+
+
+class Unmatched(BaseModel):
+    """How many events made no mail, by reason, and the newest of them."""
+
+    counts: dict[str, int]
+    newest: list[Note]
+
+
+def _key(
+    here: Here, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None
+) -> ApiKey | None:
+    # Event Grid asks before it knows its own headers; what it then delivers must have the key.
+    if credentials is None and request.headers.get("aeg-event-type", "") == "SubscriptionValidation":
+        return None
+    return allowed(here, credentials.credentials if credentials else None, Scope.SEND)
+
+
+@router.options("", include_in_schema=False)
+async def may_i(request: Request) -> Response:
+    """Answers CloudEvents' question whether events from this origin are wanted: those with a key are."""
+    origin = request.headers.get("webhook-request-origin", "")
+    if not _ORIGIN.fullmatch(origin):
+        return Response(status_code=200, headers={"Allow": "OPTIONS, POST"})
+    headers = {"Allow": "OPTIONS, POST", "WebHook-Allowed-Origin": origin}
+    if request.headers.get(ASKED_RATE):
+        headers[ALLOWED_RATE] = "*"
+    return Response(status_code=200, headers=headers)
+
+
+_NAME = {"type": "string", "minLength": 1, "maxLength": event_forms.LONGEST, "pattern": "^[ -~]+$"}
+_EVENT = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": _NAME,
+        "source": _NAME,
+        "type": _NAME,
+        "data_base64": {"type": "string", "pattern": "^([A-Za-z0-9+/]{4})*$"},
+    },
+    "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+    "not": {"required": ["data", "data_base64"]},
+    "description": "A CloudEvent 1.0.",
+}
+_GRID = {
+    "type": "object",
+    "required": ["id", "eventType"],
+    "properties": {"id": _NAME, "eventType": _NAME},
+    "propertyNames": {"pattern": "^[A-Za-z0-9]+$"},
+    "description": "An event in the schema of Event Grid.",
+}
+_FORMS = {
+    event_forms.STRUCTURED: {"schema": _EVENT},
+    event_forms.BATCH: {"schema": {"type": "array", "items": _EVENT}},
+    event_forms.PLAIN: {"schema": {"type": "array", "items": _GRID}},
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={
+        200: {"model": ValidationAnswer, "description": "Event Grid's question is answered"},
+        **documented(*BROUGHT, 404),
+    },
+    response_model=EventsHandled,
+    openapi_extra={"requestBody": {"required": True, "content": _FORMS}},
+)
+def receive(here: Here, key: Annotated[ApiKey | None, Depends(_key)], request: Request, body: Raw) -> Any:
+    """Make mails of events: CloudEvents 1.0 in any of its forms, or Event Grid's own."""
+    arrived = event_forms.read(request.headers, body)
+    if isinstance(arrived, Validation):
+        return _validated(arrived)
+    if key is None:
+        raise Refusal(401, "unauthorized", "a key is needed", headers={"WWW-Authenticate": "Bearer"})
+    if here.rules is None:
+        raise Refusal(404, "no_rules", "there are no rules for events here (POSTROOM_EVENTS is not set)")
+    return _all_handled(here, key, here.rules, arrived)
+
+
+@router.get("/unmatched", responses=documented(*ASKED))
+def unmatched(here: Here, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Unmatched:
+    """Show events that no rule fits, or of which a rule could make no mail."""
+    if not key.senders:
+        return Unmatched(counts=here.notes.counts(), newest=here.notes.newest(limit))
+    # Whose mail it would have been is not known, so a key sees what came with it, as far as that is kept.
+    notes = [note for note in here.notes.newest(1000) if note.key == key.name]
+    return Unmatched(counts=Counter(note.reason for note in notes), newest=notes[:limit])
+
+
+def _validated(asked: Validation) -> Response:
+    answer = ValidationAnswer(validationResponse=asked.code)
+    return Response(answer.model_dump_json(), 200, media_type="application/json")
+
+
+def _all_handled(here: Services, key: ApiKey, rules: EventRules, arrived: Arrived) -> EventsHandled:
+    results = [_handled(here, key, rules, event) for event in arrived.events]
+    if not arrived.several:
+        for error in (mailed.error for mailed in results[0].mails if mailed.error):
+            status = 403 if error.code == "sender_not_allowed" else 422
+            raise Refusal(status, error.code, error.message, error.details)
+    return EventsHandled(results=results)
+
+
+def _handled(here: Services, key: ApiKey, rules: EventRules, event: Event) -> Handled:
+    planned = rules.plan(event, here.sender)
+    if not planned:
+        _note(here, key, event, UNMATCHED)
+    mails = [_mailed(here, key, event, one) for one in planned]
+    return Handled(event_id=event.id, unmatched=not planned, mails=mails)
+
+
+def _mailed(here: Services, key: ApiKey, event: Event, planned: Planned) -> Mailed:
+    if planned.mail is None:
+        _note(here, key, event, planned.reason, planned)
+        message = f"rule {planned.rule} makes no mail of this event"
+        return _not_mailed(planned, planned.reason, message, {"faults": list(planned.faults)})
+    try:
+        receipt = here.client.send(checked(planned.mail, key), planned.key)
+    except Refusal as refused:
+        _note(here, key, event, refused.code, planned)
+        return _not_mailed(planned, refused.code, refused.message, {})
+    except KeyConflict as known:
+        # The event is the same; its mail is not, because the rule was changed in between.
+        return Mailed(rule=planned.rule, id=known.job_id, known=True)
+    return Mailed(rule=planned.rule, id=receipt.id, known=receipt.known)
+
+
+def _not_mailed(planned: Planned, code: str, message: str, details: dict[str, Any]) -> Mailed:
+    told = ErrorBody(code=code, message=message, details={"rule": planned.rule, **details})
+    return Mailed(rule=planned.rule, error=told)
+
+
+def _note(here: Services, key: ApiKey, event: Event, reason: str, planned: Planned | None = None) -> None:
+    rule = planned.rule if planned else None
+    here.notes.add(event, reason, key=key.name, rule=rule, faults=planned.faults if planned else ())
+    here.emit("event.unmatched", reason=reason, type=event.type, rule=rule, key=key.name)

@@ -1,0 +1,45 @@
+"""Whether it is alive, whether mail goes out, and figures for Prometheus: all of it without a key."""
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel
+
+from postroom.api.dependencies import Here
+from postroom.api.errors import Refusal, documented
+from postroom.operations import stats
+
+router = APIRouter(tags=["health"])
+
+
+class Healthy(BaseModel):
+    """This process answers."""
+
+    status: str
+
+
+class Ready(BaseModel):
+    """Redis answers, and so many workers tick."""
+
+    ready: bool
+    workers: int
+
+
+@router.get("/healthz")
+async def healthz() -> Healthy:
+    """Tell that this process answers, whatever Redis does."""
+    return Healthy(status="ok")
+
+
+@router.get("/readyz", responses=documented(503))
+def readyz(here: Here) -> Ready:
+    """Tell whether what is taken in is also sent: Redis answers, and a worker has ticked within 15 s."""
+    workers = stats.alive(here.connection)
+    if not workers:
+        raise Refusal(503, "no_worker", f"no worker has ticked for {stats.LOST_AFTER_S:.0f} s: nothing is sent")
+    return Ready(ready=True, workers=len(workers))
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=documented(503))
+def metrics(here: Here) -> PlainTextResponse:
+    """Give the figures of the whole mail room in Prometheus' text form, at most 5 s old."""
+    return PlainTextResponse(here.figures.text(), media_type="text/plain; version=0.0.4")

@@ -1,0 +1,85 @@
+"""Lanes: their backlog, pace and pauses, and what is held. A mailbox that several senders share is held for all."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from postroom.access.api_keys import ApiKey
+from postroom.api.authorization import MayOperate, MayRead, person
+from postroom.api.dependencies import Here, Services
+from postroom.api.errors import ASKED, BROUGHT, Refusal, documented
+from postroom.api.request_bodies import body_of, takes
+from postroom.api.routes.batches import HoldOrder
+from postroom.jobs.job import Hold
+from postroom.operations import stats
+from postroom.operations.stats import Lane
+from postroom.store.intake import Kept, Released
+
+router = APIRouter(prefix="/v1", tags=["lanes"])
+
+
+class LaneAndHold(BaseModel):
+    """What waits in a lane, and what holds it."""
+
+    lane: Lane
+    hold: Hold | None
+
+
+class Lanes(BaseModel):
+    """The lanes in which most waits."""
+
+    items: list[LaneAndHold]
+
+
+class Holds(BaseModel):
+    """All that is held, by faults and by people."""
+
+    items: list[Hold]
+
+
+@router.get("/lanes", responses=documented(*ASKED))
+def lanes(here: Here, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Lanes:
+    """List the lanes that wait, the longest first, with backlog, pace, pauses and holds."""
+    found = stats.lanes(here.connection, 1000 if key.senders else limit)
+    holds = {hold.name: hold for hold in here.records.holds() if hold.scope == "lane"}
+    items = [LaneAndHold(lane=one, hold=holds.get(one.lane)) for one in found if _is_own(here, key, one.lane)]
+    return Lanes(items=items[:limit])
+
+
+@router.get("/holds", responses=documented(*ASKED))
+def holds(here: Here, key: MayRead) -> Holds:
+    """List what is held. A key with senders sees its own mailboxes."""
+    found = here.records.holds()
+    if key.senders:
+        found = [hold for hold in found if hold.scope == "lane" and _is_own(here, key, hold.name)]
+    return Holds(items=found)
+
+
+@router.post(
+    "/lanes/{sender}/hold",
+    responses=documented(*BROUGHT),
+    openapi_extra=takes("HoldOrder", required=False),
+)
+def hold(here: Here, key: MayOperate, sender: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]) -> Kept:
+    """Keep the mail of a sender's mailbox from leaving until it is released."""
+    _must_be_own(here, key, sender)
+    if "@" not in sender:
+        raise Refusal(422, "invalid_request", "the sender is no address; a batch is held at /v1/batches/…/hold")
+    return here.client.hold(sender=sender, by=person(key), reason=how.reason, length_s=how.for_s)
+
+
+@router.post("/lanes/{sender}/release", responses=documented(*ASKED))
+def release(here: Here, key: MayOperate, sender: str) -> Released:
+    """Let held mail go; where a fault holds the mailbox or its app, that is probed at once."""
+    _must_be_own(here, key, sender)
+    return here.client.release(sender=sender)
+
+
+def _is_own(here: Services, key: ApiKey, lane: str) -> bool:
+    return not key.senders or here.records.addresses_of(lane) <= set(key.senders)
+
+
+def _must_be_own(here: Services, key: ApiKey, sender: str) -> None:
+    if not _is_own(here, key, here.records.lane_of(sender)):
+        raise Refusal(403, "forbidden", "this mailbox is that of senders that this key is not for")

@@ -1,0 +1,72 @@
+"""What commands share: options that several have, how what was given is read, and how one ends that cannot go on."""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+import click
+
+from postroom.settings import model as settings
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+BY = click.option("--by", help="Who does this, for the audit; the user of this machine, if not given.")
+WHY = click.option("--why", help="Why, for the audit.")
+
+
+def fail(code: int, *lines: str) -> NoReturn:
+    """Says this on stderr, and ends."""
+    for line in lines:
+        click.secho(line, fg="red" if sys.stderr.isatty() else None, err=True)
+    sys.exit(code)
+
+
+def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
+    """What NAME=VALUE, given several times, comes to."""
+    for text in given:
+        if "=" not in text:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
+    return dict(text.split("=", 1) for text in given)
+
+
+def json_option(option: str, text: str | bytes) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint=option) from None
+    if not isinstance(value, dict):
+        raise click.BadParameter("a JSON object is needed", param_hint=option)
+    return value
+
+
+def duration_option(option: str, text: str) -> float:
+    """Seconds."""
+    try:
+        return settings.duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def time_option(option: str, text: str) -> datetime:
+    """A time to come: an ISO time, or how long from now."""
+    try:
+        return datetime.now(UTC) + timedelta(seconds=settings.duration(text))
+    except ValueError:
+        pass
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        hint = "neither an ISO time (2026-12-24T18:00+01:00) nor a time from now (10min)"
+        raise click.BadParameter(f"{text!r} is {hint}", param_hint=option) from None
+    return time if time.tzinfo else time.astimezone()
+
+
+def since_option(option: str, text: str | None) -> datetime | None:
+    """A time that has been: an ISO time, or how long ago."""
+    if text is None:
+        return None
+    try:
+        return datetime.now(UTC) - timedelta(seconds=settings.duration(text))
+    except ValueError:
+        return time_option(option, text)

@@ -1,0 +1,73 @@
+"""Events that made no mail, or not all of it: counted, and the newest kept for people to look at."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from postroom.cloudevents.parsing import Event
+from postroom.jobs.job import moment
+from postroom.store import functions as scripts
+from postroom.store.functions import PREFIX
+
+COUNTS, NEWEST = f"{PREFIX}events:counts", f"{PREFIX}events:newest"
+KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """An event without mail: `reason` is `unmatched` (no rule fits), `no_recipient` or `invalid`, of that `rule`."""
+
+    at: datetime
+    reason: str
+    type: str
+    source: str
+    event_id: str
+    rule: str | None
+    faults: tuple[str, ...]
+    key: str  # the name of the API key that it came with
+
+
+class EventNotes:
+    """The notes in Redis. Raises Unavailable."""
+
+    def __init__(self, connection: Any) -> None:
+        self._redis = connection
+
+    def add(
+        self, event: Event, reason: str, *, key: str, rule: str | None = None, faults: tuple[str, ...] = ()
+    ) -> None:
+        """Counts an event, and keeps what it was; its data is not kept."""
+        with scripts.or_unavailable():
+            seconds, micros = self._redis.time()
+            said = {
+                "at": seconds * 1000 + micros // 1000,
+                "reason": reason,
+                "type": event.type,
+                "source": event.source,
+                "event_id": event.id,
+                "rule": rule,
+                "faults": faults,
+                "key": key,
+            }
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hincrby(COUNTS, reason, 1)
+            pipe.lpush(NEWEST, json.dumps(said))
+            pipe.ltrim(NEWEST, 0, KEPT - 1)
+            pipe.execute()
+
+    def counts(self) -> dict[str, int]:
+        """How many there have been, by reason."""
+        with scripts.or_unavailable():
+            found = self._redis.hgetall(COUNTS)
+        return {reason.decode(): int(count) for reason, count in sorted(found.items())}
+
+    def newest(self, most: int) -> list[Note]:
+        """The newest ones first."""
+        with scripts.or_unavailable():
+            found = self._redis.lrange(NEWEST, 0, most - 1)
+        return [_note(json.loads(text)) for text in found]
+
+
+def _note(said: dict[str, Any]) -> Note:
+    return Note(**{**said, "at": moment(said["at"]), "faults": tuple(said["faults"])})

@@ -1,0 +1,165 @@
+"""One attempt: a claimed job is put into a request, marked as sending, and posted; the outcome is what comes back.
+
+What can be found out before the request is found out before the mark. The mark is the point of no return: a worker
+that dies before it has sent nothing; one that dies after it leaves an outcome that nobody knows.
+
+A mail goes out by one request, or, where its sender asks for it, by a draft (`drafts.py`): two requests, and
+afterwards the draft itself tells whether it has left.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from postroom.delivery.context import (
+    FRESH_LEASE_S,
+    NOT_NOW,
+    App,
+    ClaimLost,
+    Office,
+    Stalled,
+    Token,
+    app_of,
+    new_call,
+    with_token,
+)
+from postroom.delivery.drafts import complete_draft, create_draft
+from postroom.errors import InvalidMail, TemplateFault
+from postroom.graph.requests import Call, DraftPlan, GraphRequest, plan_draft, request_for
+from postroom.jobs.job import Job
+from postroom.jobs.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
+from postroom.mail.address import Address
+from postroom.mail.content import AttachmentMissing
+from postroom.mail.message import DeliveryMode, Message, Ready, compose
+from postroom.mail.model import Mail
+from postroom.runtime.failpoints import Step, reached
+
+Request = TypeVar("Request", GraphRequest, DraftPlan)
+Read = TypeVar("Read")
+
+
+def deliver(job: Job, office: Office) -> Outcome:
+    """The outcome of one attempt to send this job's mail; raises ClaimLost if it is no longer ours to send."""
+    app = app_of(job, office)
+    if isinstance(app, Deferred):
+        return app
+    delivery = office.delivery_of(job.lane)
+    by_draft = partial(office.aside, partial(deliver_by_draft, job, app, office))
+    if delivery is DeliveryMode.DRAFT:
+        return by_draft()
+    if job.drafting:
+        return of_one_mail(by_draft())
+    request = prepare(job, office, request_for)
+    if isinstance(request, GraphRequest):
+        mailbox = office.mailbox_of(job.lane)
+        return post(job, app, office, len(request.body), partial(app.graph.send_mail, mailbox, request))
+    if request.reason == "too_large" and delivery is DeliveryMode.AUTO:
+        return of_one_mail(by_draft())
+    return request
+
+
+def of_one_mail(outcome: Outcome) -> Outcome:
+    """A mail that only a draft can carry waits alone for the permission: the mailbox's others need none."""
+    if isinstance(outcome, Held) and outcome.reason == "needs_mail_readwrite":
+        return replace(outcome, scope=Scope.MAIL)
+    return outcome
+
+
+def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
+    """The same by a draft. What was drafted once goes on as a draft: it must not leave in two ways."""
+    if job.draft is None:
+        plan = prepare(job, office, plan_draft)
+        if not isinstance(plan, DraftPlan):
+            return plan
+        drafted = create_draft(job, plan, app, office)
+        if not isinstance(drafted, Drafted):
+            return drafted
+        job = job._replace(draft=drafted.id, to_add=plan.to_add, upload=None, upload_at=None)
+    draft_id = str(job.draft)
+    if job.to_add:
+        attachments = Mail.of_job(job.mail, office.attachments).attachments
+        completed = with_attachments(lambda: complete_draft(job, draft_id, attachments, app, office))
+        if not isinstance(completed, Uploaded):
+            return completed
+    mailbox = office.mailbox_of(job.lane)
+    return post(job, app, office, 0, partial(app.graph.send_draft, mailbox, draft_id))
+
+
+def prepare(job: Job, office: Office, put_into: Callable[[Message], Request | Refused]) -> Request | Refused | Deferred:
+    """The request that carries this job's mail, or why there is none: no retry mends a broken template."""
+    try:
+        mail = Mail.of_job(job.mail, office.attachments)
+    except (InvalidMail, ValueError, TypeError, LookupError, AttributeError) as error:
+        # What needs a newer version is left to one, by the record's; so this one was written into.
+        return Refused(reason="damaged", answer=Answer(detail=f"the mail cannot be read ({type(error).__name__})"))
+    if mail.template or mail.enclosed:  # what folders hold, and what a template does, may take its time
+        return office.aside(lambda: compose_and_put(mail, job, office, put_into))
+    return compose_and_put(mail, job, office, put_into)
+
+
+def compose_and_put(
+    mail: Mail, job: Job, office: Office, put_into: Callable[[Message], Request | Refused]
+) -> Request | Refused | Deferred:
+    """The same for a mail that could be read."""
+    try:
+        bodies = office.templates.render(mail.template, mail.variables, mail.locale) if mail.template else None
+    except TemplateFault as fault:
+        return Refused(reason="template", answer=Answer(detail=str(fault)))
+    except OSError as error:
+        unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
+        return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
+    sender = Address(mail.sender.name if mail.sender else "", office.mailbox_of(job.lane))
+    ready = None
+    if mail.mime is not None:
+        ready = Ready(source=mail.mime, own=office.addresses_of(job.lane), taken_in_at=job.taken_in_at)
+    message = compose(mail, sender, job.id, bodies, office.redirect_all_to, ready)
+    return with_attachments(lambda: put_into(message))
+
+
+def with_attachments(read: Callable[[], Read]) -> Read | Refused | Deferred:
+    """What `read` makes of the mail's attachments, or why they cannot be read: never the mail without them."""
+    try:
+        return read()
+    except AttachmentMissing as fault:
+        return Refused(reason="attachment_missing", answer=Answer(detail=str(fault)))
+    except OSError as error:
+        unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_ATTACHMENTS there and readable?")
+        return Deferred(reason="attachments_unreadable", answer=unreadable, wait_s=30.0, free=True)
+
+
+def post(job: Job, app: App, office: Office, size: int, send: Callable[[Call], Outcome]) -> Outcome:
+    """Marks the job as sending, if it is not, and sends it, if its lease leaves room for the whole deadline."""
+    first = Mark(job.token, job.asked_at) if job.marked else None
+
+    def once(token: Token) -> Outcome:
+        nonlocal first
+        reached(Step.PREPARED)
+        mark, first = first or new_mark(job, office, size), None
+        if isinstance(mark, Throttled):
+            return mark
+        reached(Step.MARKED)
+        try:
+            return send(new_call(office, token, mark.client_request_id, mark.renewed_at))
+        except Stalled:
+            return Deferred(reason="stalled", free=True)
+        except Exception as error:  # noqa: BLE001 - after the mark, whatever happened, nobody knows what was sent
+            return Unknown(reason="internal_error", answer=Answer(detail=type(error).__name__))
+
+    return with_token(app, once)
+
+
+class Mark(NamedTuple):
+    """What a request that sends is known by, and since when the lease is sure to be as new as that."""
+
+    client_request_id: str
+    renewed_at: float
+
+
+def new_mark(job: Job, office: Office, size: int) -> Mark | Throttled:
+    """Marks the job as sending by a request of `size` bytes."""
+    mark = Mark(office.new_id(), office.monotonic() - FRESH_LEASE_S)
+    wait_s = office.mark(job, mark.client_request_id, size)
+    if wait_s is None:
+        raise ClaimLost
+    return Throttled(wait_s=wait_s, answer=NOT_NOW) if wait_s > 0 else mark

@@ -1,0 +1,208 @@
+"""What the work on a claimed job needs of the world, and how a request to Graph is made for it.
+
+Every request has a total deadline of half the lease, and begins with the lease renewed, in the ledger and by this
+process' own clock. So a process that was held up in between posts nothing: another round might have the job by then.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from postroom.graph.requests import Call, GraphRequest, Search
+from postroom.jobs.job import Claimant, Job
+from postroom.jobs.outcome import (
+    Answer,
+    Deferred,
+    Drafted,
+    Finding,
+    Held,
+    Outcome,
+    Scope,
+    Session,
+    SessionLost,
+    Throttled,
+    Tidied,
+    Uploaded,
+)
+from postroom.jobs.retry import OnUnknown
+from postroom.mail.address import Address
+from postroom.mail.content import Source
+from postroom.mail.message import Bodies, DeliveryMode
+from postroom.runtime.failpoints import Step, reached
+
+Done = TypeVar("Done")
+
+LONGEST_POST_S = 30.0
+SPREAD = 0.1  # by how much of it a deadline may come earlier
+FRESH_LEASE_S = 0.1  # a lease that is not older is not renewed before a request that sends
+NOT_NOW = Answer(detail="the lane was paused meanwhile, or its limits leave nothing for this request")
+
+
+class Token(Protocol):
+    @property
+    def value(self) -> str: ...
+
+
+NoToken = Deferred | Held | Throttled
+
+
+class Tokens(Protocol):
+    """`get`: a token, or the outcome that stands in its place; `is_at_hand`: one is there. `renew`: another one,
+    after Graph rejected this. `distrust`: Graph took this one, and it permits too little. `probe`: what Entra says now,
+    whatever tokens there are.
+    """
+
+    @property
+    def is_at_hand(self) -> bool: ...
+    def get(self) -> Token | NoToken: ...
+    def renew(self, rejected: Any) -> Token | NoToken: ...
+    def distrust(self, refused: Any) -> None: ...
+    def probe(self) -> Token | NoToken: ...
+
+
+class Graph(Protocol):
+    def send_mail(self, mailbox: str, request: GraphRequest, call: Call) -> Outcome: ...
+    def search(self, mailbox: str, search: Search, call: Call) -> Finding: ...
+    def create_draft(self, mailbox: str, request: GraphRequest, call: Call) -> Drafted | Outcome: ...
+    def send_draft(self, mailbox: str, draft_id: str, call: Call) -> Outcome: ...
+    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> Finding: ...
+    def add_attachment(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Uploaded | Outcome: ...
+    def begin_upload(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Session | Outcome: ...
+    def upload(self, url: str, data: bytes, begin: int, size: int, call: Call) -> Uploaded | SessionLost | Outcome: ...
+    def cancel_upload(self, url: str, call: Call) -> Tidied | Outcome: ...
+    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome: ...
+
+
+class Templates(Protocol):
+    def render(self, name: str, variables: Mapping[str, object], locale: str | None = None) -> Bodies: ...
+
+
+class Aside(Protocol):
+    """Says what `do` says, which may take its time: deliveries are made by turns, and others go on meanwhile."""
+
+    def __call__(self, do: Callable[[], Done], /) -> Done: ...
+
+
+class Seal(Protocol):
+    """`open` gives None for what was closed with another key."""
+
+    def close(self, text: str) -> str: ...
+    def open(self, closed: str) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """A registration in Entra: where its tokens come from and which Graph it speaks to.
+
+    `seal` closes what must lie in Redis and be read by nobody but this app's workers; None where there is no key to.
+    """
+
+    tokens: Tokens
+    graph: Graph
+    seal: Seal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """What a delivery needs of the world.
+
+    Both `mark(job, client_request_id, size)`, before a request that sends, and `note(job, fields, size)`, before any
+    other, renew the lease and say whether the request of `size` bytes may be made: 0, or in how many seconds, or None
+    if the claim is lost.
+    """
+
+    apps: Mapping[str, App]
+    templates: Templates
+    mailbox_of: Callable[[str], str]
+    addresses_of: Callable[[str], frozenset[str]]  # the mailbox's own, casefolded: those that may stand as a From
+    delivery_of: Callable[[str], DeliveryMode]
+    on_unknown: Callable[[str], OnUnknown]
+    mark: Callable[[Job, str, int], float | None]
+    note: Callable[[Job, Mapping[str, str], int], float | None]
+    stopping: Callable[[], bool]
+    redirect_all_to: Address | None
+    lease_s: float
+    monotonic: Callable[[], float]
+    new_id: Callable[[], str]
+    attachments: Source | None = None
+    aside: Aside = operator.call
+    chance: Callable[[], float] = float  # gives a number in [0, 1)
+
+    @property
+    def deadline_s(self) -> float:
+        """The total deadline of one request: half the lease, so that a renewed lease always leaves room for it."""
+        return min(self.lease_s / 2, LONGEST_POST_S)
+
+    def claimant(self) -> Claimant:
+        """Who asks for the next claim, now."""
+        at_hand = [name for name, app in self.apps.items() if app.tokens.is_at_hand]
+        return Claimant(self.new_id(), self.lease_s, at_hand, self.monotonic())
+
+
+class ClaimLost(Exception):
+    """Another round may have the job by now; nothing was posted, and there is nothing to settle."""
+
+
+class Stalled(Exception):
+    """This process was held up for so long after the lease was renewed that another round might have the job."""
+
+
+Said = TypeVar("Said", bound=Outcome | Finding | Drafted | Session | Uploaded | SessionLost | Tidied)
+
+
+def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:
+    """What `request` says with a token, or with a fresh one where Graph rejected the first."""
+    token = app.tokens.get()
+    if isinstance(token, Deferred | Held | Throttled):
+        return token
+    said = request(token)
+    if said.answer.http_status == 403:
+        app.tokens.distrust(token)
+    if said.answer.http_status != 401:
+        return said
+    token = app.tokens.renew(token)
+    return token if isinstance(token, Deferred | Held | Throttled) else request(token)
+
+
+def ask(
+    job: Job, app: App, office: Office, request: Callable[[Call], Said], *, size: int = 0, **notes: str
+) -> Said | NoToken:
+    """What Graph says to a request that sends nothing; the `notes` are kept with the job before it is made."""
+
+    def once(token: Token) -> Said | Deferred | Throttled:
+        renewed_at = office.monotonic()
+        wait_s = office.note(job, notes, size)
+        if wait_s is None:
+            raise ClaimLost
+        if wait_s > 0:
+            return Throttled(wait_s=wait_s, answer=NOT_NOW)
+        try:
+            return request(new_call(office, token, office.new_id(), renewed_at))
+        except Stalled:
+            return Deferred(reason="stalled", free=True)
+
+    return with_token(app, once)
+
+
+def new_call(office: Office, token: Token, client_request_id: str, renewed_at: float) -> Call:
+    """A call that raises Stalled instead of writing, if by then the lease leaves no room for the whole deadline."""
+
+    def lease_leaves_room() -> None:
+        if office.monotonic() + office.deadline_s > renewed_at + office.lease_s:
+            raise Stalled
+        reached(Step.WRITING)
+
+    return Call(
+        token=token.value,
+        client_request_id=client_request_id,
+        # Many requests that nobody answers may have begun together; to give all up at once would hold up others.
+        deadline_s=office.deadline_s * (1 - SPREAD * office.chance()),
+        before_write=lease_leaves_room,
+    )
+
+
+def app_of(job: Job, office: Office) -> App | Deferred:
+    """The app that the job's lane belongs to, if this worker has it."""
+    app = office.apps.get(job.app)
+    return app or Deferred(reason="app_not_configured_here", scope=Scope.LANE, free=True)

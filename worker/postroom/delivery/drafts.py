@@ -1,0 +1,113 @@
+"""Drafts: a mail that must never be doubled is put into Drafts, noted by its id, and then sent from there.
+
+Needs Mail.ReadWrite. The id is immutable (https://learn.microsoft.com/graph/outlook-immutable-id): the message keeps
+it in Sent Items, so after an unknown outcome it tells itself whether it has left. A draft whose creation was never
+answered is found by its job's id, and only such ones are removed.
+"""
+
+from functools import partial
+
+from postroom.delivery import uploads
+from postroom.delivery.context import App, ClaimLost, Office, app_of, ask
+from postroom.graph.requests import DRAFTS, DraftPlan, searches
+from postroom.jobs.job import Job
+from postroom.jobs.outcome import (
+    Deferred,
+    Drafted,
+    Found,
+    NotFound,
+    NotPermitted,
+    Outcome,
+    StillDraft,
+    Tidied,
+    Uploaded,
+)
+from postroom.mail.model import Attachment
+from postroom.runtime.failpoints import Step, reached
+
+
+def create_draft(job: Job, plan: DraftPlan, app: App, office: Office) -> Drafted | Outcome:
+    """The draft of this job's mail, noted with the job; or why there is none yet."""
+    if job.drafting and not job.in_doubt:
+        # One whose creation was never answered may still come, after this search.
+        if office.note(job, {"late_draft": "1"}, 0) is None:
+            raise ClaimLost
+        removed = remove_strays(job, app, office)
+        if not isinstance(removed, Tidied):
+            return removed
+    mailbox = office.mailbox_of(job.lane)
+    make = partial(app.graph.create_draft, mailbox, plan.request)
+    drafted = ask(job, app, office, make, size=len(plan.request.body), drafting="1")
+    if not isinstance(drafted, Drafted):
+        return drafted
+    reached(Step.DRAFTED)
+    lacks = {"to_add": " ".join(map(str, plan.to_add))} if plan.to_add else {}
+    if office.note(job, {"draft": drafted.id, **lacks}, 0) is None:
+        raise ClaimLost  # the ledger knows of the draft all the same, and it will be removed
+    reached(Step.NOTED)
+    return drafted
+
+
+def complete_draft(
+    job: Job, draft_id: str, attachments: tuple[Attachment, ...], app: App, office: Office
+) -> Uploaded | Outcome:
+    """Adds what the draft lacks. One of which nobody knows what it has is removed, to be made anew."""
+    said = uploads.add_attachments(job, draft_id, attachments, app, office)
+    if not isinstance(said, uploads.MakeAnew):
+        return said
+    removed = _remove(job, draft_id, app, office)
+    if not isinstance(removed, Tidied):
+        return removed
+    office.note(job, uploads.MADE_ANEW, 0)
+    return Deferred(reason=said.why, answer=said.answer)
+
+
+def tidy(job: Job, office: Office) -> Tidied | Outcome:
+    """Removes what a job that ended without being sent has left in Drafts."""
+    app = app_of(job, office)
+    if isinstance(app, Deferred):
+        return app
+    for stray in job.strays:
+        removed = _remove(job, stray, app, office)
+        if not isinstance(removed, Tidied):
+            return removed
+    draft_id = job.draft
+    if job.sent:
+        return remove_strays(job, app, office) if job.late_draft else Tidied()
+    if draft_id is None:
+        # What is in Drafts of a mail in doubt may be on its way out.
+        return Tidied() if job.in_doubt else remove_strays(job, app, office)
+    # Whatever was said when it was sent: what has left is the mailbox's copy now, and stays.
+    mailbox = office.mailbox_of(job.lane)
+    found = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
+    if isinstance(found, Found | NotFound):
+        return Tidied(answer=found.answer)
+    if not isinstance(found, StillDraft):
+        return Deferred(reason="look_up_failed", answer=found.answer, free=True)
+    uploads.cancel(job, app, office)
+    return _remove(job, draft_id, app, office)
+
+
+def remove_strays(job: Job, app: App, office: Office) -> Tidied | Outcome:
+    """Removes the drafts of this job that were made without our learning their ids; never any other, nor its own."""
+    mailbox = office.mailbox_of(job.lane)
+    for search in searches(job.id, mailbox, DRAFTS):
+        found = ask(job, app, office, partial(app.graph.search, mailbox, search))
+        match found:
+            case Found(ids=ids):
+                for draft_id in set(ids) - {job.draft}:
+                    removed = _remove(job, draft_id, app, office)
+                    if not isinstance(removed, Tidied):
+                        return removed
+            case NotPermitted(answer=answer):
+                return Deferred(reason="needs_mail_readwrite", answer=answer, free=True)
+            case NotFound() | StillDraft():
+                pass
+            case _:
+                return found
+    return Tidied()
+
+
+def _remove(job: Job, draft_id: str, app: App, office: Office) -> Tidied | Outcome:
+    mailbox = office.mailbox_of(job.lane)
+    return ask(job, app, office, partial(app.graph.delete_draft, mailbox, draft_id))

@@ -1,0 +1,75 @@
+"""A mail in doubt: the outcome of an attempt is unknown, so the message itself is looked for before anything else.
+
+In Sent Items, and in Drafts, where Exchange keeps a message for a while after its 202; by the job's id in an extended
+property, and by Message-ID (MIME carries no property, and came perhaps with its own Message-ID). A mail that was sent
+from a draft is asked for by its id.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from postroom.delivery.context import App, Office, app_of, ask
+from postroom.graph.requests import DRAFTS, SENT_ITEMS, Search, searches, searches_by_own_id
+from postroom.jobs.job import Job
+from postroom.jobs.outcome import Answer, Deferred, Finding, NotFound
+from postroom.mail import content as contents
+from postroom.mail import mime_source as mime
+from postroom.mail.content import AttachmentMissing
+from postroom.mail.model import Mail
+
+
+def look_up(job: Job, office: Office) -> Finding:
+    """What the mailbox shows of this job's message now."""
+    app = app_of(job, office)
+    if isinstance(app, Deferred):
+        return app
+    try:
+        return _look_up(job, app, office)
+    except OSError as error:
+        unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_ATTACHMENTS there and readable?")
+        return Deferred(reason="look_up_failed", answer=unreadable, free=True)
+
+
+def _look_up(job: Job, app: App, office: Office) -> Finding:
+    mailbox = office.mailbox_of(job.lane)
+    draft_id = job.draft
+    if draft_id:
+        found: Finding = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
+        if not (isinstance(found, NotFound) and found.draft_gone):
+            return found
+        sent = _search(job, app, office, _everywhere(job, office, (SENT_ITEMS,)))
+        return found if isinstance(sent, NotFound) else sent
+    return _search(job, app, office, _everywhere(job, office, (SENT_ITEMS, DRAFTS)))
+
+
+def _everywhere(job: Job, office: Office, folders: Sequence[str]) -> Iterator[Search]:
+    """What came as MIME with a Message-ID is looked for by that, everything else by what Postroom gave it."""
+    mail = Mail.of_job(job.mail, office.attachments)
+    known_as = _own_message_id(mail)
+    for folder in folders:
+        if known_as:
+            recipients = (office.redirect_all_to,) if office.redirect_all_to else mail.recipients
+            yield from searches_by_own_id(known_as, recipients, folder)
+        else:
+            yield from searches(job.id, office.mailbox_of(job.lane), folder)
+
+
+def _own_message_id(mail: Mail) -> str | None:
+    if mail.mime is None:
+        return None
+    try:
+        head = contents.read(mail.mime, 0, min(contents.size_of(mail.mime), mime.LONGEST_HEADER))
+    except AttachmentMissing:  # then it cannot be sent again either
+        return None
+    return (mime.head_of(head).text("message-id") or "").strip() or None
+
+
+def _search(job: Job, app: App, office: Office, all_searches: Iterator[Search]) -> Finding:
+    """The first search that says anything but "not there" says it for all."""
+    mailbox = office.mailbox_of(job.lane)
+    said: Finding = NotFound()
+    for search in all_searches:
+        said = ask(job, app, office, partial(app.graph.search, mailbox, search))
+        if not isinstance(said, NotFound):
+            break
+    return said

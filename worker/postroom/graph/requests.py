@@ -1,0 +1,440 @@
+"""A Message as the body of a request, JSON where JSON can carry it, else MIME; and the searches that find it again.
+
+https://learn.microsoft.com/graph/api/user-sendmail and https://learn.microsoft.com/graph/outlook-send-mime-message
+"""
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import format_datetime
+from typing import Any, AnyStr, Literal
+from urllib.parse import quote
+
+from email_validator import validate_email
+from pydantic_core import to_json
+
+from postroom.jobs.outcome import Answer, Refused
+from postroom.mail import content as contents
+from postroom.mail import mime_source as mime
+from postroom.mail.address import Address
+from postroom.mail.fields import OUR_HEADER, needs_mime
+from postroom.mail.message import Message, Ready, message_id
+from postroom.mail.model import Attachment, Importance
+
+# https://learn.microsoft.com/graph/outlook-large-attachments: a request is at most 4 MB.
+JSON_LIMIT = 4_000_000
+# An attachment from this size on goes by an upload session; no smaller one may.
+SESSION_FROM = 3_000_000
+# What a draft's own request carries in attachments, as they are: in base64 they leave room for the bodies.
+INSIDE_LIMIT = 1_500_000
+# Below 4 MB, and of 320 KiB as OneDrive wants its ranges.
+RANGE = 11 * 320 * 1024
+# Larger MIME requests were answered with 200, and nothing was sent.
+MIME_LIMIT = 2_200_000
+# The property that a look-up in Sent Items finds a job's message by; the GUID is ours, made for this one use.
+JOB_PROPERTY = "String {5b0c8a5e-7d0f-4f0b-9a0e-3f6d2c1f7e84} Name PostroomJob"
+
+
+SENT_ITEMS, DRAFTS = "sentitems", "drafts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """How one request is made: its token, the id that Microsoft's support finds it by, its deadline in all.
+
+    What `before_write` raises, directly before the first byte, comes out unchanged, and nothing was sent then.
+    """
+
+    token: str = field(repr=False)
+    client_request_id: str
+    deadline_s: float
+    before_write: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """A list of messages: those in this folder for which the OData `filter` is true.
+
+    With `recipients` (casefolded), only those that went to exactly these.
+    """
+
+    folder: str
+    filter: str
+    recipients: frozenset[str] | None = None
+
+
+def searches(job_id: str, mailbox: str, folder: str) -> Iterator[Search]:
+    """What finds a job's message: by our property, or by its Message-ID.
+
+    https://learn.microsoft.com/graph/api/singlevaluelegacyextendedproperty-get
+    """
+    by_property = f"ep/id eq '{JOB_PROPERTY}' and ep/value eq '{_odata(job_id)}'"
+    yield Search(folder=folder, filter=f"singleValueExtendedProperties/Any(ep: {by_property})")
+    known_as = _for_transport(message_id(job_id, mailbox)[1:-1])
+    yield Search(folder=folder, filter=f"internetMessageId eq '<{_odata(known_as)}>'")
+
+
+def searches_by_own_id(known_as: str, recipients: Sequence[Address], folder: str) -> Iterator[Search]:
+    """What finds a message by the Message-ID that it came with.
+
+    That may be another job's too: a client that hands a message over for each recipient gives all of them the same.
+    """
+    people = frozenset(one.lane for one in recipients)
+    yield Search(folder=folder, filter=f"internetMessageId eq '{_odata(known_as)}'", recipients=people)
+
+
+def _odata(text: str) -> str:
+    return text.replace("'", "''")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphRequest:
+    """What to POST to sendMail, or to the mailbox's messages to make a draft."""
+
+    mode: Literal["json", "mime"]
+    content_type: str
+    body: bytes = field(repr=False)
+
+
+def request_for(message: Message) -> GraphRequest | Refused:
+    """The request that carries `message`; Refused(reason="too_large") where no sendMail request can."""
+    if message.ready is not None:
+        return _ready_request(message, message.ready)
+    foreign_headers = needs_mime(message.headers)
+    # Mail that goes as MIME is always saved, and its headers are ASCII to most readers. Where that does not do, the
+    # text part gives way: Exchange makes one from the HTML.
+    mime_will_do = message.save_to_sent_items and all(a.address.isascii() for a in _everybody(message))
+    both_bodies = bool(message.text and message.html) and mime_will_do
+    if not foreign_headers and not both_bodies:
+        return _json_request(message)
+    mime = _mime_request(message)
+    if isinstance(mime, Refused) and not foreign_headers:
+        return _json_request(message)  # the same: rather without its text part than not at all
+    return mime
+
+
+def draft_for(message: Message) -> GraphRequest | Refused:
+    """The request that makes a draft of `message`. A draft is always saved to Sent Items when it is sent."""
+    request = request_for(message._replace(save_to_sent_items=True))
+    if isinstance(request, Refused) or request.mode == "mime":
+        return request
+    return GraphRequest(mode="json", content_type=request.content_type, body=_json(_resource(message)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftPlan:
+    """The request that makes a draft, and the places of the attachments that do not fit into it."""
+
+    request: GraphRequest
+    to_add: tuple[int, ...]
+
+
+def plan_draft(message: Message) -> DraftPlan | Refused:
+    """How a draft of `message` is made: what is large, and what is too much for one request, is added to it after.
+
+    https://learn.microsoft.com/graph/outlook-large-attachments
+    """
+    left = INSIDE_LIMIT
+    inside, to_add = [], []
+    for place, attachment in enumerate(message.attachments):
+        if attachment.size < SESSION_FROM and attachment.size <= left:
+            inside.append(attachment)
+            left -= attachment.size
+        else:
+            to_add.append(place)
+    request = draft_for(message._replace(attachments=tuple(inside)))
+    if isinstance(request, Refused) and inside:
+        to_add = list(range(len(message.attachments)))
+        request = draft_for(message._replace(attachments=()))
+    return request if isinstance(request, Refused) else DraftPlan(request=request, to_add=tuple(to_add))
+
+
+def attachment_body(attachment: Attachment) -> bytes:
+    """The body that adds an attachment of less than `SESSION_FROM` bytes to a draft, in one request."""
+    return _json(_file(attachment))
+
+
+def session_body(attachment: Attachment) -> bytes:
+    """The body that asks for an upload session.
+
+    https://learn.microsoft.com/graph/api/attachment-createuploadsession
+    """
+    inline = {"isInline": True, "contentId": attachment.content_id} if attachment.content_id else {}
+    item = {"attachmentType": "file", "name": attachment.filename, "size": attachment.size, **inline}
+    return _json({"AttachmentItem": {**item, "contentType": attachment.mime_type}})
+
+
+def _everybody(message: Message) -> tuple[Address, ...]:
+    return (message.sender, *message.to, *message.cc, *message.bcc, *message.reply_to)
+
+
+def _json_request(message: Message) -> GraphRequest | Refused:
+    content = _attached(message) * 4 // 3  # known before any of it is loaded
+    if content > JSON_LIMIT:
+        return _too_large("JSON", content, JSON_LIMIT)
+    request: dict[str, Any] = {"message": _resource(message)}
+    if not message.save_to_sent_items:
+        request["saveToSentItems"] = False
+    body = _json(request)
+    if len(body) > JSON_LIMIT:
+        return _too_large("JSON", len(body), JSON_LIMIT)
+    return GraphRequest(mode="json", content_type="application/json", body=body)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return to_json(value)  # in a quarter of the time that json takes
+
+
+def _resource(message: Message) -> dict[str, Any]:
+    """https://learn.microsoft.com/graph/api/resources/message, without empty lists: Graph refuses some of them."""
+    headers = {**message.headers, OUR_HEADER: message.job_id}
+    lists = {
+        "toRecipients": [_recipient(to) for to in message.to],
+        "ccRecipients": [_recipient(to) for to in message.cc],
+        "bccRecipients": [_recipient(to) for to in message.bcc],
+        "replyTo": [_recipient(to) for to in message.reply_to],
+        "attachments": [_file(attachment) for attachment in message.attachments],
+        "internetMessageHeaders": [{"name": name, "value": value} for name, value in headers.items()],
+        "singleValueExtendedProperties": [{"id": JOB_PROPERTY, "value": message.job_id}],
+    }
+    resource: dict[str, Any] = {
+        "subject": message.subject,
+        "body": {"contentType": "html", "content": message.html}
+        if message.html
+        else {"contentType": "text", "content": message.text or ""},
+        "internetMessageId": message.message_id,
+        **{name: values for name, values in lists.items() if values},
+    }
+    if message.sender.name:
+        # The mailbox in the URL is the sender; only the name has to be said.
+        resource["from"] = _recipient(message.sender)
+    if message.importance is not Importance.NORMAL:
+        resource["importance"] = message.importance.value
+    if message.read_receipt:
+        resource["isReadReceiptRequested"] = True
+    if message.delivery_receipt:
+        resource["isDeliveryReceiptRequested"] = True
+    return resource
+
+
+def _recipient(address: Address) -> dict[str, Any]:
+    name = {"name": address.name} if address.name else {}
+    return {"emailAddress": {**name, "address": address.address}}
+
+
+def _file(attachment: Attachment) -> dict[str, Any]:
+    inline = {"isInline": True, "contentId": attachment.content_id} if attachment.content_id else {}
+    return {
+        "@odata.type": "#microsoft.graph.fileAttachment",
+        "name": attachment.filename,
+        "contentType": attachment.mime_type,
+        "contentBytes": base64.b64encode(attachment.read()).decode(),
+        **inline,
+    }
+
+
+def _attached(message: Message) -> int:
+    return sum(attachment.size for attachment in message.attachments)
+
+
+def _too_large(kind: str, size: int, limit: int) -> Refused:
+    detail = f"the mail takes {size} bytes as {kind}; Graph takes at most {limit}. Make its attachments smaller"
+    return Refused(reason="too_large", answer=Answer(detail=detail))
+
+
+def _mime_request(message: Message) -> GraphRequest | Refused:
+    content = _attached(message) * 16 // 9  # base64, twice
+    if content > MIME_LIMIT:
+        return _too_large("MIME", content, MIME_LIMIT)
+    head = "".join(f"{line}\r\n" for line in _header_lines(message)).encode()
+    body = base64.b64encode(head + _content(message))
+    if len(body) > MIME_LIMIT:
+        return _too_large("MIME", len(body), MIME_LIMIT)
+    return GraphRequest(mode="mime", content_type="text/plain", body=body)
+
+
+def _ready_request(message: Message, ready: Ready) -> GraphRequest | Refused:
+    size = contents.size_of(ready.source) * 4 // 3
+    if size > MIME_LIMIT:
+        return _too_large("MIME", size, MIME_LIMIT)
+    body = base64.b64encode(_passed_on(message, ready, mime.parse(contents.read(ready.source))))
+    if len(body) > MIME_LIMIT:
+        return _too_large("MIME", len(body), MIME_LIMIT)
+    return GraphRequest(mode="mime", content_type="text/plain", body=body)
+
+
+def _passed_on(message: Message, ready: Ready, source: mime.Source) -> bytes:
+    """The source as it came, under what is missing, and what must be otherwise because Exchange goes by it.
+
+    Exchange sends to whom To, Cc and Bcc name, so where these are not exactly the message's recipients they are written
+    anew. It takes no From but the mailbox's own.
+    """
+    named = {"from": (message.sender,), "to": message.to, "cc": message.cc}
+    anew = {"bcc"} | {name for name, people in named.items() if name != "from" and not _names(source, name, people)}
+    if not _is_own(source, "from", ready):
+        anew.add("from")
+    strangers = {"sender"} if source.all("sender") and not _is_own(source, "sender", ready) else set()
+    lines = [f"{OUR_HEADER}: {message.job_id}"]
+    if ready.taken_in_at and not source.all("date"):
+        lines.append(f"Date: {format_datetime(ready.taken_in_at)}")
+    if not source.all("message-id"):
+        lines.append(f"Message-ID: <{_for_transport(message.message_id[1:-1])}>")
+    people = {name: addresses for name, addresses in {**named, "bcc": message.bcc}.items() if name in anew}
+    lines += _address_lines(people)
+    head = "".join(f"{line}\r\n" for line in lines).encode()
+    return head + bytes(source.without({*anew, *strangers, OUR_HEADER, "resent-bcc"}))
+
+
+def _names(source: mime.Source, name: str, people: Sequence[Address]) -> bool:
+    """Whether this field of the source names exactly these people."""
+    found = source.people(name) if len(source.all(name)) < 2 else None
+    return found is not None and {one.address.casefold() for one in found} == {one.lane for one in people}
+
+
+def _is_own(source: mime.Source, name: str, ready: Ready) -> bool:
+    """Whether this field is there and names one address, which is the mailbox's own."""
+    found = source.people(name) or []
+    return len(source.all(name)) == len(found) == 1 and found[0].address.casefold() in ready.own
+
+
+def _address_lines(fields: Mapping[str, Sequence[Address]]) -> Iterator[str]:
+    for name, addresses in fields.items():
+        if addresses:
+            yield f"{name.title()}: " + ",\r\n ".join(map(_mailbox, addresses))
+
+
+def _header_lines(message: Message) -> Iterator[str]:
+    """The message's own header. Exchange adds the Date when it takes the message.
+
+    Written out, here and below: Python's `email` has let commas and line breaks out of display names in several
+    versions (CVE-2024-6923 is one), which makes other recipients of a name, and it takes ten times as long.
+    """
+    sender = _mailbox(message.sender)
+    yield from _address_lines(
+        {
+            "from": (message.sender,),
+            "to": message.to,
+            "cc": message.cc,
+            "bcc": message.bcc,  # there is no other envelope: Exchange sends to it, and takes it out
+            "reply-to": message.reply_to,
+        }
+    )
+    yield _line("Subject", message.subject)
+    yield f"Message-ID: <{_for_transport(message.message_id[1:-1])}>"
+    yield f"{OUR_HEADER}: {message.job_id}"
+    if message.importance is not Importance.NORMAL:
+        yield f"Importance: {message.importance.value}"
+    if message.read_receipt:
+        yield f"Disposition-Notification-To: {sender}"
+    if message.delivery_receipt:
+        yield f"Return-Receipt-To: {sender}"
+    for name, value in message.headers.items():
+        yield _line(name, value)
+    yield "MIME-Version: 1.0"
+
+
+def _mailbox(address: Address) -> str:
+    where = _for_transport(address.address)
+    if not address.name:
+        return where
+    if _PLAIN.fullmatch(address.name) and len(address.name) <= 60:
+        return f"{_quoted(address.name)}\r\n <{where}>"
+    return f"{_encoded(address.name)}\r\n <{where}>"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _for_transport(address: str) -> str:
+    """A domain in ASCII (`xn--…`). A local part that is not ASCII stays: RFC 6532 has it in UTF-8, never encoded."""
+    if address.isascii():
+        return address
+    found = validate_email(address, check_deliverability=False, globally_deliverable=False)
+    return f"{found.local_part}@{found.ascii_domain}"
+
+
+def _line(name: str, value: str) -> str:
+    """An unstructured header, folded at its spaces, or encoded (RFC 2047) where folding would not give it back."""
+    words = value.split(" ")
+    if not value:
+        return f"{name}:"
+    if not _PLAIN.fullmatch(value) or max(map(len, words)) > 900:
+        return f"{name}: {_encoded(value)}"
+    lines = [f"{name}:"]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > 76 and len(lines[-1]) > len(f"{name}:"):
+            lines.append("")
+        lines[-1] += f" {word}"
+    return "\r\n".join(lines)
+
+
+# Printable ASCII with single spaces, and nothing that a reader would decode.
+_PLAIN = re.compile(r"(?!.*=\?)[!-~]+( [!-~]+)*")
+
+
+def _encoded(text: str) -> str:
+    words = _pieces((character.encode() for character in text), 42, b"")
+    return "\r\n ".join(f"=?utf-8?b?{base64.b64encode(word).decode()}?=" for word in words)
+
+
+def _pieces(units: Iterable[AnyStr], size: int, empty: AnyStr) -> list[AnyStr]:
+    """The units put together into pieces of at most `size`; none of them is divided."""
+    pieces = [empty]
+    for unit in units:
+        if len(pieces[-1]) + len(unit) > size:
+            pieces.append(empty)
+        pieces[-1] += unit
+    return pieces
+
+
+def _content(message: Message) -> bytes:
+    """mixed(alternative(text, related(html, images)), files), as far as there are such; all of it in base64."""
+    inline = [a for a in message.attachments if a.content_id and message.html]
+    files = [_file_part(a, "attachment") for a in message.attachments if a not in inline]
+    bodies = [_body("plain", message.text or "")] if message.text or not message.html else []
+    if message.html:
+        images = [_file_part(a, "inline") for a in inline]
+        bodies.append(_multipart("related", [_body("html", message.html), *images]))
+    return _multipart("mixed", [_multipart("alternative", bodies), *files])
+
+
+def _body(kind: str, text: str) -> bytes:
+    with_line_ends = re.sub(r"\r\n|\r|\n", "\r\n", text)
+    return _part(f"text/{kind}; charset=utf-8", with_line_ends.encode())
+
+
+def _file_part(attachment: Attachment, disposition: str) -> bytes:
+    # MIME forbids base64 for messages and multiparts.
+    composite = attachment.mime_type.startswith(("message/", "multipart/"))
+    return _part(
+        "application/octet-stream" if composite else attachment.mime_type,
+        attachment.read(),
+        f"Content-Disposition: {disposition};\r\n {_filename(attachment.filename)}",
+        *([f"Content-ID: <{attachment.content_id}>"] if attachment.content_id else []),
+    )
+
+
+def _filename(name: str) -> str:
+    """https://www.rfc-editor.org/rfc/rfc2231: what is not plain is percent-encoded, in numbered pieces."""
+    if _PLAIN.fullmatch(name) and len(name) <= 60:
+        return f"filename={_quoted(name)}"
+    pieces = _pieces((quote(character, safe="") for character in name), 55, "")
+    pieces[0] = f"utf-8''{pieces[0]}"
+    return ";\r\n ".join(f"filename*{number}*={piece}" for number, piece in enumerate(pieces))
+
+
+def _part(content_type: str, data: bytes, *headers: str) -> bytes:
+    head = [f"Content-Type: {content_type}", "Content-Transfer-Encoding: base64", *headers, "", ""]
+    return "\r\n".join(head).encode() + base64.encodebytes(data).replace(b"\n", b"\r\n")
+
+
+def _multipart(kind: str, parts: list[bytes]) -> bytes:
+    if len(parts) == 1:
+        return parts[0]
+    boundary = f"=_{kind}"  # which no base64 contains, and each kind occurs once
+    between = f"--{boundary}\r\n".encode()
+    head = f'Content-Type: multipart/{kind}; boundary="{boundary}"\r\n\r\n'.encode()
+    return head + b"".join(between + part for part in parts) + f"--{boundary}--\r\n".encode()

@@ -1,0 +1,400 @@
+"""Tokens for Graph from Entra, through MSAL: one request at a time, in good time, and never an exception.
+
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
+
+MSAL gets a new application object for each request, which one process makes about twice an hour. So nothing of it
+outlives a request: its 60-second replay of an error would hide a repaired configuration, its cache would raise while
+Entra stumbles although a valid token is there, and files that were replaced (a renewed certificate) are read again.
+"""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import msal
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from postroom.graph.answers import judge_token_error, masked, not_sent, retry_after
+from postroom.jobs.outcome import Answer, Deferred, Held, Scope, Throttled
+from postroom.runtime.fibers import aside
+from postroom.transport.http import Http, Lost, NotSent, Response
+
+# How long to leave Entra alone while there is a token that is still good.
+RENEW_AGAIN_S = 60.0
+EXPIRES_SOON = timedelta(days=30)
+
+NoToken = Held | Deferred | Throttled
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """`path`: a PFX file, or PEM with the certificate and its key."""
+
+    path: Path | str
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedIdentity:
+    """The identity of the Azure machine itself; with a `client_id` a user-assigned one."""
+
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedToken:
+    """A file with a token of another issuer (Kubernetes, GitHub), which that issuer keeps fresh."""
+
+    path: Path | str
+
+
+Credential = Secret | Certificate | ManagedIdentity | FederatedToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who asks for tokens, and where. URLs are roots: `https://login.microsoftonline.com`."""
+
+    tenant_id: str
+    client_id: str
+    authority_url: str
+    graph_url: str
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    value: str = field(repr=False)
+    expires: float  # seconds, by the clock that Tokens was given
+
+
+class Tokens:
+    """The tokens of one identity. Make it in the process that uses it: its lock must not be held over a fork.
+
+    A token is renewed from half of its life on, by one thread, while the others go on with it; if that fails, it
+    serves until it expires. `deadline_s` bounds each wait, for Entra and for another thread that is asking.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        http: Http,
+        *,
+        deadline_s: float = 20.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._identity, self._http, self._deadline_s, self._clock = identity, http, deadline_s, clock
+        self._one_at_a_time = threading.Lock()
+        self._token: Token | None = None
+        self._renew_at = self._not_again_before = 0.0
+        self._times_asked = 0
+        self._last: Token | NoToken = Deferred(reason="no_token_yet", scope=Scope.APP, free=True)
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether there is a token that `get` gives at once."""
+        return self._token is not None and self._clock() < self._renew_at
+
+    def get(self) -> Token | NoToken:
+        """A token that has not expired, or the outcome that stands in its place."""
+        times_asked, token, now = self._times_asked, self._token, self._clock()
+        if token is None or now >= token.expires:
+            return aside(lambda: self._ask(times_asked))
+        if now >= self._renew_at and not self._one_at_a_time.locked():
+            aside(lambda: self._ask_if_nobody_does(times_asked))
+            return self._token or token
+        return token
+
+    def renew(self, rejected: Token) -> Token | NoToken:
+        """A token other than `rejected`, which Graph has answered with 401."""
+        times_asked, token = self._times_asked, self._token
+        if token is not None and token != rejected and self._clock() < token.expires:
+            return token
+        return aside(lambda: self._ask(times_asked))
+
+    def distrust(self, refused: Token) -> None:
+        """Graph refused what this token permits: what was granted since is in a fresh one, which `get` asks for.
+
+        A token that is younger than a minute stays: one mailbox that is closed to the app must not keep Entra busy.
+        """
+        if refused == self._token:
+            self._renew_at = min(self._renew_at, self._not_again_before)
+
+    def probe(self) -> Token | NoToken:
+        """What Entra says now, even if there is a token that is good still."""
+        return self._ask(self._times_asked)
+
+    def _ask(self, times_asked: int) -> Token | NoToken:
+        """What Entra says now; who waited for another thread's request takes its answer, good or bad."""
+        if not self._one_at_a_time.acquire(timeout=self._deadline_s):
+            return not_sent("another thread is still waiting for Entra")
+        try:
+            if self._times_asked == times_asked:
+                self._request()
+            return self._last
+        finally:
+            self._one_at_a_time.release()
+
+    def _ask_if_nobody_does(self, times_asked: int) -> None:
+        if self._one_at_a_time.acquire(blocking=False):
+            try:
+                if self._times_asked == times_asked:
+                    self._request()
+            finally:
+                self._one_at_a_time.release()
+
+    def _request(self) -> None:
+        now = self._clock()
+        self._last = found = _acquire(self._identity, _Entra(self._http, self._deadline_s), now)
+        wait_s = found.wait_s or 0.0 if isinstance(found, Deferred | Throttled) else 0.0
+        self._not_again_before = self._clock() + max(RENEW_AGAIN_S, wait_s)
+        if isinstance(found, Token):
+            self._token, self._renew_at = found, (now + found.expires) / 2
+        else:
+            self._renew_at = self._not_again_before
+        self._times_asked += 1
+
+
+def check_credential(identity: Identity, now: datetime) -> list[str]:
+    """What is wrong with the identity's credential, as far as its files tell."""
+    match identity.credential:
+        case Secret(value) if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+            return ["the client secret looks like a secret's ID; Entra needs its value"]
+        case Secret(value) if not value.strip():
+            return ["the client secret is empty"]
+        case Certificate() | FederatedToken():
+            return _faults_in_files(identity.credential, now)
+    return []
+
+
+def ends_soon(identity: Identity, now: datetime) -> str | None:
+    """A warning if the identity's certificate ends within a month. Its files must be in order (`check_credential`)."""
+    if not isinstance(identity.credential, Certificate):
+        return None
+    ends = _key_and_certificate(identity.credential)[1].not_valid_after_utc
+    if ends - now >= EXPIRES_SOON:
+        return None
+    return f"{identity.credential.path}: the certificate expires on {ends:%Y-%m-%d}, in {(ends - now).days} days"
+
+
+class _CredentialFault(Exception):
+    """A credential's file that cannot be used; the text names the file and what is wrong with it."""
+
+
+def _faults_in_files(credential: Certificate | FederatedToken, now: datetime) -> list[str]:
+    try:
+        if isinstance(credential, FederatedToken):
+            _federated_token(credential)
+            return []
+        _, certificate = _key_and_certificate(credential)
+    except _CredentialFault as fault:
+        return [str(fault)]
+    starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < starts:
+        return [f"{credential.path}: the certificate is valid only from {starts:%Y-%m-%d} on"]
+    if now >= ends:
+        return [f"{credential.path}: the certificate expired on {ends:%Y-%m-%d}; register a new one in Entra"]
+    return []
+
+
+def _acquire(identity: Identity, entra: "_Entra", now: float) -> Token | NoToken:
+    try:
+        result = _ask_msal(identity, entra)
+    except _CredentialFault as fault:
+        return Held(reason="invalid_credential", scope=Scope.APP, answer=Answer(detail=str(fault)), no_token=True)
+    except (NotSent, Lost) as fault:
+        return not_sent(str(fault))
+    except Exception as error:  # noqa: BLE001 - MSAL meets strange answers with many exceptions; each is a refusal
+        return _refusal(entra, {}, error, now)
+    value, lifetime = result.get("access_token"), result.get("expires_in")
+    if isinstance(value, str) and isinstance(lifetime, int | float):
+        return Token(value, now + lifetime)
+    return _refusal(entra, result, None, now)
+
+
+def _ask_msal(identity: Identity, entra: "_Entra") -> dict[str, Any]:
+    if isinstance(identity.credential, ManagedIdentity):
+        return _ask_the_machine(identity.credential, identity.graph_url, entra)
+    app = msal.ConfidentialClientApplication(
+        identity.client_id,
+        client_credential=_for_msal(identity.credential),
+        authority=f"{identity.authority_url.rstrip('/')}/{identity.tenant_id}",
+        # It only asks login.microsoftonline.com whether another host is Microsoft's, which ours need not be.
+        instance_discovery=False,
+        http_client=entra,
+    )
+    scope = f"{identity.graph_url.rstrip('/')}/.default"
+    result: dict[str, Any] = app.acquire_token_for_client(scopes=[scope])
+    return result
+
+
+def _ask_the_machine(credential: ManagedIdentity, graph_url: str, entra: "_Entra") -> dict[str, Any]:
+    """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
+    who = (
+        msal.UserAssignedManagedIdentity(client_id=credential.client_id)
+        if credential.client_id
+        else msal.SystemAssignedManagedIdentity()
+    )
+    client = msal.ManagedIdentityClient(who, http_client=entra)
+    result: dict[str, Any] = client.acquire_token_for_client(resource=graph_url.rstrip("/"))
+    return result
+
+
+def _for_msal(credential: Secret | Certificate | FederatedToken) -> Any:
+    match credential:
+        case Secret(value):
+            return value
+        case FederatedToken():
+            token = _federated_token(credential)
+            return {"client_assertion": lambda: token}
+        case Certificate():
+            key, certificate = _key_and_certificate(credential)
+            # This form, without a thumbprint, signs as Entra asks now: PS256 and x5t#S256.
+            # https://learn.microsoft.com/entra/identity-platform/certificate-credentials
+            return {
+                "private_key": key.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                ).decode(),
+                "public_certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
+            }
+
+
+def _federated_token(credential: FederatedToken) -> str:
+    token = _read(credential.path).decode(errors="replace").strip()
+    if not token:
+        raise _CredentialFault(f"{credential.path}: the file with the federated token is empty")
+    return token
+
+
+def _read(path: Path | str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise _CredentialFault(f"{path}: {error.strerror}") from None
+
+
+def _key_and_certificate(credential: Certificate) -> tuple[RSAPrivateKey, x509.Certificate]:
+    data = _read(credential.path)
+    password = credential.password.encode() if credential.password else None
+    try:
+        key, certificates = _from_pem(data, password) if b"-----BEGIN" in data else _from_pfx(data, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _CredentialFault(f"{credential.path}: wrong password, or no PFX or PEM file: {error}") from None
+    if not isinstance(key, RSAPrivateKey):
+        raise _CredentialFault(f"{credential.path}: no RSA key in it, which is the kind that Entra takes")
+    for certificate in certificates:
+        if certificate.public_key() == key.public_key():
+            return key, certificate
+    raise _CredentialFault(f"{credential.path}: no certificate in it that belongs to its key")
+
+
+def _from_pfx(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    key, certificate, others = pkcs12.load_key_and_certificates(data, password)
+    return key, [*([certificate] if certificate else []), *others]
+
+
+def _from_pem(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    encrypted = b"ENCRYPTED" in data  # a password for a key without one is an error to cryptography, not to us
+    key = serialization.load_pem_private_key(data, password if encrypted else None)
+    return key, x509.load_pem_x509_certificates(data)
+
+
+def _refusal(entra: "_Entra", result: Mapping[str, Any], error: Exception | None, now: float) -> NoToken:
+    """What stands behind a refusal: in MSAL's result, or else in the last answer, whose body MSAL has dropped."""
+    answer = entra.last
+    if answer is None:
+        # Nothing was asked, so it is MSAL that refuses what it was given.
+        text = masked(f"{type(error).__name__}: {error}")
+        return Held(reason="invalid_app_settings", scope=Scope.APP, answer=Answer(detail=text), no_token=True)
+    said = result or _as_object(answer.body)
+    if answer.status < 300 and "error" not in said:
+        text = "an answer that is no token" + (f" ({type(error).__name__})" if error else "")
+        return Deferred(
+            reason="entra_unavailable",
+            scope=Scope.APP,
+            free=True,
+            answer=Answer(http_status=answer.status, detail=text),
+        )
+    codes, name = said.get("error_codes"), said.get("error")
+    return judge_token_error(
+        name if isinstance(name, str) else None,
+        [code for code in codes if isinstance(code, int)] if isinstance(codes, list) else [],
+        answer.status,
+        wait_s=retry_after(answer.headers, datetime.fromtimestamp(now, UTC)),
+        text=str(said.get("error_description", "")),
+        trace_id=said.get("trace_id"),
+    )
+
+
+def _as_object(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _EntraAnswer:
+    """An answer in the form that MSAL reads."""
+
+    status_code: int
+    text: str
+    headers: Mapping[str, str]
+
+
+class _Entra:
+    """MSAL's `http_client`, for one token: all its requests together have `deadline_s` seconds."""
+
+    def __init__(self, http: Http, deadline_s: float) -> None:
+        self._http = http
+        self._deadline = time.monotonic() + deadline_s
+        self.last: Response | None = None
+
+    def get(self, url: str, **given: Any) -> _EntraAnswer:
+        return self._exchange("GET", url, **given)
+
+    def post(self, url: str, **given: Any) -> _EntraAnswer:
+        return self._exchange("POST", url, **given)
+
+    def close(self) -> None:
+        """The connections are not this object's."""
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **_: Any,
+    ) -> _EntraAnswer:
+        form = {"Content-Type": "application/x-www-form-urlencoded"} if data else {}
+        self.last = self._http.exchange(
+            method,
+            f"{url}?{urlencode(params)}" if params else url,
+            headers={**(headers or {}), **form},
+            body=urlencode(data).encode() if data else None,
+            deadline_s=self._deadline - time.monotonic(),
+        )
+        text = self.last.body.decode(errors="replace")
+        return _EntraAnswer(self.last.status, text, self.last.headers)

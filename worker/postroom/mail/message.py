@@ -1,0 +1,101 @@
+"""A Message: the rendered, transmittable form of a Mail, ready to be put into a request."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from postroom.mail.address import Address
+from postroom.mail.content import Content
+from postroom.mail.model import Attachment, Importance, Mail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bodies:
+    """What a template renders to. At least one of html and text is there."""
+
+    subject: str
+    html: str | None
+    text: str | None
+
+
+class DeliveryMode(StrEnum):
+    """How a message is handed over: by one request, or as a draft that is sent then."""
+
+    AUTO = "auto"
+    SEND = "send"
+    DRAFT = "draft"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What came as MIME and is passed on. `own` are the addresses that may stand as its From."""
+
+    source: Content
+    own: frozenset[str]
+    taken_in_at: datetime | None
+
+
+class Message(NamedTuple):
+    job_id: str
+    sender: Address
+    to: tuple[Address, ...]
+    cc: tuple[Address, ...]
+    bcc: tuple[Address, ...]
+    reply_to: tuple[Address, ...]
+    subject: str
+    html: str | None
+    text: str | None
+    headers: dict[str, str]
+    attachments: tuple[Attachment, ...]
+    importance: Importance
+    save_to_sent_items: bool
+    read_receipt: bool
+    delivery_receipt: bool
+    ready: Ready | None = None
+
+    @property
+    def message_id(self) -> str:
+        return message_id(self.job_id, self.sender.address)
+
+
+def message_id(job_id: str, mailbox: str) -> str:
+    """The Message-ID header, derived from the job id so that a look-up needs no saved state."""
+    domain = mailbox.rpartition("@")[2]
+    return f"<{job_id}@{domain if domain.isascii() else domain.encode('idna').decode()}>"
+
+
+def compose(
+    mail: Mail,
+    sender: Address,
+    job_id: str,
+    bodies: Bodies | None,
+    redirect_all_to: Address | None,
+    ready: Ready | None = None,
+) -> Message:
+    """The message that `mail` asks for; `bodies` is what its template gave, None for ready bodies.
+
+    `ready` is what came as MIME. `redirect_all_to` (staging) stands in for every recipient of every kind.
+    """
+
+    def instead_of(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+        return (redirect_all_to,) if redirect_all_to and addresses else addresses
+
+    return Message(
+        job_id=job_id,
+        sender=sender,
+        to=instead_of(mail.to),
+        cc=instead_of(mail.cc),
+        bcc=instead_of(mail.bcc),
+        reply_to=mail.reply_to,
+        subject=mail.subject if mail.subject is not None else (bodies.subject if bodies else ""),
+        html=bodies.html if bodies else mail.html,
+        text=bodies.text if bodies else mail.text,
+        headers=mail.headers,
+        attachments=mail.attachments,
+        importance=mail.importance,
+        save_to_sent_items=mail.save_to_sent_items,
+        read_receipt=mail.read_receipt,
+        delivery_receipt=mail.delivery_receipt,
+        ready=ready,
+    )

@@ -1,0 +1,354 @@
+"""A Mail: what a producer asks to have sent. One that exists can be sent, as far as its form goes.
+
+Its fields are those of Graph's message resource: https://learn.microsoft.com/graph/api/resources/message
+"""
+
+import base64
+import json
+import mimetypes
+import uuid
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from functools import cache
+from hashlib import sha256
+from json.encoder import encode_basestring
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import from_json, to_json
+
+from postroom.errors import InvalidMail
+from postroom.mail import content as contents
+from postroom.mail import mime_source as sources
+from postroom.mail.address import Address
+from postroom.mail.content import Content, Source, Stored
+from postroom.mail.fields import (
+    AContent,
+    Addresses,
+    ASender,
+    ContentType,
+    Headers,
+    Line,
+    Name,
+    Names,
+    Text,
+    Variables,
+    needs_mime,
+)
+from postroom.mail.validation import LARGEST_MESSAGE, MAX_MIME, contradictions, far_too_much, field_faults, too_large
+
+_LONG = 500
+_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Importance(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class Attachment(BaseModel):
+    """A file that travels with the mail. With a `content_id` it is an inline image: `<img src="cid:…">`.
+
+    `content` is bytes, or a `pathlib.Path`: that file is read piece by piece when the mail is taken in, and must stay
+    as it is until then. A str is read as base64, as in JSON. `content_type` is guessed from the name if missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+
+    filename: Name
+    content: AContent
+    content_type: ContentType | None = None
+    content_id: Annotated[str, Field(pattern=r"^[!-;=?-~]+$", max_length=200)] | None = None
+
+    def __init__(
+        self,
+        filename: str,
+        content: bytes | str | Path,
+        content_type: str | None = None,
+        content_id: str | None = None,
+        **unknown: object,
+    ) -> None:
+        given = {"content_type": content_type, "content_id": content_id}
+        super().__init__(
+            filename=filename, content=content, **{k: v for k, v in given.items() if v is not None}, **unknown
+        )
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return contents.size_of(self.content)
+
+    def read(self, begin: int = 0, end: int | None = None) -> bytes:
+        """Its bytes from `begin` to before `end`; all of them by default. What is raised: see `postroom.content`."""
+        return contents.read(self.content, begin, end)
+
+    @property
+    def mime_type(self) -> str:
+        return self.content_type or mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
+
+
+class Mail(BaseModel):
+    """What a producer asks to have sent. Raises InvalidMail, which names every fault at once.
+
+    Bodies are either `template` + `variables` or `html`/`text`. A `subject` beside a template wins over the template's.
+    Or `mime` is the source of the whole message, and is passed on as it is: `to`, `cc` and `bcc` say who gets it.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+        defer_build=True,  # until there is a first mail: it is a fifth of what `import postroom` would cost
+    )
+
+    sender: ASender | None = Field(
+        default=None, validation_alias=AliasChoices("from", "sender"), serialization_alias="from"
+    )
+    to: Addresses = ()
+    cc: Addresses = ()
+    bcc: Addresses = ()
+    reply_to: Addresses = ()
+    subject: Line | None = None
+    text: Text | None = None
+    html: Text | None = None
+    template: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] | None = None
+    variables: Variables = Field(default_factory=dict)
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")] | None = None
+    attachments: tuple[Attachment, ...] = ()
+    mime: AContent | None = None
+    headers: Headers = Field(default_factory=dict)
+    importance: Importance = Importance.NORMAL
+    priority: Priority = Priority.NORMAL
+    scheduled_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    save_to_sent_items: bool = True
+    read_receipt: bool = False
+    delivery_receipt: bool = False
+    tags: Annotated[Names, Field(max_length=20)] = ()
+    metadata: Annotated[dict[Name, Annotated[Line, Field(max_length=500)]], Field(max_length=20)] = Field(
+        default_factory=dict
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_every_fault(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(values, cls):
+            return values
+        if not isinstance(values, Mapping):
+            raise InvalidMail(f"a mail is an object with fields, not {type(values).__name__}")
+        if faults := far_too_much(values, _known()):
+            raise InvalidMail(faults)
+        faults = contradictions(values)
+        try:
+            mail = build(dict(values))
+        except ValidationError as error:
+            raise InvalidMail([*field_faults(error, _known()), *faults]) from None
+        if faults := [*faults, *_too_much(mail)]:
+            raise InvalidMail(faults)
+        return mail
+
+    @property
+    def recipients(self) -> tuple[Address, ...]:
+        return (*self.to, *self.cc, *self.bcc)
+
+    def with_sender(self, default: Address | None) -> "Mail":
+        """This mail with its sender filled in; InvalidMail if there is none to fill in."""
+        if self.sender is not None:
+            return self
+        if default is None:
+            raise InvalidMail("sender: missing, and no default sender is set (POSTROOM_SENDER)")
+        return self.model_copy(update={"sender": default})
+
+    @property
+    def size(self) -> int:
+        """Bytes that the mail takes, counted as Exchange does: attachments in base64, a third larger than they are."""
+        if self.mime is not None:
+            return contents.size_of(self.mime)
+        bodies = _bytes_of(self.text) + _bytes_of(self.html)
+        return bodies + sum([_in_base64(attachment.size) for attachment in self.attachments])
+
+    @property
+    def format(self) -> int:
+        """What a worker must understand to send this mail, so that an older one leaves it alone: FORMAT in base.lua."""
+        return 1 if self.mime is None else 2
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to do about it but to post it: bodies that are ready, in one request of JSON."""
+        return not (
+            self.template or self.attachments or self.mime is not None or self.headers or (self.text and self.html)
+        )
+
+    @property
+    def enclosed(self) -> tuple[Content, ...]:
+        """What may be kept apart from this mail: its files, or its source."""
+        return (self.mime,) if self.mime is not None else tuple([a.content for a in self.attachments])
+
+    def with_contents(self, stored: Mapping[int, Stored]) -> "Mail":
+        """This mail with stored content in place of what is `enclosed`, at these places."""
+        if self.mime is not None:
+            return self.model_copy(update={"mime": stored.get(0, self.mime)})
+        attachments = tuple(
+            attachment.model_copy(update={"content": stored[place]}) if place in stored else attachment
+            for place, attachment in enumerate(self.attachments)
+        )
+        return self.model_copy(update={"attachments": attachments})
+
+    def to_fields(self, **context: str) -> dict[str, Any]:
+        """The fields that were set, as JSON has them. With a `mark`, that stands for what attachments hold."""
+        return self.model_dump(mode="json", exclude_unset=True, by_alias=True, context=context)
+
+    def to_texts(self, **context: str) -> dict[str, str]:
+        """The same, the value of each as a text that equal ones share."""
+        texts: dict[str, str] = {}
+        values = self.__dict__
+        for name in self.model_fields_set:  # pydantic takes twice as long where all are usual ones
+            value = values[name]
+            if isinstance(value, str):
+                texts["from" if name == "sender" else name] = as_json(value)
+            elif name in _ADDRESSES:
+                texts[name] = "[" + ",".join([as_json(one) for one in value]) + "]"
+            else:
+                return {name: as_json(value) for name, value in self.to_fields(**context).items()}
+        return texts
+
+    def to_json(self, **context: str) -> str:
+        """All of them as one text; `from_json` reads it."""
+        return joined(self.to_texts(**context))
+
+    def digest(self, text: str | None = None) -> str:
+        """SHA-256 of the mail in JSON, with all content in it, wherever that is kept and without loading it whole.
+
+        `text` is that JSON where nothing is enclosed, for whoever needs both.
+        """
+        if text is not None:
+            return sha256(text.encode()).hexdigest()
+        mark = uuid.uuid4().hex
+        between = self.to_json(mark=mark).split(mark)
+        hashed = sha256(between[0].encode())
+        for content, following in zip(self.enclosed, between[1:], strict=True):
+            for piece in contents.pieces(content):
+                hashed.update(base64.b64encode(piece))
+            hashed.update(following.encode())
+        return hashed.hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str | bytes, source: Source | None = None) -> "Mail":
+        """The mail that `to_json` wrote, perhaps in a newer version: fields not known here are left out.
+
+        `source` is where its stored content is read from, when it is.
+        """
+        values = json.loads(text)
+        # Here and nowhere else: a producer that could name stored content might name another mail's.
+        for attachment in values.get("attachments", ()):
+            if isinstance(attachment["content"], dict):
+                attachment["content"] = Stored.from_json(attachment["content"], source)
+        if isinstance(values.get("mime"), dict):
+            values["mime"] = Stored.from_json(values["mime"], source)
+        known = _known()
+        return cls.model_validate({name: value for name, value in values.items() if name in known})
+
+    @classmethod
+    def of_job(cls, text: str | bytes, source: Source | None = None) -> "Mail":
+        """The same of a mail that was taken in: the usual fields are not checked once more."""
+        usual = _usual(from_json(text))  # in half the time that json takes
+        return _blank().model_copy(update=usual) if usual else cls.from_json(text, source)
+
+
+_TEXTS = {"subject", "html", "text", "template", "locale"}
+_ADDRESSES = {"to", "cc", "bcc", "reply_to"}
+
+
+def _usual(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a mail, where all are usual ones and of their kind; else nothing."""
+    usual: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in _TEXTS and isinstance(value, str):
+            usual[name] = value
+        elif name in _ADDRESSES and isinstance(value, list) and all(isinstance(one, str) for one in value):
+            usual[name] = tuple([Address.stored(one) for one in value])
+        elif name == "from" and isinstance(value, str):
+            usual["sender"] = Address.stored(value)
+        elif name == "variables" and isinstance(value, dict):
+            usual[name] = value
+        else:
+            return {}
+    return usual if usual.keys() & {"html", "text", "template"} and usual.keys() & {"to", "cc", "bcc"} else {}
+
+
+@cache
+def _blank() -> Mail:
+    return Mail.model_construct()
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset({*Mail.model_fields, "from"})
+
+
+def as_json(value: object) -> str:
+    """A mail's field as a text that equal ones share."""
+    if not isinstance(value, str):
+        return _JSON.encode(value)
+    # pydantic writes a long text as json does, in half the time.
+    return to_json(value).decode() if len(value) > _LONG else encode_basestring(value)
+
+
+def joined(fields: Mapping[str, str]) -> str:
+    """The JSON object of these fields."""
+    return "{" + ",".join([f'"{name}":{fields[name]}' for name in sorted(fields)]) + "}"
+
+
+def _bytes_of(text: str | None) -> int:
+    if not text:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _in_base64(size: int) -> int:
+    return -(-size // 3) * 4
+
+
+def _too_much(mail: Mail) -> Iterator[str]:
+    """What only the whole mail shows."""
+    if mail.attachments:
+        inline = [a.content_id for a in mail.attachments if a.content_id]
+        if len(set(inline)) < len(inline):
+            yield "attachments: the same content_id twice"
+    if mail.size > LARGEST_MESSAGE:
+        yield too_large(mail.size, LARGEST_MESSAGE)
+    if mail.mime is not None and not isinstance(mail.mime, Stored):
+        yield from _wrong_source(mail, contents.read(mail.mime) if mail.size <= MAX_MIME else None)
+    if not mail.save_to_sent_items and mail.mime is not None:
+        yield "save_to_sent_items: cannot be false for MIME, which Exchange always saves"
+    elif not mail.save_to_sent_items and (headers := needs_mime(mail.headers)):
+        yield (
+            f"save_to_sent_items: cannot be false together with the headers {', '.join(headers)}: "
+            "they need MIME, and Exchange always saves mail that is sent as MIME"
+        )
+
+
+def _wrong_source(mail: Mail, source: bytes | None) -> Iterator[str]:
+    if source is None or mail.size + sum(len(one.encode()) for one in mail.recipients) > MAX_MIME:
+        yield f"mime: {mail.size} bytes; Graph takes {MAX_MIME} as MIME; larger mail goes as html, text and files"
+    else:
+        yield from (f"mime: {fault}" for fault in sources.faults(source))

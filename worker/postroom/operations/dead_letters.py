@@ -1,0 +1,237 @@
+"""Dead letters: a person looks through them, sends them again, changes one first, or lets go of them.
+
+A selection is worked off newest first in bounded portions. It may be interrupted at any point, and begun again.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from postroom.errors import InvalidMail
+from postroom.jobs.job import Delivery
+from postroom.mail.address import Address
+from postroom.mail.model import Mail
+from postroom.store.connection import connect
+from postroom.store.intake import Ledger, Order, Reply, portions
+
+TIMEOUT_S = 5.0
+# What an operator may not need to see; variables hold what templates make bodies of.
+CONTENT = ("text", "html", "variables")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which dead letters are meant: those that fit all that is given. Reason `expired` means the expired jobs."""
+
+    reason: str | None = None
+    sender: str | None = None
+    batch: str | None = None
+    since: datetime | None = None
+
+    @property
+    def index(self) -> str:
+        return "status:expired" if self.reason == "expired" else "status:dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """The dead letters of one reason: how many, how many of these may have been sent, and the newest."""
+
+    reason: str
+    count: int
+    in_doubt: int
+    newest: Delivery | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """How many dead letters fit, by reason, the most frequent first; and the newest of them."""
+
+    total: int
+    reasons: list[Kind]
+    letters: list[Delivery]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """All that is known of a job. `mail` is what was taken in; None where it is no longer kept."""
+
+    job: Delivery
+    mail: Mapping[str, Any] | None
+
+
+class DeadLetters:
+    """What a person can do about them. Raises Unavailable when Redis does not answer."""
+
+    def __init__(self, ledger: Ledger, sender: Address | None = None) -> None:
+        self._ledger = ledger
+        self._sender = sender
+
+    @classmethod
+    def from_env(cls) -> "DeadLetters":
+        """With the settings of the environment, as `Client.from_env`."""
+        from postroom.settings import model as settings  # noqa: PLC0415 - as in Client
+
+        found = settings.load(os.environ, Path.cwd())
+        return cls(Ledger(connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-operator")), found.sender)
+
+    def overview(self, selection: Selection, limit: int) -> Overview:
+        """What there is, and the newest `limit` of it. It takes longer the more there are, but no more memory."""
+        counts: dict[str, list[int]] = {}
+        newest: dict[str, str] = {}
+        ids: list[str] = []
+        for page in self._walk(selection):
+            ids += page.ids[: limit - len(ids)]
+            for group in page.groups:
+                reason = group.reason or ""
+                newest.setdefault(reason, group.newest)
+                known = counts.setdefault(reason, [0, 0])
+                known[0] += group.count
+                known[1] += group.count if group.in_doubt else 0
+        samples = {job.id: job for job in self._read(list(newest.values()))}
+        kinds = [
+            Kind(reason=reason, count=count, in_doubt=in_doubt, newest=samples.get(newest[reason]))
+            for reason, (count, in_doubt) in counts.items()
+        ]
+        return Overview(
+            total=sum(kind.count for kind in kinds),
+            reasons=sorted(kinds, key=lambda kind: -kind.count),
+            letters=list(self._read(ids)),
+        )
+
+    def show(self, job_id: str, *, content: bool = False) -> Letter:
+        """One job with its mail: with `content` all of it, else without bodies, variables and files."""
+        payload = self._ledger.records.payload(job_id)
+        job = self._ledger.records.read(job_id)
+        if payload is None:
+            return Letter(job=job, mail=None)
+        mail = json.loads(payload)
+        return Letter(job=job, mail=mail if content or not isinstance(mail, dict) else without_content(mail))
+
+    def select(self, selection: Selection) -> Iterator[str]:
+        """The ids of those that fit."""
+        for page in self._walk(selection):
+            yield from page.ids
+
+    def requeue(
+        self,
+        job_ids: Iterable[str],
+        order: Order,
+        *,
+        expires: datetime | Literal["never"] | None = None,
+        twice: bool = False,
+        dry_run: bool = False,
+    ) -> Iterator[Reply]:
+        """Puts them back into their lanes, as `Ledger.requeue` says; what came of each, as it happens."""
+        for some in _in_portions(job_ids):
+            yield from self._ledger.requeue(some, order, expires=expires, twice=twice, dry_run=dry_run)
+
+    def discard(self, job_ids: Iterable[str], order: Order, *, dry_run: bool = False) -> Iterator[Reply]:
+        """Ends them for good, as `Ledger.discard` says; what came of each, as it happens."""
+        for some in _in_portions(job_ids):
+            yield from self._ledger.discard(some, order, dry_run=dry_run)
+
+    def change(
+        self,
+        job_id: str,
+        changes: Mapping[str, object],
+        order: Order,
+        *,
+        twice: bool = False,
+        dry_run: bool = False,
+    ) -> tuple[str, str]:
+        """Sends a dead letter with these fields of its mail changed, as a new job: what came of it, and its id.
+
+        A field that is None is left out; `variables` are added to those there are. Raises InvalidMail for what cannot
+        be sent, UnknownJob.
+        """
+        payload = self._ledger.records.payload(job_id)
+        if payload is None:
+            self._ledger.records.read(job_id)
+            return "not_dead", ""  # what is dead or expired keeps its mail
+        values = changed(json.loads(payload), changes)
+        # What came as no mail was never checked: it could name stored attachments of another's mail.
+        was_mail = self._ledger.records.read(job_id).recipients > 0
+        mail = (Mail.from_json(json.dumps(values)) if was_mail else Mail.model_validate(values)).with_sender(
+            self._sender
+        )
+        new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"postroom:{job_id}:{order.id}"))  # the same when it is repeated
+        said = self._ledger.replace(job_id, new_id, mail, sorted(changes), order, twice=twice, dry_run=dry_run)
+        return said, new_id
+
+    def _walk(self, selection: Selection) -> Iterator[Any]:
+        return self._ledger.records.walk(
+            selection.index,
+            reason=selection.reason,
+            sender=selection.sender,
+            batch=selection.batch,
+            since=selection.since,
+        )
+
+    def _read(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
+        for some in portions(job_ids):
+            yield from self._ledger.records.read_many(some)
+
+
+def changed(values: object, changes: Mapping[str, object]) -> dict[str, object]:
+    """The fields of a mail with these changes. InvalidMail if one is none that is known: it would not be sent."""
+    if not isinstance(values, dict):
+        raise InvalidMail("what came was no mail, so there is nothing to change; send a new one")
+    if unknown := {name for name in (*values, *changes) if changes.get(name, "") is not None} - {
+        *Mail.model_fields,
+        "from",
+    }:
+        raise InvalidMail([f"{name}: no such field; null leaves it out" for name in sorted(unknown)])
+    mail = dict(values)
+    if "from" in changes or "sender" in changes:
+        mail = {name: value for name, value in mail.items() if name not in {"from", "sender"}}
+    for name, value in changes.items():
+        mail[name] = (
+            {**mail.get("variables", {}), **value} if name == "variables" and isinstance(value, dict) else value
+        )
+    return {name: value for name, value in mail.items() if value is not None}
+
+
+def without_content(mail: Mapping[str, Any]) -> dict[str, Any]:
+    """A mail's fields: of a body its length, of variables their names, of files what they are called."""
+    told = dict(mail)
+    for name in CONTENT:
+        value = told.get(name)
+        if isinstance(value, str):
+            told[name] = f"({len(value)} characters)"
+        elif isinstance(value, dict):
+            told[name] = f"({', '.join(sorted(value)) or 'none'})"
+    if isinstance(told.get("attachments"), list):
+        told["attachments"] = [_file(one) for one in told["attachments"]]
+    if "mime" in told:
+        told["mime"] = _bytes(told["mime"])
+    return told
+
+
+def _file(attachment: object) -> object:
+    if not isinstance(attachment, dict):
+        return "(not a file)"
+    known = {name: value for name, value in attachment.items() if name != "content"}
+    return known | _bytes(attachment.get("content"))
+
+
+def _bytes(content: object) -> dict[str, object]:
+    match content:
+        case str():
+            return {"bytes": len(content) * 3 // 4 - content.count("=")}
+        case {"size": size}:  # it is kept apart
+            return {"bytes": size}
+        case _:
+            return {}
+
+
+def _in_portions(job_ids: Iterable[str]) -> Iterator[list[str]]:
+    ids = iter(job_ids)
+    while some := list(islice(ids, 100)):
+        yield some

@@ -1,0 +1,191 @@
+"""Figures of the whole mail room. What they cost grows with the lanes that wait, never with the jobs."""
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import redis
+
+from postroom.cloudevents.unmatched import EventNotes
+from postroom.jobs.job import Status, moment
+from postroom.store import functions as scripts
+from postroom.store.functions import PREFIX
+from postroom.store.queries import Records
+
+LOST_AFTER_S = 15.0  # a worker ticks each second
+MOST_DEAD = 100_000
+MOST_LANES = 20_000
+_LANES_A_PAGE = 50  # a few milliseconds of Redis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker process: `hands` is how many mails it sends at once, `silent_s` how long ago it ticked."""
+
+    name: str
+    hands: int
+    silent_s: float
+
+    @property
+    def alive(self) -> bool:
+        return self.silent_s <= LOST_AFTER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """What waits in a lane: `ready` to go, `later`; `sending` are the claims that are open.
+
+    `pace` is what part of its full pace it has since Graph throttled it; None: all of it.
+    """
+
+    lane: str
+    app: str
+    ready: int
+    later: int
+    sending: int
+    wakes_at: datetime
+    paused_until: datetime | None
+    pause_reason: str | None
+    oldest_due_at: datetime | None
+    pace: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What Redis uses, in bytes; `most` is its maxmemory, None where it has none."""
+
+    used: int
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """The figures. `dead_by_reason` is of the newest 100,000 dead letters, lanes of the first 20,000 to wake up.
+
+    `events` are those that made no mail, by reason.
+    """
+
+    at: datetime
+    workers: list[Worker]
+    jobs: Mapping[str, int]
+    in_doubt: int
+    dead_by_reason: Mapping[str, int]
+    waiting_lanes: int
+    lanes: list[Lane]
+    oldest_due_s: float | None
+    rounds_queued: int
+    events: Mapping[str, int]
+    memory: Memory | None
+
+    @property
+    def hands(self) -> int:
+        return sum(worker.hands for worker in self.workers if worker.alive)
+
+
+def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
+    """The figures of now, with the `lanes` whose backlog is largest. Raises Unavailable.
+
+    Without `reasons` dead letters are counted only as jobs, which costs the same however many they are.
+    """
+    now, workers = _workers(connection)
+    with scripts.or_unavailable():
+        pipe = connection.pipeline(transaction=False)
+        for status in Status:
+            pipe.zcard(f"{PREFIX}status:{status}")
+        pipe.zcard(f"{PREFIX}doubts")
+        pipe.zcard(f"{PREFIX}lanes")
+        pipe.llen("postroom")
+        pipe.llen("postroom.high")
+        *counts, in_doubt, waiting_lanes, normal, high = pipe.execute()
+    largest, oldest = _backlog(connection, lanes)
+    return Stats(
+        at=now,
+        workers=workers,
+        jobs=dict(zip((status.value for status in Status), counts, strict=True)),
+        in_doubt=in_doubt,
+        dead_by_reason=_dead_by_reason(connection) if reasons else {},
+        waiting_lanes=waiting_lanes,
+        lanes=largest,
+        oldest_due_s=None if oldest is None else max((now - oldest).total_seconds(), 0.0),
+        rounds_queued=normal + high,
+        events=EventNotes(connection).counts(),
+        memory=_memory(connection),
+    )
+
+
+def lanes(connection: Any, most: int) -> list[Lane]:
+    """The lanes whose backlog is largest. Raises Unavailable."""
+    return _backlog(connection, most)[0]
+
+
+def alive(connection: Any, host: str | None = None) -> list[Worker]:
+    """The workers that ticked within the last 15 s; with `host` only those of that machine. Raises Unavailable."""
+    return [
+        worker for worker in _workers(connection)[1] if worker.alive and host in (None, worker.name.rpartition(":")[0])
+    ]
+
+
+def _workers(connection: Any) -> tuple[datetime, list[Worker]]:
+    with scripts.or_unavailable():
+        pipe = connection.pipeline(transaction=False)
+        pipe.time()
+        pipe.hgetall(PREFIX + "workers")  # one field a worker process
+        (seconds, micros), found = pipe.execute()
+    now = seconds + micros / 1e6
+    workers = []
+    for name, said in sorted(found.items()):
+        seen, hands = said.split()
+        silent = max(now - int(seen) / 1000, 0.0)
+        workers.append(Worker(name=name.decode(), hands=int(hands), silent_s=round(silent, 1)))
+    return moment(round(now * 1000)), workers
+
+
+def _backlog(connection: Any, most: int) -> tuple[list[Lane], datetime | None]:
+    largest: list[Lane] = []
+    oldest: datetime | None = None
+    for first in range(0, MOST_LANES, _LANES_A_PAGE):
+        rows = [_lane(row) for row in scripts.run(connection, "backlog", None, first, _LANES_A_PAGE)]
+        largest = heapq.nlargest(most, [*largest, *rows], key=lambda lane: (lane.ready + lane.later, lane.ready))
+        oldest = min(
+            [*([oldest] if oldest else []), *(row.oldest_due_at for row in rows if row.oldest_due_at)], default=None
+        )
+        if len(rows) < _LANES_A_PAGE:
+            break
+    return largest, oldest
+
+
+def _lane(row: list[Any]) -> Lane:
+    lane, app, ready, later, sending, wakes, paused, reason, due, pace = row
+    return Lane(
+        lane=lane.decode(),
+        app=app.decode(),
+        ready=ready,
+        later=later,
+        sending=sending,
+        wakes_at=moment(int(float(wakes))),
+        paused_until=moment(int(paused)) if paused else None,
+        pause_reason=reason.decode() or None,
+        oldest_due_at=moment(int(due)) if due else None,
+        pace=1 / int(pace) if pace else None,
+    )
+
+
+def _dead_by_reason(connection: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for page in Records(connection).walk("status:dead"):
+        for group in page.groups:
+            counts[group.reason or ""] = counts.get(group.reason or "", 0) + group.count
+        if sum(counts.values()) >= MOST_DEAD:
+            break
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _memory(connection: Any) -> Memory | None:
+    with scripts.or_unavailable():
+        try:
+            found = connection.info("memory")
+        except redis.exceptions.ResponseError:  # some hosted ones do not tell
+            return None
+    return Memory(used=int(found["used_memory"]), most=int(found.get("maxmemory") or 0) or None)

@@ -1,0 +1,173 @@
+"""What all SMTP sessions share: who is connected, whose passwords are right, and how a message is kept."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from postroom.access.smtp_logins import Failures, Login, Logins
+from postroom.errors import InvalidMail, KeyConflict, Unavailable
+from postroom.jobs.job import Receipt
+from postroom.mail.address import Address
+from postroom.mail.model import Mail
+from postroom.mail.validation import MAX_RECIPIENTS
+from postroom.smtp import submission
+from postroom.smtp.submission import Reply, Submission
+from postroom.telemetry.events import Emit, place_of, signed
+
+GOODBYE = Reply(code=421, status="4.3.2", text="Postroom is being stopped; connect again in a minute")
+FULL = Reply(code=421, status="4.7.0", text="Too many connections; connect again later")
+CROWDED = Reply(code=451, status="4.3.2", text="Others are sending their messages still; send it again later")
+LATER = Reply(code=451, status="4.3.0", text="The mail could not be kept just now; send it again later")
+# A pool of an application's goes through many of the first kind in the life of one connection.
+COMMANDS = {"MAIL": 10_000, "RCPT": 100_000, "DATA": 10_000, "RSET": 10_000, "NOOP": 1_000, "QUIT": 10, "*": 20}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one server allows."""
+
+    message: int
+    connections: int = 400
+    of_one_address: int = 100
+    receiving: int = 16  # messages that are received at once: each is in memory
+    turn_s: float = 10.0  # how long another one waits for its turn
+    recipients: int = MAX_RECIPIENTS
+    commands: Mapping[str, int] = field(default_factory=lambda: COMMANDS)
+    wrong_passwords: int = 3  # in one connection
+    unknown_s: float = 60.0  # how long one that has not logged in may wait with its next command
+    idle_s: float = 300.0  # the same for one that has; and the longest that a message may take
+    keep_s: float = 60.0
+    drain_s: float = 30.0
+
+
+class Guest(Protocol):
+    """A session, as the reception sees it."""
+
+    host: str
+
+    @property
+    def in_transaction(self) -> bool: ...
+    def dismiss(self, reply: Reply) -> None: ...
+
+
+class Reception:
+    """One SMTP server's shared part. `take_in` keeps a mail and may take seconds; it is called in a thread."""
+
+    def __init__(
+        self,
+        logins: Logins,
+        take_in: Callable[[Mail, str | None], Receipt],
+        default: Address | None,
+        limits: Limits,
+        emit: Emit,
+        failures: Failures | None = None,
+    ) -> None:
+        self.logins, self.limits, self.emit = logins, limits, emit
+        self._take_in, self._default = take_in, default
+        self._failures = failures or Failures()
+        self._guests: set[Guest] = set()
+        self._empty = asyncio.Event()
+        self._receiving = asyncio.Semaphore(limits.receiving)
+        self._of_host: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._keepers = ThreadPoolExecutor(32, "keep")
+        self._checkers = ThreadPoolExecutor(2, "check")
+        self.stopping = False
+
+    def admit(self, guest: Guest) -> Reply | None:
+        """Why this session may not begin; None if it may."""
+        if self.stopping:
+            return GOODBYE
+        hosts = Counter(one.host for one in self._guests)
+        if len(self._guests) >= self.limits.connections or hosts[guest.host] >= self.limits.of_one_address:
+            return FULL
+        self._guests.add(guest)
+        self._empty.clear()
+        return None
+
+    def leave(self, guest: Guest) -> None:
+        """It has ended."""
+        self._guests.discard(guest)
+        if not self._guests:
+            self._empty.set()
+
+    async def check(self, host: str, name: str, password: str) -> Login | None:
+        """The login with this name, if this is its password. After wrong ones from `host` it takes longer."""
+        if login := self.logins.known(name, password):
+            return login
+        await asyncio.sleep(self._failures.wait(host, time.monotonic()))
+        loop = asyncio.get_running_loop()
+        login = await loop.run_in_executor(self._checkers, self.logins.check, name, password)
+        if login is None:
+            self._failures.note(host, time.monotonic())
+            self.emit("smtp.rejected", host=host)
+        return login
+
+    @asynccontextmanager
+    async def receiving(self, host: str) -> AsyncIterator[bool]:
+        """While a message is received: only so many are at once, and no address takes all of them. False: it was not
+        this one's turn in time.
+        """
+        of_host = self._of_host.setdefault(host, asyncio.Semaphore(max(1, self.limits.receiving // 2)))
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self.limits.turn_s):
+                    await stack.enter_async_context(of_host)
+                    await stack.enter_async_context(self._receiving)
+            except TimeoutError:
+                yield False
+            else:
+                yield True
+
+    async def keep(self, source: bytes, sender: str, recipients: Sequence[Address], login: Login) -> Reply:
+        """The answer to a message: 250 once it is kept."""
+        loop = asyncio.get_running_loop()
+        kept = loop.run_in_executor(self._keepers, self._keep, source, sender, recipients, login)
+        try:
+            reply = await asyncio.wait_for(kept, self.limits.keep_s)
+        except TimeoutError:
+            reply = LATER
+        if reply.code != 250:
+            self.emit("smtp.refused", login=signed(login.name), code=reply.code, status=reply.status)
+        return reply
+
+    def _keep(self, source: bytes, sender: str, recipients: Sequence[Address], login: Login) -> Reply:
+        try:
+            found = submission.read(source, sender, recipients, login, self._default)
+            return self._taken_in(found) if isinstance(found, Submission) else found
+        except Unavailable:
+            return LATER
+        except InvalidMail as error:
+            return Reply(code=550, status="5.6.0", text=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it was, the client shall try again
+            self.emit("smtp.failed", error=place_of(error))
+            return LATER
+
+    def _taken_in(self, found: Submission) -> Reply:
+        try:
+            receipt = self._take_in(found.mail, found.key)
+        except KeyConflict as error:
+            if not found.by_content:
+                return Reply(code=550, status="5.5.4", text=f"X-Postroom-Key: {error}")
+            receipt = Receipt(id=error.job_id, known=True)  # it was read by other settings, or another version
+        again = " (it was kept already)" if receipt.known else ""
+        return Reply(code=250, status="2.0.0", text=f"Ok: queued as {receipt.id}{again}")
+
+    async def drain(self) -> None:
+        """Lets transactions that are under way end, within a bound, and dismisses everybody else."""
+        self.stopping = True
+        for guest in [one for one in self._guests if not one.in_transaction]:
+            guest.dismiss(GOODBYE)
+        if self._guests:
+            try:
+                await asyncio.wait_for(self._empty.wait(), self.limits.drain_s)
+            except TimeoutError:
+                for guest in list(self._guests):
+                    guest.dismiss(GOODBYE)
+        self._keepers.shutdown(wait=False)
+        self._checkers.shutdown(wait=False, cancel_futures=True)

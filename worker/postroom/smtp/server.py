@@ -1,0 +1,80 @@
+"""`postroom smtp`: the SMTP door, for applications that expect an SMTP server."""
+
+import asyncio
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from postroom.client import TIMEOUT_S, Client
+from postroom.errors import ConfigError
+from postroom.settings.model import Settings
+from postroom.smtp.reception import Limits, Reception
+from postroom.smtp.session import SmtpSession
+from postroom.store.connection import connect
+from postroom.store.intake import Ledger
+from postroom.telemetry.events import Emit
+
+Tell = Callable[[str, str, int], None]
+
+
+def serve(found: Settings, host: str, port: int, tls_port: int | None, emit: Emit, tell: Tell) -> None:
+    """Serves until SIGTERM or SIGINT. `tell(scheme, host, port)` hears where, once it listens.
+
+    `port` has SMTP, with STARTTLS where there is a certificate; `tls_port` has TLS from the first byte.
+    """
+    redis = connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-smtp")
+    client = Client(Ledger(redis, found.attachments), found.sender)
+
+    async def run() -> None:
+        limits = Limits(message=found.max_message)
+        reception = Reception(found.logins, client.send, found.sender, limits, emit)
+        tls = tls_context(found.smtp_certificate, found.smtp_key) if found.smtp_certificate else None
+        servers = [("smtp", await listen(reception, host, port, tls, secure=False))]
+        if tls_port is not None:
+            servers.append(("smtps", await listen(reception, host, tls_port, tls, secure=True)))
+        for scheme, server in servers:
+            tell(scheme, *server.sockets[0].getsockname()[:2])
+        emit("smtp.ready")
+        await _told_to_stop()
+        emit("smtp.stopping")
+        for _, server in servers:
+            server.close()
+        await reception.drain()
+
+    asyncio.run(run())
+
+
+def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """How clients are met over TLS. ConfigError if these files are no certificate with its key."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # ssl's own is one
+        why = getattr(error, "reason", None) or error.strerror
+        raise ConfigError(f"POSTROOM_SMTP_CERTIFICATE: {certificate} is no certificate with its key ({why})") from None
+    return context
+
+
+async def listen(
+    reception: Reception, host: str, port: int, tls: ssl.SSLContext | None, *, secure: bool
+) -> asyncio.Server:
+    """A server of this reception."""
+    loop = asyncio.get_running_loop()
+    name = socket.getfqdn()
+    return await loop.create_server(
+        lambda: SmtpSession(reception, name, tls, secure=secure),
+        host,
+        port,
+        ssl=tls if secure else None,
+        ssl_handshake_timeout=10.0 if secure else None,
+    )
+
+
+async def _told_to_stop() -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()

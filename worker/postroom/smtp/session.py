@@ -1,0 +1,265 @@
+"""One SMTP connection: aiosmtpd speaks the protocol, and this says what of it is allowed, and in which words.
+
+https://www.rfc-editor.org/rfc/rfc5321, https://www.rfc-editor.org/rfc/rfc6409
+"""
+
+import re
+import ssl
+from asyncio import BaseTransport, StreamReader, StreamWriter, Transport
+from collections import defaultdict
+from typing import Any, cast
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, TLSSetupException
+from aiosmtpd.smtp import Session as Facts
+
+from postroom.access.smtp_logins import Login
+from postroom.mail.address import Address
+from postroom.smtp import submission
+from postroom.smtp.reception import CROWDED, GOODBYE, LATER, Reception
+from postroom.smtp.submission import Reply
+from postroom.telemetry.events import place_of
+
+# A message's lines may be longer than the 998 bytes of the RFC: many applications write such, and Exchange takes them.
+LONGEST_LINE = 64 * 1024
+LONGEST_COMMAND = 2048
+
+# What aiosmtpd answers without an enhanced status (RFC 3463), by its code.
+_STATUS = {
+    "221": "2.0.0", "250": "2.0.0", "252": "2.0.0", "454": "4.7.0", "500": "5.5.2", "501": "5.5.4", "502": "5.5.1",
+    "503": "5.5.1", "504": "5.5.4", "530": "5.7.0", "552": "5.3.4", "553": "5.1.3", "554": "5.7.0", "555": "5.5.4",
+}  # fmt: skip
+_BARE = re.compile(r"(\d{3}) (?!\d\.\d)(?:Error: )?(.*)", re.DOTALL)
+
+
+class SmtpSession(SMTP):
+    """A connection from its greeting to its end. `secure`: TLS came before the first byte of SMTP."""
+
+    line_length_limit = LONGEST_LINE
+    AuthLoginUsernameChallenge = "Username:"
+    AuthLoginPasswordChallenge = "Password:"
+
+    def __init__(self, reception: Reception, hostname: str, tls: ssl.SSLContext | None, *, secure: bool) -> None:
+        self._reception = reception
+        self._secure = secure
+        self._admitted = False
+        self._greets = False
+        self._wrong = 0
+        self.login: Login | None = None
+        self.host = ""
+        super().__init__(
+            self,
+            data_size_limit=reception.limits.message,
+            enable_SMTPUTF8=True,
+            hostname=hostname,
+            ident="Postroom ESMTP",
+            tls_context=None if secure else tls,
+            timeout=reception.limits.idle_s,
+            auth_require_tls=not secure,
+            authenticator=_to_be_checked,
+            command_call_limit=dict(reception.limits.commands),
+        )
+        # aiosmtpd's own are shared by all connections, and grow with each EHLO.
+        self.command_size_limits = defaultdict(lambda: LONGEST_COMMAND)
+        self.command_size_limit = LONGEST_COMMAND
+
+    # The connection
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begins a session, or once more after STARTTLS, with nothing left of what was said before."""
+        began = self._original_transport is not None
+        self.host = str((transport.get_extra_info("peername") or ("",))[0])
+        if not began and (refused := self._reception.admit(self)):
+            self.transport = transport
+            self.dismiss(refused)
+            return
+        self._admitted = True
+        self.login = self._reception.logins.of_network(self.host)
+        if self.login:
+            self._auth_require_tls = False
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Ends it."""
+        if self._admitted:
+            self._reception.leave(self)
+            super().connection_lost(error)
+
+    def eof_received(self) -> bool | None:
+        """The client sends no more."""
+        return super().eof_received() if self._admitted else False
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a mail is being handed over."""
+        return bool(self.envelope and self.envelope.mail_from)
+
+    def dismiss(self, reply: Reply) -> None:
+        """Says this and ends the connection."""
+        transport = self.transport
+        if not isinstance(transport, Transport) or transport.is_closing():
+            return
+        if transport.get_write_buffer_size():
+            transport.abort()  # it does not read what it is told
+        else:
+            transport.write(f"{reply}\r\n".encode())
+            transport.close()
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        super()._reset_timeout(duration or (None if self.login else self._reception.limits.unknown_s))
+
+    def _timeout_cb(self) -> None:
+        self.dismiss(Reply(code=421, status="4.4.2", text="Nothing came for too long"))
+
+    def _cb_client_connected(self, reader: StreamReader, writer: StreamWriter) -> None:
+        super()._cb_client_connected(reader, writer)
+        read = reader.readuntil
+
+        async def readuntil(separator: bytes = b"") -> bytes:
+            if separator:
+                return await read(separator)
+            # A command. A lone CR or LF is a line's end to some and not to others: it has no place in one.
+            line = await read(b"\n")
+            return line if line.endswith(b"\r\n") and b"\r" not in line[:-2] else b"\r\n"
+
+        reader.readuntil = readuntil  # type: ignore[method-assign,assignment]
+
+    async def push(self, status: str | bytes) -> None:
+        """Writes one answer, with an enhanced status wherever one belongs."""
+        text = status.decode(errors="replace") if isinstance(status, bytes) else status
+        if not self._greets and (bare := _BARE.fullmatch(text)) and bare[1] in _STATUS:
+            text = f"{bare[1]} {_STATUS[bare[1]]} {bare[2]}"
+            if bare[1] == "552":
+                text = str(submission.too_large(self._reception.limits.message))
+            elif bare[2] == "bad syntax":
+                text += "; a command is one line that ends in CRLF"
+        await super().push("".join(character if " " <= character <= "~" else "?" for character in text))
+
+    async def handle_exception(self, error: Exception) -> str:
+        """What is answered where Postroom is at fault."""
+        if not isinstance(error, TLSSetupException):
+            self._reception.emit("smtp.failed", error=place_of(error))
+        return str(LATER)
+
+    # Who it is
+
+    async def smtp_AUTH(self, arg: str | None) -> None:
+        """AUTH PLAIN or LOGIN."""
+        if self.in_transaction:
+            await self.push("503 5.5.1 AUTH has no place in a transaction")
+            return
+        mechanism, _, rest = (arg or "").partition(" ")
+        await super().smtp_AUTH(f"{mechanism.upper()} {rest}".strip())
+
+    async def auth_PLAIN(self, _: object, args: list[str]) -> AuthResult:
+        """https://www.rfc-editor.org/rfc/rfc4616"""
+        return await self._checked(await super().auth_PLAIN(_, args))
+
+    async def auth_LOGIN(self, _: object, args: list[str]) -> AuthResult:
+        """https://datatracker.ietf.org/doc/html/draft-murchison-sasl-login-00"""
+        return await self._checked(await super().auth_LOGIN(_, args))
+
+    async def _checked(self, found: AuthResult) -> AuthResult:
+        if not isinstance(found.auth_data, LoginPassword):
+            return found  # it was no name and password, which has been said
+        name, password = (part.decode(errors="replace") for part in found.auth_data)
+        login = await self._reception.check(self.host, name, password)
+        if login:
+            self.login = login
+            return AuthResult(success=True)
+        self._wrong += 1
+        if self._wrong < self._reception.limits.wrong_passwords:
+            text = "535 5.7.8 Name or password are wrong; both stand in [smtp.NAME] of Postroom's settings"
+            return AuthResult(success=False, handled=False, message=text)
+        self.dismiss(Reply(code=421, status="4.7.0", text="Name or password were wrong too often"))
+        return AuthResult(success=False, handled=True)
+
+    async def check_auth_needed(self, caller_method: str) -> bool:
+        """Whether this client has to say first who it is; then it is told so."""
+        if self.login:
+            return False
+        if self._reception.logins.by_password:
+            await self.push("530 5.7.0 Log in first: STARTTLS, then AUTH")
+        else:
+            await self.push("550 5.7.1 This address may not send here: it is in no network of POSTROOM_SMTP_ALLOW")
+        return True
+
+    # What is handed over
+
+    async def smtp_HELO(self, hostname: str) -> None:
+        """The old greeting."""
+        self._greets = True
+        await super().smtp_HELO(hostname)
+        self._greets = False
+
+    async def smtp_EHLO(self, hostname: str) -> None:
+        """The greeting, with what this server can do."""
+        self._greets = True
+        await super().smtp_EHLO(hostname)
+        self._greets = False
+
+    async def handle_EHLO(
+        self, _: SMTP, session: Facts, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """The lines of the answer to EHLO."""
+        session.host_name = hostname
+        can = [line[4:] for line in responses if not line[4:].startswith("HELP")]
+        if not self._reception.logins.by_password:
+            can = [line for line in can if not line.startswith("AUTH")]
+        can += ["PIPELINING", "ENHANCEDSTATUSCODES"]
+        return [f"250{' ' if line is can[-1] else '-'}{line}" for line in can]
+
+    async def smtp_MAIL(self, arg: str | None) -> None:
+        """MAIL FROM, unless it is too late for another mail."""
+        if self._reception.stopping:
+            self.dismiss(GOODBYE)
+        else:
+            await super().smtp_MAIL(arg)
+
+    async def handle_MAIL(self, _: SMTP, session: Facts, envelope: Envelope, address: str, options: list[str]) -> str:
+        """A transaction begins."""
+        envelope.mail_from = address
+        return "250 2.1.0 Sender ok"
+
+    async def handle_RCPT(self, _: SMTP, session: Facts, envelope: Envelope, address: str, options: list[str]) -> str:
+        """One recipient more."""
+        if len(envelope.rcpt_tos) >= self._reception.limits.recipients:
+            return f"452 4.5.3 At most {self._reception.limits.recipients} recipients in one transaction"
+        try:
+            envelope.rcpt_tos.append(Address.parse(address))
+        except ValueError as error:
+            return str(Reply(code=550, status="5.1.3", text=str(error)))
+        return "250 2.1.5 Recipient ok"
+
+    async def smtp_DATA(self, arg: str | None) -> None:
+        """The message."""
+        async with self._reception.receiving(self.host) as its_turn:
+            self._reset_timeout()
+            if its_turn:
+                await super().smtp_DATA(arg)
+            else:
+                await self.push(str(CROWDED))
+        if self._reception.stopping:
+            self.dismiss(GOODBYE)
+
+    async def handle_DATA(self, _: SMTP, session: Facts, envelope: Envelope) -> str:
+        """It is here: it is kept now, or refused."""
+        self._reset_timeout()
+        sender = "" if envelope.mail_from in {None, "<>"} else str(envelope.mail_from)
+        recipients = [Address.parse(one) for one in envelope.rcpt_tos]
+        login = cast("Login", self.login)  # without one, nobody comes this far
+        return str(await self._reception.keep(cast("bytes", envelope.content), sender, recipients, login))
+
+    def _getparams(self, params: Any) -> dict[str, str | bool] | None:
+        # RFC 4954: who announces AUTH takes this of MAIL FROM, and may leave it at that.
+        return super()._getparams([one for one in params if not one.startswith("AUTH=")])
+
+    async def smtp_POST(self, arg: str | None) -> None:
+        """A browser that was led here would send SMTP in the body of its request."""
+        self.dismiss(Reply(code=421, status="4.7.0", text="This is SMTP"))
+
+    smtp_GET = smtp_PUT = smtp_OPTIONS = smtp_CONNECT = smtp_POST
+
+
+def _to_be_checked(server: SMTP, session: Facts, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
+    """aiosmtpd asks this in its event loop; the check takes long, and comes after."""
+    return AuthResult(success=False, handled=False, auth_data=given)

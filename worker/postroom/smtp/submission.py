@@ -1,0 +1,214 @@
+"""From what an SMTP client hands over, an envelope and a message, to the Mail that is meant and its idempotency key."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from postroom.access.smtp_logins import Login
+from postroom.errors import InvalidMail
+from postroom.mail import mime_source as mime
+from postroom.mail.address import Address
+from postroom.mail.fields import OUR_HEADER
+from postroom.mail.mime_source import Source
+from postroom.mail.model import Mail, Priority
+from postroom.mail.validation import MAX_MIME
+from postroom.smtp import mime_parts as unpack
+
+# A message up to this size is passed on as it came; the rest is for the recipients in the header that it is given.
+AS_IT_CAME = MAX_MIME - 100_000
+# What a header may ask for: each with the field of the mail that it is, or None for the key.
+HEADERS = {
+    "x-postroom-key": None,
+    "x-postroom-template": "template",
+    "x-postroom-variables": "variables",
+    "x-postroom-priority": "priority",
+    "x-postroom-scheduled-at": "scheduled_at",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer of SMTP: its code, the enhanced status (RFC 3463) and a text that says what to do."""
+
+    code: int
+    status: str
+    text: str
+
+    def __str__(self) -> str:
+        text = "".join(character if " " <= character <= "~" else "?" for character in self.text)
+        return f"{self.code} {self.status} {text[:480]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A mail with its key. `by_content`: the key was made of the message, so whatever has it is this very message."""
+
+    mail: Mail
+    key: str | None
+    by_content: bool = False
+
+
+def read(
+    source: bytes, sender: str, recipients: Sequence[Address], login: Login, default: Address | None
+) -> Submission | Reply:
+    """The mail that this message is, from `sender` (MAIL FROM, perhaps empty) to these recipients, or why it is none.
+
+    `default` is the sender of a mail that names none.
+    """
+    if wrong := next(mime.faults(source), None):
+        return Reply(code=550, status="5.6.11" if "LF" in wrong or "NUL" in wrong else "5.6.0", text=wrong)
+    message = mime.parse(source)
+    author = _author(message, sender) or default
+    if isinstance(author, Reply):
+        return author
+    if author is not None and not login.may_send_as(author.address):
+        text = f"{login.words} may not send from this address; its senders stand in the settings of Postroom"
+        return Reply(code=550, status="5.7.1", text=text)
+    try:
+        asked = _asked(message)
+        lean = message.without({*HEADERS, OUR_HEADER})
+        fields = {**_people(lean, recipients), **({"from": author} if author else {}), **asked}
+        key = fields.pop("key", None)
+        content = _content(lean, template="template" in asked)
+        if isinstance(content, Reply):
+            return content
+        mail = Mail.model_validate({**fields, **content})
+    except InvalidMail as error:
+        return Reply(code=550, status="5.6.0", text="; ".join(error.faults))
+    if key:
+        return Submission(mail=mail, key=f"{login.name}/{key}" if login.name else key)
+    return Submission(mail=mail, key=_own_key(message, source, sender, recipients, login), by_content=True)
+
+
+def too_large(most: int) -> Reply:
+    """The answer to a message of more bytes than `most`."""
+    text = f"the message is larger than {most} bytes; send smaller files, or a link to them"
+    return Reply(code=552, status="5.3.4", text=text)
+
+
+def _author(message: Source, sender: str) -> Address | Reply | None:
+    """Who the mail is from: its From, else its MAIL FROM, else nobody: the default sender."""
+    people = message.people("from")
+    if people is None or len(people) > 1 or len(message.all("from")) > 1:
+        return Reply(code=550, status="5.6.0", text="From must be one header that names one address")
+    if not people and not sender:
+        return None
+    try:
+        if people:
+            return Address(_name(people[0].name), Address.parse(people[0].address).address)
+        return Address.parse(sender)
+    except ValueError as error:
+        where = "From" if people else "MAIL FROM"
+        return Reply(code=550, status="5.1.7", text=f"{where} is {error}")
+
+
+def _name(name: str) -> str:
+    """A display name that may stand in a mail; one that may not is left out."""
+    return name if name.isprintable() else ""
+
+
+def _people(message: Source, recipients: Sequence[Address]) -> dict[str, list[Address]]:
+    """Each recipient of the envelope once: in To or Cc if that header names it, else in Bcc.
+
+    Whom a header names and the envelope does not gets nothing: these are perhaps served by a transaction of their own.
+    """
+    envelope = {one.lane: one for one in recipients}
+    found: dict[str, list[Address]] = {}
+    for field in ("to", "cc"):
+        named = [(one.name, _address(one.address)) for one in message.people(field) or []]
+        meant = {
+            to.lane: Address(_name(name), envelope[to.lane].address) for name, to in named if to and to.lane in envelope
+        }
+        found[field] = list(meant.values())
+    shown = {one.lane for people in found.values() for one in people}
+    found["bcc"] = [one for lane, one in envelope.items() if lane not in shown]
+    return {field: people for field, people in found.items() if people}
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return Address.parse(text)
+    except ValueError:
+        return None
+
+
+def _asked(message: Source) -> dict[str, Any]:
+    """What the X-Postroom headers say, by the mail's field."""
+    faults: list[str] = []
+    asked: dict[str, Any] = {}
+    for name in dict.fromkeys(field.name for field in message.fields if field.name.startswith("x-postroom-")):
+        if name == OUR_HEADER:
+            continue
+        if name not in HEADERS:
+            near = difflib.get_close_matches(name, HEADERS, n=1)
+            faults.append(f"{name.title()}: no such header" + (f" ({near[0].title()}?)" if near else ""))
+        elif len(values := message.all(name)) > 1:
+            faults.append(f"{name.title()}: given {len(values)} times")
+        else:
+            asked[HEADERS[name] or "key"] = values[0].text.strip()
+    faults += _understood(asked)
+    if faults:
+        raise InvalidMail(faults)
+    return asked
+
+
+def _understood(asked: dict[str, Any]) -> Iterator[str]:
+    """Puts values in the place of texts; what is wrong with those that are none."""
+    if "variables" in asked:
+        try:
+            asked["variables"] = json.loads(asked["variables"])
+        except (ValueError, RecursionError) as error:
+            yield f"X-Postroom-Variables: no JSON ({error})"
+        if "template" not in asked:
+            yield "X-Postroom-Variables: given without X-Postroom-Template"
+    if "priority" in asked and asked["priority"].lower() not in set(Priority):
+        yield f"X-Postroom-Priority: {', '.join(Priority)} are the priorities"
+    elif "priority" in asked:
+        asked["priority"] = asked["priority"].lower()
+    if "scheduled_at" in asked:
+        try:
+            asked["scheduled_at"] = datetime.fromisoformat(asked["scheduled_at"])
+        except ValueError:
+            yield "X-Postroom-Scheduled-At: no time; 2026-12-24T18:00+01:00 is one"
+    if "key" in asked and not asked["key"]:
+        yield "X-Postroom-Key: empty"
+
+
+def _content(message: Source, *, template: bool) -> dict[str, Any] | Reply:
+    """The message as it is, if Graph takes it so; else in parts. A template's mail has its own body."""
+    source = bytes(message)
+    if not template and len(source) <= AS_IT_CAME:
+        return {"mime": source}
+    try:
+        parts = unpack.parts_of(source)
+    except unpack.Whole as why:
+        if template:
+            return Reply(code=550, status="5.6.0", text=f"the message beside the template cannot be read: {why}")
+        text = f"a message over {AS_IT_CAME} bytes goes as bodies and files, and this one cannot: {why}"
+        return Reply(code=552, status="5.3.4", text=text)
+    answers = [_address(one.address) for one in message.people("reply-to") or []]
+    fields: dict[str, Any] = {
+        "subject": message.text("subject"),
+        "reply_to": [one for one in answers if one],
+        "attachments": parts.files,
+    }
+    if not template:
+        bodies = {"html": parts.html, "text": parts.text or (None if parts.html else " ")}
+        fields |= {"headers": unpack.headers_of(message), **bodies}
+    return {name: value for name, value in fields.items() if value}
+
+
+def _own_key(message: Source, source: bytes, sender: str, recipients: Sequence[Address], login: Login) -> str | None:
+    """The key of a message that has a Message-ID: that it is the same one, to the same people, if it comes again.
+
+    A client that lost the answer sends it again. Without a Message-ID nobody can tell that from a second mail.
+    """
+    if not (message.text("message-id") or "").strip():
+        return None
+    said = [login.name, sender, *sorted(one.lane for one in recipients)]
+    digest = hashlib.sha256(json.dumps(said).encode() + b"\0" + source).hexdigest()
+    return f"smtp/{digest[:40]}"

@@ -1,0 +1,70 @@
+"""What a worker has decided, in the words of the scripts."""
+
+from collections.abc import Mapping
+
+from pydantic_core import to_json
+
+from postroom.jobs.job import milliseconds
+from postroom.jobs.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
+from postroom.jobs.retry import Move
+
+
+def move(made: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> bytes:
+    """As JSON in the words of settling.lua; what is None or False is left out, for Lua's nil."""
+    answer, pause, hold = outcome.answer, made.pause, made.hold
+    said = {
+        "http_status": answer.http_status,
+        "graph_code": answer.graph_code,
+        "request_id": answer.request_id,
+    }
+    fault = getattr(outcome, "reason", None)
+    words = {
+        **said,
+        "fault": fault,
+        "status": made.status and made.status.value,
+        "reason": made.reason,
+        "wait": None if made.wait_s is None else milliseconds(made.wait_s),
+        "spends_attempt": made.spends_attempt,
+        "in_doubt": made.in_doubt,
+        "look_ups": made.look_ups,
+        "resend": made.resend,
+        "tidied": made.tidied,
+        "sent_nothing": made.sent_nothing,
+        "answered": answer.http_status is not None,
+        "own_wait": isinstance(outcome, Throttled) and answer.http_status is None,
+        "slows": isinstance(outcome, Throttled) and outcome.scope is Scope.LANE and answer.http_status is not None,
+        "pause_scope": pause and pause.scope.value,
+        "pause_wait": pause and milliseconds(pause.wait_s),
+        "pause_longest": pause and milliseconds(pause.longest_s),
+        "pause_reason": pause and pause.reason,
+        "held_alone": isinstance(outcome, Held) and outcome.scope is Scope.MAIL,
+        "hold_scope": hold and hold.scope.value,
+        "hold_reason": hold and hold.reason,
+        "hold_for_token": hold and hold.no_token,
+        # The script only passes it on.
+        "attempt": _json(
+            {
+                "outcome": type(outcome).__name__.lower(),
+                "reason": fault,
+                "detail": answer.detail,
+                **said,
+                "duration_ms": duration_ms,
+            }
+        ).decode(),
+    }
+    return _json(words)
+
+
+def _json(words: Mapping[str, object]) -> bytes:
+    return to_json({name: value for name, value in words.items() if value is not None and value is not False})
+
+
+def probe(instead: Held | Deferred | Throttled | None) -> tuple[str, str, int]:
+    """What came of a token probe, in the words of probed.lua: None is a token."""
+    match instead:
+        case None:
+            return "token", "", 0
+        case Held(reason=reason):
+            return "held", reason, 0
+        case Deferred(wait_s=wait_s) | Throttled(wait_s=wait_s):
+            return "later", "", milliseconds(wait_s or 0.0)

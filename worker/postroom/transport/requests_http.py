@@ -1,0 +1,311 @@
+"""HTTP exchanges over `requests`: what always works. One adapter with its connections per thread.
+
+`requests` restarts its time-out with each byte that arrives, so a server that drips could hold a worker for ever.
+Here every call that may block (look-up, connect, handshake, each read, each write) gets what is left of one deadline:
+the sockets below set their time-out before each call, and the C code of `socket` and `ssl` keeps it within a call.
+"""
+
+import http.client
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+import requests.adapters
+import urllib3
+from requests.structures import CaseInsensitiveDict
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.ssl_ import create_urllib3_context
+
+from postroom.runtime.fibers import aside
+from postroom.transport.connect import connect
+from postroom.transport.http import (
+    IDLE_S,
+    MAX_ANSWER,
+    Deadline,
+    Lost,
+    NotSent,
+    Response,
+    ca_bundle,
+    header_lines,
+    host_of,
+    origin,
+    proxy_for,
+    reason,
+    sendable,
+)
+
+_ONE_WRITE = 64 * 1024
+
+
+class RequestsHttp:
+    """`Http` over `requests`."""
+
+    name = f"requests ({requests.__version__})"
+
+    def __init__(self, given_ca_bundle: str | None = None, *, idle_s: float = IDLE_S) -> None:
+        """`given_ca_bundle`: a file or folder of CA certificates (PEM), before what the environment names."""
+        self._given_ca_bundle = given_ca_bundle
+        self._idle_s = idle_s
+        self._thread = _Thread()
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        deadline_s: float,
+        before_write: Callable[[], None] | None = None,
+    ) -> Response:
+        """See `Http`."""
+        run = _Exchange(Deadline(deadline_s), before_write, self._idle_s)
+        return aside(lambda: self._exchange(run, method, url, headers, body))
+
+    def _exchange(
+        self, run: "_Exchange", method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Response:
+        header_lines(method, url, headers)
+        request = _prepared(method, sendable(url), headers, body)
+        _current.exchange = run
+        try:
+            return _read(self._adapter().send(request, stream=True, proxies=self._proxies(url)), run)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
+            if run.veto:
+                raise run.veto from None
+            detail = f"{host_of(url)}: {_reason(e)}"
+            raise (Lost(detail, run.status) if run.written else NotSent(detail)) from None
+        finally:
+            _current.exchange = None
+
+    def _adapter(self) -> "_Adapter":
+        # A forked child must not speak on its parent's connections.
+        if self._thread.adapter is None or self._thread.pid != os.getpid():
+            self._thread.adapter, self._thread.pid = _Adapter(_tls_context(self._given_ca_bundle)), os.getpid()
+        return self._thread.adapter
+
+    def _proxies(self, url: str) -> dict[str, str]:
+        root = origin(url)
+        if root not in self._thread.proxies:
+            proxy = proxy_for(url)
+            self._thread.proxies[root] = {"all": proxy} if proxy else {}
+        return self._thread.proxies[root]
+
+
+class _Thread(threading.local):
+    """What one thread keeps between its exchanges."""
+
+    def __init__(self) -> None:
+        self.adapter: _Adapter | None = None
+        self.pid = 0
+        self.proxies: dict[str, dict[str, str]] = {}
+
+
+def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> requests.PreparedRequest:
+    """What a Session would make of these, without what it takes along: cookies, hooks, redirects, a .netrc.
+
+    An exchange costs a third less so.
+    """
+    request = requests.PreparedRequest()
+    request.method, request.url, request.body = method, url, body
+    request.headers = CaseInsensitiveDict(headers)
+    if body is not None or method != "GET":
+        request.headers["Content-Length"] = str(len(body or b""))
+    return request
+
+
+@dataclass(slots=True)
+class _Exchange:
+    deadline: Deadline
+    before_write: Callable[[], None] | None
+    idle_s: float
+    written: bool = False
+    status: int | None = None
+    veto: BaseException | None = None
+
+
+class _Current(threading.local):
+    """The exchange this thread is in: urllib3 makes connections and sockets itself and hands nothing through."""
+
+    exchange: _Exchange | None = None
+
+
+_current = _Current()
+
+
+def _running() -> _Exchange:
+    if _current.exchange is None:
+        raise OSError("a connection was used outside of an exchange")
+    return _current.exchange
+
+
+def _tls_context(given_ca_bundle: str | None) -> ssl.SSLContext:
+    context = create_urllib3_context()
+    context.sslsocket_class = _TlsSocket
+    where = ca_bundle(given_ca_bundle)
+    try:
+        context.load_verify_locations(**{"capath" if where.is_dir() else "cafile": str(where)})
+    except OSError as error:
+        raise OSError(f"the CA bundle {where} cannot be used: {error.strerror or error}") from None
+    return context
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Our pools, and one TLS context for all (requests would load the CA file again for each connection)."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self._pools: dict[str, Any] = {}
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, proxy_ssl_context=self._context, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        host, pool = super().build_connection_pool_key_attributes(*args, **kwargs)
+        return host, pool | {"ssl_context": self._context}
+
+    def get_connection_with_tls_context(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+        root = origin(request.url or "")
+        pool = self._pools.get(root)
+        if pool is None or pool.pool is None:  # or closed, for others that were used since
+            pool = self._pools[root] = super().get_connection_with_tls_context(request, *args, **kwargs)
+        return pool
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.url, response.raw = req.url or "", resp
+        return response
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """The context verifies already; requests would have each connection load its own CA file on top."""
+
+
+class _Connection(HTTPConnection):
+    idle_since = 0.0  # by time.monotonic
+    _unsent: list[bytes] | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        run = _running()
+        if self.sock is None:
+            self.connect()
+        if run.before_write:
+            try:
+                run.before_write()
+            except BaseException as veto:
+                run.veto = veto  # urllib3 would wrap some of them
+                raise
+        run.deadline.left()
+        run.written = True
+        unsent: list[bytes] = []
+        self._unsent = unsent
+        try:
+            super().request(*args, **kwargs)
+        finally:
+            self._unsent = None
+        # In one write, one record of TLS and one packet, unless to join them costs more.
+        for part in [b"".join(unsent)] if sum(map(len, unsent)) <= _ONE_WRITE else unsent:
+            self.send(part)
+
+    def send(self, data: Any) -> None:
+        if self._unsent is None:
+            super().send(data)
+        else:
+            self._unsent.append(data)
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        _running().status = response.status
+        return response
+
+    def _new_conn(self) -> socket.socket:
+        return connect(self._dns_host, self.port or self.default_port, _running().deadline.left, _Socket)
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        idle_s = time.monotonic() - connection.idle_since
+        if not connection.is_closed and idle_s >= _running().idle_s:
+            connection.close()  # it connects anew when used
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
+class _TlsPool(_Pool, HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+_POOLS = {"http": _Pool, "https": _TlsPool}
+
+
+class _Socket(socket.socket):
+    def recv(self, *args: Any) -> bytes:
+        self.settimeout(_running().deadline.left())
+        return super().recv(*args)
+
+    def recv_into(self, *args: Any) -> int:
+        self.settimeout(_running().deadline.left())
+        return super().recv_into(*args)
+
+    def sendall(self, *args: Any) -> None:
+        self.settimeout(_running().deadline.left())
+        super().sendall(*args)
+
+
+class _TlsSocket(ssl.SSLSocket):
+    # All of SSLSocket's ways to receive end in `read`, and to send in `send`.
+    def do_handshake(self, *args: Any) -> None:
+        self.settimeout(_running().deadline.left())
+        super().do_handshake(*args)
+
+    def read(self, *args: Any) -> Any:
+        self.settimeout(_running().deadline.left())
+        return super().read(*args)
+
+    def send(self, *args: Any) -> int:
+        self.settimeout(_running().deadline.left())
+        return super().send(*args)
+
+
+def _read(answer: requests.Response, run: _Exchange) -> Response:
+    try:
+        body = answer.raw.read(MAX_ANSWER + 1, decode_content=True)
+    finally:
+        answer.close()  # the connection, if it has more to say; one that has not is back in its pool
+    if len(body) > MAX_ANSWER:
+        raise Lost(f"{host_of(answer.url)}: an answer of more than {MAX_ANSWER} bytes", run.status)
+    return Response(answer.raw.status, answer.raw.headers, body)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong at the bottom. Only the system's own words: others may quote what the server sent."""
+    for part in (error.__cause__, getattr(error, "reason", None), *error.args):
+        if isinstance(part, BaseException):
+            return _reason(part)
+    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+        return reason(error)
+    return type(error).__name__
