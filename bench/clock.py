@@ -1,18 +1,17 @@
 """A worker's ticks without the worker: `python -m bench.clock`, with Postroom's settings."""
 
-import os
 import threading
-from pathlib import Path
 from typing import Any
 
 from bench.orders import obey
 from postroom import wiring
 from postroom.delivery.round import tick_for_ever
-from postroom.settings import model as settings
+from postroom.settings.lanes import Lanes
+from postroom.settings.loading import load_settings
 
-found = settings.load(os.environ, Path.cwd())
+found = load_settings()
 ledger = wiring.ledger(found)
-ledger.publish(wiring.Lanes(found=found).rules(results_here=True))
+ledger.publish(Lanes(found=found).rules(results_here=True))
 
 
 class Counted:

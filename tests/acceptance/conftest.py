@@ -23,7 +23,7 @@ from postroom import Client, Mail
 from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
 from postroom.store import embedded
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from .hands import Hands
 

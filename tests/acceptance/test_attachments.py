@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom import Attachment, Client
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from .conftest import SENDER, Room, a_mail, until
 

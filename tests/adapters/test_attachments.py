@@ -17,7 +17,7 @@ from postroom.mail.validation import MB
 from postroom.store import functions as scripts
 from postroom.store.attachments import INSIDE, SMALL, Attachments
 from postroom.store.functions import PREFIX
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from .test_ledger import ACCEPTED, FREE, SENDER, Room, mail, room
 

@@ -24,7 +24,8 @@ from postroom import Client, Mail
 from postroom.errors import Unavailable
 from postroom.store import embedded
 from postroom.store.connection import Redis, celery_urls, connect, result_backend, weaknesses
-from postroom.store.intake import PORTION, Ledger
+from postroom.store.intake import PORTION
+from postroom.store.ledger import Ledger
 
 from .tls import Peer, Server, Servers, all_servers, serve
 

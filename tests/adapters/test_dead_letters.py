@@ -14,7 +14,8 @@ from postroom.jobs.outcome import Answer, NotPermitted, Refused
 from postroom.mail.model import Mail
 from postroom.operations.dead_letters import DeadLetters, Selection, without_content
 from postroom.store.functions import PREFIX
-from postroom.store.intake import Ledger, Order
+from postroom.store.ledger import Ledger
+from postroom.store.operator import Order
 
 from .test_ledger import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, mail, room
 from .test_ledger_doubt import looked

@@ -37,9 +37,11 @@ from postroom.jobs.outcome import (
     Unknown,
 )
 from postroom.jobs.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
+from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail, Priority
 from postroom.store import functions as scripts
-from postroom.store.intake import Ledger, Order, TokenProbe
+from postroom.store.ledger import Ledger
+from postroom.store.operator import Order
 from postroom.store.shared_content import Sharing
 
 P = "{postroom}:"

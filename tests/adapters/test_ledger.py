@@ -35,8 +35,9 @@ from postroom.store import functions as scripts
 from postroom.store.attachments import SMALL
 from postroom.store.connection import celery_urls, connect
 from postroom.store.functions import LIBRARY, PREFIX
-from postroom.store.intake import NOT_DEAD, NOTHING_STAGED, Ledger
+from postroom.store.intake import NOT_DEAD, NOTHING_STAGED
 from postroom.store.intake_codec import in_words
+from postroom.store.ledger import Ledger
 from postroom.store.queries import recipient_token
 
 SENDER = "post@contoso.com"

@@ -10,7 +10,7 @@ from postroom.errors import InvalidMail
 from postroom.jobs.callbacks import Calls
 from postroom.jobs.outcome import Refused
 from postroom.store.functions import PREFIX
-from postroom.store.intake import Order
+from postroom.store.operator import Order
 
 from .test_ledger import ACCEPTED, Room, mail, room
 

@@ -8,9 +8,10 @@ import pytest
 
 from postroom.jobs.outcome import Answer, Deferred, Held, Refused, Scope
 from postroom.jobs.retry import OnUnknown, Policy, after_look_up, decide
+from postroom.jobs.ticks import Ticked
 from postroom.store import functions as scripts
 from postroom.store.functions import PREFIX
-from postroom.store.intake import Order, Released, Ticked
+from postroom.store.operator import Order, Released
 
 from .test_ledger import (
     ACCEPTED,

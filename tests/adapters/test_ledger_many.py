@@ -17,7 +17,8 @@ from postroom.operations.dead_letters import DeadLetters
 from postroom.store import functions as scripts
 from postroom.store.attachments import SMALL
 from postroom.store.functions import PREFIX
-from postroom.store.intake import Ledger, Order
+from postroom.store.ledger import Ledger
+from postroom.store.operator import Order
 from postroom.store.shared_content import Entry, Sharing
 
 from .test_ledger import ACCEPTED, FREE, OTHER, SENDER, Room, room

@@ -9,7 +9,8 @@ import redis
 
 from postroom import Client, Mail, Receipt, Unavailable
 from postroom.store.connection import connect
-from postroom.store.intake import PORTION, Ledger
+from postroom.store.intake import PORTION
+from postroom.store.ledger import Ledger
 from tests.faults.proxy import Proxy, proxied
 
 COUNT = 4 * PORTION + 30

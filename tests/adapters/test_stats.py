@@ -8,7 +8,7 @@ from postroom.jobs.outcome import Answer, Refused, Throttled, Unknown
 from postroom.operations import stats
 from postroom.store import functions as scripts
 from postroom.store.functions import PREFIX
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from .test_ledger import FREE, OTHER, SENDER, Room, mail
 

@@ -8,15 +8,16 @@ import pytest
 
 from postroom import wiring
 from postroom.errors import ConfigError
-from postroom.settings import model as settings
+from postroom.settings.loading import load_settings
+from postroom.settings.model import Settings
 from postroom.transport.curl_http import CurlHttp
 from postroom.transport.requests_http import RequestsHttp
 
 REDIS = {"POSTROOM_REDIS_URL": "redis://localhost"}
 
 
-def found(**given: str) -> settings.Settings:
-    return settings.load(REDIS | {f"POSTROOM_{name}": value for name, value in given.items()}, Path("none"))
+def found(**given: str) -> Settings:
+    return load_settings(REDIS | {f"POSTROOM_{name}": value for name, value in given.items()}, Path("none"))
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from postroom.mail.message import compose
 from postroom.mail.model import Mail
 from postroom.operations.dead_letters import DeadLetters, Selection
 from postroom.store.functions import PREFIX
-from postroom.store.intake import Ledger, Order
+from postroom.store.ledger import Ledger
+from postroom.store.operator import Order
 from tests.acceptance.record import load
 
 from .test_ledger import SENDER, Room, mail, room

@@ -19,8 +19,8 @@ from postroom.access.api_keys import Scope
 from postroom.api import Services, create_app, open_services
 from postroom.api.server import config
 from postroom.jobs.lane_limits import LaneLimits, Rules
-from postroom.settings import model as settings
-from postroom.store.intake import Ledger
+from postroom.settings.loading import load_settings
+from postroom.store.ledger import Ledger
 
 SENDER, OTHER = "noreply@contoso.com", "hr@contoso.com"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -89,7 +89,7 @@ def opened(connection: Any, stack: ExitStack, **given: str) -> Door:
         "POSTROOM_EVENTS": str(EXAMPLES / "events.toml"),
         **{f"POSTROOM_{name.upper()}": value for name, value in given.items()},
     }
-    found = settings.load(names, Path("/nowhere"))
+    found = load_settings(names, Path("/nowhere"))
     services = open_services(found, lambda event, **facts: log.append((event, facts)), connection)
     url = stack.enter_context(served(create_app(services)))
     return Door(services, stack.enter_context(httpx.Client(base_url=url, timeout=30)), log)

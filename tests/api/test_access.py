@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from postroom.access.api_keys import ApiKeys, KeyFault, Scope
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from .conftest import OTHER, SENDER, Door, a_mail, code
 

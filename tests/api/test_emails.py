@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from postroom.jobs.job import Claimant, Status
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from .conftest import SENDER, Door, a_mail, code
 

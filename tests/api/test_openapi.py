@@ -11,7 +11,7 @@ from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 
 from postroom.api import create_app
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from .conftest import Door
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from postroom.jobs.job import Claimant
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from .conftest import OTHER, SENDER, Door, a_mail, code
 

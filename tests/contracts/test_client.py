@@ -21,7 +21,7 @@ from postroom import (
     UnknownJob,
 )
 from postroom.mail.address import Address
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 from postroom.testing import Outbox
 
 SENDER = "noreply@contoso.com"

@@ -11,8 +11,8 @@ from postroom.errors import Unavailable
 from postroom.jobs.job import Claimant, Job, Status
 from postroom.jobs.outcome import Answer, Deferred, Outcome, Unknown
 from postroom.jobs.retry import Move, Policy
+from postroom.jobs.ticks import Ticked
 from postroom.mail.model import Mail
-from postroom.store.intake import Ticked
 
 from .test_deliver import ACCEPTED, World, a_job
 

@@ -6,7 +6,9 @@ import pytest
 from postroom.access.smtp_logins import hashed
 from postroom.errors import ConfigError
 from postroom.jobs.retry import OnUnknown
-from postroom.settings.model import Credential, Settings, duration, load, rates, size
+from postroom.settings.loading import load_settings
+from postroom.settings.model import Credential, Settings
+from postroom.settings.values import duration, rates, size
 
 HERE = Path("/nonexistent")
 REDIS = {"POSTROOM_REDIS_URL": "redis://localhost:6379/0"}
@@ -15,12 +17,12 @@ APP = {"POSTROOM_TENANT_ID": "t", "POSTROOM_CLIENT_ID": "c"}
 
 def faults(environ: dict[str, str], folder: Path = HERE) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        load(environ, folder)
+        load_settings(environ, folder)
     return list(caught.value.faults)
 
 
 def test_a_producer_needs_only_where_redis_is() -> None:
-    found = load(REDIS, HERE)
+    found = load_settings(REDIS, HERE)
 
     assert (found.redis_url, found.sender, found.rate, found.parallel) == (
         REDIS["POSTROOM_REDIS_URL"],
@@ -74,17 +76,17 @@ def test_what_is_possible_is_said_with_its_unit(name: str, value: str, said: str
     ],
 )
 def test_names_that_kubernetes_injects_are_no_settings_and_no_faults(name: str) -> None:
-    assert load(REDIS | {name: "tcp://10.0.0.1:80"}, HERE)
+    assert load_settings(REDIS | {name: "tcp://10.0.0.1:80"}, HERE)
 
 
 def test_a_setting_that_is_empty_is_not_set() -> None:
-    assert load(REDIS | {"POSTROOM_SENDER": ""}, HERE).sender is None
+    assert load_settings(REDIS | {"POSTROOM_SENDER": ""}, HERE).sender is None
 
 
 def test_a_secret_may_stand_in_a_file_and_shows_in_no_repr(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("sesame\n")
 
-    found = load(REDIS | {"POSTROOM_CLIENT_SECRET_FILE": str(tmp_path / "secret")}, HERE)
+    found = load_settings(REDIS | {"POSTROOM_CLIENT_SECRET_FILE": str(tmp_path / "secret")}, HERE)
 
     assert found.client_secret is not None
     assert found.client_secret.get_secret_value() == "sesame"
@@ -92,7 +94,7 @@ def test_a_secret_may_stand_in_a_file_and_shows_in_no_repr(tmp_path: Path) -> No
 
 
 def test_a_password_in_the_redis_url_shows_in_no_repr() -> None:
-    assert "sesame" not in repr(load({"POSTROOM_REDIS_URL": "redis://:sesame@redis:6379/0"}, HERE))
+    assert "sesame" not in repr(load_settings({"POSTROOM_REDIS_URL": "redis://:sesame@redis:6379/0"}, HERE))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_missing_secret_file_is_named() -> None:
 def test_a_dotenv_file_fills_in_what_the_environment_leaves_open(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("POSTROOM_REDIS_URL=redis://dotenv\nPOSTROOM_SENDER=a@b.de\n")
 
-    found = load({"POSTROOM_REDIS_URL": "redis://environment"}, tmp_path)
+    found = load_settings({"POSTROOM_REDIS_URL": "redis://environment"}, tmp_path)
 
     assert (found.redis_url, found.sender) == ("redis://environment", "a@b.de")
 
@@ -153,7 +155,7 @@ def test_a_fault_in_the_dotenv_file_says_where_it_stands(tmp_path: Path) -> None
 def test_postroom_toml_is_read_where_it_lies_without_being_named(tmp_path: Path) -> None:
     (tmp_path / "postroom.toml").write_text('[senders."a@b.de"]\nparallel = 1\n')
 
-    assert [sender.parallel for sender in load(REDIS, tmp_path).senders.values()] == [1]
+    assert [sender.parallel for sender in load_settings(REDIS, tmp_path).senders.values()] == [1]
 
 
 def test_azures_own_names_are_understood_and_ours_win() -> None:
@@ -164,7 +166,7 @@ def test_azures_own_names_are_understood_and_ours_win() -> None:
         "AZURE_AUTHORITY_HOST": "login.microsoftonline.us/",
     }
 
-    found = load(REDIS | azure | {"POSTROOM_TENANT_ID": "ours"}, HERE)
+    found = load_settings(REDIS | azure | {"POSTROOM_TENANT_ID": "ours"}, HERE)
 
     assert (found.tenant_id, found.client_id, found.kind) == ("ours", "c", Credential.SECRET)
     assert found.authority_url == "https://login.microsoftonline.us"
@@ -181,11 +183,11 @@ def test_azures_own_names_are_understood_and_ours_win() -> None:
     ],
 )
 def test_the_kind_of_credential_is_found_by_itself(given: dict[str, str], kind: Credential | None) -> None:
-    assert load(REDIS | {f"POSTROOM_{name}": value for name, value in given.items()}, HERE).kind is kind
+    assert load_settings(REDIS | {f"POSTROOM_{name}": value for name, value in given.items()}, HERE).kind is kind
 
 
 def test_a_worker_says_what_it_lacks_beyond_a_producer(tmp_path: Path) -> None:
-    lacking = load(REDIS | {"POSTROOM_TEMPLATES": str(tmp_path / "none")}, HERE).worker_faults()
+    lacking = load_settings(REDIS | {"POSTROOM_TEMPLATES": str(tmp_path / "none")}, HERE).worker_faults()
 
     assert [said.split()[0].strip(":") for said in lacking] == [
         "POSTROOM_CLIENT_SECRET",
@@ -194,7 +196,7 @@ def test_a_worker_says_what_it_lacks_beyond_a_producer(tmp_path: Path) -> None:
         "POSTROOM_TEMPLATES",
     ]
     complete = REDIS | APP | {"POSTROOM_CLIENT_SECRET": "s", "POSTROOM_TEMPLATES": str(tmp_path)}
-    assert load(complete, HERE).worker_faults() == []
+    assert load_settings(complete, HERE).worker_faults() == []
 
 
 def test_the_cas_to_trust_are_a_file_or_a_folder_that_is_there(tmp_path: Path) -> None:
@@ -202,8 +204,8 @@ def test_the_cas_to_trust_are_a_file_or_a_folder_that_is_there(tmp_path: Path) -
     complete = REDIS | APP | {"POSTROOM_CLIENT_SECRET": "s"}
 
     for there in (tmp_path, tmp_path / "ca.pem"):
-        assert load(complete | {"POSTROOM_CA_BUNDLE": str(there)}, HERE).worker_faults() == []
-    assert load(complete | {"POSTROOM_CA_BUNDLE": "/nowhere"}, HERE).worker_faults() == [
+        assert load_settings(complete | {"POSTROOM_CA_BUNDLE": str(there)}, HERE).worker_faults() == []
+    assert load_settings(complete | {"POSTROOM_CA_BUNDLE": "/nowhere"}, HERE).worker_faults() == [
         "POSTROOM_CA_BUNDLE: no file or folder /nowhere"
     ]
 
@@ -214,15 +216,15 @@ def test_curl_is_a_fault_only_where_it_is_asked_for_and_missing(monkeypatch: pyt
     monkeypatch.delitem(sys.modules, "pycurl", raising=False)
 
     for told in ({}, {"POSTROOM_TRANSPORT": "requests"}):
-        assert load(complete | told, HERE).worker_faults() == []
-    assert load(complete | {"POSTROOM_TRANSPORT": "curl"}, HERE).worker_faults() == [
+        assert load_settings(complete | told, HERE).worker_faults() == []
+    assert load_settings(complete | {"POSTROOM_TRANSPORT": "curl"}, HERE).worker_faults() == [
         "POSTROOM_TRANSPORT: curl needs pycurl; pip install 'postroom[curl]'"
     ]
 
 
 def toml(folder: Path, text: str) -> Settings:
     (folder / "postroom.toml").write_text(text)
-    return load(REDIS | {"POSTROOM_CONFIG": "postroom.toml"}, folder)
+    return load_settings(REDIS | {"POSTROOM_CONFIG": "postroom.toml"}, folder)
 
 
 def test_senders_and_apps_come_from_the_file(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from postroom.cloudevents.rules import EventRules, Rule
 from postroom.graph import answers as verdicts
 from postroom.jobs.job import Status
 from postroom.jobs.outcome import Answer
-from postroom.settings import model as settings
-from postroom.settings.model import App, Sender, Settings, SmtpClient
+from postroom.settings.loading import AZURE, SECRETS, load_settings
+from postroom.settings.model import TABLES, AppSettings, SenderSettings, Settings, SmtpClient
 
 from .pages import PAGES, REFERENCE, ROOT, blocks, prose, rows
 
@@ -27,7 +27,7 @@ NOTHING = "–"
 # Settings
 
 DOCUMENTED = {name: cells for name, cells in rows("docs/settings.md").items() if name.startswith("POSTROOM_")}
-FIELDS = {f"POSTROOM_{name.upper()}": name for name in Settings.model_fields if name not in settings.TABLES}
+FIELDS = {f"POSTROOM_{name.upper()}": name for name in Settings.model_fields if name not in TABLES}
 
 
 def test_every_setting_is_documented_and_nothing_else_is() -> None:
@@ -41,19 +41,19 @@ def test_the_default_is_the_true_one(name: str) -> None:
         assert Settings.model_fields[FIELDS[name]].is_required()
         return
     given = {} if told == NOTHING else {name: told}
-    default = getattr(settings.load(REDIS, ROOT / "none"), FIELDS[name])
-    assert getattr(settings.load(REDIS | given, ROOT / "none"), FIELDS[name]) == default
+    default = getattr(load_settings(REDIS, ROOT / "none"), FIELDS[name])
+    assert getattr(load_settings(REDIS | given, ROOT / "none"), FIELDS[name]) == default
     assert (default is None) == (told == NOTHING)
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_example_is_a_right_value(name: str) -> None:
-    assert settings.load(REDIS | {name: DOCUMENTED[name][2].strip("`")}, ROOT / "none")
+    assert load_settings(REDIS | {name: DOCUMENTED[name][2].strip("`")}, ROOT / "none")
 
 
 def test_the_other_names_of_settings_are_documented() -> None:
     page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
-    for name in [*settings.AZURE, *(secret.upper() for secret in settings.SECRETS)]:
+    for name in [*AZURE, *(secret.upper() for secret in SECRETS)]:
         assert f"`{name}`" in page
 
 
@@ -63,12 +63,12 @@ def test_the_file_s_tables_are_documented() -> None:
         (ROOT / "docs/settings.md").read_text(encoding="utf-8"),
     )
     senders.pop("name")
-    assert senders.keys() == Sender.model_fields.keys()
+    assert senders.keys() == SenderSettings.model_fields.keys()
     for name, (default, _) in senders.items():
         documented = None if default == NOTHING else default.strip("`")
-        assert (Sender.model_fields[name].default or None) == documented
+        assert (SenderSettings.model_fields[name].default or None) == documented
     apps = re.findall(r"`(\w+)`", page.partition("each as the `POSTROOM_` one of that name:")[2].partition(". ")[0])
-    assert set(apps) == App.model_fields.keys()
+    assert set(apps) == AppSettings.model_fields.keys()
 
 
 def test_the_clients_of_the_smtp_door_are_documented_and_their_example_is_right(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_the_clients_of_the_smtp_door_are_documented_and_their_example_is_right(
     example = next(block.code for block in blocks(ROOT / "docs/smtp.md") if block.language == "toml")
     (tmp_path / "postroom.toml").write_text(example, encoding="utf-8")
 
-    found = settings.load(REDIS, tmp_path)
+    found = load_settings(REDIS, tmp_path)
 
     shown = {name for client in found.smtp.values() for name in client.model_fields_set}
     assert told == SmtpClient.model_fields.keys() == shown
@@ -88,9 +88,11 @@ def test_the_example_of_a_file_is_right_and_shows_every_setting_of_a_sender(tmp_
     example = next(block.code for block in blocks(ROOT / "docs/settings.md") if block.language == "toml")
     (tmp_path / "postroom.toml").write_text(example.replace("/run/secrets", str(tmp_path)), encoding="utf-8")
 
-    found = settings.load(REDIS | {"POSTROOM_CONFIG": "postroom.toml"}, tmp_path)
+    found = load_settings(REDIS | {"POSTROOM_CONFIG": "postroom.toml"}, tmp_path)
 
-    assert {name for sender in found.senders.values() for name in sender.model_fields_set} == Sender.model_fields.keys()
+    assert {
+        name for sender in found.senders.values() for name in sender.model_fields_set
+    } == SenderSettings.model_fields.keys()
     assert all(not list(app.faults("{}")) for name, app in found.all_apps.items() if name != "default")
 
 
@@ -115,7 +117,7 @@ def test_every_code_of_an_error_and_every_route_of_the_api_is_documented() -> No
 
 
 def test_no_page_names_a_setting_that_there_is_not() -> None:
-    right = {*FIELDS, "POSTROOM_CONFIG", *(f"POSTROOM_{name.upper()}_FILE" for name in settings.SECRETS)}
+    right = {*FIELDS, "POSTROOM_CONFIG", *(f"POSTROOM_{name.upper()}_FILE" for name in SECRETS)}
     assert set(re.findall(r"\bPOSTROOM_[A-Z_]+\b", REFERENCE)) - right <= {"POSTROOM_SERVICE_HOST", "POSTROOM_"}
 
 

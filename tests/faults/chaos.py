@@ -44,7 +44,8 @@ from rich.table import Table
 from postroom import Client, Delivery, Unavailable
 from postroom.runtime.failpoints import Step
 from postroom.store import embedded
-from postroom.store.intake import PORTION, Ledger
+from postroom.store.intake import PORTION
+from postroom.store.ledger import Ledger
 
 from ..acceptance.conftest import Room, rooms
 from .balance import Balance, Record, balance

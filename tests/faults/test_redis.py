@@ -14,7 +14,7 @@ from celery import Celery
 from postroom import Client, Status, Unavailable
 from postroom.store import embedded
 from postroom.store.connection import connect
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from ..acceptance.conftest import Room, a_mail, until
 from .proxy import Proxy, proxied

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from postroom import Status
 from postroom.store.functions import PREFIX
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 from ..acceptance.conftest import Room, a_mail, until
 

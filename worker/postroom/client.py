@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from postroom.errors import InvalidMail, PostroomError
@@ -18,7 +17,9 @@ from postroom.jobs.job import Delivery, Hold, Receipt, Status
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.store.connection import connect
-from postroom.store.intake import PORTION, Kept, Ledger, Order, Released, portions
+from postroom.store.intake import PORTION, portions
+from postroom.store.ledger import Ledger
+from postroom.store.operator import Kept, Order, Released
 from postroom.store.shared_content import Common, Entry, Sharing
 
 if TYPE_CHECKING:
@@ -103,9 +104,9 @@ class Client:
         """
         if cls.stand_in:
             return cls(*cls.stand_in)
-        from postroom.settings import model as settings  # noqa: PLC0415 - `import postroom` stays cheap
+        from postroom.settings.loading import load_settings  # noqa: PLC0415 - `import postroom` stays cheap
 
-        found = settings.load(os.environ, Path.cwd())
+        found = load_settings()
         redis = connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-client")
         return cls(Ledger(redis, found.attachments), found.sender)
 

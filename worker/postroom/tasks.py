@@ -11,7 +11,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -32,13 +31,15 @@ from postroom.delivery.round import (
 )
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.jobs.callbacks import NO_CALLS, Calls
+from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail
 from postroom.runtime.failpoints import Step, reached
 from postroom.runtime.file_limit import allow_many
 from postroom.runtime.parent_watch import end_with_parent
 from postroom.runtime.supervisor import HANDS
-from postroom.settings import model as settings
-from postroom.store.intake import Ledger, TokenProbe
+from postroom.settings.lanes import Lanes
+from postroom.settings.loading import load_settings
+from postroom.store.ledger import Ledger
 
 
 class HighFirst(sorted_cycle):
@@ -53,7 +54,7 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 # Whenever Redis was away it proposes `worker_cancel_long_running_tasks_on_connection_loss`, which would cut rounds off.
 warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
-found = settings.load(os.environ, Path.cwd())
+found = load_settings()
 _urls, _results = wiring.celery_place(found)
 
 app = Celery("postroom")
@@ -196,7 +197,7 @@ def _publish_rules(**_: object) -> None:
         raise SystemExit("\n".join(faults))
     end_with_parent()
     allow_many()
-    rules = wiring.Lanes(found=found).rules(results_here=_results == _urls.backend)
+    rules = Lanes(found=found).rules(results_here=_results == _urls.backend)
     while True:
         try:
             _here().ledger.publish(rules)

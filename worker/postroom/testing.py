@@ -22,8 +22,9 @@ from postroom.jobs.job import Act, Delivery, Hold, Receipt, Status
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.mail.validation import MAX_MESSAGE, too_large
-from postroom.store.intake import Kept, Ledger, Order, Released, Reply
 from postroom.store.intake_codec import check_names
+from postroom.store.ledger import Ledger
+from postroom.store.operator import Kept, Order, Released, Reply
 from postroom.store.queries import Group, Page, Records
 from postroom.store.shared_content import Common, Entry
 

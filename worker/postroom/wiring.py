@@ -5,9 +5,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from postroom.delivery.context import App, Office
@@ -26,16 +24,13 @@ from postroom.graph.tokens import (
     ends_soon,
 )
 from postroom.jobs.job import Job
-from postroom.jobs.lane_limits import LaneLimits, Rules
-from postroom.jobs.retry import OnUnknown, Policy
-from postroom.mail.message import DeliveryMode
 from postroom.render import Templates
 from postroom.runtime.fibers import Joined, aside, invite, loop_here, pause
-from postroom.settings import model as settings
-from postroom.settings.model import Credential, Settings, Transport
+from postroom.settings.lanes import Lanes, policy
+from postroom.settings.model import PREFIX, AppSettings, Credential, Settings, Transport
 from postroom.store import functions as scripts
 from postroom.store.connection import CeleryUrls, celery_urls, connect, result_backend
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 from postroom.telemetry import logs
 from postroom.transport.requests_http import RequestsHttp
 
@@ -44,78 +39,6 @@ if TYPE_CHECKING:
 
 WORKER_TIMEOUT_S = 5.0
 LONGEST_TOKEN_S = 15.0
-_NO_SENDER = settings.Sender()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lanes:
-    """Which lane, app and mailbox a sender stands for."""
-
-    found: Settings
-
-    @cached_property
-    def _senders(self) -> Mapping[str, list[settings.Sender]]:
-        """What the settings have for each lane."""
-        found: dict[str, list[settings.Sender]] = {}
-        for address, sender in self.found.senders.items():
-            found.setdefault(self.name(address, sender), []).append(sender)
-        return found
-
-    def limits(self, sender: settings.Sender) -> LaneLimits:
-        given = self.found
-        return LaneLimits(
-            app=sender.app,
-            parallel=sender.parallel or given.parallel,
-            daily_recipients=sender.daily_recipients or given.daily_recipients,
-            rates=given.rate if sender.rate is None else sender.rate,
-            by_draft=(sender.delivery or given.delivery) is DeliveryMode.DRAFT,
-        )
-
-    def name(self, address: str, sender: settings.Sender) -> str:
-        """A lane is one app and mailbox; the app is named only where it is not the default one."""
-        mailbox = str(sender.mailbox or address).casefold()
-        return mailbox if sender.app == "default" else f"{mailbox}#{sender.app}"
-
-    def rules(self, *, results_here: bool) -> Rules:
-        limits: dict[str, LaneLimits] = {}
-        aliases: dict[str, str] = {}
-        for address, sender in self.found.senders.items():
-            lane = self.name(address, sender)
-            limits[lane] = self.limits(sender)
-            aliases |= {str(alias).casefold(): lane for alias in (address, *sender.aliases)}
-        return Rules(
-            defaults=self.limits(settings.Sender()),
-            lanes=limits,
-            aliases={alias: lane for alias, lane in aliases.items() if alias != lane},
-            retention_accepted_s=self.found.retention_accepted,
-            retention_dead_s=self.found.retention_dead,
-            results_here=results_here,
-            hold_probe_s=self.found.hold_probe,
-            hold_patience_s=self.found.hold_patience,
-            first_look_s=policy(self.found).first_look_s,
-            max_message=self.found.max_message,
-        )
-
-    def mailbox(self, lane: str) -> str:
-        return lane.partition("#")[0]
-
-    def addresses(self, lane: str) -> frozenset[str]:
-        """The mailbox's own address and its aliases; not those that only leave through it."""
-        aliases = (alias for sender in self._senders.get(lane, ()) for alias in sender.aliases)
-        return frozenset({self.mailbox(lane), *(str(alias).casefold() for alias in aliases)})
-
-    def on_unknown(self, lane: str) -> OnUnknown:
-        return self._sender(lane).on_unknown or self.found.on_unknown
-
-    def delivery(self, lane: str) -> DeliveryMode:
-        return self._sender(lane).delivery or self.found.delivery
-
-    def _sender(self, lane: str) -> settings.Sender:
-        return next(iter(self._senders.get(lane, ())), _NO_SENDER)
-
-
-def policy(found: Settings) -> Policy:
-    return Policy(max_attempts=found.max_attempts, backoff_s=found.backoff, look_ups_s=found.unknown_lookups)
 
 
 def ledger(found: Settings) -> Ledger:
@@ -131,7 +54,7 @@ def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":
             from postroom.transport.curl_http import CurlHttp  # noqa: PLC0415 - an extra
         except ImportError as error:
             if found.transport:
-                raise ConfigError([f"{settings.PREFIX}TRANSPORT: {error}; pip install 'postroom[curl]'"]) from None
+                raise ConfigError([f"{PREFIX}TRANSPORT: {error}; pip install 'postroom[curl]'"]) from None
         else:
             return CurlHttp
     return RequestsHttp
@@ -195,7 +118,7 @@ def _clock() -> float:
 _AWAKE_OR_ASLEEP: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
-def seal(app: settings.App) -> Seal | None:
+def seal(app: AppSettings) -> Seal | None:
     """A seal from what this app keeps secret; an identity without a secret of its own has none."""
     match app.kind:
         case Credential.SECRET if app.client_secret:
@@ -206,7 +129,7 @@ def seal(app: settings.App) -> Seal | None:
             return None
 
 
-def identity(app: settings.App) -> Identity:
+def identity(app: AppSettings) -> Identity:
     """Who this app is for Entra. Its settings must be complete (`App.faults`)."""
     credential: Secret | Certificate | ManagedIdentity | FederatedToken
     match app.kind:

@@ -17,7 +17,7 @@ from postroom.mail.validation import MB
 from postroom.operations.dead_letters import DeadLetters
 from postroom.settings.model import Settings
 from postroom.store.connection import connect
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 from postroom.store.queries import Records
 from postroom.telemetry.events import Emit
 

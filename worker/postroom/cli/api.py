@@ -1,6 +1,5 @@
 """The commands around the HTTP door: `api`, `keys …`, `events …`."""
 
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -11,7 +10,8 @@ from postroom.access.api_keys import ApiKey, ApiKeys, Scope
 from postroom.cli import output as show
 from postroom.cli.options import JSON, fail
 from postroom.mail.address import Address
-from postroom.settings import model as settings
+from postroom.settings.loading import load_settings
+from postroom.settings.values import rates
 from postroom.store.connection import connect
 
 TIMEOUT_S = 5.0
@@ -34,7 +34,7 @@ def api(host: str, port: int, as_json: bool) -> None:
         _needs_extra(error)
     from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
 
-    found = settings.load(os.environ, Path.cwd())
+    found = load_settings()
     services = open_services(found, logs.start(found.log_format))
 
     def tell(url: str) -> None:
@@ -130,7 +130,7 @@ def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
     from postroom.cloudevents.preview import trials  # noqa: PLC0415 - slow to import
     from postroom.render import Templates  # noqa: PLC0415 - the same
 
-    found = settings.load(os.environ, Path.cwd())
+    found = load_settings()
     file = rules or found.events
     if file is None:
         raise click.UsageError("give --rules, or set POSTROOM_EVENTS")
@@ -141,7 +141,7 @@ def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
 
 
 def _keys() -> ApiKeys:
-    found = settings.load(os.environ, Path.cwd())
+    found = load_settings()
     return ApiKeys(connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-keys"))
 
 
@@ -166,7 +166,7 @@ def _address(text: str) -> Address:
 
 def _rate(text: str) -> tuple[int, float]:
     try:
-        found = settings.rates(text)
+        found = rates(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--rate") from None
     if len(found) != 1:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,8 @@ from postroom.client import BatchCounts, BatchResult, Client
 from postroom.errors import Unavailable
 from postroom.jobs.job import Receipt
 from postroom.mail.model import Attachment, Mail, Priority
-from postroom.settings import model as settings
+from postroom.settings.loading import load_settings
+from postroom.settings.values import duration
 
 SAID = 20  # faults that are told one by one
 PORTION = 200
@@ -75,7 +75,7 @@ def bulk(
         **{name: given.pop(f"{name}_column") for name in ("to", "name", "locale")},
         variables=pairs("--map", mapped),
     )
-    found = settings.load(os.environ, Path.cwd())
+    found = load_settings()
     try:
         people = People.of(file, encoding, columns, _fields(given))
         if found.sender is None and "sender" not in people.fields:
@@ -116,7 +116,7 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
 def _absolute(option: str, text: str) -> Any:
     """A time that is the same when this is run again, so that the mails are the same."""
     try:
-        settings.duration(text)
+        duration(text)
     except ValueError:
         return time_option(option, text)
     raise click.BadParameter(

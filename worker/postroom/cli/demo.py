@@ -33,7 +33,7 @@ from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.store import embedded
 from postroom.store.connection import celery_urls, connect
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 
 REFUSED = "nobody@fabrikam.com"
 

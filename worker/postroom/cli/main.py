@@ -23,9 +23,10 @@ from postroom.mail.address import Address
 from postroom.mail.model import Attachment, Mail, Priority
 from postroom.runtime.parent_watch import end_with_parent
 from postroom.runtime.supervisor import CHILDREN, HANDS, MOST_HANDS, supervise
-from postroom.settings import model as settings
+from postroom.settings.loading import load_settings
+from postroom.settings.model import Settings
 from postroom.store.connection import connect, weaknesses
-from postroom.store.intake import Order
+from postroom.store.operator import Order
 from postroom.store.queries import Records
 
 # One that starts or dies never stops all mail; and four send more than one Redis takes.
@@ -423,8 +424,8 @@ def check(with_redis: bool, producer: bool) -> None:
     click.secho("The settings are right.", fg="green")
 
 
-def _settings() -> settings.Settings:
-    return settings.load(os.environ, Path.cwd())
+def _settings() -> Settings:
+    return load_settings()
 
 
 def _print(delivery: Delivery, *, as_json: bool) -> None:

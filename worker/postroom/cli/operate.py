@@ -5,7 +5,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,9 +15,9 @@ from postroom.client import Client
 from postroom.errors import PostroomError
 from postroom.operations import stats
 from postroom.operations.dead_letters import DeadLetters, Selection
-from postroom.settings import model as settings
+from postroom.settings.loading import load_settings
 from postroom.store.connection import connect
-from postroom.store.intake import Order, Reply
+from postroom.store.operator import Order, Reply
 
 PROBE_TIMEOUT_S = 2.0
 SAID = 20  # refusals that are told one by one
@@ -237,7 +236,7 @@ def stats_(lanes: int, ready: bool, here: bool, as_json: bool) -> None:
     """Show workers, what waits in which lane, and counts of jobs."""
     if here and not ready:
         raise click.UsageError("--here goes with --ready.")
-    found = settings.load(os.environ, Path.cwd())
+    found = load_settings()
     connection = connect(found.redis_url, timeout_s=PROBE_TIMEOUT_S, name="postroom-stats")
     if ready:
         _readiness(stats.alive(connection, os.uname().nodename if here else None), here=here, as_json=as_json)

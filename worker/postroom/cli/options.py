@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from postroom.settings import model as settings
+from postroom.settings.values import duration
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 BY = click.option("--by", help="Who does this, for the audit; the user of this machine, if not given.")
@@ -43,7 +43,7 @@ def json_option(option: str, text: str | bytes) -> dict[str, Any]:
 def duration_option(option: str, text: str) -> float:
     """Seconds."""
     try:
-        return settings.duration(text)
+        return duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
 
@@ -51,7 +51,7 @@ def duration_option(option: str, text: str) -> float:
 def time_option(option: str, text: str) -> datetime:
     """A time to come: an ISO time, or how long from now."""
     try:
-        return datetime.now(UTC) + timedelta(seconds=settings.duration(text))
+        return datetime.now(UTC) + timedelta(seconds=duration(text))
     except ValueError:
         pass
     try:
@@ -67,6 +67,6 @@ def since_option(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.now(UTC) - timedelta(seconds=settings.duration(text))
+        return datetime.now(UTC) - timedelta(seconds=duration(text))
     except ValueError:
         return time_option(option, text)

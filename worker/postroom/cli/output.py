@@ -19,7 +19,7 @@ from postroom.jobs.job import LOOKED_UP, Act, Attempt, Delivery, Hold, Status
 from postroom.mail.model import Mail
 from postroom.operations.dead_letters import Letter, Overview
 from postroom.operations.stats import Lane, Memory, Stats
-from postroom.store.intake import Kept, Released
+from postroom.store.operator import Kept, Released
 
 if TYPE_CHECKING:
     from postroom.cloudevents.preview import Trial  # needs an extra

@@ -21,8 +21,8 @@ from postroom.errors import Unavailable
 from postroom.jobs.job import Claimant, Job
 from postroom.jobs.outcome import Answer, Deferred, Finding, Outcome, Tidied
 from postroom.jobs.retry import Move, Policy, after_look_up, after_tidying, decide
+from postroom.jobs.ticks import Ticked, TokenProbe
 from postroom.runtime.failpoints import Step, reached
-from postroom.store.intake import Ticked, TokenProbe
 from postroom.telemetry.events import Emit, masked, place_of
 
 Done = TypeVar("Done", bound=Outcome | Finding | Tidied)

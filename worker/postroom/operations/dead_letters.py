@@ -4,21 +4,22 @@ A selection is worked off newest first in bounded portions. It may be interrupte
 """
 
 import json
-import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 from postroom.errors import InvalidMail
 from postroom.jobs.job import Delivery
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
+from postroom.settings.loading import load_settings
 from postroom.store.connection import connect
-from postroom.store.intake import Ledger, Order, Reply, portions
+from postroom.store.intake import portions
+from postroom.store.ledger import Ledger
+from postroom.store.operator import Order, Reply
 
 TIMEOUT_S = 5.0
 # What an operator may not need to see; variables hold what templates make bodies of.
@@ -76,9 +77,8 @@ class DeadLetters:
     @classmethod
     def from_env(cls) -> "DeadLetters":
         """With the settings of the environment, as `Client.from_env`."""
-        from postroom.settings import model as settings  # noqa: PLC0415 - as in Client
 
-        found = settings.load(os.environ, Path.cwd())
+        found = load_settings()
         return cls(Ledger(connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-operator")), found.sender)
 
     def overview(self, selection: Selection, limit: int) -> Overview:

@@ -13,7 +13,7 @@ from postroom.settings.model import Settings
 from postroom.smtp.reception import Limits, Reception
 from postroom.smtp.session import SmtpSession
 from postroom.store.connection import connect
-from postroom.store.intake import Ledger
+from postroom.store.ledger import Ledger
 from postroom.telemetry.events import Emit
 
 Tell = Callable[[str, str, int], None]

@@ -13,7 +13,7 @@ from postroom.api.request_bodies import body_of, takes
 from postroom.api.routes.emails import Why
 from postroom.client import BatchCancelled, BatchCounts
 from postroom.jobs.job import Hold
-from postroom.store.intake import Kept, Released
+from postroom.store.operator import Kept, Released
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 

@@ -15,7 +15,7 @@ from postroom.api.routes.emails import Emails, checked, page
 from postroom.jobs.job import Status
 from postroom.mail.model import Mail
 from postroom.operations.dead_letters import Letter, Selection, changed
-from postroom.store.intake import Order, Reply
+from postroom.store.operator import Order, Reply
 from postroom.store.queries import CURSOR
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])

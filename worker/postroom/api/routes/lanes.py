@@ -14,7 +14,7 @@ from postroom.api.routes.batches import HoldOrder
 from postroom.jobs.job import Hold
 from postroom.operations import stats
 from postroom.operations.stats import Lane
-from postroom.store.intake import Kept, Released
+from postroom.store.operator import Kept, Released
 
 router = APIRouter(prefix="/v1", tags=["lanes"])
 

@@ -1,0 +1,23 @@
+"""What a tick of the clock tells the worker that made it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class TokenProbe(NamedTuple):
+    """A request for a token that this worker is to make for a held app; `lease` names it."""
+
+    app: str
+    lease: str
+
+
+class Ticked(NamedTuple):
+    """`sleep_s` is how long nothing is due; `busy`: more was due than one tick does.
+
+    `events` are what the log should say of moves that no worker made: each an event's name and facts.
+    """
+
+    sleep_s: float
+    busy: bool
+    probes: tuple[TokenProbe, ...] = ()
+    events: tuple[Mapping[str, Any], ...] = ()

@@ -1,0 +1,83 @@
+"""Which lane, app and mailbox a sender stands for, and the limits that the workers publish for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from postroom.jobs.lane_limits import LaneLimits, Rules
+from postroom.jobs.retry import OnUnknown, Policy
+from postroom.mail.message import DeliveryMode
+from postroom.settings.model import SenderSettings, Settings
+
+_NO_SENDER = SenderSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lanes:
+    """Which lane, app and mailbox a sender stands for."""
+
+    found: Settings
+
+    @cached_property
+    def _senders(self) -> Mapping[str, list[SenderSettings]]:
+        """What the settings have for each lane."""
+        found: dict[str, list[SenderSettings]] = {}
+        for address, sender in self.found.senders.items():
+            found.setdefault(self.name(address, sender), []).append(sender)
+        return found
+
+    def limits(self, sender: SenderSettings) -> LaneLimits:
+        given = self.found
+        return LaneLimits(
+            app=sender.app,
+            parallel=sender.parallel or given.parallel,
+            daily_recipients=sender.daily_recipients or given.daily_recipients,
+            rates=given.rate if sender.rate is None else sender.rate,
+            by_draft=(sender.delivery or given.delivery) is DeliveryMode.DRAFT,
+        )
+
+    def name(self, address: str, sender: SenderSettings) -> str:
+        """A lane is one app and mailbox; the app is named only where it is not the default one."""
+        mailbox = str(sender.mailbox or address).casefold()
+        return mailbox if sender.app == "default" else f"{mailbox}#{sender.app}"
+
+    def rules(self, *, results_here: bool) -> Rules:
+        limits: dict[str, LaneLimits] = {}
+        aliases: dict[str, str] = {}
+        for address, sender in self.found.senders.items():
+            lane = self.name(address, sender)
+            limits[lane] = self.limits(sender)
+            aliases |= {str(alias).casefold(): lane for alias in (address, *sender.aliases)}
+        return Rules(
+            defaults=self.limits(SenderSettings()),
+            lanes=limits,
+            aliases={alias: lane for alias, lane in aliases.items() if alias != lane},
+            retention_accepted_s=self.found.retention_accepted,
+            retention_dead_s=self.found.retention_dead,
+            results_here=results_here,
+            hold_probe_s=self.found.hold_probe,
+            hold_patience_s=self.found.hold_patience,
+            first_look_s=policy(self.found).first_look_s,
+            max_message=self.found.max_message,
+        )
+
+    def mailbox(self, lane: str) -> str:
+        return lane.partition("#")[0]
+
+    def addresses(self, lane: str) -> frozenset[str]:
+        """The mailbox's own address and its aliases; not those that only leave through it."""
+        aliases = (alias for sender in self._senders.get(lane, ()) for alias in sender.aliases)
+        return frozenset({self.mailbox(lane), *(str(alias).casefold() for alias in aliases)})
+
+    def on_unknown(self, lane: str) -> OnUnknown:
+        return self._sender(lane).on_unknown or self.found.on_unknown
+
+    def delivery(self, lane: str) -> DeliveryMode:
+        return self._sender(lane).delivery or self.found.delivery
+
+    def _sender(self, lane: str) -> SenderSettings:
+        return next(iter(self._senders.get(lane, ())), _NO_SENDER)
+
+
+def policy(found: Settings) -> Policy:
+    return Policy(max_attempts=found.max_attempts, backoff_s=found.backoff, look_ups_s=found.unknown_lookups)

@@ -1,0 +1,109 @@
+"""What a worker does: claims a job, marks it before it sends, settles it; and the tick that keeps the clock."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from postroom.jobs.job import Claimant, Job, milliseconds, moment
+from postroom.jobs.ticks import Ticked, TokenProbe
+from postroom.store.claim_codec import job_claimed, wait_of
+from postroom.store.functions import Connection, drop_other_libraries, run
+from postroom.telemetry.events import signed
+
+if TYPE_CHECKING:  # a producer's import stays cheap
+    from postroom.jobs.lane_limits import Rules
+    from postroom.jobs.outcome import Deferred, Finding, Held, Outcome, Throttled, Tidied
+    from postroom.jobs.retry import Move
+
+
+NOBODY = Claimant("", 0.0)
+
+
+class Claims:
+    """The moves that workers make. Raises Unavailable when Redis does not answer in time or refuses the write."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+
+    def claim(self, lane: str, claimant: Claimant, *, elsewhere: bool = False, now: int | None = None) -> Job | None:
+        """The lane's best job, leased to the `claimant`; None if it has none now. Called once at the start of a round.
+
+        With `elsewhere` that of the round which is next in the queue, where this one has none; or the `lane` is empty.
+        """
+        token, lease_s, apps, _ = claimant
+        return job_claimed(
+            run(self._redis, "claim", now, lane, token, milliseconds(lease_s), int(elsewhere), *apps), claimant
+        )
+
+    def mark(self, job: Job, client_request_id: str, size: int, lease_s: float, now: int | None = None) -> float | None:
+        """Directly before a request of `size` bytes that sends: 0 if it may be made, or in how many seconds.
+
+        None if the claim is lost: post nothing. Renews the lease. A further request of the same attempt is marked again
+        with its own id.
+        """
+        return wait_of(run(self._redis, "mark", now, job.id, job.token, milliseconds(lease_s), client_request_id, size))
+
+    def note(
+        self, job: Job, fields: Mapping[str, str], size: int, lease_s: float, now: int | None = None
+    ) -> float | None:
+        """The same before a request that sends nothing; these fields are kept with the job. An empty one is dropped."""
+        return wait_of(
+            run(self._redis, "note", now, job.id, job.token, milliseconds(lease_s), json.dumps(dict(fields)), size)
+        )
+
+    def settle(
+        self,
+        job: Job,
+        move: "Move",
+        outcome: "Outcome | Finding | Tidied",
+        duration_ms: int,
+        *,
+        claimant: Claimant | None = None,
+        slice_over: bool = False,
+        elsewhere: bool = False,
+        now: int | None = None,
+    ) -> tuple[bool, Job | None]:
+        """Whether the move was recorded (False: the claim had been taken back), and the next job.
+
+        That is the lane's; or, where it has none or the slice is over and other lanes wait, with `elsewhere` that of
+        the round which is next in the queue. Without a `claimant` no job is claimed.
+        """
+        from postroom.store import settle_codec as decided  # noqa: PLC0415 - only workers need it
+
+        said = decided.move(move, outcome, duration_ms)
+        token, lease_s, apps, _ = claimant or NOBODY
+        args = (job.lane, job.id, job.token, said, token, milliseconds(lease_s), int(slice_over), int(elsewhere), *apps)
+        done, following = run(self._redis, "settle", now, *args)
+        return bool(done == b"settled"), job_claimed(following, claimant or NOBODY)
+
+    def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
+        """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
+        at, first, done, probes, events = run(self._redis, "tick", now, worker, hands, milliseconds(lease_s))
+        sleep = (float(first) - float(at)) / 1000 if first else 60.0
+        return Ticked(
+            sleep_s=max(sleep, 0.0),
+            busy=int(done) > 0,
+            probes=tuple(TokenProbe(app=app.decode(), lease=lease.decode()) for app, lease in probes),
+            events=tuple(map(_event, events)),
+        )
+
+    def probed(self, probe: TokenProbe, instead: "Held | Deferred | Throttled | None", now: int | None = None) -> None:
+        """Records what came of a token probe: a token ends the app's hold; what stands `instead` makes it go on."""
+        from postroom.store import settle_codec as decided  # noqa: PLC0415 - only workers need it
+
+        run(self._redis, "probed", now, probe.app, probe.lease, *decided.probe(instead))
+
+    def pause(self, scope: str, name: str, wait_s: float, reason: str, now: int | None = None) -> datetime:
+        """Pauses a "lane" or an "app" for `wait_s` from now at least; 0 ends its pause. Returns when it ends."""
+        return moment(int(run(self._redis, "pause", now, scope, name, milliseconds(wait_s), reason)[0]))
+
+    def publish(self, rules: "Rules", now: int | None = None) -> None:
+        """Makes these rules the ones that every script goes by from now on. Held apps are probed at once."""
+        run(self._redis, "publish", now, rules.to_json())
+        drop_other_libraries(self._redis)
+
+
+def _event(text: bytes) -> Mapping[str, Any]:
+    said: dict[str, Any] = json.loads(text)
+    return said | ({"by": signed(said["by"])} if "by" in said else {})

@@ -1,0 +1,187 @@
+"""What people do to jobs and lanes: cancel, requeue, change, discard; hold and release."""
+
+import getpass
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from postroom.errors import InvalidMail, TooLate, UnknownJob
+from postroom.jobs.job import Status, milliseconds, milliseconds_of
+from postroom.mail.model import Mail
+from postroom.store.functions import Connection, run
+from postroom.store.intake_codec import (
+    in_words,
+)
+
+
+class Order(NamedTuple):
+    """What a person wants done, for the audit. The same `id` once more is the same order, whose reply was lost."""
+
+    id: str
+    by: str
+    why: str | None = None
+
+    @classmethod
+    def here(cls, by: str | None = None, why: str | None = None) -> "Order":
+        """A new order, given by this process's user unless `by` says who."""
+        return cls(str(uuid.uuid4()), by or _login(), why)
+
+    def to_json(self) -> str:
+        return json.dumps({"id": self.id, "by": self.by} | ({"why": self.why} if self.why else {}))
+
+
+class Reply(NamedTuple):
+    """What came of an order for one job. `status` is the job's after it, empty where there is no such job."""
+
+    id: str
+    said: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a hold found: `name` is the lane or the batch. `sending` leaves still; the last two are a batch's only."""
+
+    name: str
+    waiting: int
+    sending: int
+    accepted: int
+    ended: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """Whether a person held it, and what is held by a fault still and probed at once: "lane", "app" or None."""
+
+    name: str
+    was_held: bool
+    probed: str | None
+
+
+class OperatorActions:
+    """The moves that people make, each with who and why. Raises Unavailable when Redis does not answer in time.
+
+    Those that take several jobs take `PORTION` of them at most, and say what came of each.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+
+    def cancel(self, job_id: str, now: int | None = None, order: Order | None = None) -> None:
+        """Ends a job that has not been sent. UnknownJob if there is none, TooLate if it is being sent or has ended."""
+        reply = self.cancel_many([job_id], order or Order.here(), now)[0]
+        if reply.said == "unknown":
+            raise UnknownJob(job_id)
+        if reply.said == "late" and reply.status != Status.CANCELLED:
+            raise TooLate(job_id, reply.status)
+
+    def cancel_many(self, job_ids: Sequence[str], order: Order, now: int | None = None) -> list[Reply]:
+        """Ends jobs that have not been sent: `cancelled`, `in_doubt` (as well, but it may have left), or `late`."""
+        return _replies(run(self._redis, "cancel", now, order.to_json(), *job_ids))
+
+    def requeue(
+        self,
+        job_ids: Sequence[str],
+        order: Order,
+        *,
+        expires: datetime | Literal["never"] | None = None,
+        twice: bool = False,
+        dry_run: bool = False,
+        now: int | None = None,
+    ) -> list[Reply]:
+        """Puts dead letters and expired jobs back into their lanes: `requeued`, `look_up`, or why not (requeue.lua).
+
+        `expires` is their new expiry; without one, a job whose expiry has passed stays (`past_expiry`). What may have
+        been sent is looked up first; with `twice` it is sent at once.
+        """
+        how: dict[str, object] = {"twice": twice, "dry": dry_run}
+        if expires is not None:
+            how["expires"] = "" if expires == "never" else str(milliseconds_of(expires))
+        return _replies(run(self._redis, "requeue", now, order.to_json(), json.dumps(how), *job_ids))
+
+    def replace(
+        self,
+        job_id: str,
+        new_id: str,
+        mail: Mail,
+        fields: Sequence[str],
+        order: Order,
+        *,
+        twice: bool = False,
+        dry_run: bool = False,
+        now: int | None = None,
+    ) -> str:
+        """Ends a dead letter and takes `mail` in instead of it, in one step: `replaced`, or why not (replace.lua).
+
+        `fields` names what is new. The mail must have its sender.
+        """
+        given = in_words(new_id, mail, mail.to_json(), None, "")
+        _, sender, priority, recipients, tokens, _, _, due, expires, needs, _, _, payload = given
+        flags = (json.dumps(list(fields)), int(twice), int(dry_run))
+        told = (sender, priority, due, expires, recipients, tokens, payload, needs)
+        answer, more = (
+            part.decode() for part in run(self._redis, "replace", now, order.to_json(), new_id, job_id, *flags, *told)
+        )
+        if answer == "refused":
+            raise InvalidMail(f"to: more recipients than this sender may reach in a day ({more})")
+        return str(answer)
+
+    def discard(
+        self, job_ids: Sequence[str], order: Order, *, dry_run: bool = False, now: int | None = None
+    ) -> list[Reply]:
+        """Ends dead letters and expired jobs for good: `discarded`, or why not."""
+        return _replies(run(self._redis, "discard", now, order.to_json(), int(dry_run), *job_ids))
+
+    def hold(
+        self,
+        *,
+        sender: str | None = None,
+        batch: str | None = None,
+        by: str,
+        reason: str = "",
+        length_s: float | None = None,
+        now: int | None = None,
+    ) -> Kept:
+        """Keeps a sender's lane, or a batch, from leaving until it is released or `length_s` are over."""
+        scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
+        counts, walked = [0, 0, 0, 0], "0"
+        while walked:
+            answer = run(
+                self._redis,
+                "hold",
+                now,
+                scope,
+                name,
+                by,
+                reason,
+                "" if length_s is None else milliseconds(length_s),
+                walked,
+            )
+            counts = [before + more for before, more in zip(counts, answer[1:5], strict=True)]
+            walked = answer[5].decode()
+        waiting, sending, accepted, ended = counts
+        return Kept(name=answer[0].decode(), waiting=waiting, sending=sending, accepted=accepted, ended=ended)
+
+    def release(self, *, sender: str | None = None, batch: str | None = None, now: int | None = None) -> Released:
+        """Ends a person's hold. A fault's is probed at once, and ends when that succeeds."""
+        scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
+        found, was, probed, left = run(self._redis, "release", now, scope, name, "")
+        while left:
+            *_, left = run(self._redis, "release", now, scope, name, 1)
+        return Released(name=found.decode(), was_held=bool(was), probed=probed.decode() or None)
+
+
+def _login() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        user = f"uid{os.getuid()}"
+    return f"{user}@{os.uname().nodename.partition('.')[0]}"
+
+
+def _replies(said: Sequence[Sequence[bytes]]) -> list[Reply]:
+    return [Reply(*(part.decode() for part in one)) for one in said]
