@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.orders import obey
 from postroom import wiring
-from postroom.delivery.round import tick_for_ever
+from postroom.delivery.maintenance import tick_for_ever
 from postroom.settings.lanes import Lanes
 from postroom.settings.loading import load_settings
 

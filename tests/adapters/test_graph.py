@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from postroom.graph.client import Graph
-from postroom.graph.requests import JOB_PROPERTY, SENT_ITEMS, Call, GraphRequest, searches
+from postroom.graph.requests import Call, GraphRequest
+from postroom.graph.searches import JOB_PROPERTY, SENT_ITEMS, searches
 from postroom.jobs.outcome import (
     Accepted,
     Answer,

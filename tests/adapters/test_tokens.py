@@ -18,18 +18,16 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from requests.structures import CaseInsensitiveDict
 
-from postroom.graph.tokens import (
+from postroom.graph.credentials import (
     Certificate,
     FederatedToken,
     Identity,
     ManagedIdentity,
-    NoToken,
     Secret,
-    Token,
-    Tokens,
     check_credential,
     ends_soon,
 )
+from postroom.graph.tokens import NoToken, Token, Tokens
 from postroom.jobs.outcome import Deferred, Held, Scope, Throttled
 from postroom.transport.curl_http import CurlHttp
 from postroom.transport.http import Http, Lost, NotSent, Response

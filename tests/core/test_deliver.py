@@ -8,7 +8,8 @@ import pytest
 from postroom.delivery.attempt import deliver
 from postroom.delivery.context import App, ClaimLost, Office
 from postroom.errors import TemplateFault
-from postroom.graph.requests import Call, GraphRequest, Search
+from postroom.graph.requests import Call, GraphRequest
+from postroom.graph.searches import Search
 from postroom.jobs.job import Job
 from postroom.jobs.outcome import (
     Accepted,

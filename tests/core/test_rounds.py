@@ -6,7 +6,8 @@ from threading import Event
 
 import pytest
 
-from postroom.delivery.round import Desk, store_results_for_ever, tick_for_ever, work
+from postroom.delivery.maintenance import store_results_for_ever, tick_for_ever
+from postroom.delivery.round import Desk, work
 from postroom.errors import Unavailable
 from postroom.jobs.job import Claimant, Job, Status
 from postroom.jobs.outcome import Answer, Deferred, Outcome, Unknown

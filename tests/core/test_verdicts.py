@@ -13,12 +13,11 @@ from postroom.graph.answers import (
     judge_draft_status,
     judge_drafted,
     judge_search,
-    judge_token_error,
     lost,
-    masked,
     not_sent,
     retry_after,
 )
+from postroom.graph.entra_answers import judge_token_error
 from postroom.jobs.outcome import (
     Accepted,
     Answer,
@@ -37,6 +36,7 @@ from postroom.jobs.outcome import (
     Tidied,
     Unknown,
 )
+from postroom.telemetry.redaction import redact
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -253,7 +253,7 @@ def test_the_answer_is_kept_for_support_without_anything_private() -> None:
     ],
 )
 def test_private_text_is_masked(text: str, shown: str) -> None:
-    assert masked(text) == shown
+    assert redact(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from postroom.graph.requests import JOB_PROPERTY, JSON_LIMIT, MIME_LIMIT, GraphRequest, request_for
+from postroom.graph.requests import JSON_LIMIT, MIME_LIMIT, GraphRequest, request_for
+from postroom.graph.searches import JOB_PROPERTY
 from postroom.jobs.outcome import Refused
 from postroom.mail.address import Address
 from postroom.mail.message import Message

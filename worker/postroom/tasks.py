@@ -21,14 +21,13 @@ from kombu import Queue
 from kombu.utils.scheduling import sorted_cycle
 
 from postroom import wiring
-from postroom.delivery.round import (
-    Desk,
+from postroom.delivery.maintenance import (
     probe_apps_for_ever,
     remove_files_for_ever,
     store_results_for_ever,
     tick_for_ever,
-    work,
 )
+from postroom.delivery.round import Desk, work
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.jobs.callbacks import NO_CALLS, Calls
 from postroom.jobs.ticks import TokenProbe

@@ -12,17 +12,17 @@ from postroom.delivery.context import App, Office
 from postroom.delivery.round import Desk
 from postroom.errors import ConfigError
 from postroom.graph.client import Graph
-from postroom.graph.seal import Seal
-from postroom.graph.tokens import (
+from postroom.graph.credentials import (
     Certificate,
     FederatedToken,
     Identity,
     ManagedIdentity,
     Secret,
-    Tokens,
     check_credential,
     ends_soon,
 )
+from postroom.graph.seal import Seal
+from postroom.graph.tokens import Tokens
 from postroom.jobs.job import Job
 from postroom.render import Templates
 from postroom.runtime.fibers import Joined, aside, invite, loop_here, pause

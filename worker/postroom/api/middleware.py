@@ -9,7 +9,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from postroom.api.errors import RETRY_AFTER_S, Refusal
-from postroom.telemetry.events import Emit, place_of
+from postroom.telemetry.events import Emit
+from postroom.telemetry.redaction import place_of
 
 MOST_HEADER_BYTES = 16 * 1024
 GONE = 499  # in the log: the client hung up before it was answered

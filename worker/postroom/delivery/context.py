@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from postroom.graph.requests import Call, GraphRequest, Search
+from postroom.graph.requests import Call, GraphRequest
+from postroom.graph.searches import Search
 from postroom.jobs.job import Claimant, Job
 from postroom.jobs.outcome import (
     Answer,

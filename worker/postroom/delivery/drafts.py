@@ -9,7 +9,8 @@ from functools import partial
 
 from postroom.delivery import uploads
 from postroom.delivery.context import App, ClaimLost, Office, app_of, ask
-from postroom.graph.requests import DRAFTS, DraftPlan, searches
+from postroom.graph.requests import DraftPlan
+from postroom.graph.searches import DRAFTS, searches
 from postroom.jobs.job import Job
 from postroom.jobs.outcome import (
     Deferred,

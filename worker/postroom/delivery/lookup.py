@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from postroom.delivery.context import App, Office, app_of, ask
-from postroom.graph.requests import DRAFTS, SENT_ITEMS, Search, searches, searches_by_own_id
+from postroom.graph.searches import DRAFTS, SENT_ITEMS, Search, searches, searches_by_own_id
 from postroom.jobs.job import Job
 from postroom.jobs.outcome import Answer, Deferred, Finding, NotFound
 from postroom.mail import content as contents

@@ -10,7 +10,7 @@ A gateway's 503 is such an answer even with a Retry-After, which is kept to all 
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -36,15 +36,15 @@ from postroom.jobs.outcome import (
     Unknown,
     Uploaded,
 )
+from postroom.telemetry.redaction import redact
 
 HOUR_S = 3600.0
 
 # From the answer, and the seconds that its Retry-After asked for.
 Verdict = Callable[[Answer, float | None], Outcome]
-TokenVerdict = Callable[[Answer, float | None], Held | Throttled]
 
 
-def _throttled(wait_s: float | None = None, scope: Scope = Scope.LANE) -> Callable[[Answer, float | None], Throttled]:
+def throttled(wait_s: float | None = None, scope: Scope = Scope.LANE) -> Callable[[Answer, float | None], Throttled]:
     return lambda answer, asked: Throttled(answer=answer, wait_s=wait_s if asked is None else asked, scope=scope)
 
 
@@ -58,10 +58,6 @@ def _held(reason: str, scope: Scope = Scope.LANE) -> Callable[[Answer, float | N
     return lambda answer, _: Held(reason=reason, scope=scope, answer=answer)
 
 
-def _no_token(reason: str) -> TokenVerdict:
-    return lambda answer, _: Held(reason=reason, scope=Scope.APP, answer=answer, no_token=True)
-
-
 def _refused(reason: str) -> Verdict:
     return lambda answer, _: Refused(reason=reason, answer=answer)
 
@@ -70,7 +66,7 @@ def _unknown(reason: str, wait_s: float | None = None) -> Verdict:
     return lambda answer, asked: Unknown(reason=reason, answer=answer, wait_s=wait_s if asked is None else asked)
 
 
-_FOR_HOURS = _throttled(HOUR_S)
+_FOR_HOURS = throttled(HOUR_S)
 
 _BY_CODE: dict[str, Verdict] = {
     # the sender's quota is spent
@@ -78,14 +74,14 @@ _BY_CODE: dict[str, Verdict] = {
     "ErrorExceededMessageLimit": _FOR_HOURS,
     "ErrorMessageSubmissionBlocked": _FOR_HOURS,
     # too fast, whatever the status says: Exchange gives 500 and 503 for it too
-    "ApplicationThrottled": _throttled(),
-    "TooManyRequests": _throttled(),
-    "activityLimitReached": _throttled(),
-    "throttledRequest": _throttled(),
-    "CommandConcurrencyLimitReached": _throttled(),
-    "ErrorTooManyObjectsOpened": _throttled(),
-    "ErrorExceededConnectionCount": _throttled(),
-    "ResourceUnhealthy": _throttled(),
+    "ApplicationThrottled": throttled(),
+    "TooManyRequests": throttled(),
+    "activityLimitReached": throttled(),
+    "throttledRequest": throttled(),
+    "CommandConcurrencyLimitReached": throttled(),
+    "ErrorTooManyObjectsOpened": throttled(),
+    "ErrorExceededConnectionCount": throttled(),
+    "ResourceUnhealthy": throttled(),
     # the mailbox is not there to begin with
     "ErrorMailboxMoveInProgress": _deferred("mailbox_moving", 300, Scope.LANE),
     "MailboxMoving": _deferred("mailbox_moving", 300, Scope.LANE),
@@ -140,13 +136,13 @@ _BY_STATUS: dict[int, Verdict] = {
     408: _unknown("timeout"),
     409: _unknown("conflict"),
     413: _refused("too_large"),
-    429: _throttled(),
+    429: throttled(),
     500: _unknown("server_error"),
     502: _unknown("bad_gateway"),
     503: _unknown("service_unavailable"),
     504: _unknown("gateway_timeout"),
     507: _held("mailbox_full"),
-    509: _throttled(),
+    509: throttled(),
 }
 
 # Whatever code they carry: a 401 is about the token, a 429 about the pace, and in the other three a gateway speaks,
@@ -156,39 +152,8 @@ _STATUS_DECIDES = {401, 408, 429, 502, 504}
 # A throttle in disguise, with no code of its own.
 _TRANSIENT_403 = ("transient error", "try again later")
 
-_ENTRA: dict[int, TokenVerdict] = {
-    7000215: _no_token("invalid_client_secret"),
-    7000222: _no_token("expired_client_secret"),
-    7000216: _no_token("missing_credential"),
-    7000218: _no_token("missing_credential"),
-    700027: _no_token("invalid_certificate"),
-    700030: _no_token("invalid_certificate"),
-    50012: _no_token("invalid_certificate"),
-    700024: _no_token("clock_skew"),
-    700021: _no_token("federation_mismatch"),
-    700023: _no_token("federation_mismatch"),
-    700016: _no_token("app_not_found"),
-    700011: _no_token("app_not_found"),
-    70001: _no_token("app_not_found"),
-    7000112: _no_token("app_disabled"),
-    90002: _no_token("tenant_not_found"),
-    900023: _no_token("tenant_not_found"),
-    70011: _no_token("invalid_scope"),
-    1002012: _no_token("invalid_scope"),
-    901002: _no_token("invalid_scope"),
-    500011: _no_token("resource_not_found"),
-    50001: _no_token("resource_not_found"),
-    90038: _no_token("wrong_cloud"),
-    900382: _no_token("wrong_cloud"),
-    900432: _no_token("wrong_cloud"),
-    53003: _no_token("blocked_by_conditional_access"),
-    50196: _throttled(60, Scope.APP),  # a loop was detected: asking on makes it worse
-    90055: _throttled(scope=Scope.APP),
-}
-_ENTRA_STUMBLES = {90006, 90012, 90024, 90033, 90090, 50033}
 
-_CODE = r"[A-Za-z][A-Za-z0-9_]{0,63}"
-_QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*\"""")
+CODE = r"[A-Za-z][A-Za-z0-9_]{0,63}"
 
 
 def judge(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Outcome:
@@ -207,8 +172,8 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -
     answer = Answer(
         http_status=status,
         graph_code=known or next(iter(codes), None),
-        request_id=_matching(r"[0-9A-Za-z-]{1,64}", headers.get("request-id")),
-        detail=masked(text) or None,
+        request_id=matching(r"[0-9A-Za-z-]{1,64}", headers.get("request-id")),
+        detail=redact(text) or None,
     )
     return _verdict(status, known, codes, text.lower())(answer, retry_after(headers, now))
 
@@ -346,39 +311,7 @@ def _no_finding(status: int, headers: Mapping[str, str], body: bytes, now: datet
 
 def _answer(status: int, headers: Mapping[str, str]) -> Answer:
     request_id = headers.get("request-id") or {name.lower(): value for name, value in headers.items()}.get("request-id")
-    return Answer(http_status=status, request_id=_matching(r"[0-9A-Za-z-]{1,64}", request_id))
-
-
-def judge_token_error(
-    error: str | None,
-    codes: Sequence[int],
-    status: int | None = None,
-    *,
-    wait_s: float | None = None,
-    text: str = "",
-    trace_id: str | None = None,
-) -> Held | Deferred | Throttled:
-    """The outcome that a refusal by Entra's token endpoint stands for; it always concerns the whole app.
-
-    `error`, `codes` (AADSTS numbers), `text` and `trace_id` are its `error`, `error_codes`, `error_description` and
-    `trace_id`; `wait_s` is its Retry-After.
-    """
-    known = next((code for code in codes if code in _ENTRA), None)
-    code = known or next(iter(codes), None)
-    answer = Answer(
-        http_status=status,
-        graph_code=f"AADSTS{code}" if code else _matching(_CODE, error),
-        request_id=_matching(r"[0-9A-Za-z-]{1,64}", trace_id),
-        detail=masked(text.partition(" Trace ID:")[0]) or None,
-    )
-    if known is not None:
-        return _ENTRA[known](answer, wait_s)
-    if status == 429:
-        return Throttled(answer=answer, wait_s=wait_s, scope=Scope.APP)
-    passing = error in ("temporarily_unavailable", "server_error") or _ENTRA_STUMBLES & set(codes)
-    if passing or (status or 0) >= 500:
-        return Deferred(reason="entra_unavailable", answer=answer, wait_s=wait_s, scope=Scope.APP, free=True)
-    return Held(reason=_snake(error or "") or "token_refused", scope=Scope.APP, answer=answer, no_token=True)
+    return Answer(http_status=status, request_id=matching(r"[0-9A-Za-z-]{1,64}", request_id))
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -397,13 +330,6 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
         return None
 
 
-def masked(text: str) -> str:
-    """`text` on one short line, without what it quotes and without anything like an address, link, id or token."""
-    words = _QUOTED.sub("'…'", text[:2000]).split()
-    shown = " ".join("…" if _private(word) else word for word in words)
-    return "".join(character for character in shown if character.isprintable())[:200]
-
-
 def _object(body: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(body)
@@ -420,12 +346,12 @@ def _error(body: bytes) -> dict[str, Any]:
 def _codes(error: dict[str, Any]) -> Iterator[str]:
     """The codes of an error, from the outside in."""
     for _ in range(10):
-        if code := _matching(_CODE, error.get("code")):
+        if code := matching(CODE, error.get("code")):
             yield code
         error = next((v for k, v in error.items() if k.lower() == "innererror" and isinstance(v, dict)), {})
 
 
-def _matching(pattern: str, value: object) -> str | None:
+def matching(pattern: str, value: object) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) else None
 
 
@@ -438,7 +364,7 @@ def _verdict(status: int, known: str | None, codes: list[str], text: str) -> Ver
     if status in _STATUS_DECIDES:
         return _BY_STATUS[status]
     if status == 403 and any(words in text for words in _TRANSIENT_403):
-        return _throttled()
+        return throttled()
     return by_code or _BY_STATUS.get(status) or _by_class(status, codes)
 
 
@@ -448,15 +374,9 @@ def _by_class(status: int, codes: list[str]) -> Verdict:
     if status // 100 != 4:
         return _unknown(f"http_{status}")
     # Without a code it was not Graph that refused, so it need not be the mail's fault.
-    return _refused(_snake(codes[0]) or f"http_{status}") if codes else _deferred(f"http_{status}")
+    return _refused(snake_case(codes[0]) or f"http_{status}") if codes else _deferred(f"http_{status}")
 
 
-def _snake(code: str) -> str:
+def snake_case(code: str) -> str:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", code.removeprefix("Error"))
     return "_".join(re.findall(r"[a-z0-9]+", words.lower()))[:60]
-
-
-def _private(word: str) -> bool:
-    if "@" in word or "%40" in word or "/" in word:
-        return True
-    return len(word) >= 24 and not word.strip(".,:;()[]").isalpha()

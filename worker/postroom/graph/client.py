@@ -12,7 +12,8 @@ from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 from postroom.graph import answers as verdicts
-from postroom.graph.requests import Call, GraphRequest, Search
+from postroom.graph.requests import Call, GraphRequest
+from postroom.graph.searches import Search
 from postroom.jobs.outcome import Deferred, Drafted, Finding, Outcome, Session, SessionLost, Tidied, Uploaded
 from postroom.transport.http import Http, Lost, NotSent
 

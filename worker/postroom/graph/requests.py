@@ -1,25 +1,24 @@
-"""A Message as the body of a request, JSON where JSON can carry it, else MIME; and the searches that find it again.
+"""A Message as the body of a request: JSON where JSON can carry it, else MIME.
 
 https://learn.microsoft.com/graph/api/user-sendmail and https://learn.microsoft.com/graph/outlook-send-mime-message
 """
 
 import base64
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import format_datetime
-from typing import Any, AnyStr, Literal
-from urllib.parse import quote
+from typing import Any, Literal
 
-from email_validator import validate_email
 from pydantic_core import to_json
 
+from postroom.graph.mime_writer import address_lines, ascii_address, body_bytes, header_lines
+from postroom.graph.searches import JOB_PROPERTY
 from postroom.jobs.outcome import Answer, Refused
 from postroom.mail import content as contents
 from postroom.mail import mime_source as mime
 from postroom.mail.address import Address
 from postroom.mail.fields import OUR_HEADER, needs_mime
-from postroom.mail.message import Message, Ready, message_id
+from postroom.mail.message import Message, Ready
 from postroom.mail.model import Attachment, Importance
 
 # https://learn.microsoft.com/graph/outlook-large-attachments: a request is at most 4 MB.
@@ -32,11 +31,6 @@ INSIDE_LIMIT = 1_500_000
 RANGE = 11 * 320 * 1024
 # Larger MIME requests were answered with 200, and nothing was sent.
 MIME_LIMIT = 2_200_000
-# The property that a look-up in Sent Items finds a job's message by; the GUID is ours, made for this one use.
-JOB_PROPERTY = "String {5b0c8a5e-7d0f-4f0b-9a0e-3f6d2c1f7e84} Name PostroomJob"
-
-
-SENT_ITEMS, DRAFTS = "sentitems", "drafts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,42 +44,6 @@ class Call:
     client_request_id: str
     deadline_s: float
     before_write: Callable[[], None] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """A list of messages: those in this folder for which the OData `filter` is true.
-
-    With `recipients` (casefolded), only those that went to exactly these.
-    """
-
-    folder: str
-    filter: str
-    recipients: frozenset[str] | None = None
-
-
-def searches(job_id: str, mailbox: str, folder: str) -> Iterator[Search]:
-    """What finds a job's message: by our property, or by its Message-ID.
-
-    https://learn.microsoft.com/graph/api/singlevaluelegacyextendedproperty-get
-    """
-    by_property = f"ep/id eq '{JOB_PROPERTY}' and ep/value eq '{_odata(job_id)}'"
-    yield Search(folder=folder, filter=f"singleValueExtendedProperties/Any(ep: {by_property})")
-    known_as = _for_transport(message_id(job_id, mailbox)[1:-1])
-    yield Search(folder=folder, filter=f"internetMessageId eq '<{_odata(known_as)}>'")
-
-
-def searches_by_own_id(known_as: str, recipients: Sequence[Address], folder: str) -> Iterator[Search]:
-    """What finds a message by the Message-ID that it came with.
-
-    That may be another job's too: a client that hands a message over for each recipient gives all of them the same.
-    """
-    people = frozenset(one.lane for one in recipients)
-    yield Search(folder=folder, filter=f"internetMessageId eq '{_odata(known_as)}'", recipients=people)
-
-
-def _odata(text: str) -> str:
-    return text.replace("'", "''")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,8 +205,8 @@ def _mime_request(message: Message) -> GraphRequest | Refused:
     content = _attached(message) * 16 // 9  # base64, twice
     if content > MIME_LIMIT:
         return _too_large("MIME", content, MIME_LIMIT)
-    head = "".join(f"{line}\r\n" for line in _header_lines(message)).encode()
-    body = base64.b64encode(head + _content(message))
+    head = "".join(f"{line}\r\n" for line in header_lines(message)).encode()
+    body = base64.b64encode(head + body_bytes(message))
     if len(body) > MIME_LIMIT:
         return _too_large("MIME", len(body), MIME_LIMIT)
     return GraphRequest(mode="mime", content_type="text/plain", body=body)
@@ -279,9 +237,9 @@ def _passed_on(message: Message, ready: Ready, source: mime.Source) -> bytes:
     if ready.taken_in_at and not source.all("date"):
         lines.append(f"Date: {format_datetime(ready.taken_in_at)}")
     if not source.all("message-id"):
-        lines.append(f"Message-ID: <{_for_transport(message.message_id[1:-1])}>")
+        lines.append(f"Message-ID: <{ascii_address(message.message_id[1:-1])}>")
     people = {name: addresses for name, addresses in {**named, "bcc": message.bcc}.items() if name in anew}
-    lines += _address_lines(people)
+    lines += address_lines(people)
     head = "".join(f"{line}\r\n" for line in lines).encode()
     return head + bytes(source.without({*anew, *strangers, OUR_HEADER, "resent-bcc"}))
 
@@ -296,145 +254,3 @@ def _is_own(source: mime.Source, name: str, ready: Ready) -> bool:
     """Whether this field is there and names one address, which is the mailbox's own."""
     found = source.people(name) or []
     return len(source.all(name)) == len(found) == 1 and found[0].address.casefold() in ready.own
-
-
-def _address_lines(fields: Mapping[str, Sequence[Address]]) -> Iterator[str]:
-    for name, addresses in fields.items():
-        if addresses:
-            yield f"{name.title()}: " + ",\r\n ".join(map(_mailbox, addresses))
-
-
-def _header_lines(message: Message) -> Iterator[str]:
-    """The message's own header. Exchange adds the Date when it takes the message.
-
-    Written out, here and below: Python's `email` has let commas and line breaks out of display names in several
-    versions (CVE-2024-6923 is one), which makes other recipients of a name, and it takes ten times as long.
-    """
-    sender = _mailbox(message.sender)
-    yield from _address_lines(
-        {
-            "from": (message.sender,),
-            "to": message.to,
-            "cc": message.cc,
-            "bcc": message.bcc,  # there is no other envelope: Exchange sends to it, and takes it out
-            "reply-to": message.reply_to,
-        }
-    )
-    yield _line("Subject", message.subject)
-    yield f"Message-ID: <{_for_transport(message.message_id[1:-1])}>"
-    yield f"{OUR_HEADER}: {message.job_id}"
-    if message.importance is not Importance.NORMAL:
-        yield f"Importance: {message.importance.value}"
-    if message.read_receipt:
-        yield f"Disposition-Notification-To: {sender}"
-    if message.delivery_receipt:
-        yield f"Return-Receipt-To: {sender}"
-    for name, value in message.headers.items():
-        yield _line(name, value)
-    yield "MIME-Version: 1.0"
-
-
-def _mailbox(address: Address) -> str:
-    where = _for_transport(address.address)
-    if not address.name:
-        return where
-    if _PLAIN.fullmatch(address.name) and len(address.name) <= 60:
-        return f"{_quoted(address.name)}\r\n <{where}>"
-    return f"{_encoded(address.name)}\r\n <{where}>"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _for_transport(address: str) -> str:
-    """A domain in ASCII (`xn--…`). A local part that is not ASCII stays: RFC 6532 has it in UTF-8, never encoded."""
-    if address.isascii():
-        return address
-    found = validate_email(address, check_deliverability=False, globally_deliverable=False)
-    return f"{found.local_part}@{found.ascii_domain}"
-
-
-def _line(name: str, value: str) -> str:
-    """An unstructured header, folded at its spaces, or encoded (RFC 2047) where folding would not give it back."""
-    words = value.split(" ")
-    if not value:
-        return f"{name}:"
-    if not _PLAIN.fullmatch(value) or max(map(len, words)) > 900:
-        return f"{name}: {_encoded(value)}"
-    lines = [f"{name}:"]
-    for word in words:
-        if len(lines[-1]) + 1 + len(word) > 76 and len(lines[-1]) > len(f"{name}:"):
-            lines.append("")
-        lines[-1] += f" {word}"
-    return "\r\n".join(lines)
-
-
-# Printable ASCII with single spaces, and nothing that a reader would decode.
-_PLAIN = re.compile(r"(?!.*=\?)[!-~]+( [!-~]+)*")
-
-
-def _encoded(text: str) -> str:
-    words = _pieces((character.encode() for character in text), 42, b"")
-    return "\r\n ".join(f"=?utf-8?b?{base64.b64encode(word).decode()}?=" for word in words)
-
-
-def _pieces(units: Iterable[AnyStr], size: int, empty: AnyStr) -> list[AnyStr]:
-    """The units put together into pieces of at most `size`; none of them is divided."""
-    pieces = [empty]
-    for unit in units:
-        if len(pieces[-1]) + len(unit) > size:
-            pieces.append(empty)
-        pieces[-1] += unit
-    return pieces
-
-
-def _content(message: Message) -> bytes:
-    """mixed(alternative(text, related(html, images)), files), as far as there are such; all of it in base64."""
-    inline = [a for a in message.attachments if a.content_id and message.html]
-    files = [_file_part(a, "attachment") for a in message.attachments if a not in inline]
-    bodies = [_body("plain", message.text or "")] if message.text or not message.html else []
-    if message.html:
-        images = [_file_part(a, "inline") for a in inline]
-        bodies.append(_multipart("related", [_body("html", message.html), *images]))
-    return _multipart("mixed", [_multipart("alternative", bodies), *files])
-
-
-def _body(kind: str, text: str) -> bytes:
-    with_line_ends = re.sub(r"\r\n|\r|\n", "\r\n", text)
-    return _part(f"text/{kind}; charset=utf-8", with_line_ends.encode())
-
-
-def _file_part(attachment: Attachment, disposition: str) -> bytes:
-    # MIME forbids base64 for messages and multiparts.
-    composite = attachment.mime_type.startswith(("message/", "multipart/"))
-    return _part(
-        "application/octet-stream" if composite else attachment.mime_type,
-        attachment.read(),
-        f"Content-Disposition: {disposition};\r\n {_filename(attachment.filename)}",
-        *([f"Content-ID: <{attachment.content_id}>"] if attachment.content_id else []),
-    )
-
-
-def _filename(name: str) -> str:
-    """https://www.rfc-editor.org/rfc/rfc2231: what is not plain is percent-encoded, in numbered pieces."""
-    if _PLAIN.fullmatch(name) and len(name) <= 60:
-        return f"filename={_quoted(name)}"
-    pieces = _pieces((quote(character, safe="") for character in name), 55, "")
-    pieces[0] = f"utf-8''{pieces[0]}"
-    return ";\r\n ".join(f"filename*{number}*={piece}" for number, piece in enumerate(pieces))
-
-
-def _part(content_type: str, data: bytes, *headers: str) -> bytes:
-    head = [f"Content-Type: {content_type}", "Content-Transfer-Encoding: base64", *headers, "", ""]
-    return "\r\n".join(head).encode() + base64.encodebytes(data).replace(b"\n", b"\r\n")
-
-
-def _multipart(kind: str, parts: list[bytes]) -> bytes:
-    if len(parts) == 1:
-        return parts[0]
-    boundary = f"=_{kind}"  # which no base64 contains, and each kind occurs once
-    between = f"--{boundary}\r\n".encode()
-    head = f'Content-Type: multipart/{kind}; boundary="{boundary}"\r\n\r\n'.encode()
-    return head + b"".join(between + part for part in parts) + f"--{boundary}--\r\n".encode()

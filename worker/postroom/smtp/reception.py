@@ -18,7 +18,8 @@ from postroom.mail.model import Mail
 from postroom.mail.validation import MAX_RECIPIENTS
 from postroom.smtp import submission
 from postroom.smtp.submission import Reply, Submission
-from postroom.telemetry.events import Emit, place_of, signed
+from postroom.telemetry.events import Emit
+from postroom.telemetry.redaction import mask_actor, place_of
 
 GOODBYE = Reply(code=421, status="4.3.2", text="Postroom is being stopped; connect again in a minute")
 FULL = Reply(code=421, status="4.7.0", text="Too many connections; connect again later")
@@ -133,7 +134,7 @@ class Reception:
         except TimeoutError:
             reply = LATER
         if reply.code != 250:
-            self.emit("smtp.refused", login=signed(login.name), code=reply.code, status=reply.status)
+            self.emit("smtp.refused", login=mask_actor(login.name), code=reply.code, status=reply.status)
         return reply
 
     def _keep(self, source: bytes, sender: str, recipients: Sequence[Address], login: Login) -> Reply:

@@ -17,7 +17,7 @@ from postroom.mail.address import Address
 from postroom.smtp import submission
 from postroom.smtp.reception import CROWDED, GOODBYE, LATER, Reception
 from postroom.smtp.submission import Reply
-from postroom.telemetry.events import place_of
+from postroom.telemetry.redaction import place_of
 
 # A message's lines may be longer than the 998 bytes of the RFC: many applications write such, and Exchange takes them.
 LONGEST_LINE = 64 * 1024

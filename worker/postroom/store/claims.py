@@ -9,7 +9,7 @@ from postroom.jobs.job import Claimant, Job, milliseconds, moment
 from postroom.jobs.ticks import Ticked, TokenProbe
 from postroom.store.claim_codec import job_claimed, wait_of
 from postroom.store.functions import Connection, drop_other_libraries, run
-from postroom.telemetry.events import signed
+from postroom.telemetry.redaction import mask_actor
 
 if TYPE_CHECKING:  # a producer's import stays cheap
     from postroom.jobs.lane_limits import Rules
@@ -106,4 +106,4 @@ class Claims:
 
 def _event(text: bytes) -> Mapping[str, Any]:
     said: dict[str, Any] = json.loads(text)
-    return said | ({"by": signed(said["by"])} if "by" in said else {})
+    return said | ({"by": mask_actor(said["by"])} if "by" in said else {})

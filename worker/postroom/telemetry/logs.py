@@ -12,7 +12,8 @@ from typing import Protocol, TextIO, cast
 
 import structlog
 
-from postroom.telemetry.events import Emit, place_of
+from postroom.telemetry.events import Emit
+from postroom.telemetry.redaction import place_of
 
 # What an operator should hear of; the rest is the way things go.
 WRONG = {

@@ -1,0 +1,137 @@
+"""An app's credentials for Entra: a secret, a certificate, a managed identity or a federated token; and their faults."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+EXPIRES_SOON = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """`path`: a PFX file, or PEM with the certificate and its key."""
+
+    path: Path | str
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedIdentity:
+    """The identity of the Azure machine itself; with a `client_id` a user-assigned one."""
+
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedToken:
+    """A file with a token of another issuer (Kubernetes, GitHub), which that issuer keeps fresh."""
+
+    path: Path | str
+
+
+Credential = Secret | Certificate | ManagedIdentity | FederatedToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who asks for tokens, and where. URLs are roots: `https://login.microsoftonline.com`."""
+
+    tenant_id: str
+    client_id: str
+    authority_url: str
+    graph_url: str
+    credential: Credential
+
+
+def check_credential(identity: Identity, now: datetime) -> list[str]:
+    """What is wrong with the identity's credential, as far as its files tell."""
+    match identity.credential:
+        case Secret(value) if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+            return ["the client secret looks like a secret's ID; Entra needs its value"]
+        case Secret(value) if not value.strip():
+            return ["the client secret is empty"]
+        case Certificate() | FederatedToken():
+            return _faults_in_files(identity.credential, now)
+    return []
+
+
+def ends_soon(identity: Identity, now: datetime) -> str | None:
+    """A warning if the identity's certificate ends within a month. Its files must be in order (`check_credential`)."""
+    if not isinstance(identity.credential, Certificate):
+        return None
+    ends = _key_and_certificate(identity.credential)[1].not_valid_after_utc
+    if ends - now >= EXPIRES_SOON:
+        return None
+    return f"{identity.credential.path}: the certificate expires on {ends:%Y-%m-%d}, in {(ends - now).days} days"
+
+
+class _CredentialFault(Exception):
+    """A credential's file that cannot be used; the text names the file and what is wrong with it."""
+
+
+def _faults_in_files(credential: Certificate | FederatedToken, now: datetime) -> list[str]:
+    try:
+        if isinstance(credential, FederatedToken):
+            _federated_token(credential)
+            return []
+        _, certificate = _key_and_certificate(credential)
+    except _CredentialFault as fault:
+        return [str(fault)]
+    starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < starts:
+        return [f"{credential.path}: the certificate is valid only from {starts:%Y-%m-%d} on"]
+    if now >= ends:
+        return [f"{credential.path}: the certificate expired on {ends:%Y-%m-%d}; register a new one in Entra"]
+    return []
+
+
+def _federated_token(credential: FederatedToken) -> str:
+    token = _read(credential.path).decode(errors="replace").strip()
+    if not token:
+        raise _CredentialFault(f"{credential.path}: the file with the federated token is empty")
+    return token
+
+
+def _read(path: Path | str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise _CredentialFault(f"{path}: {error.strerror}") from None
+
+
+def _key_and_certificate(credential: Certificate) -> tuple[RSAPrivateKey, x509.Certificate]:
+    data = _read(credential.path)
+    password = credential.password.encode() if credential.password else None
+    try:
+        key, certificates = _from_pem(data, password) if b"-----BEGIN" in data else _from_pfx(data, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _CredentialFault(f"{credential.path}: wrong password, or no PFX or PEM file: {error}") from None
+    if not isinstance(key, RSAPrivateKey):
+        raise _CredentialFault(f"{credential.path}: no RSA key in it, which is the kind that Entra takes")
+    for certificate in certificates:
+        if certificate.public_key() == key.public_key():
+            return key, certificate
+    raise _CredentialFault(f"{credential.path}: no certificate in it that belongs to its key")
+
+
+def _from_pfx(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    key, certificate, others = pkcs12.load_key_and_certificates(data, password)
+    return key, [*([certificate] if certificate else []), *others]
+
+
+def _from_pem(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    encrypted = b"ENCRYPTED" in data  # a password for a key without one is an error to cryptography, not to us
+    key = serialization.load_pem_private_key(data, password if encrypted else None)
+    return key, x509.load_pem_x509_certificates(data)
