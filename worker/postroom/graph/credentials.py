@@ -1,4 +1,4 @@
-"""An app's credentials for Entra: a secret, a certificate, a managed identity or a federated token; and their faults."""
+"""An app's credentials for Entra (secret, certificate, managed identity, federated token), and their faults."""
 
 import re
 from dataclasses import dataclass, field
