@@ -9,7 +9,7 @@ from bench.contenders.contender import Contender, Running
 from bench.orders_to import Producer
 from bench.processes import Started
 from bench.room import TRANSPORTS, Room
-from postroom.cli.main import PROCESSES
+from postroom.cli.serve import PROCESSES
 from postroom.runtime.supervisor import HANDS
 
 

@@ -12,7 +12,7 @@ MEASURES: Measures = {
     "bytes": ("what Redis keeps for a job", memory.bytes_of_a_job),
     "commands": ("our commands to Redis for a mail", commands.commands),
     "tick": ("the clock, with 10,000 lanes waiting", tick.tick),
-    "import": ("what import postroom costs", imports.imports),
+    "import": ("what import postroom and quick commands cost", imports.imports),
     "memory": ("a worker's memory with 1,000,000 waiting", memory.worker_memory),
     "pace": ("30/min: all of it, and never more", pace.pace),
 }

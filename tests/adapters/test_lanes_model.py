@@ -38,7 +38,8 @@ from postroom.jobs.outcome import (
 )
 from postroom.jobs.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
 from postroom.jobs.ticks import TokenProbe
-from postroom.mail.model import Mail, Priority
+from postroom.mail.model import Mail
+from postroom.mail.priority import Priority
 from postroom.store import functions as scripts
 from postroom.store.ledger import Ledger
 from postroom.store.operator import Order

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from postroom.errors import PostroomError
 from postroom.jobs.job import Claimant, Job
 from postroom.jobs.retry import Policy, decide
-from postroom.mail.model import Priority
+from postroom.mail.priority import Priority
 from postroom.mail.validation import MAX_RECIPIENTS
 from postroom.store import functions as scripts
 from postroom.store import settle_codec as decided

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from postroom import wiring
+from postroom.cli.check import configuration
 from postroom.errors import ConfigError
 from postroom.settings.loading import load_settings
 from postroom.settings.model import Settings
@@ -50,9 +51,9 @@ def test_a_libcurl_that_is_too_old_is_none(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_check_says_which_it_is() -> None:
-    assert "HTTP: curl (libcurl/" in "\n".join(wiring.check(found(), datetime.now(UTC))[1])
-    assert "HTTP: requests (" in "\n".join(wiring.check(found(TRANSPORT="requests"), datetime.now(UTC))[1])
+    assert "HTTP: curl (libcurl/" in "\n".join(configuration(found(), datetime.now(UTC))[1])
+    assert "HTTP: requests (" in "\n".join(configuration(found(TRANSPORT="requests"), datetime.now(UTC))[1])
 
 
 def test_a_check_tells_of_a_curl_that_is_missing(without_curl: None) -> None:
-    assert any("postroom[curl]" in fault for fault in wiring.check(found(TRANSPORT="curl"), datetime.now(UTC))[0])
+    assert any("postroom[curl]" in fault for fault in configuration(found(TRANSPORT="curl"), datetime.now(UTC))[0])

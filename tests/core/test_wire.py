@@ -16,7 +16,8 @@ from postroom.graph.searches import JOB_PROPERTY
 from postroom.jobs.outcome import Refused
 from postroom.mail.address import Address
 from postroom.mail.message import Message
-from postroom.mail.model import Attachment, Importance
+from postroom.mail.model import Attachment
+from postroom.mail.priority import Importance
 
 ANN = Address("Ann Lee", "ann@contoso.com")
 BOB = Address("", "bob@fabrikam.com")

@@ -10,9 +10,10 @@ from fastapi.routing import APIRoute
 
 from postroom.api.routes import batches, dead_letters, emails, health, lanes
 from postroom.api.routes import events as event_routes
+from postroom.cli.main import COMMANDS as ENTRIES
 from postroom.cli.main import main
 from postroom.cloudevents.rules import EventRules, Rule
-from postroom.graph import answers as verdicts
+from postroom.graph import answers, entra_answers
 from postroom.jobs.job import Status
 from postroom.jobs.outcome import Answer
 from postroom.settings.loading import AZURE, SECRETS, load_settings
@@ -123,12 +124,20 @@ def test_no_page_names_a_setting_that_there_is_not() -> None:
 
 # Commands
 
-COMMANDS = dict(main.commands) | {
+CONTEXT = click.Context(main)
+TOP = {name: main.get_command(CONTEXT, name) for name in main.list_commands(CONTEXT)}
+COMMANDS = TOP | {
     f"{group} {name}": command
-    for group, commands in main.commands.items()
+    for group, commands in TOP.items()
     if isinstance(commands, click.Group)
     for name, command in commands.commands.items()
 }
+
+
+def test_the_list_of_commands_says_what_each_command_says_of_itself() -> None:
+    assert {name: entry.help for name, entry in ENTRIES.items()} == {
+        name: command.help.split("\n\n")[0].replace("\n", " ") for name, command in TOP.items()
+    }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -155,7 +164,7 @@ def test_every_target_of_make_that_is_named_exists() -> None:
 
 def reasons_of_verdicts() -> Iterator[str]:
     """What an answer can mean, by asking each verdict of the tables."""
-    for verdict in [*verdicts._BY_CODE.values(), *verdicts._BY_STATUS.values(), *verdicts._ENTRA.values()]:
+    for verdict in [*answers._BY_CODE.values(), *answers._BY_STATUS.values(), *entra_answers._ENTRA.values()]:
         for asked in (None, 1.0):
             if reason := getattr(verdict(Answer(), asked), "reason", None):
                 yield reason

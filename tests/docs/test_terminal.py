@@ -13,9 +13,9 @@ import psutil
 import pytest
 from rich.console import Console
 
-from postroom.cli import output as show
+from postroom.cli.job_output import job_details, jobs_table
 from postroom.jobs.job import Attempt, Delivery, Status
-from postroom.mail.model import Priority
+from postroom.mail.priority import Priority
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ID = "524b3e20-60fd-4458-868a-dec81c423c9a"
@@ -61,7 +61,7 @@ def printed(thing: object, width: int) -> list[str]:
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 10_000])
 def test_a_list_has_one_line_a_job_at_any_width_and_cuts_nothing_off(width: int) -> None:
     held = attempt(0, "held", "invalid_client_secret", "AADSTS7000215")
-    head, *lines = printed(show.jobs([delivery(held), delivery()], width), width)
+    head, *lines = printed(jobs_table([delivery(held), delivery()], width), width)
 
     assert head.startswith("job")
     assert [line.split()[:3] for line in lines] == [[ID, "deferred", "(held)"]] * 2
@@ -70,14 +70,14 @@ def test_a_list_has_one_line_a_job_at_any_width_and_cuts_nothing_off(width: int)
 
 
 def test_a_list_in_a_pipe_has_every_column() -> None:
-    (head, _) = printed(show.jobs([delivery(attempt(1, "held", "x", "X"))], 10_000), 10_000)
+    (head, _) = printed(jobs_table([delivery(attempt(1, "held", "x", "X"))], 10_000), 10_000)
 
     assert head.split() == ["job", "status", "taken", "in", "next", "tries", "answer", "from", "recipients"]
 
 
 def test_what_repeats_for_days_stands_in_a_few_lines() -> None:
     held = [attempt(0, "held", "invalid_client_secret", "AADSTS7000215")] * 70
-    lines = printed(show.job(delivery(*held, attempt(1, "accepted"))), 120)
+    lines = printed(job_details(delivery(*held, attempt(1, "accepted"))), 120)
 
     assert len([line for line in lines if "invalid_client_secret" in line]) == 1
     assert any("70 times" in line for line in lines)

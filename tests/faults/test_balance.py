@@ -9,7 +9,7 @@ import pytest
 
 from postroom import Delivery, Status
 from postroom.jobs.job import Attempt
-from postroom.mail.model import Priority
+from postroom.mail.priority import Priority
 from postroom.sandbox.control import RequestRecord
 
 from .balance import Record, balance

@@ -296,7 +296,6 @@ class Client:
         limit: int = 50,
     ) -> list[Delivery]:
         """The newest jobs that fit all that is given."""
-        sender = sender and sender.casefold()
         return self._ledger.records.find(status=status, to=to, batch=batch, sender=sender, key=key, limit=limit)
 
 

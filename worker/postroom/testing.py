@@ -205,6 +205,7 @@ class _MemoryRecords(Records):
                 yield Page((one.id,), (Group(one.status, one.reason, in_doubt=False, count=1, newest=one.id),))
 
     def find(self, *, to: str | None = None, limit: int, **filters: Any) -> list[Delivery]:
+        filters["sender"] = filters.get("sender") and filters["sender"].casefold()
         wanted = {name: value for name, value in filters.items() if value is not None}
         found = [
             job.delivery

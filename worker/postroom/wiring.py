@@ -5,7 +5,6 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from postroom.delivery.context import App, Office
@@ -18,8 +17,6 @@ from postroom.graph.credentials import (
     Identity,
     ManagedIdentity,
     Secret,
-    check_credential,
-    ends_soon,
 )
 from postroom.graph.seal import Seal
 from postroom.graph.tokens import Tokens
@@ -149,32 +146,6 @@ def identity(app: AppSettings) -> Identity:
         graph_url=app.graph_url or app.cloud.graph_url,
         credential=credential,
     )
-
-
-def check(found: Settings, now: datetime) -> tuple[list[str], list[str]]:
-    """What is wrong with a worker's settings and the files they name, and what they come to."""
-    faults = found.worker_faults()
-    facts = []
-    try:
-        facts.append(f"HTTP: {transport(found).name}")
-    except ConfigError as error:
-        faults += error.faults
-    for name, app in found.all_apps.items():
-        if app.kind is None or list(app.faults("{}")):
-            continue
-        who = identity(app)
-        facts.append(f"app {name}: {app.kind.value} of client {who.client_id or '(system)'} at {who.authority_url}")
-        if wrong := check_credential(who, now):
-            faults += [f"app {name}: {fault}" for fault in wrong]
-        elif warning := ends_soon(who, now):
-            facts.append(f"app {name}: WARNING {warning}")
-    if found.smtp or found.smtp_allow:
-        faults += found.smtp_faults(over_tls=False)
-    for sender, given in found.senders.items():
-        facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}")
-    names = Templates(found.templates).names() if found.templates.is_dir() else []
-    facts.append(f"templates in {found.templates}: {', '.join(names) or 'none'}")
-    return faults, facts
 
 
 def celery_place(found: Settings) -> tuple[CeleryUrls, str]:

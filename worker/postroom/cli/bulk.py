@@ -19,7 +19,8 @@ from postroom.cli.tables import FileFault
 from postroom.client import BatchCounts, BatchResult, Client
 from postroom.errors import Unavailable
 from postroom.jobs.job import Receipt
-from postroom.mail.model import Attachment, Mail, Priority
+from postroom.mail.model import Attachment, Mail
+from postroom.mail.priority import Priority
 from postroom.settings.loading import load_settings
 from postroom.settings.values import duration
 

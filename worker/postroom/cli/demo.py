@@ -14,10 +14,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import click
 import requests
 from rich.console import Console
 
-from postroom.cli import output as show
+from postroom.cli.job_output import job_summary
 from postroom.cli.local_stack import (
     SENDER,
     NotStarted,
@@ -27,6 +28,7 @@ from postroom.cli.local_stack import (
     starter_templates,
     write_variables,
 )
+from postroom.cli.output import open_console
 from postroom.client import Client
 from postroom.jobs.job import Status
 from postroom.mail.address import Address
@@ -38,9 +40,36 @@ from postroom.store.ledger import Ledger
 REFUSED = "nobody@fabrikam.com"
 
 
-def demo() -> int:
+@click.command()
+def demo() -> None:
+    """Show the way of a few mails through it all.
+
+    Starts a Redis, the sandbox, a worker and the doors on free ports, and stops them again.
+    """
+    sys.exit(run_demo())
+
+
+@click.command()
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(".postroom"),
+    show_default=True,
+    help="Where jobs and the sandbox's CA are kept.",
+)
+def dev(folder: Path) -> None:
+    """Keep a whole mail room up on this machine, until Ctrl-C.
+
+    Starts a Redis, the sandbox, a worker and the API, and tells how to use them. Their settings are written to
+    FOLDER/env, the API's address and a key for it to FOLDER/api. Templates are taken from ./templates and rules for
+    events from ./events.toml, or else those that Postroom comes with.
+    """
+    sys.exit(run_dev(folder))
+
+
+def run_demo() -> int:
     """Sends a mail from each kind of producer and shows each one's way; the exit code."""
-    console, code = show.console(), 1
+    console, code = open_console(), 1
     with tempfile.TemporaryDirectory(prefix="postroom-demo-") as name, _stoppable(console):
         folder = Path(name)
         console.print("[bold]Starting[/] a Redis, the sandbox, a worker and the doors on free ports …\n")
@@ -56,9 +85,9 @@ def demo() -> int:
     return code
 
 
-def dev(folder: Path) -> int:
+def run_dev(folder: Path) -> int:
     """Stays up until Ctrl-C; the exit code."""
-    console, here = show.console(), Path("templates").resolve()
+    console, here = open_console(), Path("templates").resolve()
     templates = here if here.is_dir() else starter_templates()
     rules = Path("events.toml").resolve()
     rules = rules if rules.is_file() else starter_rules()
@@ -142,7 +171,7 @@ def _show_mails(place: Place, console: Console) -> int:
             delivery = client.wait(job_id, timeout=20)
             ended.append(delivery.status)
             console.print(f"[bold]{producer}[/]")
-            console.print(show.way(delivery))
+            console.print(job_summary(delivery))
             console.print()
         console.print("[bold]The sandbox's inbox[/]")
         for mail in sandbox.messages():

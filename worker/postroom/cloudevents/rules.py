@@ -20,7 +20,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from postroom.cloudevents.parsing import Event
 from postroom.errors import ConfigError, InvalidMail
 from postroom.mail.address import Address
-from postroom.mail.model import Mail, Priority
+from postroom.mail.model import Mail
+from postroom.mail.priority import Priority
 from postroom.mail.validation import plainly
 
 RECIPIENTS = ("to", "cc", "bcc", "reply_to")

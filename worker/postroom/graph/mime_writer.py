@@ -11,7 +11,8 @@ from email_validator import validate_email
 from postroom.mail.address import Address
 from postroom.mail.fields import OUR_HEADER
 from postroom.mail.message import Message
-from postroom.mail.model import Attachment, Importance
+from postroom.mail.model import Attachment
+from postroom.mail.priority import Importance
 
 
 def address_lines(fields: Mapping[str, Sequence[Address]]) -> Iterator[str]:

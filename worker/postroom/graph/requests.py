@@ -19,7 +19,8 @@ from postroom.mail import mime_source as mime
 from postroom.mail.address import Address
 from postroom.mail.fields import OUR_HEADER, needs_mime
 from postroom.mail.message import Message, Ready
-from postroom.mail.model import Attachment, Importance
+from postroom.mail.model import Attachment
+from postroom.mail.priority import Importance
 
 # https://learn.microsoft.com/graph/outlook-large-attachments: a request is at most 4 MB.
 JSON_LIMIT = 4_000_000

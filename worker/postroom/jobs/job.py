@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from postroom.mail.model import Priority
+from postroom.mail.priority import Priority
 
 
 class Status(StrEnum):

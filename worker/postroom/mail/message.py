@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from postroom.mail.address import Address
 from postroom.mail.content import Content
-from postroom.mail.model import Attachment, Importance, Mail
+from postroom.mail.model import Attachment, Mail
+from postroom.mail.priority import Importance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

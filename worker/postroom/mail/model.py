@@ -8,7 +8,6 @@ import json
 import mimetypes
 import uuid
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from functools import cache
 from hashlib import sha256
 from json.encoder import encode_basestring
@@ -45,22 +44,11 @@ from postroom.mail.fields import (
     Variables,
     needs_mime,
 )
+from postroom.mail.priority import Importance, Priority
 from postroom.mail.validation import LARGEST_MESSAGE, MAX_MIME, contradictions, far_too_much, field_faults, too_large
 
 _LONG = 500
 _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-class Priority(StrEnum):
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-
-
-class Importance(StrEnum):
-    LOW = "low"
-    NORMAL = "normal"
-    HIGH = "high"
 
 
 class Attachment(BaseModel):

@@ -23,7 +23,7 @@ from postroom.access.smtp_logins import Login, Logins, is_hash
 from postroom.jobs.retry import OnUnknown
 from postroom.mail.message import DeliveryMode
 from postroom.mail.validation import MAX_MESSAGE
-from postroom.settings.values import (
+from postroom.settings.fields import (
     DailyRecipients,
     Lease,
     LookUps,
@@ -35,8 +35,8 @@ from postroom.settings.values import (
     RootUrl,
     Seconds,
     checked_redis_url,
+    directory_id,
     sender_pattern,
-    tenant_id,
     whole_number,
 )
 
@@ -81,7 +81,7 @@ class _Strict(BaseModel):
 class AppSettings(_Strict):
     """An app registration and its credential. `credential` says which kind; found by itself if not given."""
 
-    tenant_id: Annotated[str, AfterValidator(tenant_id)] | None = None
+    tenant_id: Annotated[str, AfterValidator(directory_id)] | None = None
     client_id: str | None = None
     client_secret: SecretStr | None = None
     client_certificate: Path | None = None

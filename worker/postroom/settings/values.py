@@ -1,23 +1,8 @@
-"""How a setting's text is read: durations, rates, sizes, addresses and networks, each with its bounds."""
+"""Reads the texts of settings and options: durations, rates, sizes."""
 
 import re
-from ipaddress import ip_network
-from typing import Annotated
-from urllib.parse import urlsplit
-
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-)
-
-from postroom.access.smtp_logins import Network
-from postroom.mail.address import Address
-from postroom.mail.validation import LARGEST_MESSAGE, MB
-from postroom.store import url as redis_url
 
 _UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0}
-
-
 _UNITS["day"] = _UNITS["d"]
 
 
@@ -54,7 +39,7 @@ def size(value: object) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kb|mb)", str(value).strip().lower())
     if not match:
         raise ValueError("a size is a number and a unit, as in 35MB")
-    return round(float(match[1]) * (MB if match[2] == "mb" else 1024))
+    return round(float(match[1]) * (1024 * 1024 if match[2] == "mb" else 1024))
 
 
 def look_ups(value: object) -> tuple[float, ...]:
@@ -67,105 +52,3 @@ def look_ups(value: object) -> tuple[float, ...]:
     if list(times) != sorted(set(times)) or times[0] <= 0:
         raise ValueError("rising times are needed, as in 10s,1min,5min, or off")
     return times
-
-
-def _root(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    parts = urlsplit(value if "://" in value else f"https://{value}")
-    if parts.scheme != "https" or not parts.netloc or parts.path.strip("/") or parts.query:
-        raise ValueError("give the root only, as in https://graph.microsoft.com (no version, no tenant)")
-    return f"https://{parts.netloc}"
-
-
-def checked_redis_url(value: object) -> object:
-    if isinstance(value, str) and not re.match("embedded:.", value):
-        redis_url.parse(value)
-    return value
-
-
-SHORTEST_LEASE_S = 10
-
-
-def _some_time(seconds: float) -> float:
-    if seconds <= 0:
-        raise ValueError("longer than 0 s is needed")
-    return seconds
-
-
-def _lease(seconds: float) -> float:
-    if seconds < SHORTEST_LEASE_S:
-        raise ValueError(
-            f"at least {SHORTEST_LEASE_S} s are needed, for a worker that is only slow must not lose its mail"
-        )
-    return seconds
-
-
-def _message_size(value: int) -> int:
-    if not MB <= value <= LARGEST_MESSAGE:
-        raise ValueError(f"1MB to {LARGEST_MESSAGE // MB}MB are possible; more no Exchange can be set to")
-    return value
-
-
-def whole_number(least: int, most: int) -> BeforeValidator:
-    """Reads a whole number within these bounds."""
-
-    def read(value: object) -> int:
-        if not re.fullmatch(r"\d{1,9}", str(value)) or not least <= int(str(value)) <= most:
-            raise ValueError(f"a whole number from {least} to {most} is needed")
-        return int(str(value))
-
-    return BeforeValidator(read)
-
-
-def tenant_id(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", value):
-        raise ValueError("the directory's id (a GUID) or one of its domains is needed, as in contoso.onmicrosoft.com")
-    return value
-
-
-Seconds = Annotated[float, BeforeValidator(duration), AfterValidator(_some_time)]
-
-
-Lease = Annotated[Seconds, AfterValidator(_lease)]
-
-
-MessageSize = Annotated[int, BeforeValidator(size), AfterValidator(_message_size)]
-
-
-Parallel = Annotated[int, whole_number(1, 4)]
-
-
-DailyRecipients = Annotated[int, whole_number(1, 10000)]
-
-
-Rates = Annotated[tuple[tuple[int, float], ...], BeforeValidator(rates)]
-
-
-LookUps = Annotated[tuple[float, ...], BeforeValidator(look_ups)]
-
-
-RootUrl = Annotated[str, BeforeValidator(_root)]
-
-
-OneAddress = Annotated[Address, BeforeValidator(Address.parse)]
-
-
-def networks(value: object) -> object:
-    """Networks in `10.0.0.0/8,::1`; an address is a network of one."""
-    given = value.split(",") if isinstance(value, str) else value
-    if not isinstance(given, list | tuple):
-        return value
-    try:
-        return tuple(ip_network(one.strip()) if isinstance(one, str) else one for one in given)
-    except ValueError as error:
-        raise ValueError(f"{error}; 10.1.2.0/24 is a network, 127.0.0.1 an address") from None
-
-
-def sender_pattern(value: str) -> str:
-    if value != "*":
-        Address.parse(f"x{value[1:]}" if value.startswith("*@") else value)
-    return value
-
-
-Networks = Annotated[tuple[Network, ...], BeforeValidator(networks)]

@@ -14,7 +14,8 @@ from postroom.mail import mime_source as mime
 from postroom.mail.address import Address
 from postroom.mail.fields import OUR_HEADER
 from postroom.mail.mime_source import Source
-from postroom.mail.model import Mail, Priority
+from postroom.mail.model import Mail
+from postroom.mail.priority import Priority
 from postroom.mail.validation import MAX_MIME
 from postroom.smtp import mime_parts as unpack
 

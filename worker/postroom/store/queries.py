@@ -184,7 +184,12 @@ class Records:
         """The newest jobs that fit all that is given, at most `limit`."""
         wanted = {
             name: value
-            for name, value in (("status", status), ("batch", batch), ("sender", sender), ("key", key))
+            for name, value in (
+                ("status", status),
+                ("batch", batch),
+                ("sender", sender and sender.casefold()),
+                ("key", key),
+            )
             if value is not None
         }
         found: list[Delivery] = []

@@ -1,6 +1,6 @@
 """The operator's commands: `dead …`, `cancel`, `batch`, `stats`."""
 
-import os
+import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -8,18 +8,16 @@ from functools import reduce
 from typing import Any
 
 import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
-from postroom.cli import output as show
+from postroom.cli.job_output import answer_text, job_details, jobs_table
 from postroom.cli.options import BY, JSON, WHY, fail, json_option, pairs, since_option, time_option
-from postroom.client import Client
-from postroom.errors import PostroomError
-from postroom.operations import stats
-from postroom.operations.dead_letters import DeadLetters, Selection
-from postroom.settings.loading import load_settings
-from postroom.store.connection import connect
+from postroom.cli.output import GAP, columns_table, open_console, short_time, to_json_text
+from postroom.operations.dead_letters import DeadLetters, Letter, Overview, Selection
 from postroom.store.operator import Order, Reply
 
-PROBE_TIMEOUT_S = 2.0
 SAID = 20  # refusals that are told one by one
 
 _EXPLAINED = {
@@ -33,8 +31,6 @@ _EXPLAINED = {
         "(header x-postroom-job), and if a second copy is right, add --may-send-twice"
     ),
 }
-
-COMMANDS: list[click.Command] = []
 
 
 Command = Callable[..., None]
@@ -67,9 +63,6 @@ def dead() -> None:
     """List dead letters, send them again, change one, or let go of them."""
 
 
-COMMANDS.append(dead)
-
-
 @dead.command("list")
 @_filters
 @click.option("--limit", type=click.IntRange(0, 10000), default=25, show_default=True, help="At most so many jobs.")
@@ -78,10 +71,10 @@ def list_(limit: int, as_json: bool, **filters: Any) -> None:
     """Show how many there are of each reason, and the newest."""
     found = DeadLetters.from_env().overview(_selection(**filters), limit)
     if as_json:
-        click.echo(show.as_json(found))
+        click.echo(to_json_text(found))
         return
-    console = show.console()
-    console.print(show.dead_letters(found, console.width))
+    console = open_console()
+    console.print(dead_letters_overview(found, console.width))
 
 
 @dead.command("show")
@@ -92,9 +85,9 @@ def show_(job_id: str, content: bool, as_json: bool) -> None:
     """Show all that is known of a job: attempts, its mail without content, and who did what."""
     letter = DeadLetters.from_env().show(job_id, content=content)
     if as_json:
-        click.echo(show.as_json(letter))
+        click.echo(to_json_text(letter))
     else:
-        show.console().print(show.letter(letter))
+        open_console().print(letter_details(letter))
 
 
 @dead.command()
@@ -174,84 +167,6 @@ def discard(
     _tell(replies, {"discarded": "discarded"}, named=bool(job_ids), dry_run=dry_run, as_json=as_json)
 
 
-@click.command()
-@click.argument("job_ids", nargs=-1, metavar="[ID…]")
-@click.option("--batch", help="All jobs of this batch.")
-@BY
-@WHY
-@JSON
-def cancel(job_ids: tuple[str, ...], batch: str | None, by: str | None, why: str | None, as_json: bool) -> None:
-    """Cancel jobs that have not been sent yet.
-
-    Exit 1 if it is too late for one that was named. Of a batch it stops what has not left, and says how much had.
-    """
-    if bool(batch) == bool(job_ids):
-        raise click.UsageError("Name jobs, or a batch with --batch.")
-    client = Client.from_env()
-    if batch:
-        _exists(client, batch)
-        told = client.cancel_batch(batch, by=by, why=why)
-        click.echo(show.as_json(told) if as_json else show.batch_cancelled(told))
-        return
-    ended, failed = [], False
-    for job_id in job_ids:
-        try:
-            ended.append(client.cancel(job_id, by=by, why=why))
-        except PostroomError as error:
-            failed = True
-            click.echo(str(error), err=True)
-    if as_json:
-        click.echo(show.as_json(ended))
-    elif ended:
-        console = show.console()
-        console.print(show.jobs(ended, console.width))
-    sys.exit(1 if failed else 0)
-
-
-COMMANDS.append(cancel)
-
-
-@click.command("batch")
-@click.argument("batch", metavar="ID")
-@JSON
-def batch_(batch: str, as_json: bool) -> None:
-    """Count the jobs of a batch by state."""
-    client = Client.from_env()
-    counts = _exists(client, batch)
-    if as_json:
-        click.echo(show.as_json(counts))
-    else:
-        show.console().print(show.batch(counts))
-
-
-COMMANDS.append(batch_)
-
-
-@click.command("stats")
-@click.option("--lanes", type=click.IntRange(0, 1000), default=10, show_default=True, help="The longest so many lanes.")
-@click.option("--ready", is_flag=True, help="Only ask whether a worker is alive; exit 1 if none ticked for 15 s.")
-@click.option("--here", is_flag=True, help="With --ready: one of this machine (or container).")
-@JSON
-def stats_(lanes: int, ready: bool, here: bool, as_json: bool) -> None:
-    """Show workers, what waits in which lane, and counts of jobs."""
-    if here and not ready:
-        raise click.UsageError("--here goes with --ready.")
-    found = load_settings()
-    connection = connect(found.redis_url, timeout_s=PROBE_TIMEOUT_S, name="postroom-stats")
-    if ready:
-        _readiness(stats.alive(connection, os.uname().nodename if here else None), here=here, as_json=as_json)
-        return
-    told = stats.read(connection, lanes)
-    if as_json:
-        click.echo(show.as_json(told))
-        return
-    console = show.console()
-    console.print(show.stats(told, console.width))
-
-
-COMMANDS.append(stats_)
-
-
 def _selection(reason: str | None, sender: str | None, batch: str | None, since: str | None) -> Selection:
     return Selection(reason=reason, sender=sender, batch=batch, since=since_option("--since", since))
 
@@ -267,13 +182,6 @@ def _expiry(text: str | None) -> Any:
     return text if text in (None, "never") else time_option("--expires", text)
 
 
-def _exists(client: Client, batch: str) -> Any:
-    counts = client.batch(batch)
-    if not counts.total:
-        fail(1, f"No job of a batch {batch!r}: its name is wrong, or its records are past their retention.")
-    return counts
-
-
 def _tell(replies: Iterator[Reply], words: dict[str, str], *, named: bool, dry_run: bool, as_json: bool) -> None:
     """Says what came of an order; exit 1 if one of the jobs was left as it is."""
     counts, left, broken = Counter[str](), list[Reply](), False
@@ -286,7 +194,7 @@ def _tell(replies: Iterator[Reply], words: dict[str, str], *, named: bool, dry_r
         broken = True
     if as_json:
         refused = [reply._asdict() for reply in left]
-        click.echo(show.as_json({"dry_run": dry_run, "counts": dict(counts), "refused": refused}))
+        click.echo(to_json_text({"dry_run": dry_run, "counts": dict(counts), "refused": refused}))
     else:
         _tell_people(counts, words, left, dry_run=dry_run)
     if broken:
@@ -312,18 +220,50 @@ def _tell_changed(job_id: str, said: str, new_id: str, *, dry_run: bool, as_json
     if said != "replaced":
         fail(1, f"Job {job_id} was left as it is: {_EXPLAINED[said]}.")
     if as_json:
-        click.echo(show.as_json({"dry_run": dry_run, "id": None if dry_run else new_id, "requeued_from": job_id}))
+        click.echo(to_json_text({"dry_run": dry_run, "id": None if dry_run else new_id, "requeued_from": job_id}))
     elif dry_run:
         click.echo("Would be: sent as a new job with these changes.")
     else:
         click.echo(f"{new_id} is the new job; {job_id} is cancelled.")
 
 
-def _readiness(workers: list[stats.Worker], *, here: bool, as_json: bool) -> None:
-    where = " of this machine" if here else ""
-    if as_json:
-        click.echo(show.as_json({"ready": bool(workers), "workers": len(workers)}))
-    elif workers:
-        click.echo(f"Ready: workers{where} that tick: {len(workers)}.")
-    if not workers:
-        fail(1, f"Not ready: no worker{where} has ticked for {stats.LOST_AFTER_S:.0f} s.")
+def letter_details(one: Letter) -> RenderableType:
+    """One job with its mail, all its attempts, and what people did to it."""
+    parts: list[RenderableType] = [job_details(one.job)]
+    if one.mail is not None:
+        fields = Table.grid(padding=(0, GAP))
+        fields.add_column(style="dim")
+        fields.add_column(overflow="fold")
+        for name, value in one.mail.items():
+            said = ", ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+            fields.add_row(name, Text(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)))
+        parts += [Text("\nIts mail", style="bold"), fields]
+    else:
+        parts.append(Text("\nIts mail is no longer kept.", style="dim"))
+    return Group(*parts)
+
+
+def dead_letters_overview(found: Overview, width: int) -> RenderableType:
+    """How many of each reason, and the newest of all."""
+    if not found.total:
+        return Text("No such dead letters.")
+    one = found.total == 1
+    parts: list[RenderableType] = [
+        Text(f"{found.total:,} dead letter{'' if one else 's'}\n", style="bold"),
+        columns_table(
+            {
+                "reason": [Text(kind.reason, style="red") for kind in found.reasons],
+                "mails": [Text(f"{kind.count:,}") for kind in found.reasons],
+                "newest": [Text(short_time(kind.newest.ended_at) if kind.newest else "") for kind in found.reasons],
+                "answer": [Text(answer_text(kind.newest) if kind.newest else "") for kind in found.reasons],
+                "such as": [Text(kind.newest.id if kind.newest else "") for kind in found.reasons],
+                "may have been sent": [Text(f"{kind.in_doubt:,}" if kind.in_doubt else "") for kind in found.reasons],
+            },
+            ("may have been sent", "answer", "newest"),
+            width,
+        ),
+    ]
+    if found.letters:
+        head = "The newest" if len(found.letters) < found.total else "All of them"
+        parts += [Text(f"\n{head}\n", style="bold"), jobs_table(found.letters, width)]
+    return Group(*parts)

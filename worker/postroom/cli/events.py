@@ -1,0 +1,58 @@
+"""`postroom events check`: what sample events would send."""
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from postroom.cloudevents.preview import Trial  # needs an extra
+
+from pathlib import Path
+
+import click
+
+from postroom.cli.options import JSON, fail
+from postroom.cli.output import to_json_text
+from postroom.settings.loading import load_settings
+
+
+@click.group()
+def events() -> None:
+    """Try the rules that make mails of events."""
+
+
+@events.command("check")
+@click.argument("samples", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--rules", type=click.Path(path_type=Path), help="The file of rules; POSTROOM_EVENTS if not given.")
+@JSON
+def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
+    """Show what each sample event would send; nothing is sent.
+
+    SAMPLES are files with an event or a list of events in JSON, or folders of such files. Exit 1 if one of them would
+    send nothing, or a template could not be rendered with what it would be given.
+    """
+    try:
+        from postroom.cloudevents.rules import EventRules  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        fail(1, f"Rules for events need {error.name}: pip install 'postroom[api]'")
+    from postroom.cloudevents.preview import trials  # noqa: PLC0415 - slow to import
+    from postroom.render import Templates  # noqa: PLC0415 - the same
+
+    found = load_settings()
+    file = rules or found.events
+    if file is None:
+        raise click.UsageError("give --rules, or set POSTROOM_EVENTS")
+    parsed = EventRules.parse(file.read_text(encoding="utf-8"), str(file))
+    told = list(trials(samples, parsed, Templates(found.templates), found.sender))
+    click.echo(to_json_text(told) if as_json else "\n".join(trial_text(one) for one in told))
+    sys.exit(1 if any(one.faults for one in told) else 0)
+
+
+def trial_text(told: "Trial") -> str:
+    """What one rule makes of a sample event."""
+    lines = [f"{told.sample}: {told.event or 'no event'}"]
+    if mail := told.mail:
+        lines.append(f"  rule {told.rule} sends {mail.template}: {told.subject or 'no subject'}")
+        lines.append(f"  from {mail.sender}")
+        lines += [f"  {kind} {', '.join(getattr(mail, kind))}" for kind in ("to", "cc", "bcc") if getattr(mail, kind)]
+    lines += [f"  FAULT {fault}" for fault in told.faults]
+    return "\n".join(lines)

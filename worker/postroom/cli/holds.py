@@ -1,0 +1,115 @@
+"""`postroom hold`, `release` and `holds`."""
+
+from collections.abc import Sequence
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from postroom.cli.job_output import SCOPE_NAMES, probe_text
+from postroom.cli.options import JSON, duration_option
+from postroom.cli.output import ENDLESS, columns_table, open_console, short_time, time_text, to_json_text
+from postroom.client import Client
+from postroom.jobs.job import Hold
+from postroom.mail.address import Address
+from postroom.store.operator import Kept, Order, Released
+
+
+@click.command()
+@click.argument("sender", required=False)
+@click.option("--batch", help="Hold this batch, instead of a sender.")
+@click.option("--reason", default="", help="What others shall read.")
+@click.option(
+    "--for", "length", metavar="TIME", help="Release it after this time, such as 2h; without it, somebody must."
+)
+@JSON
+def hold(sender: str | None, batch: str | None, reason: str, length: str | None, as_json: bool) -> None:
+    """Keep the mail of a sender, or of a batch, from leaving.
+
+    It is still taken in. What is being sent just now leaves; `postroom release` lets the rest go.
+    """
+    _one_of(sender, batch)
+    length_s = duration_option("--for", length) if length else None
+    client = Client.from_env()
+    kept = client.hold(
+        sender=sender and _address(sender), batch=batch, by=Order.here().by, reason=reason, length_s=length_s
+    )
+    click.echo(to_json_text(kept) if as_json else hold_message(kept, of_batch=batch is not None))
+
+
+@click.command()
+@click.argument("sender", required=False)
+@click.option("--batch", help="Release this batch, instead of a sender.")
+@JSON
+def release(sender: str | None, batch: str | None, as_json: bool) -> None:
+    """Let held mail go.
+
+    Where a fault holds a mailbox or its app, it is tried at once, and goes on when that succeeds.
+    """
+    _one_of(sender, batch)
+    released = Client.from_env().release(sender=sender, batch=batch)
+    click.echo(to_json_text(released) if as_json else release_message(released))
+
+
+@click.command()
+@JSON
+def holds(as_json: bool) -> None:
+    """List what is held: by a fault until that is repaired, or by a person."""
+    found = Client.from_env().holds()
+    if as_json:
+        click.echo(to_json_text(found))
+    elif found:
+        console = open_console()
+        console.print(holds_table(found, console.width))
+    else:
+        click.echo("Nothing is held.", err=True)
+
+
+def _one_of(sender: str | None, batch: str | None) -> None:
+    if bool(sender) == bool(batch):
+        raise click.UsageError("give a sender, or --batch with the name of one")
+    if sender and "@" not in sender:
+        raise click.UsageError(f"{sender!r} is no address; is it a batch (--batch {sender})?")
+
+
+def _address(text: str) -> str:
+    try:
+        return Address.parse(text).address
+    except ValueError as error:
+        raise click.UsageError(f"{text!r} is {error}") from None
+
+
+def holds_table(found: Sequence[Hold], width: int) -> Table:
+    """One line a hold."""
+    when = time_text if width == ENDLESS else short_time
+    columns = {
+        "held": [Text(one.name) for one in found],
+        "what": [Text(SCOPE_NAMES[one.scope]) for one in found],
+        "reason": [Text(one.reason) for one in found],
+        "by": [Text(one.by or "a fault") for one in found],
+        "since": [Text(when(one.since)) for one in found],
+        "until": [Text(when(one.until)) for one in found],
+        "next probe": [Text(probe_text(one, when)) for one in found],
+        "waiting": [Text(str(one.waiting)) for one in found],
+    }
+    return columns_table(columns, (), width, unbroken="waiting")
+
+
+def hold_message(one: Kept, *, of_batch: bool) -> str:
+    """What a hold that has just begun keeps, and what it came too late for."""
+    late = {"being sent": one.sending}
+    if of_batch:
+        late |= {"accepted": one.accepted, "ended otherwise": one.ended}
+    said = ", ".join(f"{number} {word}" for word, number in late.items() if number)
+    if of_batch and not (said or one.waiting):
+        return f"{one.name} is held; no mail of a batch of this name was taken in yet"
+    return f"{one.name} is held: {one.waiting} waiting" + (f"; too late for {said}" if said else "")
+
+
+def release_message(one: Released) -> str:
+    """What a release did."""
+    said = [f"{one.name} is released"] if one.was_held else []
+    if one.probed:
+        what = "it" if one.probed == "lane" else "its app"
+        said.append(f"{one.name}: a fault holds {what}, which is tried now; postroom holds shows whether it goes on")
+    return "\n".join(said) or f"{one.name} was not held"

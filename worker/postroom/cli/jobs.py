@@ -1,0 +1,51 @@
+"""`postroom status` and `postroom jobs`: what became of jobs. They import no more than they need, to answer at once."""
+
+from typing import Any
+
+import click
+
+from postroom.cli.job_output import jobs_table, print_job
+from postroom.cli.options import JSON
+from postroom.cli.output import open_console, to_json_text
+from postroom.jobs.job import Delivery, Status
+from postroom.settings.redis_url import redis_url
+from postroom.store.connection import connect
+from postroom.store.queries import Records
+
+TIMEOUT_S = 3.0
+
+
+@click.command()
+@click.argument("job_id")
+@JSON
+def status(job_id: str, as_json: bool) -> None:
+    """Show what became of a job, with every attempt."""
+    print_job(_records().read(job_id), as_json=as_json)
+
+
+@click.command()
+@click.option("--status", "wanted", type=click.Choice([s.value for s in Status]), help="Only those in this state.")
+@click.option("--to", help="Only those to this address.")
+@click.option("--batch", help="Only those of this batch.")
+@click.option("--sender", help="Only those from this address.")
+@click.option("--key", help="Only the one with this idempotency key.")
+@click.option("--limit", type=click.IntRange(1, 10000), default=25, show_default=True, help="At most so many.")
+@JSON
+def jobs(wanted: str | None, as_json: bool, **filters: Any) -> None:
+    """List the newest jobs that fit."""
+    deliveries = _records().find(status=Status(wanted) if wanted else None, **filters)
+    if as_json:
+        click.echo(to_json_text(deliveries))
+    elif deliveries:
+        _print_list(deliveries)
+    else:
+        click.echo("No such jobs.", err=True)
+
+
+def _print_list(deliveries: list[Delivery]) -> None:
+    console = open_console()
+    console.print(jobs_table(deliveries, console.width))
+
+
+def _records() -> Records:
+    return Records(connect(redis_url(), timeout_s=TIMEOUT_S, name="postroom-jobs"))

@@ -1,0 +1,180 @@
+"""The commands that serve until they are stopped: `worker`, `smtp`, `sandbox`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from postroom.access.smtp_logins import hashed
+from postroom.cli.local_stack import addresses
+from postroom.cli.options import JSON, fail, json_option
+from postroom.cli.output import to_json_text
+from postroom.errors import ConfigError
+from postroom.runtime.supervisor import CHILDREN, HANDS, MOST_HANDS, supervise
+from postroom.settings.loading import load_settings
+
+# One that starts or dies never stops all mail; and four send more than one Redis takes.
+PROCESSES = min(4, max(2, os.cpu_count() or 1))
+
+
+@click.command()
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=PROCESSES,
+    show_default="one a core, 2 at least and 4 at most",
+    help="How many.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, MOST_HANDS),
+    show_default=f"{HANDS}, or {CHILDREN} processes",
+    help="Hands in each process.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["threads", "prefork"]),
+    default="threads",
+    show_default=True,
+    help="Whether the hands of a process share its threads, or are processes each.",
+)
+def worker(processes: int, concurrency: int | None, pool: str) -> None:
+    """Deliver mail: several Celery workers, restarted when they die.
+
+    A hand waits for Graph most of its time, so there are many. Stop with SIGTERM or Ctrl-C: each worker finishes the
+    mail in hand. A second signal stops at once.
+    """
+    from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
+
+    found = load_settings()
+    if faults := found.worker_faults():
+        raise ConfigError(faults)
+    emit = logs.start(found.log_format)
+    sys.exit(supervise(processes, concurrency or (HANDS if pool == "threads" else CHILDREN), pool, emit))
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free one.")
+@click.option("--state", type=click.Path(path_type=Path), help="Keep the CA in this folder over restarts.")
+@click.option("--public-host", help="The name that clients call it by, where that is not HOST.")
+@click.option("--latency", type=click.FloatRange(0, 60), default=0.0, show_default=True, help="Seconds of each answer.")
+@click.option("--fault", "faults", multiple=True, help="A fault rule as JSON, as the inbox page's form makes them.")
+@JSON
+def sandbox(
+    host: str,
+    port: int,
+    state: Path | None,
+    public_host: str | None,
+    latency: float,
+    faults: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Serve the stand-in for Entra and Graph, until Ctrl-C.
+
+    It has an inbox page to look at. Prints the settings that lead a worker to it.
+    """
+    try:
+        from postroom.sandbox import SandboxAddress, SandboxOptions, serve  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        fail(1, f"The sandbox needs {error.name}: pip install 'postroom[sandbox]'")
+
+    def tell(address: SandboxAddress) -> None:
+        text = json.dumps(address.to_json()) if as_json else addresses(address)
+        click.echo(text)
+        sys.stdout.flush()
+
+    options = SandboxOptions(
+        host=host,
+        port=port,
+        folder=state,
+        public_host=public_host,
+        latency=latency,
+        faults=tuple(json_option("--fault", text) for text in faults),
+    )
+    try:
+        serve(options, tell)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--fault") from None
+    except OSError as error:
+        fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+
+
+@click.group(invoke_without_command=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=2525, show_default=True, help="0 takes a free one.")
+@click.option("--tls-port", type=click.IntRange(0, 65535), help="Another port, with TLS from the first byte.")
+@JSON
+@click.pass_context
+def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json: bool) -> None:
+    """Take mail in by SMTP, until SIGTERM or Ctrl-C.
+
+    For applications that expect an SMTP server. Transactions that are under way then are finished. Prints where it
+    listens, once it does.
+    """
+    if ctx.invoked_subcommand:
+        return
+    from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
+
+    try:
+        from postroom.smtp.server import serve  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        fail(1, f"The SMTP door needs {error.name}: pip install 'postroom[smtp]'")
+    found = load_settings()
+    if faults := found.smtp_faults(over_tls=tls_port is not None):
+        raise ConfigError(faults)
+
+    def tell(scheme: str, at: str, number: int) -> None:
+        click.echo(
+            json.dumps({"scheme": scheme, "host": at, "port": number}) if as_json else f"{scheme}://{at}:{number}"
+        )
+        sys.stdout.flush()
+
+    serve(found, host, port, tls_port, logs.start(found.log_format), tell)
+
+
+@smtp.command()
+def password() -> None:
+    """Print what stands in postroom.toml in a password's place.
+
+    Asks for the password, or reads it from a pipe.
+    """
+    if sys.stdin.isatty():
+        given = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        given = sys.stdin.readline().rstrip("\r\n")
+    if not given:
+        fail(2, "No password was given.")
+    click.echo(f'password_hash = "{hashed(given)}"')
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@JSON
+def api(host: str, port: int, as_json: bool) -> None:
+    """Serve the HTTP API, until SIGTERM or Ctrl-C.
+
+    Prints its address once it listens. On the first signal it finishes what it has begun, at most 30 s; a second one
+    stops at once. `postroom keys create` makes the keys that it asks for.
+    """
+    try:
+        from postroom.api import ApiOptions, open_services, serve  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        fail(1, f"The API needs {error.name}: pip install 'postroom[api]'")
+    from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
+
+    found = load_settings()
+    services = open_services(found, logs.start(found.log_format))
+
+    def tell(url: str) -> None:
+        click.echo(to_json_text({"url": url}, indent=None) if as_json else f"The API listens on {url}")
+        sys.stdout.flush()
+        services.emit("api.ready", rules=len(services.rules.rules) if services.rules else 0)
+
+    try:
+        serve(ApiOptions(host=host, port=port), services, tell)
+    except OSError as error:
+        fail(1, str(error.strerror or error))

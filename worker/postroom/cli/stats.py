@@ -1,0 +1,120 @@
+"""`postroom stats`: workers, backlog and counts."""
+
+import os
+from collections.abc import Sequence
+
+import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from postroom.cli.options import JSON, fail
+from postroom.cli.output import GAP, columns_table, fraction, open_console, short_time, to_json_text
+from postroom.jobs.job import Status
+from postroom.operations import stats
+from postroom.operations.stats import Lane, Memory, Stats
+from postroom.settings.loading import load_settings
+from postroom.store.connection import connect
+
+PROBE_TIMEOUT_S = 2.0
+
+
+@click.command("stats")
+@click.option("--lanes", type=click.IntRange(0, 1000), default=10, show_default=True, help="The longest so many lanes.")
+@click.option("--ready", is_flag=True, help="Only ask whether a worker is alive; exit 1 if none ticked for 15 s.")
+@click.option("--here", is_flag=True, help="With --ready: one of this machine (or container).")
+@JSON
+def stats_(lanes: int, ready: bool, here: bool, as_json: bool) -> None:
+    """Show workers, what waits in which lane, and counts of jobs."""
+    if here and not ready:
+        raise click.UsageError("--here goes with --ready.")
+    found = load_settings()
+    connection = connect(found.redis_url, timeout_s=PROBE_TIMEOUT_S, name="postroom-stats")
+    if ready:
+        _readiness(stats.alive(connection, os.uname().nodename if here else None), here=here, as_json=as_json)
+        return
+    told = stats.read(connection, lanes)
+    if as_json:
+        click.echo(to_json_text(told))
+        return
+    console = open_console()
+    console.print(stats_overview(told, console.width))
+
+
+def _readiness(workers: list[stats.Worker], *, here: bool, as_json: bool) -> None:
+    where = " of this machine" if here else ""
+    if as_json:
+        click.echo(to_json_text({"ready": bool(workers), "workers": len(workers)}))
+    elif workers:
+        click.echo(f"Ready: workers{where} that tick: {len(workers)}.")
+    if not workers:
+        fail(1, f"Not ready: no worker{where} has ticked for {stats.LOST_AFTER_S:.0f} s.")
+
+
+def stats_overview(told: Stats, width: int) -> RenderableType:
+    """The figures of the whole mail room."""
+    living = [worker for worker in told.workers if worker.alive]
+    parts: list[RenderableType] = []
+    if not living:
+        seen = min((worker.silent_s for worker in told.workers), default=None)
+        when = "" if seen is None else f" The last one was seen {_span(seen)} ago."
+        parts.append(Text(f"NO WORKER IS ALIVE: nothing is sent.{when}\n", style="bold red"))
+    facts = Table.grid(padding=(0, GAP))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    for name, value in (
+        ("workers", f"{len(living)} alive, {told.hands} hands" if living else "none"),
+        ("jobs", ", ".join(f"{told.jobs[status]:,} {status}" for status in Status if told.jobs[status]) or "none"),
+        ("may have been sent", f"{told.in_doubt:,} in doubt" if told.in_doubt else None),
+        ("dead", ", ".join(f"{count:,} {reason}" for reason, count in told.dead_by_reason.items()) or None),
+        ("oldest due", f"since {_span(told.oldest_due_s)}" if told.oldest_due_s is not None else None),
+        ("rounds queued", f"{told.rounds_queued:,}"),
+        ("events without mail", ", ".join(f"{count:,} {reason}" for reason, count in told.events.items()) or None),
+        ("Redis", _memory(told.memory)),
+    ):
+        if value is not None:
+            facts.add_row(name, Text(value))
+    parts.append(facts)
+    if told.lanes:
+        rest = (
+            f"the longest {len(told.lanes)} of {told.waiting_lanes:,}"
+            if told.waiting_lanes > len(told.lanes)
+            else "all"
+        )
+        parts += [Text(f"\nLanes that wait ({rest})\n", style="bold"), _lanes(told.lanes, width)]
+    return Group(*parts)
+
+
+def _lanes(lanes: Sequence[Lane], width: int) -> Table:
+    return columns_table(
+        {
+            "lane": [Text(lane.lane) for lane in lanes],
+            "ready": [Text(f"{lane.ready:,}") for lane in lanes],
+            "later": [Text(f"{lane.later:,}") for lane in lanes],
+            "sending": [Text(str(lane.sending)) for lane in lanes],
+            "next": [Text(short_time(lane.wakes_at)) for lane in lanes],
+            "paused until": [Text(short_time(lane.paused_until)) for lane in lanes],
+            "why": [Text(lane.pause_reason or "", style="yellow") for lane in lanes],
+            "pace": [Text(fraction(lane.pace) if lane.pace else "", style="yellow") for lane in lanes],
+            "app": [Text("" if lane.app == "default" else lane.app) for lane in lanes],
+        },
+        ("app", "sending", "next", "paused until"),
+        width,
+    )
+
+
+def _memory(memory: Memory | None) -> str | None:
+    if memory is None:
+        return None
+    return f"{_size(memory.used)} of {_size(memory.most)}" if memory.most else f"{_size(memory.used)}, without a bound"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
