@@ -9,9 +9,9 @@ from postroom.delivery.maintenance import tick_for_ever
 from postroom.settings.lanes import Lanes
 from postroom.settings.loading import load_settings
 
-found = load_settings()
-ledger = wiring.ledger(found)
-ledger.publish(Lanes(found=found).rules(results_here=True))
+settings = load_settings()
+ledger = wiring.ledger(settings)
+ledger.publish(Lanes(settings=settings).rules(results_here=True))
 
 
 class Counted:
@@ -30,7 +30,7 @@ def run(seconds: float) -> dict[str, Any]:
     stop, counted = threading.Event(), Counted()
     threading.Timer(seconds, stop.set).start()
     hands = 8
-    tick_for_ever(counted, "bench:1", hands, found.lease, stop, lambda *_, **__: None, lambda _: None)  # type: ignore[arg-type]
+    tick_for_ever(counted, "bench:1", hands, settings.lease, stop, lambda *_, **__: None, lambda _: None)  # type: ignore[arg-type]
     return {"ticks": counted.ticks}
 
 

@@ -106,9 +106,9 @@ class Client:
             return cls(*cls.stand_in)
         from postroom.settings.loading import load_settings  # noqa: PLC0415 - `import postroom` stays cheap
 
-        found = load_settings()
-        redis = connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-client")
-        return cls(Ledger(redis, found.attachments), found.sender)
+        settings = load_settings()
+        redis = connect(settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-client")
+        return cls(Ledger(redis, settings.attachments), settings.sender)
 
     def send(
         self,

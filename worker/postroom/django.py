@@ -123,12 +123,12 @@ def _bodies(message: EmailMessage) -> Iterator[tuple[str, str]]:
 
 def _variables(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        variables = json.loads(text)
     except ValueError as error:
         raise InvalidMail(f"headers: X-Postroom-Variables is not JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(variables, dict):
         raise InvalidMail("headers: X-Postroom-Variables is no JSON object")
-    return found
+    return variables
 
 
 def _attachment(given: Any, number: int, message: EmailMessage) -> Attachment:

@@ -111,9 +111,9 @@ class Templates:
             sample = self.sample(name)
         except TemplateFault as fault:
             return [str(fault)]
-        found = (_LOCALE_FILE.fullmatch(file) for file in self._files(name))
+        matches = (_LOCALE_FILE.fullmatch(file) for file in self._files(name))
         faults: dict[str, None] = {}
-        for locale in sorted({"", *(match[1] for match in found if match)}):
+        for locale in sorted({"", *(match[1] for match in matches if match)}):
             try:
                 self.render(name, sample, locale)
             except TemplateFault as fault:

@@ -53,8 +53,8 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 # Whenever Redis was away it proposes `worker_cancel_long_running_tasks_on_connection_loss`, which would cut rounds off.
 warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
-found = load_settings()
-_urls, _results = wiring.celery_place(found)
+settings = load_settings()
+_urls, _results = wiring.celery_place(settings)
 
 app = Celery("postroom")
 app.conf.update(
@@ -74,7 +74,7 @@ app.conf.update(
     result_backend=_results,
     result_backend_transport_options={**_urls.options, "visibility_timeout": 120},
     result_backend_thread_safe=True,
-    result_expires=found.retention_dead,
+    result_expires=settings.retention_dead,
     redis_socket_timeout=5,
     redis_socket_connect_timeout=3,
     redis_backend_health_check_interval=10,
@@ -141,7 +141,7 @@ def _take_in(job_id: str, values: object, key: str | None, wanted: tuple[object,
     try:
         calls = Calls.of(*wanted)
         _check_arguments(unknown)
-        book, mail = _here().ledger, Mail.model_validate(values).with_sender(found.sender)
+        book, mail = _here().ledger, Mail.model_validate(values).with_sender(settings.sender)
         receipt = book.take_in(job_id, mail, key, None, calls=calls)
         if receipt.known:
             book.mirror(receipt.id, job_id)
@@ -162,7 +162,7 @@ def _check_arguments(unknown: list[str]) -> None:
 
 def _bury(job_id: str, values: object, reason: str, detail: str, calls: Calls) -> None:
     given = values if isinstance(values, dict) else {}
-    sender = str(given.get("from") or given.get("sender") or found.sender or "").casefold()
+    sender = str(given.get("from") or given.get("sender") or settings.sender or "").casefold()
     _here().ledger.take_in_dead(job_id, sender, json.dumps(values, default=str), reason, detail, calls=calls)
 
 
@@ -185,18 +185,18 @@ def _here() -> Workplace:
     if pid not in _workplaces:
         with _making:
             if pid not in _workplaces:
-                book = wiring.ledger(found)
-                _workplaces[pid] = Workplace(book, wiring.desk(found, book, lambda: _stop[0] != 0))
+                book = wiring.ledger(settings)
+                _workplaces[pid] = Workplace(book, wiring.desk(settings, book, lambda: _stop[0] != 0))
     return _workplaces[pid]
 
 
 @worker_init.connect
 def _publish_rules(**_: object) -> None:
-    if faults := found.worker_faults():
+    if faults := settings.worker_faults():
         raise SystemExit("\n".join(faults))
     end_with_parent()
     allow_many()
-    rules = Lanes(found=found).rules(results_here=_results == _urls.backend)
+    rules = Lanes(settings=settings).rules(results_here=_results == _urls.backend)
     while True:
         try:
             _here().ledger.publish(rules)
@@ -213,10 +213,10 @@ def _start_ticking(sender: Any, **_: object) -> None:
     hands = sender.pool.limit
     name = wiring.worker_name()
     probes: SimpleQueue[TokenProbe] = SimpleQueue()
-    _start(tick_for_ever, book, name, hands, found.lease, _ticking, desk.emit, probes.put)
+    _start(tick_for_ever, book, name, hands, settings.lease, _ticking, desk.emit, probes.put)
     _start(probe_apps_for_ever, book, desk.office.apps, probes, _ticking, desk.emit)
     _start(store_results_for_ever, book, _store_result, _ticking, desk.emit)
-    if found.attachments:
+    if settings.attachments:
         _start(remove_files_for_ever, book.attachments.remove_due, _ticking, desk.emit)
     desk.emit("worker.ready", worker=name, hands=hands)
 

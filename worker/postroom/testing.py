@@ -207,12 +207,12 @@ class _MemoryRecords(Records):
     def find(self, *, to: str | None = None, limit: int, **filters: Any) -> list[Delivery]:
         filters["sender"] = filters.get("sender") and filters["sender"].casefold()
         wanted = {name: value for name, value in filters.items() if value is not None}
-        found = [
+        deliveries = [
             job.delivery
             for job in reversed(list(self._ledger.look().values()))
             if to is None or to.casefold() in {address.lane for address in job.sent.mail.recipients}
         ]
-        return [one for one in found if all(getattr(one, name) == value for name, value in wanted.items())][:limit]
+        return [one for one in deliveries if all(getattr(one, name) == value for name, value in wanted.items())][:limit]
 
     def holds(self, now: int | None = None) -> list[Hold]:
         return []

@@ -38,48 +38,48 @@ WORKER_TIMEOUT_S = 5.0
 LONGEST_TOKEN_S = 15.0
 
 
-def ledger(found: Settings) -> Ledger:
+def ledger(settings: Settings) -> Ledger:
     """The worker's ledger: patient with Redis, but never without a bound."""
-    redis = connect(found.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
-    return Ledger(Joined(redis, scripts.in_one), found.attachments)
+    redis = connect(settings.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
+    return Ledger(Joined(redis, scripts.in_one), settings.attachments)
 
 
-def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":
+def transport(settings: Settings) -> "type[CurlHttp | RequestsHttp]":
     """What makes the HTTP exchanges: what is set, or else curl where it is installed. ConfigError if it is not."""
-    if found.transport is not Transport.REQUESTS:
+    if settings.transport is not Transport.REQUESTS:
         try:
             from postroom.transport.curl_http import CurlHttp  # noqa: PLC0415 - an extra
         except ImportError as error:
-            if found.transport:
+            if settings.transport:
                 raise ConfigError([f"{PREFIX}TRANSPORT: {error}; pip install 'postroom[curl]'"]) from None
         else:
             return CurlHttp
     return RequestsHttp
 
 
-def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
+def desk(settings: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
     """All that rounds work with."""
-    lanes = Lanes(found=found)
+    lanes = Lanes(settings=settings)
     chance = random.Random(os.urandom(32))  # noqa: S311 - seeded as well as uuid4, which asks the system each time
-    http = transport(found)(str(found.ca_bundle) if found.ca_bundle else None)
+    http = transport(settings)(str(settings.ca_bundle) if settings.ca_bundle else None)
 
     def mark(job: Job, client_request_id: str, size: int) -> float | None:
-        return book.mark(job, client_request_id, size, found.lease)
+        return book.mark(job, client_request_id, size, settings.lease)
 
     def note(job: Job, fields: Mapping[str, str], size: int) -> float | None:
-        return book.note(job, fields, size, found.lease)
+        return book.note(job, fields, size, settings.lease)
 
     office = Office(
         apps={
             name: App(
-                tokens=Tokens(identity(app), http, deadline_s=min(found.lease / 4, LONGEST_TOKEN_S)),
+                tokens=Tokens(identity(app), http, deadline_s=min(settings.lease / 4, LONGEST_TOKEN_S)),
                 graph=Graph(app.graph_url or app.cloud.graph_url, http),
                 seal=seal(app),
             )
-            for name, app in found.all_apps.items()
+            for name, app in settings.all_apps.items()
             if app.kind is not None and not list(app.faults("{}"))
         },
-        templates=Templates(found.templates),
+        templates=Templates(settings.templates),
         mailbox_of=lanes.mailbox,
         addresses_of=lanes.addresses,
         delivery_of=lanes.delivery,
@@ -87,8 +87,8 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         mark=mark,
         note=note,
         stopping=stopping,
-        redirect_all_to=found.redirect_all_to,
-        lease_s=found.lease,
+        redirect_all_to=settings.redirect_all_to,
+        lease_s=settings.lease,
         monotonic=_clock,
         new_id=lambda: str(uuid.UUID(int=chance.getrandbits(128), version=4)),
         attachments=book.attachments,
@@ -98,9 +98,9 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
     return Desk(
         ledger=book,
         office=office,
-        policy=policy(found),
+        policy=policy(settings),
         chance=chance.random,
-        emit=logs.start(found.log_format, loop_here),
+        emit=logs.start(settings.log_format, loop_here),
         stopping=stopping,
         invite=invite,
         pause=pause,
@@ -148,10 +148,10 @@ def identity(app: AppSettings) -> Identity:
     )
 
 
-def celery_place(found: Settings) -> tuple[CeleryUrls, str]:
+def celery_place(settings: Settings) -> tuple[CeleryUrls, str]:
     """Where Celery's queue is, and the URL of its result backend."""
-    urls = celery_urls(found.redis_url)
-    return urls, result_backend(found.result_backend, urls)
+    urls = celery_urls(settings.redis_url)
+    return urls, result_backend(settings.result_backend, urls)
 
 
 def worker_name() -> str:

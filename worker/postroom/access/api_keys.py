@@ -88,8 +88,8 @@ class ApiKeys:
             pipe = self._redis.pipeline(transaction=False)
             pipe.hvals(KEYS)
             pipe.hgetall(USED)
-            found, used = pipe.execute()
-        keys = [json.loads(said) for said in found]
+            records, used = pipe.execute()
+        keys = [json.loads(said) for said in records]
         return sorted((_key(said, used.get(said["id"].encode())) for said in keys), key=lambda key: key.name)
 
     def revoke(self, name: str) -> ApiKey:
@@ -108,8 +108,8 @@ class ApiKeys:
 
     def use(self, secret: str, now: int | None = None) -> tuple[ApiKey, float] | None:
         """Whose key this is, and in how many seconds it may be used (0: this use is counted); None if it is none."""
-        found, wait = scripts.run(self._redis, "use_key", now, _digest(secret))
-        return (_key(json.loads(found), None), wait / 1000) if found else None
+        record, wait = scripts.run(self._redis, "use_key", now, _digest(secret))
+        return (_key(json.loads(record), None), wait / 1000) if record else None
 
     def first_use(self, key: str, digest: str) -> bool:
         """Whether an idempotency key is new or was used with the same content before.

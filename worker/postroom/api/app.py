@@ -38,11 +38,11 @@ def _with_bodies(app: FastAPI) -> Any:
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
-        found = described()
-        schemas = found["components"]["schemas"]
+        schema = described()
+        schemas = schema["components"]["schemas"]
         schemas |= {**dict(emails.schemas()), **batches.schemas(), **dead_letters.schemas()}
         inner = answers.Error.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= {**inner.pop("$defs"), "Error": inner}
-        return found
+        return schema
 
     return openapi

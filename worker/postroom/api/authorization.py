@@ -18,11 +18,11 @@ bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key that
 
 def allowed(here: Services, secret: str | None, scope: Scope) -> ApiKey:
     """The key that came with a request, if it may do this now."""
-    found = here.keys.use(secret) if secret else None
-    if found is None:
+    used = here.keys.use(secret) if secret else None
+    if used is None:
         message = "a key is needed: Authorization: Bearer pr_…" if secret is None else "this key is unknown or revoked"
         raise Refusal(401, "unauthorized", message, headers={"WWW-Authenticate": 'Bearer realm="postroom"'})
-    key, wait_s = found
+    key, wait_s = used
     if wait_s:
         headers = {"Retry-After": str(math.ceil(wait_s))}
         message = f"this key may make {key.rate[0]} requests in {key.rate[1]:g} s"

@@ -42,36 +42,36 @@ class Services:
     emit: Emit
 
 
-def open_services(found: Settings, emit: Emit, connection: Any = None) -> Services:
+def open_services(settings: Settings, emit: Emit, connection: Any = None) -> Services:
     """All of it by these settings; ConfigError if the rules for events are wrong."""
     redis = connection or connect(
-        found.redis_url, timeout_s=TIMEOUT_S, name="postroom-api", max_connections=2 * THREADS
+        settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-api", max_connections=2 * THREADS
     )
-    ledger = Ledger(redis, found.attachments)
+    ledger = Ledger(redis, settings.attachments)
     return Services(
         connection=redis,
-        client=Client(ledger, found.sender),
+        client=Client(ledger, settings.sender),
         records=ledger.records,
-        letters=DeadLetters(ledger, found.sender),
+        letters=DeadLetters(ledger, settings.sender),
         keys=ApiKeys(redis),
         notes=EventNotes(redis),
-        rules=event_rules(found),
-        sender=found.sender,
-        bodies=Bodies(largest=found.max_message + MB),
+        rules=event_rules(settings),
+        sender=settings.sender,
+        bodies=Bodies(largest=settings.max_message + MB),
         figures=Figures(redis),
         emit=emit,
     )
 
 
-def event_rules(found: Settings) -> EventRules | None:
+def event_rules(settings: Settings) -> EventRules | None:
     """The rules of POSTROOM_EVENTS; None where it is not set."""
-    if found.events is None:
+    if settings.events is None:
         return None
     try:
-        text = found.events.read_text(encoding="utf-8")
+        text = settings.events.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"POSTROOM_EVENTS: cannot read {found.events} ({type(error).__name__})") from None
-    return EventRules.parse(text, str(found.events))
+        raise ConfigError(f"POSTROOM_EVENTS: cannot read {settings.events} ({type(error).__name__})") from None
+    return EventRules.parse(text, str(settings.events))
 
 
 async def _services(request: Request) -> Services:

@@ -100,10 +100,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(PostroomError)
     async def _ours(_: Request, error: PostroomError) -> JSONResponse:
-        found = refusal(error)
-        if found.status == 500:
+        refused = refusal(error)
+        if refused.status == 500:
             raise error
-        return found.response()
+        return refused.response()
 
     @app.exception_handler(RequestValidationError)
     async def _not_valid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -89,12 +89,12 @@ def _json_object(request: Request, body: Raw) -> dict[str, Any]:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        found = strict_json.read(body)
+        value = strict_json.read(body)
     except ValueError as error:
         raise Refusal(400, "invalid_json", f"the body cannot be read: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise Refusal(422, "invalid_request", "the body must be a JSON object", {"faults": ["body: no object"]})
-    return found
+    return value
 
 
 # In the order of a route's parameters: name it after the key, so that nobody's body is read who has none.

@@ -76,12 +76,12 @@ def bulk(
         **{name: given.pop(f"{name}_column") for name in ("to", "name", "locale")},
         variables=pairs("--map", mapped),
     )
-    found = load_settings()
+    settings = load_settings()
     try:
         people = People.of(file, encoding, columns, _fields(given))
-        if found.sender is None and "sender" not in people.fields:
+        if settings.sender is None and "sender" not in people.fields:
             raise click.UsageError("who sends this? Give --from, or set POSTROOM_SENDER")
-        count = _checked(people, found.templates, duplicates=duplicates)
+        count = _checked(people, settings.templates, duplicates=duplicates)
         if dry_run:
             _say({"rows": count, "taken": 0}, f"{count} rows are right. Nothing was taken in.", as_json=as_json)
             return

@@ -69,12 +69,12 @@ def dead() -> None:
 @JSON
 def list_(limit: int, as_json: bool, **filters: Any) -> None:
     """Show how many there are of each reason, and the newest."""
-    found = DeadLetters.from_env().overview(_selection(**filters), limit)
+    overview = DeadLetters.from_env().overview(_selection(**filters), limit)
     if as_json:
-        click.echo(to_json_text(found))
+        click.echo(to_json_text(overview))
         return
     console = open_console()
-    console.print(dead_letters_overview(found, console.width))
+    console.print(dead_letters_overview(overview, console.width))
 
 
 @dead.command("show")
@@ -243,27 +243,30 @@ def letter_details(one: Letter) -> RenderableType:
     return Group(*parts)
 
 
-def dead_letters_overview(found: Overview, width: int) -> RenderableType:
+def dead_letters_overview(overview: Overview, width: int) -> RenderableType:
     """How many of each reason, and the newest of all."""
-    if not found.total:
+    if not overview.total:
         return Text("No such dead letters.")
-    one = found.total == 1
+    one = overview.total == 1
+    in_doubt = [Text(f"{kind.in_doubt:,}" if kind.in_doubt else "") for kind in overview.reasons]
     parts: list[RenderableType] = [
-        Text(f"{found.total:,} dead letter{'' if one else 's'}\n", style="bold"),
+        Text(f"{overview.total:,} dead letter{'' if one else 's'}\n", style="bold"),
         columns_table(
             {
-                "reason": [Text(kind.reason, style="red") for kind in found.reasons],
-                "mails": [Text(f"{kind.count:,}") for kind in found.reasons],
-                "newest": [Text(short_time(kind.newest.ended_at) if kind.newest else "") for kind in found.reasons],
-                "answer": [Text(answer_text(kind.newest) if kind.newest else "") for kind in found.reasons],
-                "such as": [Text(kind.newest.id if kind.newest else "") for kind in found.reasons],
-                "may have been sent": [Text(f"{kind.in_doubt:,}" if kind.in_doubt else "") for kind in found.reasons],
+                "reason": [Text(kind.reason, style="red") for kind in overview.reasons],
+                "mails": [Text(f"{kind.count:,}") for kind in overview.reasons],
+                "newest": [Text(short_time(kind.newest.ended_at) if kind.newest else "") for kind in overview.reasons],
+                "answer": [Text(answer_text(kind.newest) if kind.newest else "") for kind in overview.reasons],
+                "such as": [Text(kind.newest.id if kind.newest else "") for kind in overview.reasons],
+                "may have been sent": [
+                    Text(f"{kind.in_doubt:,}" if kind.in_doubt else "") for kind in overview.reasons
+                ],
             },
             ("may have been sent", "answer", "newest"),
             width,
         ),
     ]
-    if found.letters:
-        head = "The newest" if len(found.letters) < found.total else "All of them"
-        parts += [Text(f"\n{head}\n", style="bold"), jobs_table(found.letters, width)]
+    if overview.letters:
+        head = "The newest" if len(overview.letters) < overview.total else "All of them"
+        parts += [Text(f"\n{head}\n", style="bold"), jobs_table(overview.letters, width)]
     return Group(*parts)

@@ -37,12 +37,12 @@ def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
     from postroom.cloudevents.preview import trials  # noqa: PLC0415 - slow to import
     from postroom.render import Templates  # noqa: PLC0415 - the same
 
-    found = load_settings()
-    file = rules or found.events
+    settings = load_settings()
+    file = rules or settings.events
     if file is None:
         raise click.UsageError("give --rules, or set POSTROOM_EVENTS")
     parsed = EventRules.parse(file.read_text(encoding="utf-8"), str(file))
-    told = list(trials(samples, parsed, Templates(found.templates), found.sender))
+    told = list(trials(samples, parsed, Templates(settings.templates), settings.sender))
     click.echo(to_json_text(told) if as_json else "\n".join(trial_text(one) for one in told))
     sys.exit(1 if any(one.faults for one in told) else 0)
 

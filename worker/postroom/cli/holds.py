@@ -55,12 +55,12 @@ def release(sender: str | None, batch: str | None, as_json: bool) -> None:
 @JSON
 def holds(as_json: bool) -> None:
     """List what is held: by a fault until that is repaired, or by a person."""
-    found = Client.from_env().holds()
+    held = Client.from_env().holds()
     if as_json:
-        click.echo(to_json_text(found))
-    elif found:
+        click.echo(to_json_text(held))
+    elif held:
         console = open_console()
-        console.print(holds_table(found, console.width))
+        console.print(holds_table(held, console.width))
     else:
         click.echo("Nothing is held.", err=True)
 
@@ -79,18 +79,18 @@ def _address(text: str) -> str:
         raise click.UsageError(f"{text!r} is {error}") from None
 
 
-def holds_table(found: Sequence[Hold], width: int) -> Table:
+def holds_table(holds: Sequence[Hold], width: int) -> Table:
     """One line a hold."""
     when = time_text if width == ENDLESS else short_time
     columns = {
-        "held": [Text(one.name) for one in found],
-        "what": [Text(SCOPE_NAMES[one.scope]) for one in found],
-        "reason": [Text(one.reason) for one in found],
-        "by": [Text(one.by or "a fault") for one in found],
-        "since": [Text(when(one.since)) for one in found],
-        "until": [Text(when(one.until)) for one in found],
-        "next probe": [Text(probe_text(one, when)) for one in found],
-        "waiting": [Text(str(one.waiting)) for one in found],
+        "held": [Text(one.name) for one in holds],
+        "what": [Text(SCOPE_NAMES[one.scope]) for one in holds],
+        "reason": [Text(one.reason) for one in holds],
+        "by": [Text(one.by or "a fault") for one in holds],
+        "since": [Text(when(one.since)) for one in holds],
+        "until": [Text(when(one.until)) for one in holds],
+        "next probe": [Text(probe_text(one, when)) for one in holds],
+        "waiting": [Text(str(one.waiting)) for one in holds],
     }
     return columns_table(columns, (), width, unbroken="waiting")
 

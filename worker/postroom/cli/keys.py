@@ -51,12 +51,12 @@ def create(name: str, scopes: tuple[str, ...], senders: tuple[str, ...], rate: s
 @JSON
 def list_(as_json: bool) -> None:
     """Show all keys, with what each may do and the day of its last use."""
-    found = _keys().list()
+    all_keys = _keys().list()
     if as_json:
-        click.echo(to_json_text([_facts(key) for key in found]))
-    elif found:
+        click.echo(to_json_text([_facts(key) for key in all_keys]))
+    elif all_keys:
         console = open_console()
-        console.print(keys_table(found, console.width))
+        console.print(keys_table(all_keys, console.width))
     else:
         click.echo("There are no keys. postroom keys create makes one.", err=True)
 
@@ -69,8 +69,8 @@ def revoke(name: str) -> None:
 
 
 def _keys() -> ApiKeys:
-    found = load_settings()
-    return ApiKeys(connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-keys"))
+    settings = load_settings()
+    return ApiKeys(connect(settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-keys"))
 
 
 def _facts(key: ApiKey) -> dict[str, object]:
@@ -94,24 +94,24 @@ def _address(text: str) -> Address:
 
 def _rate(text: str) -> tuple[int, float]:
     try:
-        found = rates(text)
+        parsed = rates(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--rate") from None
-    if len(found) != 1:
+    if len(parsed) != 1:
         raise click.BadParameter("one rate is needed, as in 600/min", param_hint="--rate")
-    return found[0]
+    return parsed[0]
 
 
-def keys_table(found: Sequence[ApiKey], width: int) -> RenderableType:
+def keys_table(keys: Sequence[ApiKey], width: int) -> RenderableType:
     """One line a key; never the key itself."""
     columns = {
-        "name": [Text(key.name) for key in found],
-        "may": [Text(", ".join(key.scopes)) for key in found],
-        "senders": [Text(", ".join(key.senders) or "all") for key in found],
-        "rate": [Text(rate_text(key.rate)) for key in found],
-        "made": [Text(f"{key.created_at:%Y-%m-%d}") for key in found],
-        "last used": [Text(f"{key.used_on:%Y-%m-%d}" if key.used_on else "never") for key in found],
-        "id": [Text(key.id) for key in found],
+        "name": [Text(key.name) for key in keys],
+        "may": [Text(", ".join(key.scopes)) for key in keys],
+        "senders": [Text(", ".join(key.senders) or "all") for key in keys],
+        "rate": [Text(rate_text(key.rate)) for key in keys],
+        "made": [Text(f"{key.created_at:%Y-%m-%d}") for key in keys],
+        "last used": [Text(f"{key.used_on:%Y-%m-%d}" if key.used_on else "never") for key in keys],
+        "id": [Text(key.id) for key in keys],
     }
     return columns_table(columns, ("id", "made", "rate"), width, "name")
 

@@ -104,9 +104,9 @@ def everything(folder: Path, templates: Path, log: Any, rules: Path | None = Non
         yield Place(environment, address, api, processes)
 
 
-def _smtp_server(found: Mapping[str, Any]) -> dict[str, str]:
+def _smtp_server(address: Mapping[str, Any]) -> dict[str, str]:
     """As many applications call it in their own settings."""
-    return {"SMTP_HOST": str(found["host"]), "SMTP_PORT": str(found["port"])}
+    return {"SMTP_HOST": str(address["host"]), "SMTP_PORT": str(address["port"])}
 
 
 def _fresh_key(environment: Mapping[str, str]) -> str:

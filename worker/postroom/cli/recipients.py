@@ -35,15 +35,15 @@ class Columns:
             raise FileFault(f"there is no column {missing[0]!r}; there are {', '.join(map(repr, there))}")
         if self.to is not None:
             return self
-        found = [column for column in there if column.strip().lower() in ADDRESS_COLUMNS]
-        if len(found) != 1:
+        matches = [column for column in there if column.strip().lower() in ADDRESS_COLUMNS]
+        if len(matches) != 1:
             which = (
-                f"several could be it ({', '.join(map(repr, found))})"
-                if found
+                f"several could be it ({', '.join(map(repr, matches))})"
+                if matches
                 else f"there are {', '.join(map(repr, there))}"
             )
             raise FileFault(f"which column has the addresses? {which}; say so with --to-column")
-        return replace(self, to=found[0])
+        return replace(self, to=matches[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,10 +48,10 @@ def worker(processes: int, concurrency: int | None, pool: str) -> None:
     """
     from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
 
-    found = load_settings()
-    if faults := found.worker_faults():
+    settings = load_settings()
+    if faults := settings.worker_faults():
         raise ConfigError(faults)
-    emit = logs.start(found.log_format)
+    emit = logs.start(settings.log_format)
     sys.exit(supervise(processes, concurrency or (HANDS if pool == "threads" else CHILDREN), pool, emit))
 
 
@@ -122,8 +122,8 @@ def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json
         from postroom.smtp.server import serve  # noqa: PLC0415 - an extra
     except ImportError as error:
         fail(1, f"The SMTP door needs {error.name}: pip install 'postroom[smtp]'")
-    found = load_settings()
-    if faults := found.smtp_faults(over_tls=tls_port is not None):
+    settings = load_settings()
+    if faults := settings.smtp_faults(over_tls=tls_port is not None):
         raise ConfigError(faults)
 
     def tell(scheme: str, at: str, number: int) -> None:
@@ -132,7 +132,7 @@ def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json
         )
         sys.stdout.flush()
 
-    serve(found, host, port, tls_port, logs.start(found.log_format), tell)
+    serve(settings, host, port, tls_port, logs.start(settings.log_format), tell)
 
 
 @smtp.command()
@@ -166,8 +166,8 @@ def api(host: str, port: int, as_json: bool) -> None:
         fail(1, f"The API needs {error.name}: pip install 'postroom[api]'")
     from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
 
-    found = load_settings()
-    services = open_services(found, logs.start(found.log_format))
+    settings = load_settings()
+    services = open_services(settings, logs.start(settings.log_format))
 
     def tell(url: str) -> None:
         click.echo(to_json_text({"url": url}, indent=None) if as_json else f"The API listens on {url}")

@@ -28,8 +28,8 @@ def stats_(lanes: int, ready: bool, here: bool, as_json: bool) -> None:
     """Show workers, what waits in which lane, and counts of jobs."""
     if here and not ready:
         raise click.UsageError("--here goes with --ready.")
-    found = load_settings()
-    connection = connect(found.redis_url, timeout_s=PROBE_TIMEOUT_S, name="postroom-stats")
+    settings = load_settings()
+    connection = connect(settings.redis_url, timeout_s=PROBE_TIMEOUT_S, name="postroom-stats")
     if ready:
         _readiness(stats.alive(connection, os.uname().nodename if here else None), here=here, as_json=as_json)
         return

@@ -83,8 +83,8 @@ def read(headers: Mapping[str, str], body: bytes) -> Arrived | Validation:
     if "ce-specversion" in headers:
         return Arrived((_binary(headers, body),), several=False)
     if content_type == PLAIN:
-        found = _json(body)
-        return _validation(found) or Arrived(_each(found, _grid_event), several=True)
+        value = _json(body)
+        return _validation(value) or Arrived(_each(value, _grid_event), several=True)
     raise UnknownForm(
         f"events come as {STRUCTURED}, as {BATCH}, with ce- headers, or as {PLAIN} in the schema of Event Grid"
     )
@@ -92,12 +92,12 @@ def read(headers: Mapping[str, str], body: bytes) -> Arrived | Validation:
 
 def read_sample(text: bytes) -> Arrived:
     """The events of a file: one CloudEvent, a list of them, or a list in the schema of Event Grid."""
-    found = _json(text)
-    if isinstance(found, dict):
-        return Arrived((_cloud_event(found, "the event"),), several=False)
-    first = found[0] if isinstance(found, list) and found else {}
+    value = _json(text)
+    if isinstance(value, dict):
+        return Arrived((_cloud_event(value, "the event"),), several=False)
+    first = value[0] if isinstance(value, list) and value else {}
     grid = isinstance(first, dict) and "eventType" in first
-    return Arrived(_each(found, _grid_event if grid else _cloud_event), several=True)
+    return Arrived(_each(value, _grid_event if grid else _cloud_event), several=True)
 
 
 def media_type(content_type: str) -> str:
@@ -112,18 +112,18 @@ def _json(body: bytes) -> Any:
         raise BadEvents(f"the body: {error}") from None
 
 
-def _each(found: Any, read_one: Any) -> tuple[Event, ...]:
-    if not isinstance(found, list):
+def _each(value: Any, read_one: Any) -> tuple[Event, ...]:
+    if not isinstance(value, list):
         raise BadEvents("the body: a list of events is needed")
-    if len(found) > MOST_EVENTS:
-        raise BadEvents(f"the body: {len(found)} events; at most {MOST_EVENTS} may come at once")
-    return tuple(read_one(one, f"event {place}") for place, one in enumerate(found))
+    if len(value) > MOST_EVENTS:
+        raise BadEvents(f"the body: {len(value)} events; at most {MOST_EVENTS} may come at once")
+    return tuple(read_one(one, f"event {place}") for place, one in enumerate(value))
 
 
-def _cloud_event(found: Any, where: str) -> Event:
-    if not isinstance(found, dict):
+def _cloud_event(value: Any, where: str) -> Event:
+    if not isinstance(value, dict):
         raise BadEvents(f"{where}: an object is needed")
-    attributes = dict(found)
+    attributes = dict(value)
     if "data_base64" in attributes:
         if "data" in attributes:
             raise BadEvents(f"{where}: it has both data and data_base64")
@@ -150,10 +150,10 @@ def _binary(headers: Mapping[str, str], body: bytes) -> Event:
     return _event(attributes, "the event")
 
 
-def _grid_event(found: Any, where: str) -> Event:
-    if not isinstance(found, dict):
+def _grid_event(value: Any, where: str) -> Event:
+    if not isinstance(value, dict):
         raise BadEvents(f"{where}: an object is needed")
-    known = {_GRID_FIELDS.get(name, name.lower()): value for name, value in found.items() if value is not None}
+    known = {_GRID_FIELDS.get(name, name.lower()): value for name, value in value.items() if value is not None}
     # The topic is optional where a publisher leaves it to Event Grid to fill in.
     return _event({"source": "eventgrid", **known, "specversion": "1.0"}, where)
 
@@ -180,8 +180,8 @@ def _is_line(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
 
 
-def _validation(found: Any) -> Validation | None:
-    match found:
+def _validation(value: Any) -> Validation | None:
+    match value:
         case [{"eventType": kind, "data": {"validationCode": str() as code}}] if kind == VALIDATION:
             return Validation(code)
         case _:

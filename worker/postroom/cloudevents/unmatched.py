@@ -59,14 +59,14 @@ class EventNotes:
     def counts(self) -> dict[str, int]:
         """How many there have been, by reason."""
         with scripts.or_unavailable():
-            found = self._redis.hgetall(COUNTS)
-        return {reason.decode(): int(count) for reason, count in sorted(found.items())}
+            counts = self._redis.hgetall(COUNTS)
+        return {reason.decode(): int(count) for reason, count in sorted(counts.items())}
 
     def newest(self, most: int) -> list[Note]:
         """The newest ones first."""
         with scripts.or_unavailable():
-            found = self._redis.lrange(NEWEST, 0, most - 1)
-        return [_note(json.loads(text)) for text in found]
+            entries = self._redis.lrange(NEWEST, 0, most - 1)
+        return [_note(json.loads(text)) for text in entries]
 
 
 def _note(said: dict[str, Any]) -> Note:

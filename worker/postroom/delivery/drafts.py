@@ -80,11 +80,11 @@ def tidy(job: Job, office: Office) -> Tidied | Outcome:
         return Tidied() if job.in_doubt else remove_strays(job, app, office)
     # Whatever was said when it was sent: what has left is the mailbox's copy now, and stays.
     mailbox = office.mailbox_of(job.lane)
-    found = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
-    if isinstance(found, Found | NotFound):
-        return Tidied(answer=found.answer)
-    if not isinstance(found, StillDraft):
-        return Deferred(reason="look_up_failed", answer=found.answer, free=True)
+    result = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
+    if isinstance(result, Found | NotFound):
+        return Tidied(answer=result.answer)
+    if not isinstance(result, StillDraft):
+        return Deferred(reason="look_up_failed", answer=result.answer, free=True)
     uploads.cancel(job, app, office)
     return _remove(job, draft_id, app, office)
 
@@ -93,8 +93,8 @@ def remove_strays(job: Job, app: App, office: Office) -> Tidied | Outcome:
     """Removes the drafts of this job that were made without our learning their ids; never any other, nor its own."""
     mailbox = office.mailbox_of(job.lane)
     for search in searches(job.id, mailbox, DRAFTS):
-        found = ask(job, app, office, partial(app.graph.search, mailbox, search))
-        match found:
+        result = ask(job, app, office, partial(app.graph.search, mailbox, search))
+        match result:
             case Found(ids=ids):
                 for draft_id in set(ids) - {job.draft}:
                     removed = _remove(job, draft_id, app, office)
@@ -105,7 +105,7 @@ def remove_strays(job: Job, app: App, office: Office) -> Tidied | Outcome:
             case NotFound() | StillDraft():
                 pass
             case _:
-                return found
+                return result
     return Tidied()
 
 

@@ -34,11 +34,11 @@ def _look_up(job: Job, app: App, office: Office) -> Finding:
     mailbox = office.mailbox_of(job.lane)
     draft_id = job.draft
     if draft_id:
-        found: Finding = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
-        if not (isinstance(found, NotFound) and found.draft_gone):
-            return found
+        result: Finding = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
+        if not (isinstance(result, NotFound) and result.draft_gone):
+            return result
         sent = _search(job, app, office, _everywhere(job, office, (SENT_ITEMS,)))
-        return found if isinstance(sent, NotFound) else sent
+        return result if isinstance(sent, NotFound) else sent
     return _search(job, app, office, _everywhere(job, office, (SENT_ITEMS, DRAFTS)))
 
 

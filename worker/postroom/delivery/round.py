@@ -93,13 +93,13 @@ def _work(lane: str, desk: Desk) -> None:
             desk.invite(lambda: work("", desk))
         started = monotonic()
         reached(Step.CLAIMED)
-        found = attempt(job, desk)
+        result = attempt(job, desk)
         reached(Step.ANSWERED)
         took_ms = round((monotonic() - started) * 1000)
-        if found is None:
+        if result is None:
             desk.emit("claim.lost", job=job.id)
             return
-        outcome, move = found
+        outcome, move = result
         now = monotonic()
         job = _settle(job, move, outcome, took_ms, slice_over=now > slice_end, elsewhere=now < task_end, desk=desk)
 

@@ -69,8 +69,8 @@ def ascii_address(address: str) -> str:
     """A domain in ASCII (`xn--…`). A local part that is not ASCII stays: RFC 6532 has it in UTF-8, never encoded."""
     if address.isascii():
         return address
-    found = validate_email(address, check_deliverability=False, globally_deliverable=False)
-    return f"{found.local_part}@{found.ascii_domain}"
+    valid = validate_email(address, check_deliverability=False, globally_deliverable=False)
+    return f"{valid.local_part}@{valid.ascii_domain}"
 
 
 def _line(name: str, value: str) -> str:

@@ -247,11 +247,11 @@ def _passed_on(message: Message, ready: Ready, source: mime.Source) -> bytes:
 
 def _names(source: mime.Source, name: str, people: Sequence[Address]) -> bool:
     """Whether this field of the source names exactly these people."""
-    found = source.people(name) if len(source.all(name)) < 2 else None
-    return found is not None and {one.address.casefold() for one in found} == {one.lane for one in people}
+    people_there = source.people(name) if len(source.all(name)) < 2 else None
+    return people_there is not None and {one.address.casefold() for one in people_there} == {one.lane for one in people}
 
 
 def _is_own(source: mime.Source, name: str, ready: Ready) -> bool:
     """Whether this field is there and names one address, which is the mailbox's own."""
-    found = source.people(name) or []
-    return len(source.all(name)) == len(found) == 1 and found[0].address.casefold() in ready.own
+    people_there = source.people(name) or []
+    return len(source.all(name)) == len(people_there) == 1 and people_there[0].address.casefold() in ready.own

@@ -125,11 +125,11 @@ class Tokens:
 
     def _request(self) -> None:
         now = self._clock()
-        self._last = found = _acquire(self._identity, _Entra(self._http, self._deadline_s), now)
-        wait_s = found.wait_s or 0.0 if isinstance(found, Deferred | Throttled) else 0.0
+        self._last = result = _acquire(self._identity, _Entra(self._http, self._deadline_s), now)
+        wait_s = result.wait_s or 0.0 if isinstance(result, Deferred | Throttled) else 0.0
         self._not_again_before = self._clock() + max(RENEW_AGAIN_S, wait_s)
-        if isinstance(found, Token):
-            self._token, self._renew_at = found, (now + found.expires) / 2
+        if isinstance(result, Token):
+            self._token, self._renew_at = result, (now + result.expires) / 2
         else:
             self._renew_at = self._not_again_before
         self._times_asked += 1
@@ -228,10 +228,10 @@ def _refusal(entra: "_Entra", result: Mapping[str, Any], error: Exception | None
 
 def _as_object(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,10 @@ def _validated(address: str) -> str:
 
     public = _PRIVATE.sub(rf"\1{_STAND_IN}", address)
     try:
-        found = validate_email(public, check_deliverability=False, globally_deliverable=False)
+        valid = validate_email(public, check_deliverability=False, globally_deliverable=False)
     except EmailNotValidError as error:
         raise ValueError(f"not an address: {error}") from None
-    return f"{found.local_part}@{found.ascii_domain.removesuffix(_STAND_IN)}"
+    return f"{valid.local_part}@{valid.ascii_domain.removesuffix(_STAND_IN)}"
 
 
 def _name_and_address(text: str) -> tuple[str, str]:

@@ -40,10 +40,10 @@ class File:
         """The file at this path; ValueError if it cannot be read."""
         try:
             with path.open("rb") as file:
-                found = os.fstat(file.fileno())
+                status = os.fstat(file.fileno())
         except OSError as error:
             raise ValueError(f"cannot read the file ({error.strerror})") from None
-        return cls(path=path, size=found.st_size, modified_ns=found.st_mtime_ns)
+        return cls(path=path, size=status.st_size, modified_ns=status.st_mtime_ns)
 
     def read(self, begin: int, end: int) -> bytes:
         """These bytes of it. InvalidMail if it is not the same file any longer."""

@@ -137,7 +137,7 @@ def _people(value: str) -> list[Person] | None:
     tokens = _tokens(_without_comments(value)) if value.count("\\") <= MOST_ESCAPES else None
     if tokens is None:
         return None
-    found: list[Person] = []
+    people: list[Person] = []
     item: list[str] = []
     for part in [*tokens, ","]:
         if part == ":":
@@ -149,11 +149,11 @@ def _people(value: str) -> list[Person] | None:
         elif "".join(item).strip():
             if (person := _person(item)) is None:
                 return None
-            found.append(person)
+            people.append(person)
             item = []
         else:
             item = []
-    return found
+    return people
 
 
 def _without_comments(value: str) -> str:

@@ -78,8 +78,8 @@ class DeadLetters:
     def from_env(cls) -> "DeadLetters":
         """With the settings of the environment, as `Client.from_env`."""
 
-        found = load_settings()
-        return cls(Ledger(connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-operator")), found.sender)
+        settings = load_settings()
+        return cls(Ledger(connect(settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-operator")), settings.sender)
 
     def overview(self, selection: Selection, limit: int) -> Overview:
         """What there is, and the newest `limit` of it. It takes longer the more there are, but no more memory."""

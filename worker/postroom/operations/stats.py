@@ -132,10 +132,10 @@ def _workers(connection: Any) -> tuple[datetime, list[Worker]]:
         pipe = connection.pipeline(transaction=False)
         pipe.time()
         pipe.hgetall(PREFIX + "workers")  # one field a worker process
-        (seconds, micros), found = pipe.execute()
+        (seconds, micros), records = pipe.execute()
     now = seconds + micros / 1e6
     workers = []
-    for name, said in sorted(found.items()):
+    for name, said in sorted(records.items()):
         seen, hands = said.split()
         silent = max(now - int(seen) / 1000, 0.0)
         workers.append(Worker(name=name.decode(), hands=int(hands), silent_s=round(silent, 1)))
@@ -185,7 +185,7 @@ def _dead_by_reason(connection: Any) -> dict[str, int]:
 def _memory(connection: Any) -> Memory | None:
     with scripts.or_unavailable():
         try:
-            found = connection.info("memory")
+            info = connection.info("memory")
         except redis.exceptions.ResponseError:  # some hosted ones do not tell
             return None
-    return Memory(used=int(found["used_memory"]), most=int(found.get("maxmemory") or 0) or None)
+    return Memory(used=int(info["used_memory"]), most=int(info.get("maxmemory") or 0) or None)

@@ -16,18 +16,18 @@ _NO_SENDER = SenderSettings()
 class Lanes:
     """Which lane, app and mailbox a sender stands for."""
 
-    found: Settings
+    settings: Settings
 
     @cached_property
     def _senders(self) -> Mapping[str, list[SenderSettings]]:
         """What the settings have for each lane."""
-        found: dict[str, list[SenderSettings]] = {}
-        for address, sender in self.found.senders.items():
-            found.setdefault(self.name(address, sender), []).append(sender)
-        return found
+        by_lane: dict[str, list[SenderSettings]] = {}
+        for address, sender in self.settings.senders.items():
+            by_lane.setdefault(self.name(address, sender), []).append(sender)
+        return by_lane
 
     def limits(self, sender: SenderSettings) -> LaneLimits:
-        given = self.found
+        given = self.settings
         return LaneLimits(
             app=sender.app,
             parallel=sender.parallel or given.parallel,
@@ -44,7 +44,7 @@ class Lanes:
     def rules(self, *, results_here: bool) -> Rules:
         limits: dict[str, LaneLimits] = {}
         aliases: dict[str, str] = {}
-        for address, sender in self.found.senders.items():
+        for address, sender in self.settings.senders.items():
             lane = self.name(address, sender)
             limits[lane] = self.limits(sender)
             aliases |= {str(alias).casefold(): lane for alias in (address, *sender.aliases)}
@@ -52,13 +52,13 @@ class Lanes:
             defaults=self.limits(SenderSettings()),
             lanes=limits,
             aliases={alias: lane for alias, lane in aliases.items() if alias != lane},
-            retention_accepted_s=self.found.retention_accepted,
-            retention_dead_s=self.found.retention_dead,
+            retention_accepted_s=self.settings.retention_accepted,
+            retention_dead_s=self.settings.retention_dead,
             results_here=results_here,
-            hold_probe_s=self.found.hold_probe,
-            hold_patience_s=self.found.hold_patience,
-            first_look_s=policy(self.found).first_look_s,
-            max_message=self.found.max_message,
+            hold_probe_s=self.settings.hold_probe,
+            hold_patience_s=self.settings.hold_patience,
+            first_look_s=policy(self.settings).first_look_s,
+            max_message=self.settings.max_message,
         )
 
     def mailbox(self, lane: str) -> str:
@@ -70,14 +70,14 @@ class Lanes:
         return frozenset({self.mailbox(lane), *(str(alias).casefold() for alias in aliases)})
 
     def on_unknown(self, lane: str) -> OnUnknown:
-        return self._sender(lane).on_unknown or self.found.on_unknown
+        return self._sender(lane).on_unknown or self.settings.on_unknown
 
     def delivery(self, lane: str) -> DeliveryMode:
-        return self._sender(lane).delivery or self.found.delivery
+        return self._sender(lane).delivery or self.settings.delivery
 
     def _sender(self, lane: str) -> SenderSettings:
         return next(iter(self._senders.get(lane, ())), _NO_SENDER)
 
 
-def policy(found: Settings) -> Policy:
-    return Policy(max_attempts=found.max_attempts, backoff_s=found.backoff, look_ups_s=found.unknown_lookups)
+def policy(settings: Settings) -> Policy:
+    return Policy(max_attempts=settings.max_attempts, backoff_s=settings.backoff, look_ups_s=settings.unknown_lookups)

@@ -100,13 +100,13 @@ def _from_file(path: Path | None, faults: list[str]) -> Iterator[tuple[str, Any]
 def _with_files(row: Any, where: str, faults: list[str]) -> Any:
     if not isinstance(row, dict):
         return row
-    found = dict(row)
+    values = dict(row)
     for name in [n for n in row if n.endswith("_file") and n.removesuffix("_file") in SECRETS]:
         try:
-            found[name.removesuffix("_file")] = Path(found.pop(name)).read_text(encoding="utf-8").strip()
+            values[name.removesuffix("_file")] = Path(values.pop(name)).read_text(encoding="utf-8").strip()
         except OSError as error:
             faults.append(f"{where} {name}: cannot read the file ({error.strerror})")
-    return found
+    return values
 
 
 def _by_name(error: ValidationError) -> Iterator[str]:

@@ -23,13 +23,13 @@ def rates(value: object) -> tuple[tuple[int, float], ...]:
         return value
     if str(value).strip().lower() == "off":
         return ()
-    found = []
+    parsed = []
     for part in str(value).split(","):
         match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d*)\s*([a-z]+)\s*", part.lower())
         if not match or match[3] not in _UNITS or int(match[1]) < 1:
             raise ValueError("a rate is a count per time, as in 30/min or 30/min,10000/day, or off")
-        found.append((int(match[1]), int(match[2] or 1) * _UNITS[match[3]]))
-    return tuple(found)
+        parsed.append((int(match[1]), int(match[2] or 1) * _UNITS[match[3]]))
+    return tuple(parsed)
 
 
 def size(value: object) -> int:

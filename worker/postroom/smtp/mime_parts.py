@@ -36,23 +36,23 @@ def parts_of(source: bytes) -> Parts:
     # Its parser takes time for each boundary at each line.
     if source.lower().count(b"boundary") > MOST_PARTS:
         raise Whole("it has too many parts")
-    found = Parts()
+    parts = Parts()
     try:
         for part, inside in _leaves(message_from_bytes(source, policy=policy.compat32), ()):
-            _put(part, inside, found)
+            _put(part, inside, parts)
     except RecursionError:
         raise Whole("it has too many parts within parts") from None
-    return found
+    return parts
 
 
 def headers_of(message: Source) -> dict[str, str]:
     """The header fields that go on with the parts; of several with one name the first."""
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for one in message.fields:
         known = one.name in MANAGED_HEADERS or one.name.startswith(("content-", "resent-", "arc-"))
         if not known and one.text and one.text.isprintable():
-            found.setdefault(one.name.title(), one.text)
-    return found
+            headers.setdefault(one.name.title(), one.text)
+    return headers
 
 
 def _leaves(part: Message, inside: tuple[str, ...]) -> Iterator[tuple[Message, tuple[str, ...]]]:
@@ -77,19 +77,19 @@ def _read_as_utf8(part: Message) -> None:
             part.replace_header(name, str(value).encode("ascii", "surrogateescape").decode("utf-8", "replace"))
 
 
-def _put(part: Message, inside: tuple[str, ...], found: Parts) -> None:
+def _put(part: Message, inside: tuple[str, ...], parts: Parts) -> None:
     kind, named = part.get_content_type(), part.get_filename()
     if kind.startswith("application/") and "pkcs7" in kind:
         raise Whole("it is signed or encrypted (S/MIME)")
     shown = part.get_content_disposition() != "attachment" and not named
-    if shown and kind == "text/plain" and found.text is None:
-        found.text = _text(part)
-    elif shown and kind == "text/html" and found.html is None:
-        found.html = _text(part)
+    if shown and kind == "text/plain" and parts.text is None:
+        parts.text = _text(part)
+    elif shown and kind == "text/html" and parts.html is None:
+        parts.html = _text(part)
     elif inside[-1:] == ("alternative",):
         raise Whole(f"it has an alternative in {kind}")
     else:
-        found.files.append(_file(part, kind, named, inside, len(found.files) + 1))
+        parts.files.append(_file(part, kind, named, inside, len(parts.files) + 1))
 
 
 def _text(part: Message) -> str:

@@ -139,8 +139,8 @@ class Reception:
 
     def _keep(self, source: bytes, sender: str, recipients: Sequence[Address], login: Login) -> Reply:
         try:
-            found = submission.read(source, sender, recipients, login, self._default)
-            return self._taken_in(found) if isinstance(found, Submission) else found
+            submitted = submission.read(source, sender, recipients, login, self._default)
+            return self._taken_in(submitted) if isinstance(submitted, Submission) else submitted
         except Unavailable:
             return LATER
         except InvalidMail as error:
@@ -149,11 +149,11 @@ class Reception:
             self.emit("smtp.failed", error=place_of(error))
             return LATER
 
-    def _taken_in(self, found: Submission) -> Reply:
+    def _taken_in(self, submitted: Submission) -> Reply:
         try:
-            receipt = self._take_in(found.mail, found.key)
+            receipt = self._take_in(submitted.mail, submitted.key)
         except KeyConflict as error:
-            if not found.by_content:
+            if not submitted.by_content:
                 return Reply(code=550, status="5.5.4", text=f"X-Postroom-Key: {error}")
             receipt = Receipt(id=error.job_id, known=True)  # it was read by other settings, or another version
         again = " (it was kept already)" if receipt.known else ""

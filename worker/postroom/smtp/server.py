@@ -19,18 +19,18 @@ from postroom.telemetry.events import Emit
 Tell = Callable[[str, str, int], None]
 
 
-def serve(found: Settings, host: str, port: int, tls_port: int | None, emit: Emit, tell: Tell) -> None:
+def serve(settings: Settings, host: str, port: int, tls_port: int | None, emit: Emit, tell: Tell) -> None:
     """Serves until SIGTERM or SIGINT. `tell(scheme, host, port)` hears where, once it listens.
 
     `port` has SMTP, with STARTTLS where there is a certificate; `tls_port` has TLS from the first byte.
     """
-    redis = connect(found.redis_url, timeout_s=TIMEOUT_S, name="postroom-smtp")
-    client = Client(Ledger(redis, found.attachments), found.sender)
+    redis = connect(settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-smtp")
+    client = Client(Ledger(redis, settings.attachments), settings.sender)
 
     async def run() -> None:
-        limits = Limits(message=found.max_message)
-        reception = Reception(found.logins, client.send, found.sender, limits, emit)
-        tls = tls_context(found.smtp_certificate, found.smtp_key) if found.smtp_certificate else None
+        limits = Limits(message=settings.max_message)
+        reception = Reception(settings.logins, client.send, settings.sender, limits, emit)
+        tls = tls_context(settings.smtp_certificate, settings.smtp_key) if settings.smtp_certificate else None
         servers = [("smtp", await listen(reception, host, port, tls, secure=False))]
         if tls_port is not None:
             servers.append(("smtps", await listen(reception, host, tls_port, tls, secure=True)))

@@ -158,10 +158,10 @@ class SmtpSession(SMTP):
         """https://datatracker.ietf.org/doc/html/draft-murchison-sasl-login-00"""
         return await self._checked(await super().auth_LOGIN(_, args))
 
-    async def _checked(self, found: AuthResult) -> AuthResult:
-        if not isinstance(found.auth_data, LoginPassword):
-            return found  # it was no name and password, which has been said
-        name, password = (part.decode(errors="replace") for part in found.auth_data)
+    async def _checked(self, result: AuthResult) -> AuthResult:
+        if not isinstance(result.auth_data, LoginPassword):
+            return result  # it was no name and password, which has been said
+        name, password = (part.decode(errors="replace") for part in result.auth_data)
         login = await self._reception.check(self.host, name, password)
         if login:
             self.login = login

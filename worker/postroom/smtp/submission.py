@@ -118,16 +118,16 @@ def _people(message: Source, recipients: Sequence[Address]) -> dict[str, list[Ad
     Whom a header names and the envelope does not gets nothing: these are perhaps served by a transaction of their own.
     """
     envelope = {one.lane: one for one in recipients}
-    found: dict[str, list[Address]] = {}
+    people: dict[str, list[Address]] = {}
     for field in ("to", "cc"):
         named = [(one.name, _address(one.address)) for one in message.people(field) or []]
         meant = {
             to.lane: Address(_name(name), envelope[to.lane].address) for name, to in named if to and to.lane in envelope
         }
-        found[field] = list(meant.values())
-    shown = {one.lane for people in found.values() for one in people}
-    found["bcc"] = [one for lane, one in envelope.items() if lane not in shown]
-    return {field: people for field, people in found.items() if people}
+        people[field] = list(meant.values())
+    shown = {one.lane for people in people.values() for one in people}
+    people["bcc"] = [one for lane, one in envelope.items() if lane not in shown]
+    return {field: people for field, people in people.items() if people}
 
 
 def _address(text: str) -> Address | None:

@@ -77,7 +77,7 @@ class Attachments:
         (folder / _MARK).touch()
         own = folder / name
         own.mkdir()
-        found = []
+        stored = []
         for number, one in enumerate(contents):
             digest = hashlib.sha256()
             part = own / f"{number}.part"
@@ -89,7 +89,7 @@ class Attachments:
                 os.fsync(file.fileno())
             part.rename(own / str(number))
             size = content.size_of(one)
-            found.append(
+            stored.append(
                 Stored(
                     where="folder",
                     name=name,
@@ -102,18 +102,18 @@ class Attachments:
             )
         _sync(own)
         _sync(folder)
-        return found
+        return stored
 
     def _read_pieces(self, stored: Stored, begin: int, end: int) -> bytes:
         if begin >= end:
             return b""
         places = range(begin // stored.piece, -(-end // stored.piece))
         with scripts.or_unavailable():
-            found = self._redis.hmget(f"{PREFIX}files:{stored.name}", [f"{stored.number}:{place}" for place in places])
-        if None in found:
+            pieces = self._redis.hmget(f"{PREFIX}files:{stored.name}", [f"{stored.number}:{place}" for place in places])
+        if None in pieces:
             raise AttachmentMissing("a piece of it is no longer in Redis")
         skipped = places[0] * stored.piece
-        return b"".join(found)[begin - skipped : end - skipped]
+        return b"".join(pieces)[begin - skipped : end - skipped]
 
     def _read_file(self, stored: Stored, begin: int, end: int) -> bytes:
         if self.folder is None:

@@ -138,11 +138,11 @@ class Intake:
         answer = line.ask("take_in_many", now, *head, *chain.from_iterable(each_in_words(together, common)))
 
         def answers() -> list[Receipt | PostroomError]:
-            found = answer()
-            if [b"bring"] in found:
+            replies = answer()
+            if [b"bring"] in replies:
                 return self.take_in_many(entries, batch, common, now)  # all who shared it have left meanwhile
             reached(Step.TAKEN_IN)
-            told = said | receipts_of(together, found)
+            told = said | receipts_of(together, replies)
             return [told[entry.job_id] for entry in entries]
 
         return answers

@@ -169,10 +169,10 @@ class OperatorActions:
     def release(self, *, sender: str | None = None, batch: str | None = None, now: int | None = None) -> Released:
         """Ends a person's hold. A fault's is probed at once, and ends when that succeeds."""
         scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
-        found, was, probed, left = run(self._redis, "release", now, scope, name, "")
+        held_name, was, probed, left = run(self._redis, "release", now, scope, name, "")
         while left:
             *_, left = run(self._redis, "release", now, scope, name, 1)
-        return Released(name=found.decode(), was_held=bool(was), probed=probed.decode() or None)
+        return Released(name=held_name.decode(), was_held=bool(was), probed=probed.decode() or None)
 
 
 def _login() -> str:

@@ -136,21 +136,21 @@ class Records:
 
     def payload(self, job_id: str) -> bytes | None:
         """The mail of a job as it was taken in, as JSON; None if it is no longer kept."""
-        found: list[bytes] = scripts.run(self._redis, "payload", None, job_id)
-        return found[0] if found else None
+        parts: list[bytes] = scripts.run(self._redis, "payload", None, job_id)
+        return parts[0] if parts else None
 
     def read(self, job_id: str, now: int | None = None) -> Delivery:
         """What became of this job so far. UnknownJob if there is none."""
-        found = next(iter(self.read_many([job_id])), None)
-        if found is None:
+        delivery = next(iter(self.read_many([job_id])), None)
+        if delivery is None:
             raise UnknownJob(job_id)
-        if found.status not in (Status.QUEUED, Status.DEFERRED):
-            return found
+        if delivery.status not in (Status.QUEUED, Status.DEFERRED):
+            return delivery
         till, reason, held, pace, full_at = (
-            part.decode() for part in scripts.run(self._redis, "paused", now, found.lane, found.batch or "")
+            part.decode() for part in scripts.run(self._redis, "paused", now, delivery.lane, delivery.batch or "")
         )
         return replace(
-            found,
+            delivery,
             paused_until=moment(int(till)) if till else None,
             pause_reason=reason or None,
             hold=_hold(json.loads(held)) if held else None,
@@ -192,12 +192,12 @@ class Records:
             )
             if value is not None
         }
-        found: list[Delivery] = []
+        deliveries: list[Delivery] = []
         for page in self._pages(status, to, batch, key):
-            found += [job for job in self.read_many(page) if all(getattr(job, n) == v for n, v in wanted.items())]
-            if len(found) >= limit:
+            deliveries += [job for job in self.read_many(page) if all(getattr(job, n) == v for n, v in wanted.items())]
+            if len(deliveries) >= limit:
                 break
-        return sorted(found, key=lambda job: job.created_at, reverse=True)[:limit]
+        return sorted(deliveries, key=lambda job: job.created_at, reverse=True)[:limit]
 
     def _pages(self, status: Status | None, to: str | None, batch: str | None, key: str | None) -> Iterator[list[str]]:
         if key is not None:

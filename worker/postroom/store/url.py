@@ -94,10 +94,10 @@ def _parameters(scheme: str, query: str) -> dict[str, str]:
 
 
 def _db(*given: str) -> int:
-    found = {int(db) for db in given if db.isdecimal()}
-    if len(found) > 1 or any(db and not db.isdecimal() for db in given):
+    numbers = {int(db) for db in given if db.isdecimal()}
+    if len(numbers) > 1 or any(db and not db.isdecimal() for db in given):
         raise ValueError("the database is one number, as in redis://localhost:6379/0")
-    return found.pop() if found else 0
+    return numbers.pop() if numbers else 0
 
 
 def _host(text: str, scheme: str) -> tuple[str, int]:

@@ -67,16 +67,15 @@ def release(here: Here, key: MayOperate, batch: str) -> Released:
 @router.get("/{batch:path}", responses=documented(*ASKED, 404))
 def counts(here: Here, key: MayRead, batch: str) -> Batch:
     """Count the mails of a batch by state."""
-    found = _counts(here, key, batch)
     held = (hold for hold in here.records.holds() if (hold.scope, hold.name) == ("batch", batch))
-    return Batch(counts=found, hold=next(held, None))
+    return Batch(counts=_counts(here, key, batch), hold=next(held, None))
 
 
 def _counts(here: Services, key: ApiKey, batch: str) -> BatchCounts:
-    found = here.client.batch(batch, senders=key.senders)
-    if not found.total:
+    counts = here.client.batch(batch, senders=key.senders)
+    if not counts.total:
         raise Refusal(404, "not_found", "no mail of such a batch is known")
-    return found
+    return counts
 
 
 def _only_own(here: Services, key: ApiKey, batch: str) -> None:

@@ -178,8 +178,8 @@ def page(here: Services, key: ApiKey, *, sender: str | None, limit: int, cursor:
     if sender is not None and not key.may_use(sender):
         return Emails(items=[], next_cursor=None)
     wanted = Wanted(senders=(sender,) if sender else key.senders, **fields)
-    found, following = here.records.page(wanted, limit, Cursor.parse(cursor) if cursor else None)
-    return Emails(items=found, next_cursor=str(following) if following else None)
+    deliveries, following = here.records.page(wanted, limit, Cursor.parse(cursor) if cursor else None)
+    return Emails(items=deliveries, next_cursor=str(following) if following else None)
 
 
 def _first_status(mail: Mail, known: Delivery | None) -> Status:

@@ -41,19 +41,19 @@ class Holds(BaseModel):
 @router.get("/lanes", responses=documented(*ASKED))
 def lanes(here: Here, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Lanes:
     """List the lanes that wait, the longest first, with backlog, pace, pauses and holds."""
-    found = stats.lanes(here.connection, 1000 if key.senders else limit)
+    waiting = stats.lanes(here.connection, 1000 if key.senders else limit)
     holds = {hold.name: hold for hold in here.records.holds() if hold.scope == "lane"}
-    items = [LaneAndHold(lane=one, hold=holds.get(one.lane)) for one in found if _is_own(here, key, one.lane)]
+    items = [LaneAndHold(lane=one, hold=holds.get(one.lane)) for one in waiting if _is_own(here, key, one.lane)]
     return Lanes(items=items[:limit])
 
 
 @router.get("/holds", responses=documented(*ASKED))
 def holds(here: Here, key: MayRead) -> Holds:
     """List what is held. A key with senders sees its own mailboxes."""
-    found = here.records.holds()
+    held = here.records.holds()
     if key.senders:
-        found = [hold for hold in found if hold.scope == "lane" and _is_own(here, key, hold.name)]
-    return Holds(items=found)
+        held = [hold for hold in held if hold.scope == "lane" and _is_own(here, key, hold.name)]
+    return Holds(items=held)
 
 
 @router.post(
