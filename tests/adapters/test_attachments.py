@@ -287,9 +287,9 @@ def test_a_share_that_is_not_mounted_is_no_missing_file(room: Room, tmp_path: Pa
     Ledger(room.redis, tmp_path).take_in("id", with_files(LARGE), None, None, now=room.now)
     payload = room.held().mail
 
-    for elsewhere in (Attachments(room.redis, folder), Attachments(room.redis)):
+    for may_switch_lane in (Attachments(room.redis, folder), Attachments(room.redis)):
         with pytest.raises(OSError, match=r"."):
-            Mail.from_json(payload, elsewhere).attachments[0].read()
+            Mail.from_json(payload, may_switch_lane).attachments[0].read()
     room.redis.zadd(PREFIX + "files", {"36": 1})
     assert Attachments(room.redis, folder).remove_due() == (0, 1)
 

@@ -15,7 +15,7 @@ from postroom.mail.model import Mail
 from postroom.operations.dead_letters import DeadLetters, Selection, without_content
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
-from postroom.store.operator import Order
+from postroom.store.operator import Actor
 
 from .test_ledger import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, mail, room
 from .test_ledger_doubt import looked
@@ -23,7 +23,7 @@ from .test_ledger_doubt import looked
 __all__ = ["room"]
 
 WRONG = Refused(reason="invalid_recipients", answer=Answer(http_status=400, graph_code="ErrorInvalidRecipients"))
-ORDER = Order("order-1", "ops@mailhost", "mended")
+ORDER = Actor("order-1", "ops@mailhost", "mended")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def look_up(room: Room) -> None:
     looked(room, NotPermitted(answer=Answer(http_status=403)))
 
 
-def requeue(room: Room, job_id: str, order: Order = ORDER, **how: Any) -> str:
+def requeue(room: Room, job_id: str, order: Actor = ORDER, **how: Any) -> str:
     return room.ledger.requeue([job_id], order, now=room.now, **how)[0].said
 
 
@@ -94,7 +94,7 @@ def test_the_same_order_again_changes_nothing_even_when_the_letter_has_died_agai
 
     assert requeue(room, job_id) == "requeued"
     assert room.read(job_id).status == "dead"
-    assert requeue(room, job_id, Order("order-2", "ops@mailhost")) == "requeued"
+    assert requeue(room, job_id, Actor("order-2", "ops@mailhost")) == "requeued"
     assert room.read(job_id).status == "queued"
 
 
@@ -214,14 +214,14 @@ def test_a_letter_whose_draft_is_being_removed_waits_for_that(room: Room) -> Non
     room.mark(job)
     room.settle(job, WRONG)
     tidying = room.held()
-    assert tidying.tidy
+    assert tidying.clean_up
 
     assert requeue(room, job_id) == "busy"
     assert room.ledger.replace(job_id, "new", mail(), ["to"], ORDER, now=room.now) == "busy"
     room.tick(62)
     assert requeue(room, job_id) == "requeued"
     again = room.held()
-    assert (again.id, again.tidy, again.drafting) == (job_id, False, True)
+    assert (again.id, again.clean_up, again.drafting) == (job_id, False, True)
     assert room.claim() is None
 
 
@@ -252,8 +252,8 @@ def test_a_letter_that_was_changed_or_has_left_is_not_changed_again(room: Room, 
     left = room.take()
     room.ledger.cancel(left, room.now)
 
-    assert letters.change(old, {"subject": "y"}, Order("2", "x")) == ("not_dead", "")
-    assert letters.change(left, {"subject": "y"}, Order("2", "x")) == ("not_dead", "")
+    assert letters.change(old, {"subject": "y"}, Actor("2", "x")) == ("not_dead", "")
+    assert letters.change(left, {"subject": "y"}, Actor("2", "x")) == ("not_dead", "")
 
 
 def test_a_change_whose_reply_was_lost_is_made_once(room: Room, letters: DeadLetters) -> None:
@@ -261,7 +261,7 @@ def test_a_change_whose_reply_was_lost_is_made_once(room: Room, letters: DeadLet
     first = letters.change(old, {"subject": "x"}, ORDER)
 
     assert room.ledger.replace(old, first[1], mail(), ["subject"], ORDER, now=room.now) == "replaced"
-    assert room.ledger.replace(old, "another", mail(), ["subject"], Order("2", "x"), now=room.now) == "not_dead"
+    assert room.ledger.replace(old, "another", mail(), ["subject"], Actor("2", "x"), now=room.now) == "not_dead"
     assert room.redis.zcard(PREFIX + "status:queued") == 1
 
 
@@ -411,7 +411,7 @@ def test_an_interrupted_order_is_finished_by_another(room: Room, letters: DeadLe
     done = {next(first).id for _ in range(3)}
     first.close()
 
-    done |= {reply.id for reply in letters.discard(letters.select(Selection()), Order("2", "x"))}
+    done |= {reply.id for reply in letters.discard(letters.select(Selection()), Actor("2", "x"))}
 
     assert room.redis.zcard(PREFIX + "status:cancelled") == 205
     assert done < ids
@@ -424,9 +424,9 @@ def test_the_audit_tells_who_when_why_and_what_and_is_bounded(room: Room, letter
     old = dead(room)
     for number in range(25):
         room.jump(1)
-        requeue(room, old, Order(f"order-{number}", "ops@mailhost", f"reason {number}"))
+        requeue(room, old, Actor(f"order-{number}", "ops@mailhost", f"reason {number}"))
         room.send(WRONG)
-    _, new = letters.change(old, {"to": ["x@contoso.com"]}, Order("last", "ann@contoso.com"))
+    _, new = letters.change(old, {"to": ["x@contoso.com"]}, Actor("last", "ann@contoso.com"))
 
     audit = room.read(old).audit
     assert (len(audit), audit[0].why) == (20, "reason 6")
@@ -439,8 +439,8 @@ def test_the_audit_tells_who_when_why_and_what_and_is_bounded(room: Room, letter
 def test_the_log_is_told_of_each_act_once_and_never_an_address(room: Room, letters: DeadLetters) -> None:
     old = dead(room)
     waits = room.take()
-    room.ledger.cancel(waits, now=room.now, order=Order("c", "root@mailhost", "for ann@contoso.com"))
-    _, new = letters.change(old, {"subject": "x"}, Order("r", "ann@contoso.com"))
+    room.ledger.cancel(waits, now=room.now, order=Actor("c", "root@mailhost", "for ann@contoso.com"))
+    _, new = letters.change(old, {"subject": "x"}, Actor("r", "ann@contoso.com"))
 
     told = room.ledger.tick("worker", 8, 60, now=room.now).events
 
@@ -522,5 +522,5 @@ def test_a_batch_cancelled_with_a_lost_reply_counts_the_same(room: Room) -> None
     first = room.ledger.cancel_many([job_id], ORDER, now=room.now)
 
     assert room.ledger.cancel_many([job_id], ORDER, now=room.now) == first
-    assert room.ledger.cancel_many([job_id], Order("2", "x"), now=room.now)[0].said == "late"
+    assert room.ledger.cancel_many([job_id], Actor("2", "x"), now=room.now)[0].said == "late"
     assert len(room.read(job_id).audit) == 1

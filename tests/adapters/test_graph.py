@@ -14,6 +14,7 @@ from postroom.graph.searches import JOB_PROPERTY, SENT_ITEMS, searches
 from postroom.jobs.outcome import (
     Accepted,
     Answer,
+    CleanedUp,
     Deferred,
     Drafted,
     Found,
@@ -22,7 +23,6 @@ from postroom.jobs.outcome import (
     Refused,
     Scope,
     Throttled,
-    Tidied,
     Unknown,
 )
 from postroom.transport.curl_http import CurlHttp
@@ -185,7 +185,7 @@ def test_a_draft_is_made_sent_asked_and_removed_by_its_id(serve: Servers, http: 
     assert isinstance(drafted, Drafted)
     assert isinstance(graph.send_draft("a@contoso.com", drafted.id, CALL), Accepted)
     assert isinstance(graph.draft_status("a@contoso.com", drafted.id, CALL), Found)
-    assert isinstance(graph.delete_draft("a@contoso.com", drafted.id, CALL), Tidied)
+    assert isinstance(graph.delete_draft("a@contoso.com", drafted.id, CALL), CleanedUp)
 
     heads = [request.decode() for request in server.requests]
     assert [head.splitlines()[0] for head in heads] == [

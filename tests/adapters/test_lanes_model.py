@@ -18,14 +18,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from postroom.errors import InvalidMail, KeyConflict, TooLate
 from postroom.jobs.job import Claimant, Job, Receipt
-from postroom.jobs.lane_limits import LaneLimits, Rules
+from postroom.jobs.lane_limits import LaneLimits, PublishedSettings
 from postroom.jobs.outcome import (
     Accepted,
     Answer,
+    CleanedUp,
     Deferred,
-    Finding,
     Found,
     Held,
+    LookupResult,
     NotFound,
     NotPermitted,
     Outcome,
@@ -33,16 +34,15 @@ from postroom.jobs.outcome import (
     Scope,
     StillDraft,
     Throttled,
-    Tidied,
     Unknown,
 )
-from postroom.jobs.retry import Move, OnUnknown, Policy, after_look_up, after_tidying, decide
+from postroom.jobs.retry import OnUnknown, Policy, Transition, after_clean_up, after_lookup, decide
 from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail
 from postroom.mail.priority import Priority
 from postroom.store import functions as scripts
 from postroom.store.ledger import Ledger
-from postroom.store.operator import Order
+from postroom.store.operator import Actor
 from postroom.store.shared_content import Sharing
 
 P = "{postroom}:"
@@ -117,7 +117,7 @@ AFTER_THE_MARK: list[Outcome] = [
     Refused(reason="bad", answer=Answer(http_status=400)),
     Unknown(reason="timeout"),
 ]
-LOOK_UPS: list[Finding] = [
+LOOK_UPS: list[LookupResult] = [
     Found(answer=Answer(http_status=200)),
     NotFound(answer=Answer(http_status=200)),
     NotFound(answer=Answer(http_status=200)),
@@ -127,12 +127,17 @@ LOOK_UPS: list[Finding] = [
     Deferred(reason="no_connection", free=True, scope=Scope.APP),
     Held(reason="secret", scope=Scope.APP, no_token=True),
 ]
-OF_A_DRAFT: list[Finding] = [
+OF_A_DRAFT: list[LookupResult] = [
     *LOOK_UPS,
     StillDraft(answer=Answer(http_status=200)),
     NotFound(answer=Answer(http_status=404), draft_gone=True),
 ]
-TIDYING: list[Outcome | Tidied] = [Tidied(), Tidied(), Deferred(reason="server", answer=ANSWER), Throttled(wait_s=2.0)]
+TIDYING: list[Outcome | CleanedUp] = [
+    CleanedUp(),
+    CleanedUp(),
+    Deferred(reason="server", answer=ANSWER),
+    Throttled(wait_s=2.0),
+]
 CLASSES = ("check", "high", "again", "normal", "low")
 MAILS = {
     (lane, n, priority): Mail(sender=lane, to=[f"r{i}@z.de" for i in range(n)], text="x", priority=priority)
@@ -167,20 +172,20 @@ class Hand:
 
     @property
     def sends(self) -> bool:
-        return not self.job.to_look_up and not self.job.tidy
+        return not self.job.to_look_up and not self.job.clean_up
 
     def may_meet(self) -> list[Any]:
-        if self.job.tidy:
+        if self.job.clean_up:
             return TIDYING
         if self.job.to_look_up:
             return OF_A_DRAFT if self.job.draft else LOOK_UPS
         return AFTER_THE_MARK if self.marks else BEFORE_THE_MARK
 
-    def move(self, outcome: Any, chance: float) -> Move:
-        if self.job.tidy:
-            return after_tidying(outcome, POLICY, lambda: chance)
+    def move(self, outcome: Any, chance: float) -> Transition:
+        if self.job.clean_up:
+            return after_clean_up(outcome, POLICY, lambda: chance)
         if self.job.to_look_up:
-            return after_look_up(outcome, self.job, POLICY, OnUnknown.RESEND, lambda: chance)
+            return after_lookup(outcome, self.job, POLICY, OnUnknown.RESEND, lambda: chance)
         return decide(outcome, self.job.attempts, POLICY, lambda: chance, suspect=self.job.suspect)
 
 
@@ -237,7 +242,7 @@ class Lanes(RuleBasedStateMachine):
 
     def publish(self) -> None:
         self.ledger.publish(
-            Rules(
+            PublishedSettings(
                 defaults=LANES["b@x.de"],
                 lanes={
                     lane: LaneLimits(
@@ -346,7 +351,7 @@ class Lanes(RuleBasedStateMachine):
     @rule(data=st.data(), expires=st.sampled_from([None, "never", 30]), twice=st.booleans())
     def requeue(self, data: st.DataObject, expires: Any, twice: bool) -> None:
         job_id = data.draw(st.sampled_from(self.dead()))
-        record, order = self.record(job_id), Order(f"order-{next(self.names)}", "somebody")
+        record, order = self.record(job_id), Actor(f"order-{next(self.names)}", "somebody")
         until = self.at(expires) if expires == 30 else expires
 
         def ask() -> str:
@@ -365,7 +370,7 @@ class Lanes(RuleBasedStateMachine):
     @rule(data=st.data(), what=st.sampled_from(sorted(MAILS)), twice=st.booleans())
     def replace_letter(self, data: st.DataObject, what: Any, twice: bool) -> None:
         job_id, new_id = data.draw(st.sampled_from(self.dead())), f"job-{next(self.names)}"
-        record, order = self.record(job_id), Order(f"order-{next(self.names)}", "somebody")
+        record, order = self.record(job_id), Actor(f"order-{next(self.names)}", "somebody")
 
         def ask() -> str:
             return self.ledger.replace(job_id, new_id, MAILS[what], ["to"], order, twice=twice, now=self.now)
@@ -385,7 +390,7 @@ class Lanes(RuleBasedStateMachine):
     @precondition(lambda self: self.dead())
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
-        job_id, order = data.draw(st.sampled_from(self.dead())), Order(f"order-{next(self.names)}", "somebody")
+        job_id, order = data.draw(st.sampled_from(self.dead())), Actor(f"order-{next(self.names)}", "somebody")
         said = self.ledger.discard([job_id], order, now=self.now)
         assert (said[0].said, self.status(job_id)) == ("discarded", "cancelled")
         self.changes_nothing(lambda: self.ledger.discard([job_id], order, now=self.now) == said)
@@ -479,12 +484,16 @@ class Lanes(RuleBasedStateMachine):
 
     @precondition(lambda self: self.hands)
     @rule(
-        data=st.data(), chance=st.floats(0, 0.99), goes_on=st.booleans(), slice_over=st.booleans(), again=st.booleans()
+        data=st.data(),
+        chance=st.floats(0, 0.99),
+        goes_on=st.booleans(),
+        slice_expired=st.booleans(),
+        again=st.booleans(),
     )
-    def settle(self, data: st.DataObject, chance: float, goes_on: bool, slice_over: bool, again: bool) -> None:
+    def settle(self, data: st.DataObject, chance: float, goes_on: bool, slice_expired: bool, again: bool) -> None:
         hand = data.draw(st.sampled_from(self.hands))
         outcome = data.draw(st.sampled_from(hand.may_meet()))
-        self.settles(hand, outcome, chance, goes_on, slice_over, again)
+        self.settles(hand, outcome, chance, goes_on, slice_expired, again)
 
     @rule(
         lane=st.sampled_from(sorted(LANES)),
@@ -508,7 +517,7 @@ class Lanes(RuleBasedStateMachine):
             self.settles(self.hands[-1], outcome, chance)
 
     def settles(
-        self, hand: Hand, outcome: Any, chance: float = 0.5, goes_on: bool = True, slice_over: bool = False,
+        self, hand: Hand, outcome: Any, chance: float = 0.5, goes_on: bool = True, slice_expired: bool = False,
         again: bool = False,
     ) -> None:  # fmt: skip
         self.hands.remove(hand)
@@ -518,7 +527,7 @@ class Lanes(RuleBasedStateMachine):
         before = self.ready(job.lane)
         said = {
             "claimant": self.claimant() if goes_on else None,
-            "slice_over": slice_over,
+            "slice_expired": slice_expired,
             "now": self.now,
         }
         recorded, following = self.ledger.settle(job, move, outcome, 5, **said)
@@ -588,16 +597,16 @@ class Lanes(RuleBasedStateMachine):
     def claimed(self, job: Job, before: dict[str, set[str]], came_back: tuple[str, ...] = ()) -> None:
         """A new claim is the right one, and not one too many."""
         taken, record = self.jobs[job.id], self.record(job.id)
-        assert not taken.left or job.tidy, "accepted once, and claimed again"
+        assert not taken.left or job.clean_up, "accepted once, and claimed again"
         assert job.attempts == taken.attempts
         assert job.lane == taken.lane
         assert int(record.get("next_at", 0)) <= self.now or self.ended_early, "only a person lets it go before its time"
-        assert job.in_doubt or job.tidy or int(record.get("expires", self.now + 1)) > self.now
+        assert job.in_doubt or job.clean_up or int(record.get("expires", self.now + 1)) > self.now
         assert self.redis.zcard(f"{P}claims:{job.lane}") <= self.parallel[job.lane]
         for state in (f"lane:{job.lane}", f"app:{LANES[job.lane].app}"):
             assert int(self.redis.hget(P + state, "pause_until") or 0) <= self.now
             assert self.redis.hget(P + state, "held_for") is None, "only a token ends this hold"
-        for state in (f"lane:{job.lane}", *([] if job.to_look_up or job.tidy else [f"held:{record.get('batch')}"])):
+        for state in (f"lane:{job.lane}", *([] if job.to_look_up or job.clean_up else [f"held:{record.get('batch')}"])):
             since, until = self.redis.hmget(P + state, "stopped_since", "stopped_until")
             assert since is None or int(until or self.now + 1) <= self.now, "a person holds it"
         self.in_turn(job, {c: ids - set(came_back) for c, ids in before.items()})
@@ -766,7 +775,7 @@ class Lanes(RuleBasedStateMachine):
     def finish_all(self) -> None:
         while self.hands:
             hand = self.hands[0]
-            if hand.job.tidy:
+            if hand.job.clean_up:
                 self.settles(hand, TIDYING[0])
             elif hand.job.to_look_up:
                 self.settles(hand, NotPermitted())

@@ -26,7 +26,7 @@ from postroom.errors import (
     UnknownJob,
 )
 from postroom.jobs.job import Claimant, Delivery, Job, Receipt, Status
-from postroom.jobs.lane_limits import LaneLimits, Rules
+from postroom.jobs.lane_limits import LaneLimits, PublishedSettings
 from postroom.jobs.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
 from postroom.jobs.retry import Policy, decide
 from postroom.mail.model import Attachment, Mail
@@ -43,7 +43,7 @@ from postroom.store.queries import recipient_token
 SENDER = "post@contoso.com"
 OTHER = "news@contoso.com"
 FREE = LaneLimits(app="main", parallel=4, daily_recipients=1000, rates=())
-RULES = Rules(
+RULES = PublishedSettings(
     defaults=FREE,
     lanes={},
     aliases={"alias@contoso.com": SENDER},
@@ -813,7 +813,7 @@ def test_a_repeated_settle_gives_the_next_job_again_though_others_wait_by_now(ro
     room.take()
     job = room.sending()
     move = decide(ACCEPTED, 0, Policy(), lambda: 0.5)
-    said = {"claimant": Claimant("next", 60), "slice_over": True, "now": room.now}
+    said = {"claimant": Claimant("next", 60), "slice_expired": True, "now": room.now}
     room.rounds()
     first = room.ledger.settle(job, move, ACCEPTED, 1, **said)  # type: ignore[arg-type]
     room.take(mail(OTHER))
@@ -827,7 +827,7 @@ def test_a_round_whose_slice_is_over_steps_aside_only_when_others_wait(room: Roo
     for _ in range(3):
         room.take()
     move = decide(ACCEPTED, 0, Policy(), lambda: 0.5)
-    said = {"claimant": Claimant("next", 60), "slice_over": True, "now": room.now}
+    said = {"claimant": Claimant("next", 60), "slice_expired": True, "now": room.now}
     first = room.sending()
     room.rounds()
     following = room.ledger.settle(first, move, ACCEPTED, 1, **said)[1]  # type: ignore[arg-type]

@@ -209,7 +209,7 @@ def test_it_counts_at_least_the_bytes_that_its_request_has(
     job = held(room, APP)
 
     assert job.marked
-    message = compose(Mail.of_job(job.mail), Address("Post Office", SENDER), job.id, None, redirected)
+    message = compose(Mail.of_job(job.mail), Address("Post DeliveryContext", SENDER), job.id, None, redirected)
     request = request_for(message)
     assert isinstance(request, GraphRequest)
     assert request.mode == "json"

@@ -7,10 +7,10 @@ import pytest
 from celery import signature
 
 from postroom.errors import InvalidMail
-from postroom.jobs.callbacks import Calls
+from postroom.jobs.callbacks import Callbacks
 from postroom.jobs.outcome import Refused
 from postroom.store.functions import PREFIX
-from postroom.store.operator import Order
+from postroom.store.operator import Actor
 
 from .test_ledger import ACCEPTED, Room, mail, room
 
@@ -21,7 +21,7 @@ WELCOMED = {"task": "shop.welcomed", "args": [4711, []], "kwargs": {"empty": {}}
 
 def take(room: Room, **signatures: Any) -> str:
     job_id = room.name("job")
-    calls = Calls.of(signatures.pop("on_accepted", None), signatures.pop("on_dead", None))
+    calls = Callbacks.of(signatures.pop("on_accepted", None), signatures.pop("on_dead", None))
     room.ledger.take_in(job_id, mail(**signatures), None, None, now=room.now, calls=calls)
     return job_id
 
@@ -67,7 +67,7 @@ def test_a_dead_letter_that_is_sent_again_calls_again_under_another_id(room: Roo
     job_id = take(room, on_accepted={"task": "shop.done"}, on_dead={"task": "shop.failed"})
     for outcome in (Refused(reason="bad"), Refused(reason="bad"), ACCEPTED):
         room.send(outcome)
-        room.ledger.requeue([job_id], Order(room.name("order"), "ops@mailhost"), now=room.now)
+        room.ledger.requeue([job_id], Actor(room.name("order"), "ops@mailhost"), now=room.now)
 
     assert called(room) == [(f"shop.{task}", [job_id], {}) for task in ("failed", "failed", "done")]
     ids = [json.loads(message)["headers"]["id"] for message in room.redis.lrange("celery", 0, -1)]
@@ -77,14 +77,14 @@ def test_a_dead_letter_that_is_sent_again_calls_again_under_another_id(room: Roo
 def test_a_changed_letter_calls_for_the_one_before_it(room: Room) -> None:
     old = take(room, on_accepted={"task": "shop.done"})
     room.send(Refused(reason="bad"))
-    room.ledger.replace(old, "new", mail(), ["to"], Order("order", "ops@mailhost"), now=room.now)
+    room.ledger.replace(old, "new", mail(), ["to"], Actor("order", "ops@mailhost"), now=room.now)
     room.send()
 
     assert called(room) == [("shop.done", ["new"], {})]
 
 
 def test_what_came_as_no_mail_calls_on_dead(room: Room) -> None:
-    calls = Calls.of(None, {"task": "shop.failed"})
+    calls = Callbacks.of(None, {"task": "shop.failed"})
     for _ in range(2):  # the reply was lost
         room.ledger.take_in_dead("id", "a@b.de", "{}", "invalid", "to: no address", now=room.now, calls=calls)
 
@@ -134,5 +134,5 @@ def test_a_mail_with_a_call_is_left_alone_by_workers_that_know_of_none(room: Roo
 )
 def test_what_is_no_signature_of_one_task_is_refused(given: Any, fault: str) -> None:
     with pytest.raises(InvalidMail) as error:
-        Calls.of(None, given)
+        Callbacks.of(None, given)
     assert str(error.value).startswith(fault)

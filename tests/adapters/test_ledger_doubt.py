@@ -8,18 +8,18 @@ from postroom.errors import InvalidMail
 from postroom.jobs.job import Job
 from postroom.jobs.outcome import (
     Answer,
+    CleanedUp,
     Deferred,
-    Finding,
     Found,
     Held,
+    LookupResult,
     NotFound,
     NotPermitted,
     Refused,
     Scope,
-    Tidied,
     Unknown,
 )
-from postroom.jobs.retry import Move, OnUnknown, Policy, after_look_up
+from postroom.jobs.retry import OnUnknown, Policy, Transition, after_lookup
 from postroom.mail.model import Attachment
 from postroom.store.functions import PREFIX
 
@@ -42,11 +42,11 @@ def test_a_mail_in_doubt_is_looked_up_first_without_rate_or_recipients(room: Roo
     assert room.claim() is None, "the rate is spent"
 
 
-def looked(room: Room, finding: Finding, on_unknown: OnUnknown = OnUnknown.RESEND) -> Job:
+def looked(room: Room, finding: LookupResult, on_unknown: OnUnknown = OnUnknown.RESEND) -> Job:
     job = room.held()
     assert job.to_look_up
     policy = Policy(max_attempts=3, look_ups_s=(10, 60, 300))
-    move = after_look_up(finding, job, policy, on_unknown, lambda: 1.0)
+    move = after_lookup(finding, job, policy, on_unknown, lambda: 1.0)
     assert room.ledger.settle(job, move, finding, 7, now=room.now)[0]
     return job
 
@@ -96,7 +96,7 @@ def test_of_mails_to_be_sent_again_few_are_spent_on_an_outage(room: Room) -> Non
     for _ in range(3600):
         job = room.claim()
         if job and job.to_look_up:
-            move = after_look_up(NotPermitted(), job, Policy(), OnUnknown.RESEND, lambda: 1.0)
+            move = after_lookup(NotPermitted(), job, Policy(), OnUnknown.RESEND, lambda: 1.0)
             room.ledger.settle(job, move, NotPermitted(), 7, now=room.now)
         elif job:
             assert room.mark(job) == "marked"
@@ -170,12 +170,12 @@ def test_a_job_that_ends_unsent_goes_through_its_lane_once_more_for_its_draft(ro
     assert ended.ended
 
     left = room.held()
-    assert (left.id, left.tidy, left.draft) == (job_id, True, "d-1")
-    room.ledger.settle(left, Move(status=None), BUSY, 7, now=room.now)
+    assert (left.id, left.clean_up, left.draft) == (job_id, True, "d-1")
+    room.ledger.settle(left, Transition(status=None), BUSY, 7, now=room.now)
     assert room.claim() is None
     room.tick(120)
     left = room.held()
-    room.ledger.settle(left, Move(status=None, tidied=True), Tidied(), 7, now=room.now)
+    room.ledger.settle(left, Transition(status=None, cleaned_up=True), CleanedUp(), 7, now=room.now)
 
     assert room.read(job_id).status == ended
     assert room.record(job_id)[b"place"] == b"ended"
@@ -211,12 +211,12 @@ def test_the_draft_of_a_claim_that_was_lost_is_removed_when_its_job_ends(room: R
     room.settle(again, ACCEPTED)
 
     left = room.held()
-    assert (left.tidy, left.sent, left.strays) == (True, True, ("s-1",))
-    room.ledger.settle(left, Move(status=None, tidied=True), Tidied(), 7, now=room.now)
+    assert (left.clean_up, left.sent, left.orphaned_drafts) == (True, True, ("s-1",))
+    room.ledger.settle(left, Transition(status=None, cleaned_up=True), CleanedUp(), 7, now=room.now)
     assert room.read(left.id).status == "accepted"
     assert room.claim() is None
     assert room.ledger.note(stale, {"draft": "s-2"}, 0, 60, now=room.now) is None
-    assert room.held().strays == ("s-2",), "also one that comes after the end"
+    assert room.held().orphaned_drafts == ("s-2",), "also one that comes after the end"
 
 
 def test_workers_that_die_count_only_in_a_row(room: Room) -> None:
@@ -281,7 +281,7 @@ def test_a_draft_may_turn_up_after_its_mail_was_sent_from_another(room: Room) ->
     room.tick(61)
 
     left = room.held()
-    assert (left.tidy, left.sent, left.late_draft, left.draft) == (True, True, True, "d-1")
+    assert (left.clean_up, left.sent, left.late_draft, left.draft) == (True, True, True, "d-1")
 
 
 NO_DRAFTS = Held(reason="needs_mail_readwrite", scope=Scope.MAIL, answer=Answer(http_status=403))

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from postroom.jobs.outcome import Answer, Deferred, Held, Refused, Scope
-from postroom.jobs.retry import OnUnknown, Policy, after_look_up, decide
+from postroom.jobs.retry import OnUnknown, Policy, after_lookup, decide
 from postroom.jobs.ticks import Ticked
 from postroom.store import functions as scripts
 from postroom.store.functions import PREFIX
-from postroom.store.operator import Order, Released
+from postroom.store.operator import Actor, ReleaseResult
 
 from .test_ledger import (
     ACCEPTED,
@@ -195,7 +195,7 @@ def test_a_look_up_in_a_held_lane_neither_ends_nor_begins_a_hold_of_the_mailbox(
     job = room.held()
     assert job.to_look_up
     finding = Held(reason="mailbox_not_found", scope=Scope.LANE, answer=Answer(http_status=404))
-    move = after_look_up(finding, job, Policy(), OnUnknown.RESEND, lambda: 1.0)
+    move = after_lookup(finding, job, Policy(), OnUnknown.RESEND, lambda: 1.0)
 
     room.ledger.settle(job, move, finding, 7, now=room.now)
 
@@ -475,7 +475,7 @@ def test_a_mail_that_a_person_requeues_during_the_hold_is_given_the_whole_patien
     room.tick(HOUR + 1)
     assert room.read(job_id).status == room.read(early).status == "dead"
 
-    room.ledger.requeue([job_id], Order("order", "ops@mailhost"), now=room.now)
+    room.ledger.requeue([job_id], Actor("order", "ops@mailhost"), now=room.now)
 
     room.tick(HOUR - 10)
     assert room.read(job_id).status == "queued"
@@ -503,7 +503,7 @@ def hold(room: Room, **given: Any) -> Any:
     return room.ledger.hold(by="anna", now=room.now, **given)
 
 
-def release(room: Room, **given: Any) -> Released:
+def release(room: Room, **given: Any) -> ReleaseResult:
     return room.ledger.release(now=room.now, **given)
 
 
@@ -748,7 +748,7 @@ def test_a_release_probes_a_fault_s_hold_at_once_and_ends_it_only_by_success(roo
 
     said = release(room, sender=SENDER)
 
-    assert said == Released(name=SENDER, was_held=False, probed="lane")
+    assert said == ReleaseResult(name=SENDER, was_held=False, probed="lane")
     assert room.rounds() == [SENDER]
     assert len(room.ledger.records.holds(now=room.now)) == 1
     assert room.send(NOT_ALLOWED) == job_id
@@ -826,7 +826,7 @@ def test_patience_that_is_over_is_told_with_the_number_of_mails(room: Room) -> N
 
 
 def test_a_waiting_job_says_what_holds_it(room: Room) -> None:
-    tried, behind, elsewhere = room.take(), room.take(batch="news"), room.take(mail(OTHER))
+    tried, behind, may_switch_lane = room.take(), room.take(batch="news"), room.take(mail(OTHER))
     room.send(NOT_ALLOWED)
 
     found = room.ledger.records.read(behind, now=room.now)
@@ -836,7 +836,7 @@ def test_a_waiting_job_says_what_holds_it(room: Room) -> None:
     assert (found.hold.scope, found.hold.reason, found.hold.since) == ("lane", "access_policy", room.at(0))
     assert found.hold.next_probe == room.at(60)
     assert (room.read(tried).status, room.read(tried).reason) == ("deferred", "held")
-    assert room.ledger.records.read(elsewhere, now=room.now).hold is None
+    assert room.ledger.records.read(may_switch_lane, now=room.now).hold is None
     hold(room, batch="news", length_s=60)
     stopped = room.ledger.records.read(behind, now=room.now).hold
     assert stopped is not None

@@ -18,7 +18,7 @@ from postroom.store import functions as scripts
 from postroom.store.attachments import SMALL
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
-from postroom.store.operator import Order
+from postroom.store.operator import Actor
 from postroom.store.shared_content import Entry, Sharing
 
 from .test_ledger import ACCEPTED, FREE, OTHER, SENDER, Room, room
@@ -27,7 +27,7 @@ __all__ = ["room"]
 
 BODY = "<p>" + "news " * 200
 LARGE = Attachment("prices.pdf", bytes(range(256)) * 300)
-ORDER = Order("order", "ops@mailhost")
+ORDER = Actor("order", "ops@mailhost")
 
 
 def letter(n: int, **fields: Any) -> Mail:

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from postroom.jobs.job import Job
-from postroom.jobs.outcome import Answer, Deferred, Finding, NotPermitted, Outcome, Scope, Unknown
-from postroom.jobs.retry import OnUnknown, Policy, after_look_up, decide
+from postroom.jobs.outcome import Answer, Deferred, LookupResult, NotPermitted, Outcome, Scope, Unknown
+from postroom.jobs.retry import OnUnknown, Policy, after_lookup, decide
 
 from .test_ledger import ACCEPTED, Room, mail, room
 
@@ -16,7 +16,7 @@ POLICY = Policy()
 HOUR, STEP = 3600, 6
 LOOK_LATER = Deferred(reason="look_up_failed", free=True, answer=Answer(http_status=503))
 AWAY = Deferred(reason="no_connection", scope=Scope.APP, free=True)
-OUTAGES: dict[str, tuple[Outcome, Finding]] = {
+OUTAGES: dict[str, tuple[Outcome, LookupResult]] = {
     "503": (Unknown(reason="service_unavailable", answer=Answer(http_status=503)), LOOK_LATER),
     "503 with a time": (Unknown(reason="service_unavailable", wait_s=30, answer=Answer(http_status=503)), LOOK_LATER),
     "504": (Unknown(reason="gateway_timeout", answer=Answer(http_status=504)), LOOK_LATER),
@@ -24,9 +24,9 @@ OUTAGES: dict[str, tuple[Outcome, Finding]] = {
 }
 
 
-def settle(room: Room, job: Job, outcome: Outcome, finding: Finding) -> None:
+def settle(room: Room, job: Job, outcome: Outcome, finding: LookupResult) -> None:
     if job.to_look_up:
-        move = after_look_up(finding, job, POLICY, OnUnknown.RESEND, lambda: 0.5)
+        move = after_lookup(finding, job, POLICY, OnUnknown.RESEND, lambda: 0.5)
         room.ledger.settle(job, move, finding, 7, now=room.now)
         return
     if not (isinstance(outcome, Deferred) or room.mark(job) == "marked"):
@@ -34,7 +34,7 @@ def settle(room: Room, job: Job, outcome: Outcome, finding: Finding) -> None:
     room.ledger.settle(job, decide(outcome, job.attempts, POLICY, lambda: 0.5), outcome, 7, now=room.now)
 
 
-def run(room: Room, seconds: int, outcome: Outcome, finding: Finding) -> Counter[str]:
+def run(room: Room, seconds: int, outcome: Outcome, finding: LookupResult) -> Counter[str]:
     """Every lane is worked as long as it gives claims, each few seconds; how many claims sent, and how many looked."""
     made = Counter[str]()
     for _ in range(seconds // STEP):

@@ -28,13 +28,22 @@ def quick(room: Room) -> None:
     room.quick(SENDER, OTHER, THIRD)
 
 
-def go_on(room: Room, job: Job, token: str = "next", *, slice_over: bool = False, elsewhere: bool = True) -> Job | None:
+def go_on(
+    room: Room, job: Job, token: str = "next", *, slice_expired: bool = False, may_switch_lane: bool = True
+) -> Job | None:
     """Settles this job as accepted, and gives the next one."""
     if job.token != token and room.record(job.id).get(b"phase") == b"claimed":
         assert room.mark(job) == "marked"
     move = decide(ACCEPTED, job.attempts, Policy(), lambda: 0.5)
     done, following = room.ledger.settle(
-        job, move, ACCEPTED, 7, claimant=Claimant(token, 60), slice_over=slice_over, elsewhere=elsewhere, now=room.now
+        job,
+        move,
+        ACCEPTED,
+        7,
+        claimant=Claimant(token, 60),
+        slice_expired=slice_expired,
+        may_switch_lane=may_switch_lane,
+        now=room.now,
     )
     assert done
     return following
@@ -64,15 +73,15 @@ def test_a_hand_that_was_invited_takes_what_waits_in_the_queue(room: Room) -> No
     room.take()
     room.take(mail(OTHER))
 
-    first = room.ledger.claim("", Claimant("a", 60), elsewhere=True, now=room.now)
-    again = room.ledger.claim("", Claimant("a", 60), elsewhere=True, now=room.now)
-    second = room.ledger.claim("", Claimant("b", 60), elsewhere=True, now=room.now)
+    first = room.ledger.claim("", Claimant("a", 60), may_switch_lane=True, now=room.now)
+    again = room.ledger.claim("", Claimant("a", 60), may_switch_lane=True, now=room.now)
+    second = room.ledger.claim("", Claimant("b", 60), may_switch_lane=True, now=room.now)
 
     assert first is not None
     assert second is not None
     assert again == first._replace(others_wait=True)
     assert [(job.lane, job.others_wait) for job in (first, second)] == [(SENDER, True), (OTHER, False)]
-    assert room.ledger.claim("", Claimant("c", 60), elsewhere=True, now=room.now) is None
+    assert room.ledger.claim("", Claimant("c", 60), may_switch_lane=True, now=room.now) is None
 
 
 def test_its_own_lane_comes_first(room: Room) -> None:
@@ -92,7 +101,7 @@ def test_when_its_slice_is_over_it_is_another_lanes_turn_and_its_own_lane_is_see
     room.take(mail(OTHER))
     room.take()
 
-    following = go_on(room, job, slice_over=True)
+    following = go_on(room, job, slice_expired=True)
 
     assert following is not None
     assert following.lane == OTHER
@@ -160,7 +169,7 @@ def test_a_reply_that_was_lost_is_asked_for_again(room: Room) -> None:
 def test_a_first_claim_that_finds_nothing_goes_on_too_and_may_be_asked_for_again(room: Room) -> None:
     room.take(mail(OTHER))
 
-    first, again = (room.ledger.claim(SENDER, Claimant("t", 60), elsewhere=True, now=room.now) for _ in range(2))
+    first, again = (room.ledger.claim(SENDER, Claimant("t", 60), may_switch_lane=True, now=room.now) for _ in range(2))
 
     assert first is not None
     assert (first.lane, first) == (OTHER, again)
@@ -172,7 +181,7 @@ def test_without_elsewhere_and_without_a_token_it_stays_in_its_lane(room: Room) 
     job = started(room)
     room.take(mail(OTHER))
 
-    assert go_on(room, job, elsewhere=False) is None
+    assert go_on(room, job, may_switch_lane=False) is None
     assert go_on(room, job, token="") is None
     assert room.rounds() == [OTHER]
 

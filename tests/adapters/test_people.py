@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from postroom.cli.recipients import Columns, People
+from postroom.cli.recipients import Columns, Recipients
 from postroom.cli.tables import FileFault
 from postroom.errors import TemplateFault
 from postroom.mail.model import Mail
@@ -15,15 +15,15 @@ FIELDS = {"template": "welcome", "sender": "noreply@contoso.com"}
 
 
 @pytest.fixture
-def people(tmp_path: Path) -> Callable[..., People]:
-    def of(content: str | bytes, file: str = "people.csv", encoding: str | None = None, **columns: Any) -> People:
+def people(tmp_path: Path) -> Callable[..., Recipients]:
+    def of(content: str | bytes, file: str = "people.csv", encoding: str | None = None, **columns: Any) -> Recipients:
         (tmp_path / file).write_bytes(content.encode() if isinstance(content, str) else content)
-        return People.of(tmp_path / file, encoding, Columns(**({"variables": {}} | columns)), FIELDS)
+        return Recipients.of(tmp_path / file, encoding, Columns(**({"variables": {}} | columns)), FIELDS)
 
     return of
 
 
-def faults(people: People, *, duplicates: bool = False) -> list[str]:
+def faults(people: Recipients, *, duplicates: bool = False) -> list[str]:
     return [str(fault) for fault in people.check(lambda _: None, duplicates=duplicates) if fault]
 
 
@@ -38,14 +38,14 @@ def faults(people: People, *, duplicates: bool = False) -> list[str]:
     ],
     ids=["UTF-8 with a mark", "UTF-16", "cp1252", "sep=", "quotes and empty columns"],
 )
-def test_what_excel_writes_is_read(people: Callable[..., People], content: bytes, encoding: str | None) -> None:
+def test_what_excel_writes_is_read(people: Callable[..., Recipients], content: bytes, encoding: str | None) -> None:
     ((_, mail),) = people(content, encoding=encoding).mails()
 
     assert (mail.to, mail.variables) == (("ann@contoso.com",), {"Vorname": "Zoë"})
 
 
 def test_columns_are_addresses_names_languages_and_variables_under_their_own_or_other_names(
-    people: Callable[..., People],
+    people: Callable[..., Recipients],
 ) -> None:
     content = 'Who,Full name,Lang,First name,city\nann@contoso.com,"Lee, Ann",de,Ann,Bonn\nbob@contoso.com,,,Bob,\n'
     columns = {
@@ -63,12 +63,12 @@ def test_columns_are_addresses_names_languages_and_variables_under_their_own_or_
     assert mails[1].variables == {"name": "Bob", "full": "", "city": ""}
 
 
-def test_a_column_of_names_is_a_variable_too(people: Callable[..., People]) -> None:
+def test_a_column_of_names_is_a_variable_too(people: Callable[..., Recipients]) -> None:
     ((_, mail),) = people("email,name\nann@contoso.com,Ann Lee\n").mails()
     assert (mail.to, mail.variables) == (("ann@contoso.com",), {"name": "Ann Lee"})
 
 
-def test_a_cell_that_is_missing_is_no_empty_one(people: Callable[..., People]) -> None:
+def test_a_cell_that_is_missing_is_no_empty_one(people: Callable[..., Recipients]) -> None:
     content = "email,name,city\nann@contoso.com,Ann\nbob@contoso.com,,\n"
 
     mails = [mail for _, mail in people(content, variables={"first": "name", "town": "city"}).mails()]
@@ -76,7 +76,7 @@ def test_a_cell_that_is_missing_is_no_empty_one(people: Callable[..., People]) -
     assert [mail.variables for mail in mails] == [{"first": "Ann"}, {"first": "", "town": ""}]
 
 
-def test_json_lines_keep_values_of_any_kind(people: Callable[..., People]) -> None:
+def test_json_lines_keep_values_of_any_kind(people: Callable[..., Recipients]) -> None:
     content = '{"email": "ann@contoso.com", "items": [{"n": 1}], "vip": true}\n\n{"email": "bob@contoso.com"}\n'
 
     found = list(people(content, "people.jsonl").mails())
@@ -84,7 +84,7 @@ def test_json_lines_keep_values_of_any_kind(people: Callable[..., People]) -> No
     assert [(line, mail.variables) for line, mail in found] == [(1, {"items": [{"n": 1}], "vip": True}), (3, {})]
 
 
-def test_each_line_that_is_wrong_is_named_and_empty_ones_are_none(people: Callable[..., People]) -> None:
+def test_each_line_that_is_wrong_is_named_and_empty_ones_are_none(people: Callable[..., Recipients]) -> None:
     content = (
         b"email,name\n\nann@@contoso.com,Ann\nann@contoso.com,Ann\n , \n,Bob\nANN@Contoso.com,Ann\n"
         b'bob@contoso.com,"Bob, B.",x\ncora@contoso.com,"Cora\nLee"\ndan@contoso.com,"Dan"x\n'
@@ -101,7 +101,7 @@ def test_each_line_that_is_wrong_is_named_and_empty_ones_are_none(people: Callab
     ]
 
 
-def test_json_lines_that_are_none_are_named(people: Callable[..., People]) -> None:
+def test_json_lines_that_are_none_are_named(people: Callable[..., Recipients]) -> None:
     content = b'{"email": "ann@contoso.com"}\n[1]\n{"email": \n{"email": ["a"]}\n{"email": "\xe9"}\n'
 
     found = faults(people(content, "people.jsonl"))
@@ -110,11 +110,11 @@ def test_json_lines_that_are_none_are_named(people: Callable[..., People]) -> No
     assert [fault.partition(":")[0] for fault in found[1:]] == ["line 3", "line 4", "line 5"]
 
 
-def test_duplicates_are_right_where_they_are_meant(people: Callable[..., People]) -> None:
+def test_duplicates_are_right_where_they_are_meant(people: Callable[..., Recipients]) -> None:
     assert faults(people("email\na@contoso.com\nA@contoso.com\n"), duplicates=True) == []
 
 
-def test_each_row_is_tried_with_its_template(people: Callable[..., People]) -> None:
+def test_each_row_is_tried_with_its_template(people: Callable[..., Recipients]) -> None:
     def render(mail: Mail) -> None:
         if not mail.variables["name"]:
             raise TemplateFault("welcome/body.html line 3: a null would be written")
@@ -139,7 +139,7 @@ def test_each_row_is_tried_with_its_template(people: Callable[..., People]) -> N
     ],
 )
 def test_a_file_that_cannot_be_a_list_of_people_says_why(
-    people: Callable[..., People], content: Any, columns: dict[str, Any], fault: str
+    people: Callable[..., Recipients], content: Any, columns: dict[str, Any], fault: str
 ) -> None:
     with pytest.raises(FileFault) as error:
         people(content, **columns)
@@ -149,11 +149,11 @@ def test_a_file_that_cannot_be_a_list_of_people_says_why(
 @pytest.mark.parametrize(
     ("encoding", "fault"), [("utf-99", "no such encoding"), ("utf-16", "cannot be read as utf-16")]
 )
-def test_a_wrong_encoding_is_told(people: Callable[..., People], encoding: str, fault: str) -> None:
+def test_a_wrong_encoding_is_told(people: Callable[..., Recipients], encoding: str, fault: str) -> None:
     with pytest.raises(FileFault, match=fault):
         people("email\na@contoso.com\n", encoding=encoding)
 
 
-def test_a_file_of_which_no_row_can_be_read_says_why(people: Callable[..., People]) -> None:
+def test_a_file_of_which_no_row_can_be_read_says_why(people: Callable[..., Recipients]) -> None:
     with pytest.raises(FileFault, match="no row that can be read: line 2: not UTF-8"):
         people("email;name\r\nann@contoso.com;Müller\r\n".encode("cp1252"))

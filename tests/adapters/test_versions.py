@@ -16,7 +16,7 @@ from postroom import Client
 from postroom.graph.requests import GraphRequest, request_for
 from postroom.jobs.job import Claimant, Job, Receipt
 from postroom.jobs.outcome import Accepted, Answer, Found, Refused
-from postroom.jobs.retry import OnUnknown, Policy, after_look_up, decide
+from postroom.jobs.retry import OnUnknown, Policy, after_lookup, decide
 from postroom.mail.address import Address
 from postroom.mail.content import Stored
 from postroom.mail.message import compose
@@ -24,7 +24,7 @@ from postroom.mail.model import Mail
 from postroom.operations.dead_letters import DeadLetters, Selection
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
-from postroom.store.operator import Order
+from postroom.store.operator import Actor
 from tests.acceptance.record import load
 
 from .test_ledger import SENDER, Room, mail, room
@@ -32,7 +32,7 @@ from .test_ledger import SENDER, Room, mail, room
 __all__ = ["room"]
 
 RECORDS = sorted((Path(__file__).parents[1] / "recorded").glob("*.json"))
-ORDER = Order("order", "ops@mailhost")
+ORDER = Actor("order", "ops@mailhost")
 
 
 class Old:
@@ -61,7 +61,7 @@ class Old:
         """Sends it, or looks it up and finds it."""
         found: Any = Found(answer=Answer(http_status=200))
         if job.to_look_up:
-            move = after_look_up(found, job, Policy(), OnUnknown.RESEND, lambda: 0.5)
+            move = after_lookup(found, job, Policy(), OnUnknown.RESEND, lambda: 0.5)
         else:
             sent = Mail.from_json(job.mail)
             request = request_for(compose(sent, sent.sender or Address("", "x@contoso.com"), job.id, None, None))

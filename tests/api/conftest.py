@@ -18,7 +18,7 @@ import uvicorn
 from postroom.access.api_keys import Scope
 from postroom.api import Services, create_app, open_services
 from postroom.api.server import config
-from postroom.jobs.lane_limits import LaneLimits, Rules
+from postroom.jobs.lane_limits import LaneLimits, PublishedSettings
 from postroom.settings.loading import load_settings
 from postroom.store.ledger import Ledger
 
@@ -122,7 +122,7 @@ def ledger(connection: "redis.Redis[bytes]") -> Ledger:
     book = Ledger(connection)
     limits = LaneLimits(app="default", parallel=4, daily_recipients=10000, rates=())
     book.publish(
-        Rules(
+        PublishedSettings(
             defaults=limits,
             lanes={},
             aliases={"people@contoso.com": OTHER},

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from postroom.delivery.attempt import deliver
-from postroom.delivery.context import App, ClaimLost, Office
+from postroom.delivery.context import App, ClaimLost, DeliveryContext
 from postroom.errors import TemplateFault
 from postroom.graph.requests import Call, GraphRequest
 from postroom.graph.searches import Search
@@ -14,17 +14,17 @@ from postroom.jobs.job import Job
 from postroom.jobs.outcome import (
     Accepted,
     Answer,
+    CleanedUp,
     Deferred,
     Drafted,
-    Finding,
     Held,
+    LookupResult,
     Outcome,
     Refused,
     Scope,
     Session,
     SessionLost,
     Throttled,
-    Tidied,
     Unknown,
     Uploaded,
 )
@@ -64,7 +64,7 @@ class FakeTokens:
         self.distrusted.append(refused)
 
 
-Said = Outcome | Finding | Drafted | Session | Uploaded | SessionLost | Tidied | Exception
+Said = Outcome | LookupResult | Drafted | Session | Uploaded | SessionLost | CleanedUp | Exception
 
 
 class FakeSeal:
@@ -102,10 +102,10 @@ class FakeGraph:
     def send_draft(self, mailbox: str, draft_id: str, call: Call) -> Outcome:
         return self.say(f"send {draft_id}", mailbox, call)
 
-    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> Finding:
+    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> LookupResult:
         return self.say(f"ask {draft_id}", mailbox, call)
 
-    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome:
+    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> CleanedUp | Outcome:
         return self.say(f"delete {draft_id}", mailbox, call)
 
     def add_attachment(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Uploaded | Outcome:
@@ -117,10 +117,10 @@ class FakeGraph:
     def upload(self, url: str, data: bytes, begin: int, size: int, call: Call) -> Uploaded | SessionLost | Outcome:
         return self.say(f"put {begin}+{len(data)}/{size} to {url}", "-", call)
 
-    def cancel_upload(self, url: str, call: Call) -> Tidied | Outcome:
+    def cancel_upload(self, url: str, call: Call) -> CleanedUp | Outcome:
         return self.say(f"cancel {url}", "-", call)
 
-    def search(self, mailbox: str, search: Search, call: Call) -> Finding:
+    def search(self, mailbox: str, search: Search, call: Call) -> LookupResult:
         by = "property" if "job-1" in search.filter.partition("ep/value")[2] else "message-id"
         return self.say(f"search {search.folder} by {by}", mailbox, call)
 
@@ -150,9 +150,9 @@ class World:
     is_stopping: bool = False
     seal: FakeSeal | None = field(default_factory=FakeSeal)
 
-    def office(self) -> Office:
+    def context(self) -> DeliveryContext:
         ids = iter(range(1, 100))
-        return Office(
+        return DeliveryContext(
             apps={"default": App(tokens=self.tokens, graph=FakeGraph(self.diary, self.answers), seal=self.seal)},
             templates=FakeTemplates(),
             mailbox_of=lambda lane: lane,
@@ -195,14 +195,14 @@ def world() -> World:
 
 
 def test_an_accepted_mail_was_marked_before_it_was_posted(world: World) -> None:
-    assert deliver(a_job(), world.office()) == ACCEPTED
+    assert deliver(a_job(), world.context()) == ACCEPTED
     assert world.diary == ["mark request-1", "post request-1 as noreply@contoso.com with first within 30 s"]
 
 
 def test_requests_that_began_together_are_not_all_given_up_together(world: World) -> None:
-    office = replace(world.office(), chance=lambda: 0.5)
+    context = replace(world.context(), chance=lambda: 0.5)
 
-    deliver(a_job(), office)
+    deliver(a_job(), context)
 
     assert world.diary[-1].endswith("with first within 28 s")  # 28.5; and always within the deadline
 
@@ -226,14 +226,14 @@ def with_stored(size: int) -> Job:
 def test_a_mail_never_goes_without_its_attachment(world: World) -> None:
     shelf = Shelf(AttachmentMissing("a piece of it is no longer in Redis"))
 
-    outcome = deliver(with_stored(9), replace(world.office(), attachments=shelf))
+    outcome = deliver(with_stored(9), replace(world.context(), attachments=shelf))
 
     assert outcome == Refused(reason="attachment_missing", answer=Answer(detail="a piece of it is no longer in Redis"))
     assert world.diary == []
 
 
 def test_a_folder_of_attachments_that_is_away_kills_no_mail(world: World) -> None:
-    outcome = deliver(with_stored(9), replace(world.office(), attachments=Shelf(OSError("stale"))))
+    outcome = deliver(with_stored(9), replace(world.context(), attachments=Shelf(OSError("stale"))))
 
     assert isinstance(outcome, Deferred)
     assert (outcome.reason, outcome.free, world.diary) == ("attachments_unreadable", True, [])
@@ -247,7 +247,7 @@ def test_what_no_request_can_hold_is_not_even_loaded(world: World, headers: dict
     mail = Mail.from_json(job.mail).model_copy(update={"headers": headers})
     mail.model_fields_set.add("headers")
 
-    outcome = deliver(job._replace(mail=mail.to_json().encode()), replace(world.office(), attachments=shelf))
+    outcome = deliver(job._replace(mail=mail.to_json().encode()), replace(world.context(), attachments=shelf))
 
     assert isinstance(outcome, Refused)
     assert (outcome.reason, shelf.asked) == ("too_large", 0)
@@ -256,7 +256,7 @@ def test_what_no_request_can_hold_is_not_even_loaded(world: World, headers: dict
 def test_a_rejected_token_is_renewed_once_and_the_second_post_is_marked_too(world: World) -> None:
     world.answers = [REJECTED, ACCEPTED]
 
-    assert deliver(a_job(), world.office()) == ACCEPTED
+    assert deliver(a_job(), world.context()) == ACCEPTED
     assert [line.split(" as ")[0] for line in world.diary] == [
         "mark request-1",
         "post request-1",
@@ -269,7 +269,7 @@ def test_a_rejected_token_is_renewed_once_and_the_second_post_is_marked_too(worl
 def test_a_fresh_token_that_is_rejected_too_is_a_fault_of_the_app(world: World) -> None:
     world.answers = [REJECTED, REJECTED]
 
-    assert deliver(a_job(), world.office()) == REJECTED
+    assert deliver(a_job(), world.context()) == REJECTED
 
 
 @pytest.mark.parametrize(("status", "distrusted"), [(403, 1), (404, 0)])
@@ -278,14 +278,14 @@ def test_who_is_refused_asks_for_a_fresh_token_next_time_for_a_role_may_have_bee
 ) -> None:
     world.answers = [Held(reason="access_denied", scope=Scope.LANE, answer=Answer(http_status=status))]
 
-    deliver(a_job(), world.office())
+    deliver(a_job(), world.context())
 
     assert world.tokens.distrusted == [Token("first")] * distrusted
 
 
 @pytest.mark.parametrize("kept", [b"", b"{", b"7", b'{"to": 7}', b'{"attachments": [{}]}', b"\xff\xfe"])
 def test_a_mail_that_cannot_be_read_is_refused(world: World, kept: bytes) -> None:
-    outcome = deliver(a_job()._replace(mail=kept), world.office())
+    outcome = deliver(a_job()._replace(mail=kept), world.context())
 
     assert isinstance(outcome, Refused)
     assert (outcome.reason, world.diary) == ("damaged", [])
@@ -294,19 +294,19 @@ def test_a_mail_that_cannot_be_read_is_refused(world: World, kept: bytes) -> Non
 def test_no_second_post_without_rate_for_it(world: World) -> None:
     world.answers, world.marks = [REJECTED], [0.0, 1.0]
 
-    assert isinstance(deliver(a_job(), world.office()), Throttled)
+    assert isinstance(deliver(a_job(), world.context()), Throttled)
 
 
 @pytest.mark.parametrize("instead", [Held(reason="secret", scope=Scope.APP), Deferred(reason="entra", free=True)])
 def test_without_a_token_nothing_is_marked(world: World, instead: Held | Deferred) -> None:
     world.tokens.first = instead
 
-    assert deliver(a_job(), world.office()) == instead
+    assert deliver(a_job(), world.context()) == instead
     assert world.diary == []
 
 
 def test_a_broken_template_is_refused_before_anything_is_marked(world: World) -> None:
-    outcome = deliver(a_job(Mail(sender="a@b.de", to="c@d.de", template="broken")), world.office())
+    outcome = deliver(a_job(Mail(sender="a@b.de", to="c@d.de", template="broken")), world.context())
 
     assert isinstance(outcome, Refused)
     assert (outcome.reason, outcome.answer.detail) == ("template", "broken/body.html line 1: 'x' is undefined")
@@ -314,7 +314,7 @@ def test_a_broken_template_is_refused_before_anything_is_marked(world: World) ->
 
 
 def test_templates_that_cannot_be_read_kill_no_mail(world: World) -> None:
-    outcome = deliver(a_job(Mail(sender="a@b.de", to="c@d.de", template="gone")), world.office())
+    outcome = deliver(a_job(Mail(sender="a@b.de", to="c@d.de", template="gone")), world.context())
 
     assert isinstance(outcome, Deferred)
     assert (outcome.reason, outcome.free) == ("templates_unreadable", True)
@@ -324,14 +324,14 @@ def test_a_lost_claim_posts_nothing(world: World) -> None:
     world.marks = [None]
 
     with pytest.raises(ClaimLost):
-        deliver(a_job(), world.office())
+        deliver(a_job(), world.context())
     assert world.diary == ["mark request-1"]
 
 
 def test_a_worker_held_up_after_the_mark_posts_nothing(world: World) -> None:
     world.mark_takes = 31.0
 
-    outcome = deliver(a_job(), world.office())
+    outcome = deliver(a_job(), world.context())
 
     assert isinstance(outcome, Deferred)
     assert (outcome.reason, outcome.free) == ("stalled", True)
@@ -341,14 +341,14 @@ def test_a_worker_held_up_after_the_mark_posts_nothing(world: World) -> None:
 def test_an_error_of_ours_while_posting_leaves_the_outcome_unknown(world: World) -> None:
     world.answers = [RuntimeError("a bug")]
 
-    outcome = deliver(a_job(), world.office())
+    outcome = deliver(a_job(), world.context())
 
     assert isinstance(outcome, Unknown)
     assert outcome.answer.detail == "RuntimeError"
 
 
 def test_an_app_that_this_worker_does_not_know_keeps_its_mail(world: World) -> None:
-    outcome = deliver(a_job()._replace(app="other"), world.office())
+    outcome = deliver(a_job()._replace(app="other"), world.context())
 
     assert isinstance(outcome, Deferred)
     assert outcome.free
@@ -359,19 +359,19 @@ def marked_with_its_claim(asked_at: float = 0.0) -> Job:
 
 
 def test_a_mail_that_was_marked_with_its_claim_is_posted_under_the_claims_token(world: World) -> None:
-    assert deliver(marked_with_its_claim(), world.office()) == ACCEPTED
+    assert deliver(marked_with_its_claim(), world.context()) == ACCEPTED
     assert world.diary == ["post t as noreply@contoso.com with first within 30 s"]
 
 
 def test_a_second_post_of_it_is_marked_by_itself(world: World) -> None:
     world.answers = [REJECTED, ACCEPTED]
 
-    assert deliver(marked_with_its_claim(), world.office()) == ACCEPTED
+    assert deliver(marked_with_its_claim(), world.context()) == ACCEPTED
     assert [line.split(" as ")[0] for line in world.diary] == ["post t", "mark request-1", "post request-1"]
 
 
 def test_it_is_not_posted_where_its_claim_took_too_long(world: World) -> None:
     world.clock = 31.0
 
-    assert deliver(marked_with_its_claim(asked_at=0.9), world.office()) == Deferred(reason="stalled", free=True)
+    assert deliver(marked_with_its_claim(asked_at=0.9), world.context()) == Deferred(reason="stalled", free=True)
     assert world.diary == []

@@ -6,10 +6,11 @@ import pytest
 
 from postroom.delivery.attempt import deliver
 from postroom.delivery.context import ClaimLost
-from postroom.delivery.drafts import tidy
+from postroom.delivery.drafts import clean_up
 from postroom.delivery.lookup import look_up
 from postroom.jobs.outcome import (
     Answer,
+    CleanedUp,
     Deferred,
     Drafted,
     Found,
@@ -20,7 +21,6 @@ from postroom.jobs.outcome import (
     Scope,
     StillDraft,
     Throttled,
-    Tidied,
     Unknown,
 )
 from postroom.mail.message import DeliveryMode
@@ -40,7 +40,7 @@ def asked(world: World) -> list[str]:
 def test_a_mail_in_doubt_is_looked_for_in_both_folders_in_both_ways() -> None:
     world = World(answers=[NOT_THERE] * 4)
 
-    assert look_up(IN_DOUBT, world.office()) == NOT_THERE
+    assert look_up(IN_DOUBT, world.context()) == NOT_THERE
     assert [line for line in asked(world) if line != "note"] == [
         "search sentitems by property",
         "search sentitems by message-id",
@@ -62,13 +62,13 @@ def test_a_mail_in_doubt_is_looked_for_in_both_folders_in_both_ways() -> None:
 def test_the_first_answer_but_not_there_ends_a_look_up(answer: Found | NotPermitted | Deferred | Throttled) -> None:
     world = World(answers=[NOT_THERE, answer])
 
-    assert look_up(IN_DOUBT, world.office()) == answer
+    assert look_up(IN_DOUBT, world.context()) == answer
 
 
 def test_a_look_up_renews_a_rejected_token() -> None:
     world = World(answers=[REJECTED, Found()])
 
-    assert look_up(IN_DOUBT, world.office()) == Found()
+    assert look_up(IN_DOUBT, world.context()) == Found()
     assert "with fresh" in world.diary[-1]
 
 
@@ -76,16 +76,16 @@ def test_a_look_up_whose_claim_is_lost_asks_nothing() -> None:
     world = World(is_lost=True)
 
     with pytest.raises(ClaimLost):
-        look_up(IN_DOUBT, world.office())
+        look_up(IN_DOUBT, world.context())
     assert asked(world) == ["note"]
 
 
 def test_a_stalled_look_up_asks_nothing() -> None:
     world = World()
-    office = world.office()
+    context = world.context()
     times = iter([0.0, 31.0])
 
-    found = look_up(IN_DOUBT, replace(office, monotonic=lambda: next(times)))
+    found = look_up(IN_DOUBT, replace(context, monotonic=lambda: next(times)))
 
     assert found == Deferred(reason="stalled", free=True)
     assert asked(world) == ["note"]
@@ -94,22 +94,22 @@ def test_a_stalled_look_up_asks_nothing() -> None:
 def test_a_draft_is_noted_before_anything_else_can_fail() -> None:
     world = World(delivery=DeliveryMode.DRAFT, answers=[DRAFT, ACCEPTED])
 
-    assert deliver(a_job(), world.office()) == ACCEPTED
+    assert deliver(a_job(), world.context()) == ACCEPTED
     assert asked(world) == ["note drafting=1", "draft", "note draft=d-1", "mark", "send d-1"]
 
 
 def test_what_was_drafted_once_leaves_from_that_draft() -> None:
     world = World(answers=[ACCEPTED])
 
-    assert deliver(a_job()._replace(drafting=True, draft="d-1"), world.office()) == ACCEPTED
+    assert deliver(a_job()._replace(drafting=True, draft="d-1"), world.context()) == ACCEPTED
     assert asked(world) == ["mark", "send d-1"]
 
 
 def test_a_draft_whose_id_was_never_learnt_is_removed_before_another_is_made() -> None:
     stray = Found(ids=("s-1",))
-    world = World(delivery=DeliveryMode.DRAFT, answers=[stray, Tidied(), NOT_THERE, DRAFT, ACCEPTED])
+    world = World(delivery=DeliveryMode.DRAFT, answers=[stray, CleanedUp(), NOT_THERE, DRAFT, ACCEPTED])
 
-    assert deliver(a_job()._replace(drafting=True), world.office()) == ACCEPTED
+    assert deliver(a_job()._replace(drafting=True), world.context()) == ACCEPTED
     assert [line for line in asked(world) if line != "note"] == [
         "note late_draft=1",
         "search drafts by property",
@@ -135,33 +135,33 @@ def test_a_draft_whose_id_was_never_learnt_is_removed_before_another_is_made() -
 def test_without_its_draft_nothing_is_marked(instead: Deferred | Held | Refused | Throttled) -> None:
     world = World(delivery=DeliveryMode.DRAFT, answers=[instead])
 
-    assert deliver(a_job(), world.office()) == instead
+    assert deliver(a_job(), world.context()) == instead
     assert asked(world) == ["note drafting=1", "draft"]
 
 
 def test_a_draft_made_while_its_job_ended_is_not_sent() -> None:
     world = World(delivery=DeliveryMode.DRAFT, answers=[DRAFT])
-    office = world.office()
+    context = world.context()
     held = iter([0.0, None])
 
     with pytest.raises(ClaimLost):
-        deliver(a_job(), replace(office, note=lambda job, fields, size: next(held)))
+        deliver(a_job(), replace(context, note=lambda job, fields, size: next(held)))
     assert asked(world) == ["draft"]
 
 
 def test_a_draft_that_turns_up_late_is_removed_and_never_the_one_that_was_sent() -> None:
-    world = World(answers=[Found(ids=("d-1", "s-1")), Tidied(), NOT_THERE])
-    sent = a_job()._replace(tidy=True, sent=True, drafting=True, draft="d-1", late_draft=True)
+    world = World(answers=[Found(ids=("d-1", "s-1")), CleanedUp(), NOT_THERE])
+    sent = a_job()._replace(clean_up=True, sent=True, drafting=True, draft="d-1", late_draft=True)
 
-    assert tidy(sent, world.office()) == Tidied()
+    assert clean_up(sent, world.context()) == CleanedUp()
     assert [line for line in asked(world) if line.startswith("delete")] == ["delete s-1"]
 
 
 def test_of_a_sent_mail_only_strays_are_removed() -> None:
-    world = World(answers=[Tidied(), Tidied()])
-    sent = a_job()._replace(tidy=True, sent=True, drafting=True, draft="d-1", strays=("s-1", "s-2"))
+    world = World(answers=[CleanedUp(), CleanedUp()])
+    sent = a_job()._replace(clean_up=True, sent=True, drafting=True, draft="d-1", orphaned_drafts=("s-1", "s-2"))
 
-    assert tidy(sent, world.office()) == Tidied()
+    assert clean_up(sent, world.context()) == CleanedUp()
     assert asked(world) == ["note", "delete s-1", "note", "delete s-2"]
 
 
@@ -169,7 +169,7 @@ def test_of_a_sent_mail_only_strays_are_removed() -> None:
 def test_a_draft_in_doubt_is_asked_itself(found: Found | StillDraft | NotPermitted | Deferred) -> None:
     world = World(answers=[found])
 
-    assert look_up(IN_DOUBT._replace(drafting=True, draft="d-1"), world.office()) == found
+    assert look_up(IN_DOUBT._replace(drafting=True, draft="d-1"), world.context()) == found
     assert asked(world) == ["note", "ask d-1"]
 
 
@@ -177,14 +177,14 @@ def test_a_draft_that_is_gone_is_looked_for_in_sent_items() -> None:
     gone = NotFound(draft_gone=True)
     drafted = IN_DOUBT._replace(drafting=True, draft="d-1")
 
-    assert look_up(drafted, World(answers=[gone, NOT_THERE, NOT_THERE]).office()) == gone
-    assert look_up(drafted, World(answers=[gone, NOT_THERE, Found()]).office()) == Found()
+    assert look_up(drafted, World(answers=[gone, NOT_THERE, NOT_THERE]).context()) == gone
+    assert look_up(drafted, World(answers=[gone, NOT_THERE, Found()]).context()) == Found()
 
 
 def test_an_ended_jobs_draft_is_removed() -> None:
-    world = World(answers=[StillDraft(), Tidied()])
+    world = World(answers=[StillDraft(), CleanedUp()])
 
-    assert tidy(a_job()._replace(tidy=True, drafting=True, draft="d-1"), world.office()) == Tidied()
+    assert clean_up(a_job()._replace(clean_up=True, drafting=True, draft="d-1"), world.context()) == CleanedUp()
     assert asked(world) == ["note", "ask d-1", "note", "delete d-1"]
 
 
@@ -193,13 +193,15 @@ def test_an_ended_jobs_draft_is_removed() -> None:
     [(StillDraft(), True), (Found(), False), (NotFound(draft_gone=True), False)],
 )
 def test_what_may_have_been_sent_is_removed_only_as_a_draft(said: StillDraft | Found | NotFound, removed: bool) -> None:
-    world = World(answers=[said, Tidied()])
+    world = World(answers=[said, CleanedUp()])
 
-    assert isinstance(tidy(IN_DOUBT._replace(tidy=True, drafting=True, draft="d-1"), world.office()), Tidied)
+    assert isinstance(
+        clean_up(IN_DOUBT._replace(clean_up=True, drafting=True, draft="d-1"), world.context()), CleanedUp
+    )
     assert ("delete d-1" in asked(world)) == removed
 
 
 def test_an_unknown_outcome_of_sending_a_draft_stays_unknown() -> None:
     world = World(answers=[Unknown(reason="gateway_timeout")])
 
-    assert deliver(a_job()._replace(drafting=True, draft="d-1"), world.office()) == Unknown(reason="gateway_timeout")
+    assert deliver(a_job()._replace(drafting=True, draft="d-1"), world.context()) == Unknown(reason="gateway_timeout")

@@ -9,10 +9,11 @@ import pytest
 from postroom.jobs.job import Job, Status
 from postroom.jobs.outcome import (
     Accepted,
+    CleanedUp,
     Deferred,
-    Finding,
     Found,
     Held,
+    LookupResult,
     NotFound,
     NotPermitted,
     Outcome,
@@ -20,19 +21,18 @@ from postroom.jobs.outcome import (
     Scope,
     StillDraft,
     Throttled,
-    Tidied,
     Unknown,
 )
 from postroom.jobs.retry import (
     LONGEST_BACKOFF_S,
     LONGEST_OUTAGE_S,
     LONGEST_THROTTLE_S,
-    Move,
     OnUnknown,
     Pause,
     Policy,
-    after_look_up,
-    after_tidying,
+    Transition,
+    after_clean_up,
+    after_lookup,
     backoff,
     decide,
 )
@@ -45,23 +45,23 @@ def half() -> float:
     return 0.5
 
 
-def throttled(scope: Scope, wait_s: float) -> Move:
+def throttled(scope: Scope, wait_s: float) -> Transition:
     pause = Pause(scope=scope, wait_s=wait_s, longest_s=LONGEST_THROTTLE_S, reason="throttled")
-    return Move(status=Status.DEFERRED, reason="throttled", sent_nothing=True, pause=pause)
+    return Transition(status=Status.DEFERRED, reason="throttled", sent_nothing=True, pause=pause)
 
 
-def outage(scope: Scope, wait_s: float) -> Move:
+def outage(scope: Scope, wait_s: float) -> Transition:
     pause = Pause(scope=scope, wait_s=wait_s, longest_s=LONGEST_OUTAGE_S, reason="away")
-    return Move(status=Status.DEFERRED, reason="backoff", sent_nothing=True, pause=pause)
+    return Transition(status=Status.DEFERRED, reason="backoff", sent_nothing=True, pause=pause)
 
 
-def waits(wait_s: float, *, spends_attempt: bool) -> Move:
-    return Move(
+def waits(wait_s: float, *, spends_attempt: bool) -> Transition:
+    return Transition(
         status=Status.DEFERRED, reason="backoff", wait_s=wait_s, spends_attempt=spends_attempt, sent_nothing=True
     )
 
 
-def told_when(scope: Scope, wait_s: float) -> Move:
+def told_when(scope: Scope, wait_s: float) -> Transition:
     pause = Pause(scope=scope, wait_s=wait_s, longest_s=wait_s, reason="busy")
     return replace(waits(wait_s, spends_attempt=True), pause=pause)
 
@@ -69,8 +69,8 @@ def told_when(scope: Scope, wait_s: float) -> Move:
 @pytest.mark.parametrize(
     ("outcome", "attempts", "expected"),
     [
-        (Accepted(), 0, Move(status=Status.ACCEPTED)),
-        (Accepted(), 99, Move(status=Status.ACCEPTED)),
+        (Accepted(), 0, Transition(status=Status.ACCEPTED)),
+        (Accepted(), 99, Transition(status=Status.ACCEPTED)),
         (Throttled(wait_s=None), 0, throttled(Scope.LANE, 10)),
         (Throttled(wait_s=42.5), 4, throttled(Scope.LANE, 42.5)),
         (Throttled(wait_s=0.0), 0, throttled(Scope.LANE, 1)),
@@ -91,14 +91,14 @@ def told_when(scope: Scope, wait_s: float) -> Move:
         (
             Deferred(reason="busy"),
             4,
-            Move(status=Status.DEAD, reason="busy", spends_attempt=True, sent_nothing=True),
+            Transition(status=Status.DEAD, reason="busy", spends_attempt=True, sent_nothing=True),
         ),
-        (Refused(reason="bad"), 0, Move(status=Status.DEAD, reason="bad", sent_nothing=True)),
-        (Unknown(reason="timeout"), 0, Move(status=Status.DEFERRED, reason="unknown", wait_s=10, in_doubt=True)),
-        (Unknown(reason="timeout"), 99, Move(status=Status.DEFERRED, reason="unknown", wait_s=10, in_doubt=True)),
+        (Refused(reason="bad"), 0, Transition(status=Status.DEAD, reason="bad", sent_nothing=True)),
+        (Unknown(reason="timeout"), 0, Transition(status=Status.DEFERRED, reason="unknown", wait_s=10, in_doubt=True)),
+        (Unknown(reason="timeout"), 99, Transition(status=Status.DEFERRED, reason="unknown", wait_s=10, in_doubt=True)),
     ],
 )
-def test_each_outcome_has_its_move(outcome: Outcome, attempts: int, expected: Move) -> None:
+def test_each_outcome_has_its_move(outcome: Outcome, attempts: int, expected: Transition) -> None:
     assert decide(outcome, attempts, POLICY, half) == expected
 
 
@@ -108,7 +108,7 @@ def test_a_hold_costs_nothing_and_waits_for_the_repair(scope: Scope) -> None:
 
     move = decide(held, 99, POLICY, half)
 
-    assert move == Move(status=Status.DEFERRED, reason="held", sent_nothing=True, hold=held)
+    assert move == Transition(status=Status.DEFERRED, reason="held", sent_nothing=True, hold=held)
 
 
 def test_a_mail_that_alone_is_at_fault_does_not_hold_its_mailbox_again() -> None:
@@ -170,18 +170,18 @@ def test_the_default_policy_goes_on_for_at_least_a_day_in_99_of_100_cases() -> N
 IN_DOUBT = Job(id="j", lane="l", app="a", token="t", mail=b"{}", attempts=0, in_doubt=True)
 LOOKED_ENOUGH = IN_DOUBT._replace(look_ups=2)
 LOOK_UPS = Policy(max_attempts=5, look_ups_s=(10, 60, 300))
-AGAIN = Move(status=Status.DEFERRED, reason="unknown", look_ups=3, resend=True)
-FOR_A_PERSON = Move(status=Status.DEAD, reason="unknown", look_ups=3)
+AGAIN = Transition(status=Status.DEFERRED, reason="unknown", look_ups=3, resend=True)
+FOR_A_PERSON = Transition(status=Status.DEAD, reason="unknown", look_ups=3)
 
 
-def look_again(wait_s: float, look_ups: int) -> Move:
-    return Move(status=Status.DEFERRED, reason="unknown", wait_s=wait_s, look_ups=look_ups)
+def look_again(wait_s: float, look_ups: int) -> Transition:
+    return Transition(status=Status.DEFERRED, reason="unknown", wait_s=wait_s, look_ups=look_ups)
 
 
 @pytest.mark.parametrize(
     ("finding", "job", "on_unknown", "expected"),
     [
-        (Found(), IN_DOUBT, OnUnknown.HOLD, Move(status=Status.ACCEPTED, look_ups=1)),
+        (Found(), IN_DOUBT, OnUnknown.HOLD, Transition(status=Status.ACCEPTED, look_ups=1)),
         (NotFound(), IN_DOUBT, OnUnknown.RESEND, look_again(50, 1)),
         (NotFound(), IN_DOUBT._replace(look_ups=1), OnUnknown.RESEND, look_again(240, 2)),
         (NotFound(), LOOKED_ENOUGH, OnUnknown.RESEND, AGAIN),
@@ -197,8 +197,8 @@ def look_again(wait_s: float, look_ups: int) -> Move:
         (Deferred(reason="look_up_failed", free=True), LOOKED_ENOUGH, OnUnknown.RESEND, look_again(60, 2)),
     ],
 )
-def test_what_follows_a_look_up(finding: Finding, job: Job, on_unknown: OnUnknown, expected: Move) -> None:
-    assert after_look_up(finding, job, LOOK_UPS, on_unknown, half) == expected
+def test_what_follows_a_look_up(finding: LookupResult, job: Job, on_unknown: OnUnknown, expected: Transition) -> None:
+    assert after_lookup(finding, job, LOOK_UPS, on_unknown, half) == expected
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,8 @@ def test_what_follows_a_look_up(finding: Finding, job: Job, on_unknown: OnUnknow
         Deferred(reason="no_connection", scope=Scope.APP, free=True),
     ],
 )
-def test_what_stops_all_requests_stops_a_look_up_and_says_nothing_about_the_mail(finding: Finding) -> None:
-    move = after_look_up(finding, LOOKED_ENOUGH, LOOK_UPS, OnUnknown.RESEND, half)
+def test_what_stops_all_requests_stops_a_look_up_and_says_nothing_about_the_mail(finding: LookupResult) -> None:
+    move = after_lookup(finding, LOOKED_ENOUGH, LOOK_UPS, OnUnknown.RESEND, half)
 
     assert (move.status, move.reason, move.wait_s, move.look_ups, move.resend) == (
         Status.DEFERRED,
@@ -224,12 +224,12 @@ def test_what_stops_all_requests_stops_a_look_up_and_says_nothing_about_the_mail
 
 def test_without_look_ups_a_mail_in_doubt_still_waits_for_a_moment() -> None:
     assert decide(Unknown(reason="timeout"), 0, Policy(look_ups_s=()), half).wait_s == 10
-    assert after_look_up(NotFound(), IN_DOUBT, Policy(look_ups_s=()), OnUnknown.RESEND, half).resend
+    assert after_lookup(NotFound(), IN_DOUBT, Policy(look_ups_s=()), OnUnknown.RESEND, half).resend
 
 
 def test_a_draft_that_could_not_be_removed_stays_for_later() -> None:
-    assert after_tidying(Tidied(), POLICY, half) == Move(status=None, tidied=True)
-    assert after_tidying(Deferred(reason="busy"), POLICY, half) == Move(status=None)
-    throttle = after_tidying(Throttled(wait_s=3), POLICY, half)
+    assert after_clean_up(CleanedUp(), POLICY, half) == Transition(status=None, cleaned_up=True)
+    assert after_clean_up(Deferred(reason="busy"), POLICY, half) == Transition(status=None)
+    throttle = after_clean_up(Throttled(wait_s=3), POLICY, half)
     assert throttle.pause is not None
-    assert not throttle.tidied
+    assert not throttle.cleaned_up

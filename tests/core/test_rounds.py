@@ -7,11 +7,11 @@ from threading import Event
 import pytest
 
 from postroom.delivery.maintenance import store_results_for_ever, tick_for_ever
-from postroom.delivery.round import Desk, work
+from postroom.delivery.round import RoundContext, work
 from postroom.errors import Unavailable
 from postroom.jobs.job import Claimant, Job, Status
 from postroom.jobs.outcome import Answer, Deferred, Outcome, Unknown
-from postroom.jobs.retry import Move, Policy
+from postroom.jobs.retry import Policy, Transition
 from postroom.jobs.ticks import Ticked
 from postroom.mail.model import Mail
 
@@ -27,12 +27,12 @@ class FakeLedger:
     lanes: list[str] = field(default_factory=list)  # that a claim was asked for
     settled: list[tuple[str, Status, Outcome]] = field(default_factory=list)
     claimed_next: list[bool] = field(default_factory=list)
-    elsewhere: list[bool] = field(default_factory=list)
+    may_switch_lane: list[bool] = field(default_factory=list)
     ticks: list[Ticked | Exception] = field(default_factory=list)
     results: list[list[str] | Exception] = field(default_factory=list)
     when_ticked_out: Callable[[], None] = lambda: None
 
-    def claim(self, lane: str, claimant: Claimant, *, elsewhere: bool) -> Job | None:
+    def claim(self, lane: str, claimant: Claimant, *, may_switch_lane: bool) -> Job | None:
         self.claimants.append(claimant)
         if self.claims_away:
             self.claims_away -= 1
@@ -43,21 +43,21 @@ class FakeLedger:
     def settle(
         self,
         job: Job,
-        move: Move,
+        move: Transition,
         outcome: Outcome,
         duration_ms: int,
         *,
         claimant: Claimant | None,
-        slice_over: bool,
-        elsewhere: bool,
+        slice_expired: bool,
+        may_switch_lane: bool,
     ) -> tuple[bool, Job | None]:
         if self.away:
             self.away -= 1
             raise Unavailable("away")
         self.settled.append((job.id, move.status, outcome))
-        self.claimed_next.append(claimant is not None and not slice_over)
-        self.elsewhere.append(elsewhere)
-        return True, self.jobs.pop(0) if self.jobs and claimant and not slice_over else None
+        self.claimed_next.append(claimant is not None and not slice_expired)
+        self.may_switch_lane.append(may_switch_lane)
+        return True, self.jobs.pop(0) if self.jobs and claimant and not slice_expired else None
 
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked:
         answer = self.ticks.pop(0)
@@ -83,10 +83,12 @@ class Diary:
         self.events.append(event)
 
 
-def desk(ledger: FakeLedger, world: World, diary: Diary, stopping: Callable[[], bool] = lambda: False) -> Desk:
-    return Desk(
+def context(
+    ledger: FakeLedger, world: World, diary: Diary, stopping: Callable[[], bool] = lambda: False
+) -> RoundContext:
+    return RoundContext(
         ledger=ledger,
-        office=world.office(),
+        delivery=world.context(),
         policy=Policy(),
         chance=lambda: 0.5,
         emit=diary.emit,
@@ -107,7 +109,7 @@ def world() -> World:
 def test_a_round_goes_on_until_the_lane_has_no_job_for_it(world: World) -> None:
     ledger, diary = FakeLedger(jobs(3)), Diary()
 
-    work("lane", desk(ledger, world, diary))
+    work("lane", context(ledger, world, diary))
 
     assert ledger.settled == [(f"job-{n}", Status.ACCEPTED, ACCEPTED) for n in range(3)]
     assert diary.events == ["mail.accepted"] * 3
@@ -116,7 +118,7 @@ def test_a_round_goes_on_until_the_lane_has_no_job_for_it(world: World) -> None:
 def test_a_round_stops_after_the_mail_in_hand(world: World) -> None:
     ledger = FakeLedger(jobs(3))
 
-    work("lane", desk(ledger, world, Diary(), stopping=lambda: bool(world.diary)))
+    work("lane", context(ledger, world, Diary(), stopping=lambda: bool(world.diary)))
 
     assert [job_id for job_id, _, _ in ledger.settled] == ["job-0"]
 
@@ -124,7 +126,7 @@ def test_a_round_stops_after_the_mail_in_hand(world: World) -> None:
 def test_a_round_that_starts_while_the_worker_stops_claims_nothing(world: World) -> None:
     ledger = FakeLedger(jobs(1))
 
-    work("lane", desk(ledger, world, Diary(), stopping=lambda: True))
+    work("lane", context(ledger, world, Diary(), stopping=lambda: True))
 
     assert len(ledger.jobs) == 1
 
@@ -133,7 +135,7 @@ def test_after_its_slice_a_round_leaves_it_to_the_ledger_whether_it_goes_on(worl
     ledger = FakeLedger(jobs(2))
     world.mark_takes = 1.5
 
-    work("lane", desk(ledger, world, Diary()))
+    work("lane", context(ledger, world, Diary()))
 
     assert ledger.claimed_next == [False]
 
@@ -143,7 +145,7 @@ def test_another_lanes_round_has_a_slice_of_its_own(world: World) -> None:
     ledger = FakeLedger([first, second._replace(lane="other")])
     world.mark_takes = 0.6
 
-    work(first.lane, desk(ledger, world, Diary()))
+    work(first.lane, context(ledger, world, Diary()))
 
     assert ledger.claimed_next == [True, True]
 
@@ -153,9 +155,9 @@ def test_after_some_seconds_a_hand_goes_back_to_celery(world: World) -> None:
     world.answers, world.marks = [ACCEPTED] * 12, [0.0] * 12
     world.mark_takes = 0.9
 
-    work("lane-0", desk(ledger, world, Diary()))
+    work("lane-0", context(ledger, world, Diary()))
 
-    assert ledger.elsewhere == [True] * 11 + [False]
+    assert ledger.may_switch_lane == [True] * 11 + [False]
 
 
 def test_others_are_invited_where_rounds_wait(world: World) -> None:
@@ -164,7 +166,7 @@ def test_others_are_invited_where_rounds_wait(world: World) -> None:
     world.answers, world.marks = [ACCEPTED] * 3, [0.0] * 3
     invited: list[Callable[[], None]] = []
 
-    work("lane", replace(desk(ledger, world, Diary()), invite=invited.append))
+    work("lane", replace(context(ledger, world, Diary()), invite=invited.append))
     assert len(invited) == 1
     invited[0]()
 
@@ -174,7 +176,7 @@ def test_others_are_invited_where_rounds_wait(world: World) -> None:
 def test_a_first_claim_whose_answer_may_be_lost_is_asked_for_again_by_the_same_claimant(world: World) -> None:
     ledger, diary = FakeLedger(jobs(1), claims_away=3), Diary()
 
-    work("lane", desk(ledger, world, diary))
+    work("lane", context(ledger, world, diary))
 
     assert ledger.settled == [("job-0", Status.ACCEPTED, ACCEPTED)]
     assert (len(ledger.claimants), len(set(map(str, ledger.claimants)))) == (4, 1)
@@ -185,7 +187,7 @@ def test_a_worker_that_is_to_end_waits_for_no_first_claim(world: World) -> None:
     ledger, diary = FakeLedger(jobs(1), claims_away=9), Diary()
     answers = iter([False, False, True])
 
-    work("lane", desk(ledger, world, diary, stopping=lambda: next(answers)))
+    work("lane", context(ledger, world, diary, stopping=lambda: next(answers)))
 
     assert (len(ledger.jobs), len(ledger.claimants), diary.events) == (1, 2, ["round.failed"])
 
@@ -193,7 +195,7 @@ def test_a_worker_that_is_to_end_waits_for_no_first_claim(world: World) -> None:
 def test_a_202_is_recorded_however_long_redis_is_away(world: World) -> None:
     ledger, diary = FakeLedger(jobs(1), away=7), Diary()
 
-    work("lane", desk(ledger, world, diary))
+    work("lane", context(ledger, world, diary))
 
     assert ledger.settled == [("job-0", Status.ACCEPTED, ACCEPTED)]
     assert diary.pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
@@ -203,7 +205,7 @@ def test_a_lost_claim_ends_the_round_and_settles_nothing(world: World) -> None:
     ledger, diary = FakeLedger(jobs(2)), Diary()
     world.marks = [None]
 
-    work("lane", desk(ledger, world, diary))
+    work("lane", context(ledger, world, diary))
 
     assert (ledger.settled, diary.events) == ([], ["claim.lost"])
 
@@ -212,7 +214,7 @@ def test_an_error_of_ours_before_the_mark_costs_one_attempt_and_not_the_next_mai
     broken = a_job(Mail(sender="a@contoso.com", to=["b@contoso.com"], template="bug"))._replace(id="broken")
     ledger, diary = FakeLedger([broken, *jobs(1)]), Diary()
 
-    work("lane", desk(ledger, world, diary))
+    work("lane", context(ledger, world, diary))
 
     assert ledger.settled[0] == (
         "broken",
@@ -225,12 +227,12 @@ def test_an_error_of_ours_before_the_mark_costs_one_attempt_and_not_the_next_mai
 
 def test_redis_away_at_the_mark_costs_the_mail_nothing(world: World) -> None:
     ledger = FakeLedger(jobs(1))
-    office = world.office()
+    delivery = world.context()
 
     def away(_: Job, __: str, ___: int) -> float | None:
         raise Unavailable("away")
 
-    work("lane", replace(desk(ledger, world, Diary()), office=replace(office, mark=away)))
+    work("lane", replace(context(ledger, world, Diary()), delivery=replace(delivery, mark=away)))
 
     assert ledger.settled[0][2] == Deferred(reason="redis_unavailable", free=True)
 
@@ -239,7 +241,7 @@ def test_an_unknown_outcome_waits_in_doubt(world: World) -> None:
     ledger, diary = FakeLedger(jobs(1)), Diary()
     world.answers = [Unknown(reason="no_answer")]
 
-    work("lane", desk(ledger, world, diary))
+    work("lane", context(ledger, world, diary))
 
     assert ledger.settled[0][1] is Status.DEFERRED
     assert diary.events == ["mail.deferred"]

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from postroom.delivery.attempt import deliver
-from postroom.delivery.drafts import tidy
+from postroom.delivery.drafts import clean_up
 from postroom.graph.requests import RANGE
 from postroom.jobs.job import Job
 from postroom.jobs.outcome import (
     Answer,
+    CleanedUp,
     Deferred,
     Drafted,
     Held,
@@ -20,7 +21,6 @@ from postroom.jobs.outcome import (
     SessionLost,
     StillDraft,
     Throttled,
-    Tidied,
     Unknown,
     Uploaded,
 )
@@ -47,7 +47,7 @@ def a_job_with(*attachments: Attachment) -> Job:
 def test_a_mail_too_large_for_a_request_goes_by_a_draft_and_upload_sessions() -> None:
     world = World(answers=[DRAFT, DONE, SESSION, ON, DONE, ACCEPTED])
 
-    assert deliver(a_job_with(SMALL, MIDDLE, BIG), world.office()) == ACCEPTED
+    assert deliver(a_job_with(SMALL, MIDDLE, BIG), world.context()) == ACCEPTED
     assert asked(world) == [
         "note drafting=1",
         "draft",
@@ -70,7 +70,7 @@ def test_a_mail_too_large_for_a_request_goes_by_a_draft_and_upload_sessions() ->
 def test_a_mail_that_must_be_one_request_is_refused_instead() -> None:
     world = World(delivery=DeliveryMode.SEND)
 
-    outcome = deliver(a_job_with(BIG), world.office())
+    outcome = deliver(a_job_with(BIG), world.context())
 
     assert isinstance(outcome, Refused)
     assert outcome.reason == "too_large"
@@ -84,7 +84,7 @@ def uploading(at: int | None = 0, upload: str | None = "sealed:https://u") -> Jo
 def test_another_round_goes_on_at_the_next_range() -> None:
     world = World(answers=[DONE, ACCEPTED])
 
-    assert deliver(uploading(RANGE), world.office()) == ACCEPTED
+    assert deliver(uploading(RANGE), world.context()) == ACCEPTED
     assert [line for line in asked(world) if not line.startswith("note")] == [
         f"put {RANGE}+1000/{LARGE} to https://u",
         "mark",
@@ -95,7 +95,7 @@ def test_another_round_goes_on_at_the_next_range() -> None:
 def test_a_worker_that_stops_leaves_the_rest_to_another() -> None:
     world = World(is_stopping=True)
 
-    outcome = deliver(uploading(), world.office())
+    outcome = deliver(uploading(), world.context())
 
     assert outcome == Deferred(reason="worker_stopping", free=True)
     assert world.diary == ["note upload=sealed:https://u range=0"]
@@ -105,14 +105,14 @@ def test_a_worker_that_stops_leaves_the_rest_to_another() -> None:
 def test_a_range_that_was_not_taken_is_put_again_later(answer: Outcome) -> None:
     world = World(answers=[answer])
 
-    assert deliver(uploading(), world.office()) == answer
+    assert deliver(uploading(), world.context()) == answer
     assert "delete" not in "".join(asked(world))
 
 
 def test_the_server_may_have_more_of_it_than_was_known_here() -> None:
     world = World(answers=[ON, DONE, ACCEPTED])
 
-    assert deliver(uploading(0), world.office()) == ACCEPTED
+    assert deliver(uploading(0), world.context()) == ACCEPTED
     assert asked(world)[1] == f"put 0+{RANGE}/{LARGE} to https://u"
     assert asked(world)[3] == f"put {RANGE}+1000/{LARGE} to https://u"
 
@@ -120,7 +120,7 @@ def test_the_server_may_have_more_of_it_than_was_known_here() -> None:
 def test_without_its_url_a_session_is_begun_anew_for_the_whole_file() -> None:
     world = World(answers=[SESSION, ON, DONE, ACCEPTED], seal=None)
 
-    assert deliver(uploading(0, None), world.office()) == ACCEPTED
+    assert deliver(uploading(0, None), world.context()) == ACCEPTED
     assert asked(world)[1] == "begin big.bin"
     assert asked(world)[2] == "note upload= range=0"
 
@@ -137,9 +137,9 @@ def test_without_its_url_a_session_is_begun_anew_for_the_whole_file() -> None:
     ids=["session lost", "last range, session unknown", "draft gone", "added or not", "worker lost while it added"],
 )
 def test_where_nobody_knows_what_a_draft_has_it_is_made_anew(job: Job, answers: list[Outcome | SessionLost]) -> None:
-    world = World(answers=[*answers, Tidied()])
+    world = World(answers=[*answers, CleanedUp()])
 
-    outcome = deliver(job, world.office())
+    outcome = deliver(job, world.context())
 
     assert isinstance(outcome, Deferred)
     assert not outcome.free
@@ -149,14 +149,14 @@ def test_where_nobody_knows_what_a_draft_has_it_is_made_anew(job: Job, answers: 
 def test_one_large_mail_without_permission_waits_alone() -> None:
     held = Held(reason="needs_mail_readwrite", scope=Scope.LANE)
 
-    assert deliver(a_job_with(BIG), World(answers=[held]).office()) == replace(held, scope=Scope.MAIL)
-    assert deliver(a_job_with(BIG), World(answers=[held], delivery=DeliveryMode.DRAFT).office()) == held
+    assert deliver(a_job_with(BIG), World(answers=[held]).context()) == replace(held, scope=Scope.MAIL)
+    assert deliver(a_job_with(BIG), World(answers=[held], delivery=DeliveryMode.DRAFT).context()) == held
     again = World(answers=[Held(reason="needs_mail_readwrite", scope=Scope.LANE)])
-    assert deliver(a_job_with(BIG)._replace(drafting=True), again.office()) == replace(held, scope=Scope.MAIL)
+    assert deliver(a_job_with(BIG)._replace(drafting=True), again.delivery()) == replace(held, scope=Scope.MAIL)
 
 
 def test_a_cancelled_mail_takes_its_upload_along() -> None:
-    world = World(answers=[StillDraft(), Tidied(), Tidied()])
+    world = World(answers=[StillDraft(), CleanedUp(), CleanedUp()])
 
-    assert tidy(uploading()._replace(tidy=True), world.office()) == Tidied()
+    assert clean_up(uploading()._replace(clean_up=True), world.context()) == CleanedUp()
     assert asked(world) == ["note", "ask d-1", "note", "cancel https://u", "note", "delete d-1"]

@@ -21,11 +21,12 @@ from postroom.graph.entra_answers import judge_token_error
 from postroom.jobs.outcome import (
     Accepted,
     Answer,
+    CleanedUp,
     Deferred,
     Drafted,
-    Finding,
     Found,
     Held,
+    LookupResult,
     NotFound,
     NotPermitted,
     Outcome,
@@ -33,7 +34,6 @@ from postroom.jobs.outcome import (
     Scope,
     StillDraft,
     Throttled,
-    Tidied,
     Unknown,
 )
 from postroom.telemetry.redaction import redact
@@ -424,7 +424,7 @@ def test_no_refusal_of_entra_is_too_strange(error: str | None, codes: list[int],
     ],
 )
 def test_only_a_whole_empty_list_says_that_a_message_is_not_there(
-    status: int, body: bytes, expected: type[Finding]
+    status: int, body: bytes, expected: type[LookupResult]
 ) -> None:
     found = judge_search(status, {}, body, NOON)
 
@@ -452,7 +452,7 @@ def test_a_search_tells_the_ids_of_what_it_found() -> None:
         (503, b"", Deferred),
     ],
 )
-def test_a_draft_tells_whether_it_has_left(status: int, body: bytes, expected: type[Finding]) -> None:
+def test_a_draft_tells_whether_it_has_left(status: int, body: bytes, expected: type[LookupResult]) -> None:
     assert type(judge_draft_status(status, {}, body, NOON)) is expected
 
 
@@ -484,7 +484,7 @@ def test_a_draft_that_may_not_be_made_names_the_permission() -> None:
 
 @pytest.mark.parametrize(("status", "body"), [(204, b""), (404, error("ErrorItemNotFound"))])
 def test_a_draft_that_is_gone_is_removed(status: int, body: bytes) -> None:
-    assert isinstance(judge_deleted(status, {}, body, NOON), Tidied)
+    assert isinstance(judge_deleted(status, {}, body, NOON), CleanedUp)
     assert isinstance(judge_deleted(403, {}, error("ErrorAccessDenied"), NOON), Held)
     assert isinstance(judge_deleted(405, {}, error("ErrorInvalidRequest"), NOON), Deferred), "never the mail's fault"
 

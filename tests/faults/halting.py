@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
     if "TOKEN_FIRST" in os.environ:
 
         def ask_for_token(**_: object) -> None:
-            for an_app in tasks._here().desk.office.apps.values():
+            for an_app in tasks._here().round_context.delivery.apps.values():
                 an_app.tokens.get()
 
         worker_init.connect(ask_for_token, weak=False)

@@ -29,7 +29,7 @@ MESSAGE = b"From: noreply@contoso.com\r\nTo: ann@contoso.com\r\n\r\nHello\r\n"
 
 
 @dataclass
-class Kept:
+class HoldResult:
     """What was taken in. `answer` may be changed to what a ledger would do otherwise."""
 
     mails: list[Mail] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Server:
 
     loop: asyncio.AbstractEventLoop
     reception: Reception
-    kept: Kept
+    kept: HoldResult
     events: list[dict[str, Any]]
     trust: ssl.SSLContext
     listening: Any = None
@@ -148,7 +148,7 @@ def open_server(authority: trustme.CA) -> Iterator[Callable[..., Server]]:
         def start(*logins: Login, certificate: bool = True, failures: Failures | None = None, **limits: Any) -> Server:
             loop = asyncio.new_event_loop()
             events: list[dict[str, Any]] = []
-            kept = Kept()
+            kept = HoldResult()
             ready = threading.Event()
 
             async def run() -> None:

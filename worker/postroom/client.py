@@ -12,14 +12,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from postroom.errors import InvalidMail, PostroomError
-from postroom.jobs.callbacks import Calls
+from postroom.jobs.callbacks import Callbacks
 from postroom.jobs.job import Delivery, Hold, Receipt, Status
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.store.connection import connect
 from postroom.store.intake import PORTION, portions
 from postroom.store.ledger import Ledger
-from postroom.store.operator import Kept, Order, Released
+from postroom.store.operator import Actor, HoldResult, ReleaseResult
 from postroom.store.shared_content import Common, Entry, Sharing
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Client:
         so, at least once. Raises KeyConflict if the key belongs to another mail, InvalidMail if it is none or has no
         sender, Unavailable if Redis could not confirm.
         """
-        calls = Calls.of(on_accepted, on_dead)
+        calls = Callbacks.of(on_accepted, on_dead)
         return self._ledger.take_in(short_ids(1)[0], self._ready(mail), key, batch, calls=calls)
 
     def send_many(
@@ -223,7 +223,7 @@ class Client:
 
         `by` (this process's user, if not given) and `why` are kept with the job.
         """
-        self._ledger.cancel(job_id, order=Order.here(by, why))
+        self._ledger.cancel(job_id, order=Actor.here(by, why))
         return self.status(job_id)
 
     def cancel_batch(
@@ -234,7 +234,7 @@ class Client:
         What is taken in for the batch after this began is new mail, and is not cancelled. It may be interrupted and
         called again.
         """
-        order, said = Order.here(by, why), Counter[str]()
+        order, said = Actor.here(by, why), Counter[str]()
         for page in self._pages(batch, senders):
             for some in portions(page.ids):
                 said.update(" ".join(reply[1:]) for reply in self._ledger.cancel_many(some, order))
@@ -270,14 +270,14 @@ class Client:
         by: str,
         reason: str = "",
         length_s: float | None = None,
-    ) -> Kept:
+    ) -> HoldResult:
         """Keeps a sender's mail, or a batch, from leaving until it is released or `length_s` seconds are over.
 
         Give either. What is being sent just now still leaves. Calling again changes reason and time.
         """
         return self._ledger.hold(sender=sender, batch=batch, by=by, reason=reason, length_s=length_s)
 
-    def release(self, *, sender: str | None = None, batch: str | None = None) -> Released:
+    def release(self, *, sender: str | None = None, batch: str | None = None) -> ReleaseResult:
         """Ends a person's hold. Where a fault holds the sender or its app, that is probed at once."""
         return self._ledger.release(sender=sender, batch=batch)
 

@@ -27,9 +27,9 @@ from postroom.delivery.maintenance import (
     store_results_for_ever,
     tick_for_ever,
 )
-from postroom.delivery.round import Desk, work
+from postroom.delivery.round import RoundContext, work
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
-from postroom.jobs.callbacks import NO_CALLS, Calls
+from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
 from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail
 from postroom.runtime.failpoints import Step, reached
@@ -100,9 +100,9 @@ app.conf.update(
 def round_(sender: str) -> None:
     """Delivers what waits in this sender's lane."""
     if isinstance(sender, str) and sender.isprintable():  # anybody may write to the broker
-        work(sender, _here().desk)
+        work(sender, _here().round_context)
     else:
-        _here().desk.emit("round.failed", error="its message names no sender")
+        _here().round_context.emit("round.failed", error="its message names no sender")
 
 
 @app.task(name="postroom.send", bind=True, acks_late=True, reject_on_worker_lost=True)
@@ -125,7 +125,7 @@ def send(
         try:
             _take_in(job_id, mail, key, (on_accepted, on_dead), [*map(str, more), *unknown])
         except Unavailable as error:
-            _here().desk.emit("send.waiting", job=job_id, error=str(error))
+            _here().round_context.emit("send.waiting", job=job_id, error=str(error))
             if _stop[0]:
                 # It is acknowledged only at the end, so even if this cannot be said the broker keeps the message.
                 raise Reject(requeue=True) from None
@@ -137,9 +137,9 @@ def send(
 
 def _take_in(job_id: str, values: object, key: str | None, wanted: tuple[object, object], unknown: list[str]) -> None:
     """Takes the mail in, or what it is instead as a dead letter; raises Unavailable and nothing else."""
-    calls = NO_CALLS
+    calls = NO_CALLBACKS
     try:
-        calls = Calls.of(*wanted)
+        calls = Callbacks.of(*wanted)
         _check_arguments(unknown)
         book, mail = _here().ledger, Mail.model_validate(values).with_sender(settings.sender)
         receipt = book.take_in(job_id, mail, key, None, calls=calls)
@@ -160,33 +160,33 @@ def _check_arguments(unknown: list[str]) -> None:
         raise InvalidMail(f"the task takes mail, key, on_accepted and on_dead, and got {len(unknown)} arguments more")
 
 
-def _bury(job_id: str, values: object, reason: str, detail: str, calls: Calls) -> None:
+def _bury(job_id: str, values: object, reason: str, detail: str, calls: Callbacks) -> None:
     given = values if isinstance(values, dict) else {}
     sender = str(given.get("from") or given.get("sender") or settings.sender or "").casefold()
     _here().ledger.take_in_dead(job_id, sender, json.dumps(values, default=str), reason, detail, calls=calls)
 
 
-class Workplace(NamedTuple):
+class ProcessState(NamedTuple):
     """What one process works with: made after a fork, for connections and tokens do not survive one."""
 
     ledger: Ledger
-    desk: Desk
+    round_context: RoundContext
 
 
-_workplaces: dict[int, Workplace] = {}
+_workplaces: dict[int, ProcessState] = {}
 _making = threading.Lock()
 # Shared with prefork's children, which get no signal of a warm shutdown.
 _stop = mmap.mmap(-1, 1)
 _ticking = threading.Event()
 
 
-def _here() -> Workplace:
+def _here() -> ProcessState:
     pid = os.getpid()
     if pid not in _workplaces:
         with _making:
             if pid not in _workplaces:
                 book = wiring.ledger(settings)
-                _workplaces[pid] = Workplace(book, wiring.desk(settings, book, lambda: _stop[0] != 0))
+                _workplaces[pid] = ProcessState(book, wiring.round_context(settings, book, lambda: _stop[0] != 0))
     return _workplaces[pid]
 
 
@@ -201,7 +201,7 @@ def _publish_rules(**_: object) -> None:
         try:
             _here().ledger.publish(rules)
         except Unavailable as error:
-            _here().desk.emit("worker.waiting", error=str(error))
+            _here().round_context.emit("worker.waiting", error=str(error))
             time.sleep(1.0)
         else:
             return
@@ -209,16 +209,16 @@ def _publish_rules(**_: object) -> None:
 
 @worker_ready.connect
 def _start_ticking(sender: Any, **_: object) -> None:
-    book, desk = _here()
+    book, round_context = _here()
     hands = sender.pool.limit
     name = wiring.worker_name()
     probes: SimpleQueue[TokenProbe] = SimpleQueue()
-    _start(tick_for_ever, book, name, hands, settings.lease, _ticking, desk.emit, probes.put)
-    _start(probe_apps_for_ever, book, desk.office.apps, probes, _ticking, desk.emit)
-    _start(store_results_for_ever, book, _store_result, _ticking, desk.emit)
+    _start(tick_for_ever, book, name, hands, settings.lease, _ticking, round_context.emit, probes.put)
+    _start(probe_apps_for_ever, book, round_context.delivery.apps, probes, _ticking, round_context.emit)
+    _start(store_results_for_ever, book, _store_result, _ticking, round_context.emit)
     if settings.attachments:
-        _start(remove_files_for_ever, book.attachments.remove_due, _ticking, desk.emit)
-    desk.emit("worker.ready", worker=name, hands=hands)
+        _start(remove_files_for_ever, book.attachments.remove_due, _ticking, round_context.emit)
+    round_context.emit("worker.ready", worker=name, hands=hands)
 
 
 def _start(target: Callable[..., None], *arguments: object) -> None:

@@ -17,14 +17,14 @@ from typing import Any, Self
 
 from postroom.client import Client
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, Unavailable, UnknownJob
-from postroom.jobs.callbacks import NO_CALLS, Calls
+from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
 from postroom.jobs.job import Act, Delivery, Hold, Receipt, Status
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.mail.validation import MAX_MESSAGE, too_large
 from postroom.store.intake_codec import check_names
 from postroom.store.ledger import Ledger
-from postroom.store.operator import Kept, Order, Released, Reply
+from postroom.store.operator import Actor, HoldResult, ReleaseResult, Reply
 from postroom.store.queries import Group, Page, Records
 from postroom.store.shared_content import Common, Entry
 
@@ -115,7 +115,7 @@ class _Memory(Ledger):
         key: str | None,
         batch: str | None,
         now: int | None = None,
-        calls: Calls = NO_CALLS,
+        calls: Callbacks = NO_CALLBACKS,
     ) -> Receipt:
         check_names(mail, key, batch)
         fingerprint = mail.digest()
@@ -149,11 +149,11 @@ class _Memory(Ledger):
         except (InvalidMail, KeyConflict) as error:
             return error
 
-    def cancel_many(self, job_ids: Sequence[str], order: Order, now: int | None = None) -> list[Reply]:
+    def cancel_many(self, job_ids: Sequence[str], order: Actor, now: int | None = None) -> list[Reply]:
         with self.lock:
             return [self._cancel(job_id, order) for job_id in job_ids]
 
-    def _cancel(self, job_id: str, order: Order) -> Reply:
+    def _cancel(self, job_id: str, order: Actor) -> Reply:
         job = self.look().get(job_id)
         if job is None:
             return Reply(job_id, "unknown", "")
@@ -177,10 +177,10 @@ class _Memory(Ledger):
             ended_at=datetime.now(UTC) if status.ended else None,
         )
 
-    def hold(self, **_: Any) -> Kept:
+    def hold(self, **_: Any) -> HoldResult:
         raise NotImplementedError("an Outbox sends nothing, so there is nothing to hold")
 
-    def release(self, **_: Any) -> Released:
+    def release(self, **_: Any) -> ReleaseResult:
         raise NotImplementedError("an Outbox sends nothing, so there is nothing to release")
 
 

@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from postroom.delivery.context import App, Office
-from postroom.delivery.round import Desk
+from postroom.delivery.context import App, DeliveryContext
+from postroom.delivery.round import RoundContext
 from postroom.errors import ConfigError
 from postroom.graph.client import Graph
 from postroom.graph.credentials import (
@@ -57,7 +57,7 @@ def transport(settings: Settings) -> "type[CurlHttp | RequestsHttp]":
     return RequestsHttp
 
 
-def desk(settings: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
+def round_context(settings: Settings, book: Ledger, stopping: Callable[[], bool]) -> RoundContext:
     """All that rounds work with."""
     lanes = Lanes(settings=settings)
     chance = random.Random(os.urandom(32))  # noqa: S311 - seeded as well as uuid4, which asks the system each time
@@ -69,7 +69,7 @@ def desk(settings: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk
     def note(job: Job, fields: Mapping[str, str], size: int) -> float | None:
         return book.note(job, fields, size, settings.lease)
 
-    office = Office(
+    context = DeliveryContext(
         apps={
             name: App(
                 tokens=Tokens(identity(app), http, deadline_s=min(settings.lease / 4, LONGEST_TOKEN_S)),
@@ -92,12 +92,12 @@ def desk(settings: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk
         monotonic=_clock,
         new_id=lambda: str(uuid.UUID(int=chance.getrandbits(128), version=4)),
         attachments=book.attachments,
-        aside=aside,
+        run_in_thread=aside,
         chance=chance.random,
     )
-    return Desk(
+    return RoundContext(
         ledger=book,
-        office=office,
+        delivery=context,
         policy=policy(settings),
         chance=chance.random,
         emit=logs.start(settings.log_format, loop_here),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from postroom.access.api_keys import ApiKeys
-from postroom.api.metrics import Figures
+from postroom.api.metrics import Metrics
 from postroom.api.request_bodies import Bodies
 from postroom.client import Client
 from postroom.cloudevents.rules import EventRules
@@ -38,7 +38,7 @@ class Services:
     rules: EventRules | None
     sender: Address | None
     bodies: Bodies
-    figures: Figures
+    figures: Metrics
     emit: Emit
 
 
@@ -58,7 +58,7 @@ def open_services(settings: Settings, emit: Emit, connection: Any = None) -> Ser
         rules=event_rules(settings),
         sender=settings.sender,
         bodies=Bodies(largest=settings.max_message + MB),
-        figures=Figures(redis),
+        figures=Metrics(redis),
         emit=emit,
     )
 

@@ -13,7 +13,7 @@ FRESH_S = 5.0
 PATIENCE_S = 2.0
 
 
-class Figures:
+class Metrics:
     """The figures of all, read at most once in a few seconds however many ask."""
 
     def __init__(self, connection: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from postroom.cli.options import JSON, fail, pairs, time_option
-from postroom.cli.recipients import Columns, People
+from postroom.cli.recipients import Columns, Recipients
 from postroom.cli.tables import FileFault
 from postroom.client import BatchCounts, BatchResult, Client
 from postroom.errors import Unavailable
@@ -78,7 +78,7 @@ def bulk(
     )
     settings = load_settings()
     try:
-        people = People.of(file, encoding, columns, _fields(given))
+        people = Recipients.of(file, encoding, columns, _fields(given))
         if settings.sender is None and "sender" not in people.fields:
             raise click.UsageError("who sends this? Give --from, or set POSTROOM_SENDER")
         count = _checked(people, settings.templates, duplicates=duplicates)
@@ -128,7 +128,7 @@ def _absolute(option: str, text: str) -> Any:
 # Checking
 
 
-def _checked(people: People, templates: Path, *, duplicates: bool) -> int:
+def _checked(people: Recipients, templates: Path, *, duplicates: bool) -> int:
     """How many rows there are; ends the program if one of them is wrong."""
     count, wrong = 0, 0
     with _progress("checked", None) as done:
@@ -146,7 +146,7 @@ def _checked(people: People, templates: Path, *, duplicates: bool) -> int:
     return count
 
 
-def _renderer(people: People, templates: Path) -> Callable[[Mail], object]:
+def _renderer(people: Recipients, templates: Path) -> Callable[[Mail], object]:
     """What tries a mail's template, where the templates are here to be tried."""
     if "template" not in people.fields:
         return lambda _: None
@@ -162,7 +162,9 @@ def _renderer(people: People, templates: Path) -> Callable[[Mail], object]:
 # Taking in
 
 
-def _run(client: Client, people: People, batch: str, count: int, report: Path, *, wait: bool, as_json: bool) -> None:
+def _run(
+    client: Client, people: Recipients, batch: str, count: int, report: Path, *, wait: bool, as_json: bool
+) -> None:
     part, stopped, result, counts = report.with_name(report.name + ".part"), None, None, None
     try:
         result = _taken_in(client, people, batch, count, part)
@@ -180,7 +182,7 @@ def _run(client: Client, people: People, batch: str, count: int, report: Path, *
     sys.exit(0 if all_well else 1)
 
 
-def _taken_in(client: Client, people: People, batch: str, count: int, part: Path) -> BatchResult:
+def _taken_in(client: Client, people: Recipients, batch: str, count: int, part: Path) -> BatchResult:
     lines: dict[int, int] = {}  # of the rows that are under way
 
     with part.open("w", encoding="utf-8", newline="") as file, _progress("taken in", count) as done:

@@ -16,7 +16,7 @@ from postroom.cli.job_output import answer_text, job_details, jobs_table
 from postroom.cli.options import BY, JSON, WHY, fail, json_option, pairs, since_option, time_option
 from postroom.cli.output import GAP, columns_table, open_console, short_time, to_json_text
 from postroom.operations.dead_letters import DeadLetters, Letter, Overview, Selection
-from postroom.store.operator import Order, Reply
+from postroom.store.operator import Actor, Reply
 
 SAID = 20  # refusals that are told one by one
 
@@ -129,7 +129,7 @@ def requeue(
         changes |= json_option("--edit", edit)
     if variables:
         changes["variables"] = pairs("--var", variables)
-    letters, order = DeadLetters.from_env(), Order.here(by, why)
+    letters, order = DeadLetters.from_env(), Actor.here(by, why)
     if changes:
         if len(job_ids) != 1 or everything or any(filters.values()):
             raise click.UsageError("Changes are for one letter: name its id.")
@@ -161,7 +161,7 @@ def discard(
 
     Name jobs, or give filters. Their records stay for POSTROOM_RETENTION_ACCEPTED.
     """
-    letters, order = DeadLetters.from_env(), Order.here(by, why)
+    letters, order = DeadLetters.from_env(), Actor.here(by, why)
     chosen = _chosen(letters, job_ids, everything=everything, **filters)
     replies = letters.discard(chosen, order, dry_run=dry_run)
     _tell(replies, {"discarded": "discarded"}, named=bool(job_ids), dry_run=dry_run, as_json=as_json)
@@ -258,9 +258,7 @@ def dead_letters_overview(overview: Overview, width: int) -> RenderableType:
                 "newest": [Text(short_time(kind.newest.ended_at) if kind.newest else "") for kind in overview.reasons],
                 "answer": [Text(answer_text(kind.newest) if kind.newest else "") for kind in overview.reasons],
                 "such as": [Text(kind.newest.id if kind.newest else "") for kind in overview.reasons],
-                "may have been sent": [
-                    Text(f"{kind.in_doubt:,}" if kind.in_doubt else "") for kind in overview.reasons
-                ],
+                "may have been sent": in_doubt,
             },
             ("may have been sent", "answer", "newest"),
             width,

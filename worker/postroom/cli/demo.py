@@ -21,8 +21,8 @@ from rich.console import Console
 from postroom.cli.job_output import job_summary
 from postroom.cli.local_stack import (
     SENDER,
+    LocalStack,
     NotStarted,
-    Place,
     everything,
     starter_rules,
     starter_templates,
@@ -133,7 +133,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _tell(console: Console, folder: Path, templates: Path, place: Place) -> None:
+def _tell(console: Console, folder: Path, templates: Path, place: LocalStack) -> None:
     content = "--template welcome --var name=Ann" if (templates / "welcome").is_dir() else "--subject Hello --text Hi"
     commands = [f". {shlex.quote(str(folder / 'env'))}", f"postroom send --to you@contoso.com {content} --wait"]
     if sys.prefix != sys.base_prefix:
@@ -155,7 +155,7 @@ def _tell(console: Console, folder: Path, templates: Path, place: Place) -> None
 # The demo's mails: one from each kind of producer, and one that Graph refuses.
 
 
-def _show_mails(place: Place, console: Console) -> int:
+def _show_mails(place: LocalStack, console: Console) -> int:
     client = Client(Ledger(connect(place.redis_url, timeout_s=3.0, name="postroom-demo")), Address.parse(SENDER))
     with _sandbox(place) as sandbox:
         sandbox.add_fault(recipient=REFUSED, status=400, code="ErrorInvalidRecipients")
@@ -192,7 +192,7 @@ def _by_client(client: Client) -> str:
     return client.send(mail, key="site-ready/42").id
 
 
-def _by_celery(place: Place) -> str:
+def _by_celery(place: LocalStack) -> str:
     from celery import Celery  # noqa: PLC0415 - as a producer would that knows nothing else
 
     producer = Celery(broker=celery_urls(place.redis_url).broker)
@@ -202,7 +202,7 @@ def _by_celery(place: Place) -> str:
     return job_id
 
 
-def _by_command_line(place: Place) -> str:
+def _by_command_line(place: LocalStack) -> str:
     welcome = ["--to", "cora@contoso.com", "--template", "welcome", "--vars", str(_sample("welcome"))]
     command = [sys.executable, "-m", "postroom", "send", *welcome, "--key", "welcome/cora"]
     folder = Path(place.redis_url.removeprefix(embedded.SCHEME))
@@ -214,7 +214,7 @@ def _by_command_line(place: Place) -> str:
     return run.stdout.strip()
 
 
-def _by_event(place: Place) -> str:
+def _by_event(place: LocalStack) -> str:
     event = (starter_rules().parent / "events/failed.json").read_bytes()
     headers = {"Authorization": f"Bearer {place.api['API_KEY']}", "Content-Type": "application/cloudevents+json"}
     answer = requests.post(f"{place.api['API']}/v1/events", data=event, headers=headers, timeout=10)
@@ -227,7 +227,7 @@ def _refused(client: Client) -> str:
     return client.send(Mail(to=[REFUSED], subject="To somebody who is not there", text="Hello?")).id
 
 
-def _sandbox(place: Place) -> Any:
+def _sandbox(place: LocalStack) -> Any:
     from postroom.sandbox.control import Sandbox  # noqa: PLC0415 - needs the sandbox extra
 
     return Sandbox(place.sandbox["url"], place.sandbox["ca_file"])

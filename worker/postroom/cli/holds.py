@@ -12,7 +12,7 @@ from postroom.cli.output import ENDLESS, columns_table, open_console, short_time
 from postroom.client import Client
 from postroom.jobs.job import Hold
 from postroom.mail.address import Address
-from postroom.store.operator import Kept, Order, Released
+from postroom.store.operator import Actor, HoldResult, ReleaseResult
 
 
 @click.command()
@@ -32,7 +32,7 @@ def hold(sender: str | None, batch: str | None, reason: str, length: str | None,
     length_s = duration_option("--for", length) if length else None
     client = Client.from_env()
     kept = client.hold(
-        sender=sender and _address(sender), batch=batch, by=Order.here().by, reason=reason, length_s=length_s
+        sender=sender and _address(sender), batch=batch, by=Actor.here().by, reason=reason, length_s=length_s
     )
     click.echo(to_json_text(kept) if as_json else hold_message(kept, of_batch=batch is not None))
 
@@ -95,7 +95,7 @@ def holds_table(holds: Sequence[Hold], width: int) -> Table:
     return columns_table(columns, (), width, unbroken="waiting")
 
 
-def hold_message(one: Kept, *, of_batch: bool) -> str:
+def hold_message(one: HoldResult, *, of_batch: bool) -> str:
     """What a hold that has just begun keeps, and what it came too late for."""
     late = {"being sent": one.sending}
     if of_batch:
@@ -106,7 +106,7 @@ def hold_message(one: Kept, *, of_batch: bool) -> str:
     return f"{one.name} is held: {one.waiting} waiting" + (f"; too late for {said}" if said else "")
 
 
-def release_message(one: Released) -> str:
+def release_message(one: ReleaseResult) -> str:
     """What a release did."""
     said = [f"{one.name} is released"] if one.was_held else []
     if one.probed:

@@ -28,7 +28,7 @@ class NotStarted(PostroomError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LocalStack:
     """A running set of everything: its settings as environment variables, and the addresses.
 
     `api` is the HTTP API's URL and a key for it, as variables for a shell: they are no settings.
@@ -70,7 +70,7 @@ def starter_rules() -> Path:
 
 
 @contextmanager
-def everything(folder: Path, templates: Path, log: Any, rules: Path | None = None) -> Iterator[Place]:
+def everything(folder: Path, templates: Path, log: Any, rules: Path | None = None) -> Iterator[LocalStack]:
     """Redis, sandbox, worker, doors: all stopped when the block ends, in reverse order. `log` gets what they say.
 
     `rules` are those for events; the starter's, if not given.
@@ -101,7 +101,7 @@ def everything(folder: Path, templates: Path, log: Any, rules: Path | None = Non
         processes["API"] = started("api", "--json", "--port", "0", **environment)
         api = {"API": json.loads(_first_line(processes["API"], "API"))["url"], "API_KEY": _fresh_key(environment)}
         environment |= _smtp_server(json.loads(_first_line(processes["SMTP door"], "SMTP door")))
-        yield Place(environment, address, api, processes)
+        yield LocalStack(environment, address, api, processes)
 
 
 def _smtp_server(address: Mapping[str, Any]) -> dict[str, str]:

@@ -47,7 +47,7 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class People:
+class Recipients:
     """The file, and what each row's mail is made of: `fields` are those of every mail."""
 
     path: Path
@@ -56,7 +56,7 @@ class People:
     fields: Mapping[str, Any]
 
     @classmethod
-    def of(cls, path: Path, encoding: str | None, columns: Columns, fields: Mapping[str, Any]) -> "People":
+    def of(cls, path: Path, encoding: str | None, columns: Columns, fields: Mapping[str, Any]) -> "Recipients":
         """FileFault if the file cannot be read, or has not the columns."""
         first_fault: RowFault | None = None
         for row in rows.read(path, encoding):

@@ -17,7 +17,7 @@ from postroom.delivery.context import (
     NOT_NOW,
     App,
     ClaimLost,
-    Office,
+    DeliveryContext,
     Stalled,
     Token,
     app_of,
@@ -39,21 +39,21 @@ Request = TypeVar("Request", GraphRequest, DraftPlan)
 Read = TypeVar("Read")
 
 
-def deliver(job: Job, office: Office) -> Outcome:
+def deliver(job: Job, context: DeliveryContext) -> Outcome:
     """The outcome of one attempt to send this job's mail; raises ClaimLost if it is no longer ours to send."""
-    app = app_of(job, office)
+    app = app_of(job, context)
     if isinstance(app, Deferred):
         return app
-    delivery = office.delivery_of(job.lane)
-    by_draft = partial(office.aside, partial(deliver_by_draft, job, app, office))
+    delivery = context.delivery_of(job.lane)
+    by_draft = partial(context.run_in_thread, partial(deliver_by_draft, job, app, context))
     if delivery is DeliveryMode.DRAFT:
         return by_draft()
     if job.drafting:
         return of_one_mail(by_draft())
-    request = prepare(job, office, request_for)
+    request = prepare(job, context, request_for)
     if isinstance(request, GraphRequest):
-        mailbox = office.mailbox_of(job.lane)
-        return post(job, app, office, len(request.body), partial(app.graph.send_mail, mailbox, request))
+        mailbox = context.mailbox_of(job.lane)
+        return post(job, app, context, len(request.body), partial(app.graph.send_mail, mailbox, request))
     if request.reason == "too_large" and delivery is DeliveryMode.AUTO:
         return of_one_mail(by_draft())
     return request
@@ -66,54 +66,56 @@ def of_one_mail(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def deliver_by_draft(job: Job, app: App, office: Office) -> Outcome:
+def deliver_by_draft(job: Job, app: App, context: DeliveryContext) -> Outcome:
     """The same by a draft. What was drafted once goes on as a draft: it must not leave in two ways."""
     if job.draft is None:
-        plan = prepare(job, office, plan_draft)
+        plan = prepare(job, context, plan_draft)
         if not isinstance(plan, DraftPlan):
             return plan
-        drafted = create_draft(job, plan, app, office)
+        drafted = create_draft(job, plan, app, context)
         if not isinstance(drafted, Drafted):
             return drafted
         job = job._replace(draft=drafted.id, to_add=plan.to_add, upload=None, upload_at=None)
     draft_id = str(job.draft)
     if job.to_add:
-        attachments = Mail.of_job(job.mail, office.attachments).attachments
-        completed = with_attachments(lambda: complete_draft(job, draft_id, attachments, app, office))
+        attachments = Mail.of_job(job.mail, context.attachments).attachments
+        completed = with_attachments(lambda: complete_draft(job, draft_id, attachments, app, context))
         if not isinstance(completed, Uploaded):
             return completed
-    mailbox = office.mailbox_of(job.lane)
-    return post(job, app, office, 0, partial(app.graph.send_draft, mailbox, draft_id))
+    mailbox = context.mailbox_of(job.lane)
+    return post(job, app, context, 0, partial(app.graph.send_draft, mailbox, draft_id))
 
 
-def prepare(job: Job, office: Office, put_into: Callable[[Message], Request | Refused]) -> Request | Refused | Deferred:
+def prepare(
+    job: Job, context: DeliveryContext, put_into: Callable[[Message], Request | Refused]
+) -> Request | Refused | Deferred:
     """The request that carries this job's mail, or why there is none: no retry mends a broken template."""
     try:
-        mail = Mail.of_job(job.mail, office.attachments)
+        mail = Mail.of_job(job.mail, context.attachments)
     except (InvalidMail, ValueError, TypeError, LookupError, AttributeError) as error:
         # What needs a newer version is left to one, by the record's; so this one was written into.
         return Refused(reason="damaged", answer=Answer(detail=f"the mail cannot be read ({type(error).__name__})"))
     if mail.template or mail.enclosed:  # what folders hold, and what a template does, may take its time
-        return office.aside(lambda: compose_and_put(mail, job, office, put_into))
-    return compose_and_put(mail, job, office, put_into)
+        return context.run_in_thread(lambda: compose_and_put(mail, job, context, put_into))
+    return compose_and_put(mail, job, context, put_into)
 
 
 def compose_and_put(
-    mail: Mail, job: Job, office: Office, put_into: Callable[[Message], Request | Refused]
+    mail: Mail, job: Job, context: DeliveryContext, put_into: Callable[[Message], Request | Refused]
 ) -> Request | Refused | Deferred:
     """The same for a mail that could be read."""
     try:
-        bodies = office.templates.render(mail.template, mail.variables, mail.locale) if mail.template else None
+        bodies = context.templates.render(mail.template, mail.variables, mail.locale) if mail.template else None
     except TemplateFault as fault:
         return Refused(reason="template", answer=Answer(detail=str(fault)))
     except OSError as error:
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
         return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
-    sender = Address(mail.sender.name if mail.sender else "", office.mailbox_of(job.lane))
+    sender = Address(mail.sender.name if mail.sender else "", context.mailbox_of(job.lane))
     ready = None
     if mail.mime is not None:
-        ready = Ready(source=mail.mime, own=office.addresses_of(job.lane), taken_in_at=job.taken_in_at)
-    message = compose(mail, sender, job.id, bodies, office.redirect_all_to, ready)
+        ready = Ready(source=mail.mime, own=context.addresses_of(job.lane), taken_in_at=job.taken_in_at)
+    message = compose(mail, sender, job.id, bodies, context.redirect_all_to, ready)
     return with_attachments(lambda: put_into(message))
 
 
@@ -128,19 +130,19 @@ def with_attachments(read: Callable[[], Read]) -> Read | Refused | Deferred:
         return Deferred(reason="attachments_unreadable", answer=unreadable, wait_s=30.0, free=True)
 
 
-def post(job: Job, app: App, office: Office, size: int, send: Callable[[Call], Outcome]) -> Outcome:
+def post(job: Job, app: App, context: DeliveryContext, size: int, send: Callable[[Call], Outcome]) -> Outcome:
     """Marks the job as sending, if it is not, and sends it, if its lease leaves room for the whole deadline."""
     first = Mark(job.token, job.asked_at) if job.marked else None
 
     def once(token: Token) -> Outcome:
         nonlocal first
         reached(Step.PREPARED)
-        mark, first = first or new_mark(job, office, size), None
+        mark, first = first or new_mark(job, context, size), None
         if isinstance(mark, Throttled):
             return mark
         reached(Step.MARKED)
         try:
-            return send(new_call(office, token, mark.client_request_id, mark.renewed_at))
+            return send(new_call(context, token, mark.client_request_id, mark.renewed_at))
         except Stalled:
             return Deferred(reason="stalled", free=True)
         except Exception as error:  # noqa: BLE001 - after the mark, whatever happened, nobody knows what was sent
@@ -156,10 +158,10 @@ class Mark(NamedTuple):
     renewed_at: float
 
 
-def new_mark(job: Job, office: Office, size: int) -> Mark | Throttled:
+def new_mark(job: Job, context: DeliveryContext, size: int) -> Mark | Throttled:
     """Marks the job as sending by a request of `size` bytes."""
-    mark = Mark(office.new_id(), office.monotonic() - FRESH_LEASE_S)
-    wait_s = office.mark(job, mark.client_request_id, size)
+    mark = Mark(context.new_id(), context.monotonic() - FRESH_LEASE_S)
+    wait_s = context.mark(job, mark.client_request_id, size)
     if wait_s is None:
         raise ClaimLost
     return Throttled(wait_s=wait_s, answer=NOT_NOW) if wait_s > 0 else mark

@@ -14,16 +14,16 @@ from postroom.graph.searches import Search
 from postroom.jobs.job import Claimant, Job
 from postroom.jobs.outcome import (
     Answer,
+    CleanedUp,
     Deferred,
     Drafted,
-    Finding,
     Held,
+    LookupResult,
     Outcome,
     Scope,
     Session,
     SessionLost,
     Throttled,
-    Tidied,
     Uploaded,
 )
 from postroom.jobs.retry import OnUnknown
@@ -64,22 +64,22 @@ class Tokens(Protocol):
 
 class Graph(Protocol):
     def send_mail(self, mailbox: str, request: GraphRequest, call: Call) -> Outcome: ...
-    def search(self, mailbox: str, search: Search, call: Call) -> Finding: ...
+    def search(self, mailbox: str, search: Search, call: Call) -> LookupResult: ...
     def create_draft(self, mailbox: str, request: GraphRequest, call: Call) -> Drafted | Outcome: ...
     def send_draft(self, mailbox: str, draft_id: str, call: Call) -> Outcome: ...
-    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> Finding: ...
+    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> LookupResult: ...
     def add_attachment(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Uploaded | Outcome: ...
     def begin_upload(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Session | Outcome: ...
     def upload(self, url: str, data: bytes, begin: int, size: int, call: Call) -> Uploaded | SessionLost | Outcome: ...
-    def cancel_upload(self, url: str, call: Call) -> Tidied | Outcome: ...
-    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome: ...
+    def cancel_upload(self, url: str, call: Call) -> CleanedUp | Outcome: ...
+    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> CleanedUp | Outcome: ...
 
 
 class Templates(Protocol):
     def render(self, name: str, variables: Mapping[str, object], locale: str | None = None) -> Bodies: ...
 
 
-class Aside(Protocol):
+class RunInThread(Protocol):
     """Says what `do` says, which may take its time: deliveries are made by turns, and others go on meanwhile."""
 
     def __call__(self, do: Callable[[], Done], /) -> Done: ...
@@ -105,7 +105,7 @@ class App:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Office:
+class DeliveryContext:
     """What a delivery needs of the world.
 
     Both `mark(job, client_request_id, size)`, before a request that sends, and `note(job, fields, size)`, before any
@@ -127,7 +127,7 @@ class Office:
     monotonic: Callable[[], float]
     new_id: Callable[[], str]
     attachments: Source | None = None
-    aside: Aside = operator.call
+    run_in_thread: RunInThread = operator.call
     chance: Callable[[], float] = float  # gives a number in [0, 1)
 
     @property
@@ -149,7 +149,7 @@ class Stalled(Exception):
     """This process was held up for so long after the lease was renewed that another round might have the job."""
 
 
-Said = TypeVar("Said", bound=Outcome | Finding | Drafted | Session | Uploaded | SessionLost | Tidied)
+Said = TypeVar("Said", bound=Outcome | LookupResult | Drafted | Session | Uploaded | SessionLost | CleanedUp)
 
 
 def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:
@@ -167,30 +167,30 @@ def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:
 
 
 def ask(
-    job: Job, app: App, office: Office, request: Callable[[Call], Said], *, size: int = 0, **notes: str
+    job: Job, app: App, context: DeliveryContext, request: Callable[[Call], Said], *, size: int = 0, **notes: str
 ) -> Said | NoToken:
     """What Graph says to a request that sends nothing; the `notes` are kept with the job before it is made."""
 
     def once(token: Token) -> Said | Deferred | Throttled:
-        renewed_at = office.monotonic()
-        wait_s = office.note(job, notes, size)
+        renewed_at = context.monotonic()
+        wait_s = context.note(job, notes, size)
         if wait_s is None:
             raise ClaimLost
         if wait_s > 0:
             return Throttled(wait_s=wait_s, answer=NOT_NOW)
         try:
-            return request(new_call(office, token, office.new_id(), renewed_at))
+            return request(new_call(context, token, context.new_id(), renewed_at))
         except Stalled:
             return Deferred(reason="stalled", free=True)
 
     return with_token(app, once)
 
 
-def new_call(office: Office, token: Token, client_request_id: str, renewed_at: float) -> Call:
+def new_call(context: DeliveryContext, token: Token, client_request_id: str, renewed_at: float) -> Call:
     """A call that raises Stalled instead of writing, if by then the lease leaves no room for the whole deadline."""
 
     def lease_leaves_room() -> None:
-        if office.monotonic() + office.deadline_s > renewed_at + office.lease_s:
+        if context.monotonic() + context.deadline_s > renewed_at + context.lease_s:
             raise Stalled
         reached(Step.WRITING)
 
@@ -198,12 +198,12 @@ def new_call(office: Office, token: Token, client_request_id: str, renewed_at: f
         token=token.value,
         client_request_id=client_request_id,
         # Many requests that nobody answers may have begun together; to give all up at once would hold up others.
-        deadline_s=office.deadline_s * (1 - SPREAD * office.chance()),
+        deadline_s=context.deadline_s * (1 - SPREAD * context.chance()),
         before_write=lease_leaves_room,
     )
 
 
-def app_of(job: Job, office: Office) -> App | Deferred:
+def app_of(job: Job, context: DeliveryContext) -> App | Deferred:
     """The app that the job's lane belongs to, if this worker has it."""
-    app = office.apps.get(job.app)
+    app = context.apps.get(job.app)
     return app or Deferred(reason="app_not_configured_here", scope=Scope.LANE, free=True)

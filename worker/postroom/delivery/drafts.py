@@ -8,11 +8,12 @@ answered is found by its job's id, and only such ones are removed.
 from functools import partial
 
 from postroom.delivery import uploads
-from postroom.delivery.context import App, ClaimLost, Office, app_of, ask
+from postroom.delivery.context import App, ClaimLost, DeliveryContext, app_of, ask
 from postroom.graph.requests import DraftPlan
 from postroom.graph.searches import DRAFTS, searches
 from postroom.jobs.job import Job
 from postroom.jobs.outcome import (
+    CleanedUp,
     Deferred,
     Drafted,
     Found,
@@ -20,85 +21,84 @@ from postroom.jobs.outcome import (
     NotPermitted,
     Outcome,
     StillDraft,
-    Tidied,
     Uploaded,
 )
 from postroom.mail.model import Attachment
 from postroom.runtime.failpoints import Step, reached
 
 
-def create_draft(job: Job, plan: DraftPlan, app: App, office: Office) -> Drafted | Outcome:
+def create_draft(job: Job, plan: DraftPlan, app: App, context: DeliveryContext) -> Drafted | Outcome:
     """The draft of this job's mail, noted with the job; or why there is none yet."""
     if job.drafting and not job.in_doubt:
         # One whose creation was never answered may still come, after this search.
-        if office.note(job, {"late_draft": "1"}, 0) is None:
+        if context.note(job, {"late_draft": "1"}, 0) is None:
             raise ClaimLost
-        removed = remove_strays(job, app, office)
-        if not isinstance(removed, Tidied):
+        removed = remove_orphaned_drafts(job, app, context)
+        if not isinstance(removed, CleanedUp):
             return removed
-    mailbox = office.mailbox_of(job.lane)
+    mailbox = context.mailbox_of(job.lane)
     make = partial(app.graph.create_draft, mailbox, plan.request)
-    drafted = ask(job, app, office, make, size=len(plan.request.body), drafting="1")
+    drafted = ask(job, app, context, make, size=len(plan.request.body), drafting="1")
     if not isinstance(drafted, Drafted):
         return drafted
     reached(Step.DRAFTED)
     lacks = {"to_add": " ".join(map(str, plan.to_add))} if plan.to_add else {}
-    if office.note(job, {"draft": drafted.id, **lacks}, 0) is None:
+    if context.note(job, {"draft": drafted.id, **lacks}, 0) is None:
         raise ClaimLost  # the ledger knows of the draft all the same, and it will be removed
     reached(Step.NOTED)
     return drafted
 
 
 def complete_draft(
-    job: Job, draft_id: str, attachments: tuple[Attachment, ...], app: App, office: Office
+    job: Job, draft_id: str, attachments: tuple[Attachment, ...], app: App, context: DeliveryContext
 ) -> Uploaded | Outcome:
     """Adds what the draft lacks. One of which nobody knows what it has is removed, to be made anew."""
-    said = uploads.add_attachments(job, draft_id, attachments, app, office)
+    said = uploads.add_attachments(job, draft_id, attachments, app, context)
     if not isinstance(said, uploads.MakeAnew):
         return said
-    removed = _remove(job, draft_id, app, office)
-    if not isinstance(removed, Tidied):
+    removed = _remove(job, draft_id, app, context)
+    if not isinstance(removed, CleanedUp):
         return removed
-    office.note(job, uploads.MADE_ANEW, 0)
+    context.note(job, uploads.MADE_ANEW, 0)
     return Deferred(reason=said.why, answer=said.answer)
 
 
-def tidy(job: Job, office: Office) -> Tidied | Outcome:
+def clean_up(job: Job, context: DeliveryContext) -> CleanedUp | Outcome:
     """Removes what a job that ended without being sent has left in Drafts."""
-    app = app_of(job, office)
+    app = app_of(job, context)
     if isinstance(app, Deferred):
         return app
-    for stray in job.strays:
-        removed = _remove(job, stray, app, office)
-        if not isinstance(removed, Tidied):
+    for stray in job.orphaned_drafts:
+        removed = _remove(job, stray, app, context)
+        if not isinstance(removed, CleanedUp):
             return removed
     draft_id = job.draft
     if job.sent:
-        return remove_strays(job, app, office) if job.late_draft else Tidied()
+        return remove_orphaned_drafts(job, app, context) if job.late_draft else CleanedUp()
     if draft_id is None:
         # What is in Drafts of a mail in doubt may be on its way out.
-        return Tidied() if job.in_doubt else remove_strays(job, app, office)
+        return CleanedUp() if job.in_doubt else remove_orphaned_drafts(job, app, context)
     # Whatever was said when it was sent: what has left is the mailbox's copy now, and stays.
-    mailbox = office.mailbox_of(job.lane)
-    result = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
+    mailbox = context.mailbox_of(job.lane)
+    result = ask(job, app, context, partial(app.graph.draft_status, mailbox, draft_id))
     if isinstance(result, Found | NotFound):
-        return Tidied(answer=result.answer)
+        return CleanedUp(answer=result.answer)
     if not isinstance(result, StillDraft):
         return Deferred(reason="look_up_failed", answer=result.answer, free=True)
-    uploads.cancel(job, app, office)
-    return _remove(job, draft_id, app, office)
+    uploads.cancel(job, app, context)
+    return _remove(job, draft_id, app, context)
 
 
-def remove_strays(job: Job, app: App, office: Office) -> Tidied | Outcome:
+def remove_orphaned_drafts(job: Job, app: App, context: DeliveryContext) -> CleanedUp | Outcome:
     """Removes the drafts of this job that were made without our learning their ids; never any other, nor its own."""
-    mailbox = office.mailbox_of(job.lane)
+    mailbox = context.mailbox_of(job.lane)
     for search in searches(job.id, mailbox, DRAFTS):
-        result = ask(job, app, office, partial(app.graph.search, mailbox, search))
+        result = ask(job, app, context, partial(app.graph.search, mailbox, search))
         match result:
             case Found(ids=ids):
                 for draft_id in set(ids) - {job.draft}:
-                    removed = _remove(job, draft_id, app, office)
-                    if not isinstance(removed, Tidied):
+                    removed = _remove(job, draft_id, app, context)
+                    if not isinstance(removed, CleanedUp):
                         return removed
             case NotPermitted(answer=answer):
                 return Deferred(reason="needs_mail_readwrite", answer=answer, free=True)
@@ -106,9 +106,9 @@ def remove_strays(job: Job, app: App, office: Office) -> Tidied | Outcome:
                 pass
             case _:
                 return result
-    return Tidied()
+    return CleanedUp()
 
 
-def _remove(job: Job, draft_id: str, app: App, office: Office) -> Tidied | Outcome:
-    mailbox = office.mailbox_of(job.lane)
-    return ask(job, app, office, partial(app.graph.delete_draft, mailbox, draft_id))
+def _remove(job: Job, draft_id: str, app: App, context: DeliveryContext) -> CleanedUp | Outcome:
+    mailbox = context.mailbox_of(job.lane)
+    return ask(job, app, context, partial(app.graph.delete_draft, mailbox, draft_id))

@@ -8,50 +8,50 @@ from a draft is asked for by its id.
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from postroom.delivery.context import App, Office, app_of, ask
+from postroom.delivery.context import App, DeliveryContext, app_of, ask
 from postroom.graph.searches import DRAFTS, SENT_ITEMS, Search, searches, searches_by_own_id
 from postroom.jobs.job import Job
-from postroom.jobs.outcome import Answer, Deferred, Finding, NotFound
+from postroom.jobs.outcome import Answer, Deferred, LookupResult, NotFound
 from postroom.mail import content as contents
 from postroom.mail import mime_source as mime
 from postroom.mail.content import AttachmentMissing
 from postroom.mail.model import Mail
 
 
-def look_up(job: Job, office: Office) -> Finding:
+def look_up(job: Job, context: DeliveryContext) -> LookupResult:
     """What the mailbox shows of this job's message now."""
-    app = app_of(job, office)
+    app = app_of(job, context)
     if isinstance(app, Deferred):
         return app
     try:
-        return _look_up(job, app, office)
+        return _look_up(job, app, context)
     except OSError as error:
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_ATTACHMENTS there and readable?")
         return Deferred(reason="look_up_failed", answer=unreadable, free=True)
 
 
-def _look_up(job: Job, app: App, office: Office) -> Finding:
-    mailbox = office.mailbox_of(job.lane)
+def _look_up(job: Job, app: App, context: DeliveryContext) -> LookupResult:
+    mailbox = context.mailbox_of(job.lane)
     draft_id = job.draft
     if draft_id:
-        result: Finding = ask(job, app, office, partial(app.graph.draft_status, mailbox, draft_id))
+        result: LookupResult = ask(job, app, context, partial(app.graph.draft_status, mailbox, draft_id))
         if not (isinstance(result, NotFound) and result.draft_gone):
             return result
-        sent = _search(job, app, office, _everywhere(job, office, (SENT_ITEMS,)))
+        sent = _search(job, app, context, _everywhere(job, context, (SENT_ITEMS,)))
         return result if isinstance(sent, NotFound) else sent
-    return _search(job, app, office, _everywhere(job, office, (SENT_ITEMS, DRAFTS)))
+    return _search(job, app, context, _everywhere(job, context, (SENT_ITEMS, DRAFTS)))
 
 
-def _everywhere(job: Job, office: Office, folders: Sequence[str]) -> Iterator[Search]:
+def _everywhere(job: Job, context: DeliveryContext, folders: Sequence[str]) -> Iterator[Search]:
     """What came as MIME with a Message-ID is looked for by that, everything else by what Postroom gave it."""
-    mail = Mail.of_job(job.mail, office.attachments)
+    mail = Mail.of_job(job.mail, context.attachments)
     known_as = _own_message_id(mail)
     for folder in folders:
         if known_as:
-            recipients = (office.redirect_all_to,) if office.redirect_all_to else mail.recipients
+            recipients = (context.redirect_all_to,) if context.redirect_all_to else mail.recipients
             yield from searches_by_own_id(known_as, recipients, folder)
         else:
-            yield from searches(job.id, office.mailbox_of(job.lane), folder)
+            yield from searches(job.id, context.mailbox_of(job.lane), folder)
 
 
 def _own_message_id(mail: Mail) -> str | None:
@@ -64,12 +64,12 @@ def _own_message_id(mail: Mail) -> str | None:
     return (mime.head_of(head).text("message-id") or "").strip() or None
 
 
-def _search(job: Job, app: App, office: Office, all_searches: Iterator[Search]) -> Finding:
+def _search(job: Job, app: App, context: DeliveryContext, all_searches: Iterator[Search]) -> LookupResult:
     """The first search that says anything but "not there" says it for all."""
-    mailbox = office.mailbox_of(job.lane)
-    said: Finding = NotFound()
+    mailbox = context.mailbox_of(job.lane)
+    said: LookupResult = NotFound()
     for search in all_searches:
-        said = ask(job, app, office, partial(app.graph.search, mailbox, search))
+        said = ask(job, app, context, partial(app.graph.search, mailbox, search))
         if not isinstance(said, NotFound):
             break
     return said

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from postroom.delivery.attempt import deliver
-from postroom.delivery.context import ClaimLost, NoToken, Office
-from postroom.delivery.drafts import tidy
+from postroom.delivery.context import ClaimLost, DeliveryContext, NoToken
+from postroom.delivery.drafts import clean_up
 from postroom.delivery.lookup import look_up
 from postroom.errors import Unavailable
 from postroom.jobs.job import Claimant, Job
-from postroom.jobs.outcome import Answer, Deferred, Finding, Outcome, Tidied
-from postroom.jobs.retry import Move, Policy, after_look_up, after_tidying, decide
+from postroom.jobs.outcome import Answer, CleanedUp, Deferred, LookupResult, Outcome
+from postroom.jobs.retry import Policy, Transition, after_clean_up, after_lookup, decide
 from postroom.jobs.ticks import Ticked, TokenProbe
 from postroom.runtime.failpoints import Step, reached
 from postroom.telemetry.events import Emit
 from postroom.telemetry.redaction import mask_address, place_of
 
-Done = TypeVar("Done", bound=Outcome | Finding | Tidied)
+Done = TypeVar("Done", bound=Outcome | LookupResult | CleanedUp)
 Said = TypeVar("Said")
 
 SLICE_S = 1.0  # then a round steps aside, if other lanes wait
@@ -32,17 +32,17 @@ LONGEST_TASK_S = 10.0  # then a hand goes back to Celery
 
 
 class Ledger(Protocol):
-    def claim(self, lane: str, claimant: Claimant, *, elsewhere: bool) -> Job | None: ...
+    def claim(self, lane: str, claimant: Claimant, *, may_switch_lane: bool) -> Job | None: ...
     def settle(
         self,
         job: Job,
-        move: Move,
-        outcome: Outcome | Finding | Tidied,
+        transition: Transition,
+        outcome: Outcome | LookupResult | CleanedUp,
         duration_ms: int,
         *,
         claimant: Claimant | None,
-        slice_over: bool,
-        elsewhere: bool,
+        slice_expired: bool,
+        may_switch_lane: bool,
     ) -> tuple[bool, Job | None]: ...
     def tick(self, worker: str, hands: int, lease_s: float) -> Ticked: ...
     def probed(self, probe: TokenProbe, instead: NoToken | None) -> None: ...
@@ -50,14 +50,14 @@ class Ledger(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class RoundContext:
     """What a round works with. `stopping()`: the worker is to end; the round stops after the mail in hand.
 
     `invite` asks another hand of this process to do something, if one is free.
     """
 
     ledger: Ledger
-    office: Office
+    delivery: DeliveryContext
     policy: Policy
     chance: Callable[[], float]
     emit: Emit
@@ -66,97 +66,113 @@ class Desk:
     pause: Callable[[float], None] = time.sleep
 
 
-def work(lane: str, desk: Desk) -> None:
+def work(lane: str, context: RoundContext) -> None:
     """Delivers the lane's jobs while there are any for this round, and then those of the rounds that wait.
 
     Without a lane only those; other hands are invited to as many of them as there are.
     """
-    if desk.stopping():
+    if context.stopping():
         return
     try:
-        _work(lane, desk)
+        _work(lane, context)
     except Unavailable as error:  # until the worker was to end
-        desk.emit("round.failed", error=str(error))
+        context.emit("round.failed", error=str(error))
     except Exception as error:  # noqa: BLE001 - a fault of ours, which nobody else tells of
-        desk.emit("round.failed", error=place_of(error))
+        context.emit("round.failed", error=place_of(error))
 
 
-def _work(lane: str, desk: Desk) -> None:
-    monotonic, claimant = desk.office.monotonic, desk.office.claimant()
+def _work(lane: str, context: RoundContext) -> None:
+    monotonic, claimant = context.delivery.monotonic, context.delivery.claimant()
     # Perhaps only the answer was lost, and the claim is there, marked with its mail: it must not be left alone.
-    job = _answer(lambda: desk.ledger.claim(lane, claimant, elsewhere=True), desk, gives_up=desk.stopping)
+    job = _answer(
+        lambda: context.ledger.claim(lane, claimant, may_switch_lane=True), context, gives_up=context.stopping
+    )
     slice_end, task_end = monotonic() + SLICE_S, monotonic() + LONGEST_TASK_S
     while job is not None:
         if job.lane != lane:
             lane, slice_end = job.lane, monotonic() + SLICE_S
         if job.others_wait:
-            desk.invite(lambda: work("", desk))
+            context.invite(lambda: work("", context))
         started = monotonic()
         reached(Step.CLAIMED)
-        result = attempt(job, desk)
+        result = attempt(job, context)
         reached(Step.ANSWERED)
         took_ms = round((monotonic() - started) * 1000)
         if result is None:
-            desk.emit("claim.lost", job=job.id)
+            context.emit("claim.lost", job=job.id)
             return
-        outcome, move = result
+        outcome, transition = result
         now = monotonic()
-        job = _settle(job, move, outcome, took_ms, slice_over=now > slice_end, elsewhere=now < task_end, desk=desk)
+        job = _settle(
+            job,
+            transition,
+            outcome,
+            took_ms,
+            slice_expired=now > slice_end,
+            may_switch_lane=now < task_end,
+            context=context,
+        )
 
 
-def attempt(job: Job, desk: Desk) -> tuple[Outcome | Finding | Tidied, Move] | None:
+def attempt(job: Job, context: RoundContext) -> tuple[Outcome | LookupResult | CleanedUp, Transition] | None:
     """What came of this claim, and what follows; None if the claim was lost."""
-    policy, chance = desk.policy, desk.chance
-    if job.tidy:
-        tidied = desk.office.aside(lambda: guarded(tidy, job, desk))
-        return None if tidied is None else (tidied, after_tidying(tidied, policy, chance))
+    policy, chance = context.policy, context.chance
+    if job.clean_up:
+        cleaned_up = context.delivery.run_in_thread(lambda: guarded(clean_up, job, context))
+        return None if cleaned_up is None else (cleaned_up, after_clean_up(cleaned_up, policy, chance))
     if job.to_look_up:
-        finding = desk.office.aside(lambda: guarded(look_up, job, desk))
-        on_unknown = desk.office.on_unknown(job.lane)
-        return None if finding is None else (finding, after_look_up(finding, job, policy, on_unknown, chance))
-    outcome = guarded(deliver, job, desk)
+        result = context.delivery.run_in_thread(lambda: guarded(look_up, job, context))
+        on_unknown = context.delivery.on_unknown(job.lane)
+        return None if result is None else (result, after_lookup(result, job, policy, on_unknown, chance))
+    outcome = guarded(deliver, job, context)
     return None if outcome is None else (outcome, decide(outcome, job.attempts, policy, chance, suspect=job.suspect))
 
 
-def guarded(do: Callable[[Job, Office], Done], job: Job, desk: Desk) -> Done | Deferred | None:
+def guarded(do: Callable[[Job, DeliveryContext], Done], job: Job, context: RoundContext) -> Done | Deferred | None:
     """What `do` says of this job, None if its claim was lost. An error of ours is one that may pass."""
     try:
-        return do(job, desk.office)
+        return do(job, context.delivery)
     except ClaimLost:
         return None
     except Unavailable:
         return Deferred(reason="redis_unavailable", free=True)
     except Exception as error:  # noqa: BLE001 - before the mark nothing was sent, and the next mail must not suffer
-        desk.emit("round.failed", job=job.id, error=place_of(error))
+        context.emit("round.failed", job=job.id, error=place_of(error))
         return Deferred(reason="internal_error", answer=Answer(detail=type(error).__name__))
 
 
 def _settle(
     job: Job,
-    move: Move,
-    outcome: Outcome | Finding | Tidied,
+    transition: Transition,
+    outcome: Outcome | LookupResult | CleanedUp,
     took_ms: int,
     *,
-    slice_over: bool,
-    elsewhere: bool,
-    desk: Desk,
+    slice_expired: bool,
+    may_switch_lane: bool,
+    context: RoundContext,
 ) -> Job | None:
     """Records the move however long Redis is away, for a 202 that is not recorded would be sent again."""
     # Decided once: a repeated call whose first reply was lost must find the claim that the first one made.
-    claimant = None if desk.stopping() else desk.office.claimant()
+    claimant = None if context.stopping() else context.delivery.claimant()
 
     def settle() -> tuple[bool, Job | None]:
-        return desk.ledger.settle(
-            job, move, outcome, took_ms, claimant=claimant, slice_over=slice_over, elsewhere=elsewhere
+        return context.ledger.settle(
+            job,
+            transition,
+            outcome,
+            took_ms,
+            claimant=claimant,
+            slice_expired=slice_expired,
+            may_switch_lane=may_switch_lane,
         )
 
-    recorded, following = _answer(settle, desk)
+    recorded, following = _answer(settle, context)
     reached(Step.SETTLED)
-    _tell(job, move, outcome, took_ms, recorded=recorded, emit=desk.emit)
+    _tell(job, transition, outcome, took_ms, recorded=recorded, emit=context.emit)
     return following
 
 
-def _answer(ask: Callable[[], Said], desk: Desk, *, gives_up: Callable[[], bool] = lambda: False) -> Said:
+def _answer(ask: Callable[[], Said], context: RoundContext, *, gives_up: Callable[[], bool] = lambda: False) -> Said:
     """What the ledger answers, however long Redis is away; Unavailable only once it `gives_up`."""
     wait = 0.05
     while True:
@@ -165,23 +181,31 @@ def _answer(ask: Callable[[], Said], desk: Desk, *, gives_up: Callable[[], bool]
         except Unavailable:
             if gives_up():
                 raise
-            desk.pause(wait)
+            context.pause(wait)
             wait = min(wait * 2, 1.0)
 
 
 def _tell(
-    job: Job, move: Move, outcome: Outcome | Finding | Tidied, took_ms: int, *, recorded: bool, emit: Emit
+    job: Job,
+    transition: Transition,
+    outcome: Outcome | LookupResult | CleanedUp,
+    took_ms: int,
+    *,
+    recorded: bool,
+    emit: Emit,
 ) -> None:
     answer = outcome.answer
     facts = {
-        "reason": move.reason,
+        "reason": transition.reason,
         "fault": getattr(outcome, "reason", None),
         "http_status": answer.http_status,
         "graph_code": answer.graph_code,
         "request_id": answer.request_id,
-        "wait_s": move.wait_s if move.pause is None else move.pause.wait_s,
+        "wait_s": transition.wait_s if transition.pause is None else transition.pause.wait_s,
     }
-    event = f"mail.{move.status}" if move.status else "draft.removed" if move.tidied else "draft.kept"
+    event = (
+        f"mail.{transition.status}" if transition.status else "draft.removed" if transition.cleaned_up else "draft.kept"
+    )
     emit(
         event if recorded else "claim.lost",
         job=job.id,

@@ -8,7 +8,7 @@ is there already, the draft is removed and made anew: rather late than twice in 
 from dataclasses import dataclass
 from functools import partial
 
-from postroom.delivery.context import App, ClaimLost, Office, ask
+from postroom.delivery.context import App, ClaimLost, DeliveryContext, ask
 from postroom.graph.requests import RANGE, SESSION_FROM, attachment_body, session_body
 from postroom.jobs.job import Job
 from postroom.jobs.outcome import Answer, Deferred, Outcome, Session, SessionLost, Unknown, Uploaded
@@ -28,45 +28,51 @@ class MakeAnew:
 
 
 def add_attachments(
-    job: Job, draft_id: str, attachments: tuple[Attachment, ...], app: App, office: Office
+    job: Job, draft_id: str, attachments: tuple[Attachment, ...], app: App, context: DeliveryContext
 ) -> Uploaded | MakeAnew | Outcome:
     """Adds what the draft still lacks; Uploaded when it is complete."""
     while job.to_add:
         attachment = attachments[job.to_add[0]]
         add = _add if attachment.size < SESSION_FROM else _upload
-        added = add(job, draft_id, attachment, app, office)
+        added = add(job, draft_id, attachment, app, context)
         if isinstance(added, Deferred) and added.reason == "draft_gone":
             return MakeAnew(added.reason, added.answer)
         if not isinstance(added, Uploaded):
             return added
         job = job._replace(to_add=job.to_add[1:], upload=None, upload_at=None)
-        if office.note(job, {"to_add": " ".join(map(str, job.to_add)), **NOTHING_UNDER_WAY}, 0) is None:
+        if context.note(job, {"to_add": " ".join(map(str, job.to_add)), **NOTHING_UNDER_WAY}, 0) is None:
             raise ClaimLost
     return Uploaded()
 
 
-def cancel(job: Job, app: App, office: Office) -> None:
+def cancel(job: Job, app: App, context: DeliveryContext) -> None:
     """Ends the session of an attachment that was under way, if its URL is known. Its draft goes next in any case."""
     url = _session_url(job, app)
     if url is not None:
-        ask(job, app, office, partial(app.graph.cancel_upload, url))
+        ask(job, app, context, partial(app.graph.cancel_upload, url))
 
 
-def _add(job: Job, draft_id: str, attachment: Attachment, app: App, office: Office) -> Uploaded | MakeAnew | Outcome:
+def _add(
+    job: Job, draft_id: str, attachment: Attachment, app: App, context: DeliveryContext
+) -> Uploaded | MakeAnew | Outcome:
     if job.upload_at is not None:
         return MakeAnew("attachment_unclear", Answer(detail="a worker was lost while it added an attachment"))
     body = attachment_body(attachment)
-    mailbox = office.mailbox_of(job.lane)
+    mailbox = context.mailbox_of(job.lane)
     # `range` says that it may be there: a worker that dies now leaves that open.
-    added = ask(job, app, office, partial(app.graph.add_attachment, mailbox, draft_id, body), size=len(body), range="0")
+    added = ask(
+        job, app, context, partial(app.graph.add_attachment, mailbox, draft_id, body), size=len(body), range="0"
+    )
     if isinstance(added, Unknown):
         return MakeAnew("attachment_unclear", added.answer)
     if not isinstance(added, Uploaded):
-        office.note(job, NOTHING_UNDER_WAY, 0)
+        context.note(job, NOTHING_UNDER_WAY, 0)
     return added
 
 
-def _upload(job: Job, draft_id: str, attachment: Attachment, app: App, office: Office) -> Uploaded | MakeAnew | Outcome:
+def _upload(
+    job: Job, draft_id: str, attachment: Attachment, app: App, context: DeliveryContext
+) -> Uploaded | MakeAnew | Outcome:
     size = attachment.size
     url, begin = _session_url(job, app), job.upload_at or 0
     if url is None:
@@ -74,19 +80,19 @@ def _upload(job: Job, draft_id: str, attachment: Attachment, app: App, office: O
             return MakeAnew(
                 "attachment_unclear", Answer(detail="the session of its last range is not known any longer")
             )
-        mailbox = office.mailbox_of(job.lane)
-        begun = ask(job, app, office, partial(app.graph.begin_upload, mailbox, draft_id, session_body(attachment)))
+        mailbox = context.mailbox_of(job.lane)
+        begun = ask(job, app, context, partial(app.graph.begin_upload, mailbox, draft_id, session_body(attachment)))
         if not isinstance(begun, Session):
             return begun
         url, begin = begun.url, 0
     upload = app.seal.close(url) if app.seal else ""
     while True:
-        if office.stopping():
-            office.note(job, {"upload": upload, "range": str(begin)}, 0)
+        if context.stopping():
+            context.note(job, {"upload": upload, "range": str(begin)}, 0)
             return Deferred(reason="worker_stopping", free=True)
         data = attachment.read(begin, min(begin + RANGE, size))
         put = partial(app.graph.upload, url, data, begin, size)
-        said = ask(job, app, office, put, size=len(data), upload=upload, range=str(begin))
+        said = ask(job, app, context, put, size=len(data), upload=upload, range=str(begin))
         if isinstance(said, SessionLost):
             return MakeAnew("session_lost", said.answer)
         if not isinstance(said, Uploaded) or said.next is None:

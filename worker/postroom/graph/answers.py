@@ -18,11 +18,12 @@ from typing import Any
 from postroom.jobs.outcome import (
     Accepted,
     Answer,
+    CleanedUp,
     Deferred,
     Drafted,
-    Finding,
     Found,
     Held,
+    LookupResult,
     NotFound,
     NotPermitted,
     Outcome,
@@ -32,7 +33,6 @@ from postroom.jobs.outcome import (
     SessionLost,
     StillDraft,
     Throttled,
-    Tidied,
     Unknown,
     Uploaded,
 )
@@ -203,7 +203,7 @@ def lost(detail: str, status: int | None = None) -> Accepted | Unknown:
 
 def judge_search(
     status: int, headers: Mapping[str, str], body: bytes, now: datetime, *, recipients: frozenset[str] | None = None
-) -> Finding:
+) -> LookupResult:
     """Whether a list of messages has any (with `recipients`: any that went to exactly these).
 
     No answer but a whole list without one means that the message is not there.
@@ -231,7 +231,7 @@ def _went_to(message: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(str(one.get("address", "")).casefold() for one in people if isinstance(one, dict))
 
 
-def judge_draft_status(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Finding:
+def judge_draft_status(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> LookupResult:
     """Whether the message with a draft's id is one still, or was sent."""
     answer = _answer(status, headers)
     if status == 200:
@@ -254,11 +254,11 @@ def judge_drafted(status: int, headers: Mapping[str, str], body: bytes, now: dat
     return sends_nothing(judge(status, headers, body, now))
 
 
-def judge_deleted(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Tidied | Outcome:
+def judge_deleted(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> CleanedUp | Outcome:
     """Whether a draft is gone now."""
     outcome = judge(status, headers, body, now)
     if status == 204 or outcome.answer.graph_code == "ErrorItemNotFound":
-        return Tidied(answer=_answer(status, headers))
+        return CleanedUp(answer=_answer(status, headers))
     said = sends_nothing(outcome)
     # A draft that may not be removed is no fault of its mail.
     return Deferred(reason="draft_not_removed", answer=said.answer) if isinstance(said, Refused) else said
@@ -300,7 +300,7 @@ def unclear(outcome: Outcome) -> Outcome:
     return outcome if isinstance(outcome, Unknown) else sends_nothing(outcome)
 
 
-def _no_finding(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Finding:
+def _no_finding(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> LookupResult:
     outcome = judge(status, headers, body, now)
     if isinstance(outcome, Throttled):
         return outcome

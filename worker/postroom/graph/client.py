@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from postroom.graph import answers as verdicts
 from postroom.graph.requests import Call, GraphRequest
 from postroom.graph.searches import Search
-from postroom.jobs.outcome import Deferred, Drafted, Finding, Outcome, Session, SessionLost, Tidied, Uploaded
+from postroom.jobs.outcome import CleanedUp, Deferred, Drafted, LookupResult, Outcome, Session, SessionLost, Uploaded
 from postroom.transport.http import Http, Lost, NotSent
 
 _USER_AGENT = f"postroom/{version('postroom')}"
@@ -49,12 +49,12 @@ class Graph:
         """The draft that `request` made."""
         return self._asking("POST", "messages", mailbox, call, verdicts.judge_drafted, request)
 
-    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> Finding:
+    def draft_status(self, mailbox: str, draft_id: str, call: Call) -> LookupResult:
         """Whether this draft was sent."""
         path = f"messages/{quote(draft_id, safe='')}?$select=id,isDraft"
         return self._looking(path, mailbox, call, verdicts.judge_draft_status)
 
-    def search(self, mailbox: str, search: Search, call: Call) -> Finding:
+    def search(self, mailbox: str, search: Search, call: Call) -> LookupResult:
         """Whether there are such messages."""
         select = "id" if search.recipients is None else "id,toRecipients,ccRecipients,bccRecipients"
         query = urlencode({"$filter": search.filter, "$select": select, "$top": "10"}, safe="$,", quote_via=quote)
@@ -87,7 +87,7 @@ class Graph:
         }
         return self._at_session("PUT", url, headers, data, call, verdicts.judge_range)
 
-    def cancel_upload(self, url: str, call: Call) -> Tidied | Outcome:
+    def cancel_upload(self, url: str, call: Call) -> CleanedUp | Outcome:
         """Ends a session whose attachment is not wanted any longer."""
         return self._at_session("DELETE", url, {"User-Agent": _USER_AGENT}, None, call, verdicts.judge_deleted)
 
@@ -104,7 +104,7 @@ class Graph:
             return verdicts.sends_nothing(verdicts.lost(str(fault), fault.status))
         return judge(answer.status, answer.headers, answer.body, self._clock())
 
-    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> Tidied | Outcome:
+    def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> CleanedUp | Outcome:
         """Removes a draft; one that is gone already counts as removed."""
         return self._asking("DELETE", f"messages/{quote(draft_id, safe='')}", mailbox, call, verdicts.judge_deleted)
 
@@ -132,7 +132,7 @@ class Graph:
         except Lost as fault:
             return verdicts.sends_nothing(verdicts.lost(str(fault), fault.status))
 
-    def _looking(self, path: str, mailbox: str, call: Call, judge: Judge[Finding]) -> Finding:
+    def _looking(self, path: str, mailbox: str, call: Call, judge: Judge[LookupResult]) -> LookupResult:
         try:
             return self._exchange("GET", path, mailbox, call, judge)
         except NotSent as fault:

@@ -12,7 +12,7 @@ _OURS = {"postroom", "postroom.high"}
 _TAKEN = ("{postroom}:", "celery-task-meta-", "_kombu.", "unacked")
 
 
-class Calls(NamedTuple):
+class Callbacks(NamedTuple):
     """What a job's record says of them, as JSON; empty where nothing is called."""
 
     accepted: str = ""
@@ -24,7 +24,7 @@ class Calls(NamedTuple):
         return cls(accepted=_kept("on_accepted", on_accepted), dead=_kept("on_dead", on_dead))
 
 
-NO_CALLS = Calls()
+NO_CALLBACKS = Callbacks()
 
 
 def _kept(field: str, signature: object) -> str:

@@ -61,9 +61,9 @@ class Job(NamedTuple):
     upload: str | None = None  # sealed: the URL of the first one's upload session
     upload_at: int | None = None  # where its next range begins; a worker that was lost may have put that one
     drafting: bool = False  # there may be such a message, or several, whose id nobody has noted
-    strays: tuple[str, ...] = ()  # drafts made for claims that were lost
+    orphaned_drafts: tuple[str, ...] = ()  # drafts made for claims that were lost
     late_draft: bool = False  # another one may turn up, of a creation that was never answered
-    tidy: bool = False  # ended; only its drafts are left to remove
+    clean_up: bool = False  # ended; only its drafts are left to remove
     sent: bool = False  # accepted: what it was sent from is in Sent Items now
     taken_in_at: datetime | None = None
     others_wait: bool = False  # rounds in the queue, when it was claimed

@@ -25,7 +25,7 @@ class LaneLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class PublishedSettings:
     """Limits, aliases, retention, and where results are kept."""
 
     defaults: LaneLimits

@@ -122,7 +122,7 @@ class NotPermitted:
     answer: Answer = NO_ANSWER
 
 
-Finding = Found | NotFound | StillDraft | NotPermitted | Throttled | Deferred | Held
+LookupResult = Found | NotFound | StillDraft | NotPermitted | Throttled | Deferred | Held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ class Drafted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tidied:
+class CleanedUp:
     """What an ended job had left in Drafts is gone."""
 
     answer: Answer = NO_ANSWER

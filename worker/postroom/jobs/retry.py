@@ -10,7 +10,7 @@ The life of a mail that fails:
    its lane were sent meanwhile (`suspect`), it is the job's own fault and treated as such.
 4. Refused: dead at once.
 5. Unknown: the job waits in doubt and is looked up, several times over minutes. Found: accepted. Else, once there is
-   no more to learn, it is sent once more or left for a person (`after_look_up`).
+   no more to learn, it is sent once more or left for a person (`after_lookup`).
 
 Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
@@ -23,10 +23,11 @@ from typing import assert_never
 from postroom.jobs.job import Job, Status
 from postroom.jobs.outcome import (
     Accepted,
+    CleanedUp,
     Deferred,
-    Finding,
     Found,
     Held,
+    LookupResult,
     NotFound,
     NotPermitted,
     Outcome,
@@ -34,7 +35,6 @@ from postroom.jobs.outcome import (
     Scope,
     StillDraft,
     Throttled,
-    Tidied,
     Unknown,
 )
 
@@ -78,7 +78,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Transition:
     """Where a job goes after an attempt. `wait_s` is None where only a pause or a hold stands before its next claim.
 
     `look_ups`: how many have been made, where this was one. `resend`: it is sent again, as soon as its lane works.
@@ -91,7 +91,7 @@ class Move:
     in_doubt: bool = False
     look_ups: int | None = None
     resend: bool = False
-    tidied: bool = False
+    cleaned_up: bool = False
     sent_nothing: bool = False
     pause: Pause | None = None
     hold: Held | None = None
@@ -99,32 +99,32 @@ class Move:
 
 def decide(
     outcome: Outcome, attempts: int, policy: Policy, chance: Callable[[], float], *, suspect: bool = False
-) -> Move:
+) -> Transition:
     """The move that follows `outcome`. `attempts` were spent before; `chance()` gives a number in [0, 1).
 
     `suspect`: this job's answer held its lane before, and another job's ended that hold.
     """
     match outcome:
         case Accepted():
-            return Move(status=Status.ACCEPTED)
+            return Transition(status=Status.ACCEPTED)
         case Throttled(wait_s=wait_s, scope=scope):
             asked = PAUSE_WITHOUT_RETRY_AFTER_S if wait_s is None else wait_s
             wait = min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
             pause = Pause(scope=scope, wait_s=wait, longest_s=LONGEST_THROTTLE_S, reason="throttled")
-            return Move(status=Status.DEFERRED, reason="throttled", sent_nothing=True, pause=pause)
+            return Transition(status=Status.DEFERRED, reason="throttled", sent_nothing=True, pause=pause)
         case Deferred(free=True, scope=Scope.MAIL, wait_s=wait_s):
-            return Move(status=Status.DEFERRED, reason="backoff", wait_s=wait_s or OUTAGE_S, sent_nothing=True)
+            return Transition(status=Status.DEFERRED, reason="backoff", wait_s=wait_s or OUTAGE_S, sent_nothing=True)
         case Deferred(free=True, scope=scope, wait_s=wait_s, reason=reason):
             wait = min(wait_s or OUTAGE_S, LONGEST_RETRY_AFTER_S)
             pause = Pause(scope=scope, wait_s=wait, longest_s=LONGEST_OUTAGE_S, reason=reason)
-            return Move(status=Status.DEFERRED, reason="backoff", sent_nothing=True, pause=pause)
+            return Transition(status=Status.DEFERRED, reason="backoff", sent_nothing=True, pause=pause)
         case Deferred(wait_s=wait_s, scope=scope, reason=reason):
             if attempts + 1 >= policy.max_attempts:
-                return Move(status=Status.DEAD, reason=reason, spends_attempt=True, sent_nothing=True)
+                return Transition(status=Status.DEAD, reason=reason, spends_attempt=True, sent_nothing=True)
             asked = min(wait_s or 0.0, LONGEST_RETRY_AFTER_S)
             wait = max(backoff(attempts, policy, chance), asked)
             told = asked > 0 and scope is not Scope.MAIL
-            return Move(
+            return Transition(
                 status=Status.DEFERRED,
                 reason="backoff",
                 wait_s=wait,
@@ -133,16 +133,16 @@ def decide(
                 pause=Pause(scope=scope, wait_s=asked, longest_s=asked, reason=reason) if told else None,
             )
         case Held(scope=Scope.MAIL):
-            return Move(status=Status.DEFERRED, reason="held", wait_s=HOLD_MAIL_S, sent_nothing=True)
+            return Transition(status=Status.DEFERRED, reason="held", wait_s=HOLD_MAIL_S, sent_nothing=True)
         case Held(scope=Scope.LANE, reason=reason) if suspect:
             return decide(Deferred(reason=reason), attempts, policy, chance)
         case Held():
-            return Move(status=Status.DEFERRED, reason="held", sent_nothing=True, hold=outcome)
+            return Transition(status=Status.DEFERRED, reason="held", sent_nothing=True, hold=outcome)
         case Refused(reason=reason):
-            return Move(status=Status.DEAD, reason=reason, sent_nothing=True)
+            return Transition(status=Status.DEAD, reason=reason, sent_nothing=True)
         case Unknown(wait_s=wait_s, reason=reason):
             asked = min(wait_s or 0.0, LONGEST_RETRY_AFTER_S)
-            return Move(
+            return Transition(
                 status=Status.DEFERRED,
                 reason="unknown",
                 wait_s=policy.first_look_s,
@@ -153,11 +153,11 @@ def decide(
             assert_never(outcome)
 
 
-def after_tidying(outcome: Outcome | Tidied, policy: Policy, chance: Callable[[], float]) -> Move:
+def after_clean_up(outcome: Outcome | CleanedUp, policy: Policy, chance: Callable[[], float]) -> Transition:
     """The move of an ended job whose draft was to be removed. If it could not be, that is tried again later."""
-    if isinstance(outcome, Tidied):
-        return Move(status=None, tidied=True)
-    return Move(status=None, pause=decide(outcome, 0, policy, chance).pause, hold=_of_the_app(outcome))
+    if isinstance(outcome, CleanedUp):
+        return Transition(status=None, cleaned_up=True)
+    return Transition(status=None, pause=decide(outcome, 0, policy, chance).pause, hold=_of_the_app(outcome))
 
 
 def _of_the_app(said: object) -> Held | None:
@@ -170,17 +170,17 @@ def backoff(attempts: int, policy: Policy, chance: Callable[[], float]) -> float
     return chance() * float(min(policy.backoff_s * 2.0 ** min(attempts, 60), LONGEST_BACKOFF_S))
 
 
-def after_look_up(
-    finding: Finding, job: Job, policy: Policy, on_unknown: OnUnknown, chance: Callable[[], float]
-) -> Move:
+def after_lookup(
+    result: LookupResult, job: Job, policy: Policy, on_unknown: OnUnknown, chance: Callable[[], float]
+) -> Transition:
     """The move of a job in doubt that was looked up."""
     made = job.look_ups + 1
-    match finding:
+    match result:
         case Found():
-            return Move(status=Status.ACCEPTED, look_ups=made)
+            return Transition(status=Status.ACCEPTED, look_ups=made)
         case NotFound() | StillDraft() if made < len(policy.look_ups_s):
             wait = policy.look_ups_s[made] - policy.look_ups_s[made - 1]
-            return Move(status=Status.DEFERRED, reason="unknown", wait_s=wait, look_ups=made)
+            return Transition(status=Status.DEFERRED, reason="unknown", wait_s=wait, look_ups=made)
         case StillDraft():
             # It cannot leave twice, however often it is sent.
             may_resend = job.resends < policy.max_attempts
@@ -190,8 +190,8 @@ def after_look_up(
             may_resend = on_unknown is OnUnknown.RESEND and job.resends == 0
         case Throttled() | Held() | Deferred():
             # Whatever stood in the way, it says nothing about the mail.
-            pause, hold = decide(finding, 0, policy, chance).pause, _of_the_app(finding)
-            return Move(
+            pause, hold = decide(result, 0, policy, chance).pause, _of_the_app(result)
+            return Transition(
                 status=Status.DEFERRED,
                 reason="unknown",
                 wait_s=None if pause or hold else LOOK_AGAIN_S,
@@ -200,7 +200,7 @@ def after_look_up(
                 hold=hold,
             )
         case _:
-            assert_never(finding)
+            assert_never(result)
     if may_resend:
-        return Move(status=Status.DEFERRED, reason="unknown", look_ups=made, resend=True)
-    return Move(status=Status.DEAD, reason="unknown", look_ups=made)
+        return Transition(status=Status.DEFERRED, reason="unknown", look_ups=made, resend=True)
+    return Transition(status=Status.DEAD, reason="unknown", look_ups=made)

@@ -19,7 +19,7 @@ from postroom.settings.loading import load_settings
 from postroom.store.connection import connect
 from postroom.store.intake import portions
 from postroom.store.ledger import Ledger
-from postroom.store.operator import Order, Reply
+from postroom.store.operator import Actor, Reply
 
 TIMEOUT_S = 5.0
 # What an operator may not need to see; variables hold what templates make bodies of.
@@ -122,7 +122,7 @@ class DeadLetters:
     def requeue(
         self,
         job_ids: Iterable[str],
-        order: Order,
+        order: Actor,
         *,
         expires: datetime | Literal["never"] | None = None,
         twice: bool = False,
@@ -132,7 +132,7 @@ class DeadLetters:
         for some in _in_portions(job_ids):
             yield from self._ledger.requeue(some, order, expires=expires, twice=twice, dry_run=dry_run)
 
-    def discard(self, job_ids: Iterable[str], order: Order, *, dry_run: bool = False) -> Iterator[Reply]:
+    def discard(self, job_ids: Iterable[str], order: Actor, *, dry_run: bool = False) -> Iterator[Reply]:
         """Ends them for good, as `Ledger.discard` says; what came of each, as it happens."""
         for some in _in_portions(job_ids):
             yield from self._ledger.discard(some, order, dry_run=dry_run)
@@ -141,7 +141,7 @@ class DeadLetters:
         self,
         job_id: str,
         changes: Mapping[str, object],
-        order: Order,
+        order: Actor,
         *,
         twice: bool = False,
         dry_run: bool = False,

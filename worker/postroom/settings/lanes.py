@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from postroom.jobs.lane_limits import LaneLimits, Rules
+from postroom.jobs.lane_limits import LaneLimits, PublishedSettings
 from postroom.jobs.retry import OnUnknown, Policy
 from postroom.mail.message import DeliveryMode
 from postroom.settings.model import SenderSettings, Settings
@@ -41,14 +41,14 @@ class Lanes:
         mailbox = str(sender.mailbox or address).casefold()
         return mailbox if sender.app == "default" else f"{mailbox}#{sender.app}"
 
-    def rules(self, *, results_here: bool) -> Rules:
+    def rules(self, *, results_here: bool) -> PublishedSettings:
         limits: dict[str, LaneLimits] = {}
         aliases: dict[str, str] = {}
         for address, sender in self.settings.senders.items():
             lane = self.name(address, sender)
             limits[lane] = self.limits(sender)
             aliases |= {str(alias).casefold(): lane for alias in (address, *sender.aliases)}
-        return Rules(
+        return PublishedSettings(
             defaults=self.limits(SenderSettings()),
             lanes=limits,
             aliases={alias: lane for alias, lane in aliases.items() if alias != lane},

@@ -40,9 +40,9 @@ def _claimed_again(job: Job, record: "_Told") -> Job:
         upload=record.upload.decode() or None,
         upload_at=int(record.range) if record.range else None,
         drafting=bool(record.drafting),
-        strays=tuple(record.strays.decode().split()),
+        orphaned_drafts=tuple(record.strays.decode().split()),
         late_draft=bool(record.late_draft),
-        tidy=bool(record.tidy),
+        clean_up=bool(record.clean_up),
         sent=record.status.decode() == Status.ACCEPTED,
         suspect=bool(record.suspect),
     )
@@ -67,7 +67,7 @@ class _Told(NamedTuple):
     drafting: bytes = b""
     strays: bytes = b""
     late_draft: bytes = b""
-    tidy: bytes = b""
+    clean_up: bytes = b""
     suspect: bytes = b""
 
 

@@ -12,9 +12,9 @@ from postroom.store.functions import Connection, drop_other_libraries, run
 from postroom.telemetry.redaction import mask_actor
 
 if TYPE_CHECKING:  # a producer's import stays cheap
-    from postroom.jobs.lane_limits import Rules
-    from postroom.jobs.outcome import Deferred, Finding, Held, Outcome, Throttled, Tidied
-    from postroom.jobs.retry import Move
+    from postroom.jobs.lane_limits import PublishedSettings
+    from postroom.jobs.outcome import CleanedUp, Deferred, Held, LookupResult, Outcome, Throttled
+    from postroom.jobs.retry import Transition
 
 
 NOBODY = Claimant("", 0.0)
@@ -26,14 +26,16 @@ class Claims:
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
-    def claim(self, lane: str, claimant: Claimant, *, elsewhere: bool = False, now: int | None = None) -> Job | None:
+    def claim(
+        self, lane: str, claimant: Claimant, *, may_switch_lane: bool = False, now: int | None = None
+    ) -> Job | None:
         """The lane's best job, leased to the `claimant`; None if it has none now. Called once at the start of a round.
 
-        With `elsewhere` that of the round which is next in the queue, where this one has none; or the `lane` is empty.
+        With `may_switch_lane`: where this lane has none, or `lane` is empty, the job of the next round in the queue.
         """
         token, lease_s, apps, _ = claimant
         return job_claimed(
-            run(self._redis, "claim", now, lane, token, milliseconds(lease_s), int(elsewhere), *apps), claimant
+            run(self._redis, "claim", now, lane, token, milliseconds(lease_s), int(may_switch_lane), *apps), claimant
         )
 
     def mark(self, job: Job, client_request_id: str, size: int, lease_s: float, now: int | None = None) -> float | None:
@@ -55,25 +57,35 @@ class Claims:
     def settle(
         self,
         job: Job,
-        move: "Move",
-        outcome: "Outcome | Finding | Tidied",
+        transition: "Transition",
+        outcome: "Outcome | LookupResult | CleanedUp",
         duration_ms: int,
         *,
         claimant: Claimant | None = None,
-        slice_over: bool = False,
-        elsewhere: bool = False,
+        slice_expired: bool = False,
+        may_switch_lane: bool = False,
         now: int | None = None,
     ) -> tuple[bool, Job | None]:
-        """Whether the move was recorded (False: the claim had been taken back), and the next job.
+        """Whether the transition was recorded (False: the claim had been taken back), and the next job.
 
-        That is the lane's; or, where it has none or the slice is over and other lanes wait, with `elsewhere` that of
-        the round which is next in the queue. Without a `claimant` no job is claimed.
+        That is a job of the same lane; with `may_switch_lane` one of the next round in the queue, where the lane has
+        none or its slice has expired while other lanes wait. Without a `claimant` no job is claimed.
         """
         from postroom.store import settle_codec as decided  # noqa: PLC0415 - only workers need it
 
-        said = decided.move(move, outcome, duration_ms)
+        said = decided.move(transition, outcome, duration_ms)
         token, lease_s, apps, _ = claimant or NOBODY
-        args = (job.lane, job.id, job.token, said, token, milliseconds(lease_s), int(slice_over), int(elsewhere), *apps)
+        args = (
+            job.lane,
+            job.id,
+            job.token,
+            said,
+            token,
+            milliseconds(lease_s),
+            int(slice_expired),
+            int(may_switch_lane),
+            *apps,
+        )
         done, following = run(self._redis, "settle", now, *args)
         return bool(done == b"settled"), job_claimed(following, claimant or NOBODY)
 
@@ -98,7 +110,7 @@ class Claims:
         """Pauses a "lane" or an "app" for `wait_s` from now at least; 0 ends its pause. Returns when it ends."""
         return moment(int(run(self._redis, "pause", now, scope, name, milliseconds(wait_s), reason)[0]))
 
-    def publish(self, rules: "Rules", now: int | None = None) -> None:
+    def publish(self, rules: "PublishedSettings", now: int | None = None) -> None:
         """Makes these rules the ones that every script goes by from now on. Held apps are probed at once."""
         run(self._redis, "publish", now, rules.to_json())
         drop_other_libraries(self._redis)

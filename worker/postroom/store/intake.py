@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from postroom.errors import InvalidMail, KeyConflict, PostroomError
-from postroom.jobs.callbacks import NO_CALLS, Calls
+from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
 from postroom.jobs.job import Receipt
 from postroom.mail.model import Mail
 from postroom.runtime.failpoints import Step, reached
@@ -68,7 +68,7 @@ class Intake:
         key: str | None,
         batch: str | None,
         now: int | None = None,
-        calls: Calls = NO_CALLS,
+        calls: Callbacks = NO_CALLBACKS,
     ) -> Receipt:
         """The receipt of a mail that is now kept. KeyConflict if `key` is another mail's.
 
@@ -190,7 +190,7 @@ class Intake:
         reason: str,
         detail: str,
         now: int | None = None,
-        calls: Calls = NO_CALLS,
+        calls: Callbacks = NO_CALLBACKS,
     ) -> None:
         """Records a mail that cannot exist as a dead letter; what is no text in it is replaced."""
         sender, payload, detail = (text.encode(errors="replace").decode() for text in (sender, payload, detail))

@@ -18,7 +18,7 @@ from postroom.store.intake_codec import (
 )
 
 
-class Order(NamedTuple):
+class Actor(NamedTuple):
     """What a person wants done, for the audit. The same `id` once more is the same order, whose reply was lost."""
 
     id: str
@@ -26,7 +26,7 @@ class Order(NamedTuple):
     why: str | None = None
 
     @classmethod
-    def here(cls, by: str | None = None, why: str | None = None) -> "Order":
+    def here(cls, by: str | None = None, why: str | None = None) -> "Actor":
         """A new order, given by this process's user unless `by` says who."""
         return cls(str(uuid.uuid4()), by or _login(), why)
 
@@ -43,7 +43,7 @@ class Reply(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class HoldResult:
     """What a hold found: `name` is the lane or the batch. `sending` leaves still; the last two are a batch's only."""
 
     name: str
@@ -54,7 +54,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class ReleaseResult:
     """Whether a person held it, and what is held by a fault still and probed at once: "lane", "app" or None."""
 
     name: str
@@ -71,22 +71,22 @@ class OperatorActions:
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
-    def cancel(self, job_id: str, now: int | None = None, order: Order | None = None) -> None:
+    def cancel(self, job_id: str, now: int | None = None, order: Actor | None = None) -> None:
         """Ends a job that has not been sent. UnknownJob if there is none, TooLate if it is being sent or has ended."""
-        reply = self.cancel_many([job_id], order or Order.here(), now)[0]
+        reply = self.cancel_many([job_id], order or Actor.here(), now)[0]
         if reply.said == "unknown":
             raise UnknownJob(job_id)
         if reply.said == "late" and reply.status != Status.CANCELLED:
             raise TooLate(job_id, reply.status)
 
-    def cancel_many(self, job_ids: Sequence[str], order: Order, now: int | None = None) -> list[Reply]:
+    def cancel_many(self, job_ids: Sequence[str], order: Actor, now: int | None = None) -> list[Reply]:
         """Ends jobs that have not been sent: `cancelled`, `in_doubt` (as well, but it may have left), or `late`."""
         return _replies(run(self._redis, "cancel", now, order.to_json(), *job_ids))
 
     def requeue(
         self,
         job_ids: Sequence[str],
-        order: Order,
+        order: Actor,
         *,
         expires: datetime | Literal["never"] | None = None,
         twice: bool = False,
@@ -109,7 +109,7 @@ class OperatorActions:
         new_id: str,
         mail: Mail,
         fields: Sequence[str],
-        order: Order,
+        order: Actor,
         *,
         twice: bool = False,
         dry_run: bool = False,
@@ -131,7 +131,7 @@ class OperatorActions:
         return str(answer)
 
     def discard(
-        self, job_ids: Sequence[str], order: Order, *, dry_run: bool = False, now: int | None = None
+        self, job_ids: Sequence[str], order: Actor, *, dry_run: bool = False, now: int | None = None
     ) -> list[Reply]:
         """Ends dead letters and expired jobs for good: `discarded`, or why not."""
         return _replies(run(self._redis, "discard", now, order.to_json(), int(dry_run), *job_ids))
@@ -145,7 +145,7 @@ class OperatorActions:
         reason: str = "",
         length_s: float | None = None,
         now: int | None = None,
-    ) -> Kept:
+    ) -> HoldResult:
         """Keeps a sender's lane, or a batch, from leaving until it is released or `length_s` are over."""
         scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
         counts, walked = [0, 0, 0, 0], "0"
@@ -164,15 +164,15 @@ class OperatorActions:
             counts = [before + more for before, more in zip(counts, answer[1:5], strict=True)]
             walked = answer[5].decode()
         waiting, sending, accepted, ended = counts
-        return Kept(name=answer[0].decode(), waiting=waiting, sending=sending, accepted=accepted, ended=ended)
+        return HoldResult(name=answer[0].decode(), waiting=waiting, sending=sending, accepted=accepted, ended=ended)
 
-    def release(self, *, sender: str | None = None, batch: str | None = None, now: int | None = None) -> Released:
+    def release(self, *, sender: str | None = None, batch: str | None = None, now: int | None = None) -> ReleaseResult:
         """Ends a person's hold. A fault's is probed at once, and ends when that succeeds."""
         scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
         held_name, was, probed, left = run(self._redis, "release", now, scope, name, "")
         while left:
             *_, left = run(self._redis, "release", now, scope, name, 1)
-        return Released(name=held_name.decode(), was_held=bool(was), probed=probed.decode() or None)
+        return ReleaseResult(name=held_name.decode(), was_held=bool(was), probed=probed.decode() or None)
 
 
 def _login() -> str:

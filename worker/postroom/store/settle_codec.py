@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pydantic_core import to_json
 
 from postroom.jobs.job import milliseconds
-from postroom.jobs.outcome import Deferred, Finding, Held, Outcome, Scope, Throttled, Tidied
-from postroom.jobs.retry import Move
+from postroom.jobs.outcome import CleanedUp, Deferred, Held, LookupResult, Outcome, Scope, Throttled
+from postroom.jobs.retry import Transition
 
 
-def move(made: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> bytes:
+def move(made: Transition, outcome: Outcome | LookupResult | CleanedUp, duration_ms: int) -> bytes:
     """As JSON in the words of settling.lua; what is None or False is left out, for Lua's nil."""
     answer, pause, hold = outcome.answer, made.pause, made.hold
     said = {
@@ -28,7 +28,7 @@ def move(made: Move, outcome: Outcome | Finding | Tidied, duration_ms: int) -> b
         "in_doubt": made.in_doubt,
         "look_ups": made.look_ups,
         "resend": made.resend,
-        "tidied": made.tidied,
+        "tidied": made.cleaned_up,
         "sent_nothing": made.sent_nothing,
         "answered": answer.http_status is not None,
         "own_wait": isinstance(outcome, Throttled) and answer.http_status is None,

@@ -13,7 +13,7 @@ from postroom.api.request_bodies import body_of, takes
 from postroom.api.routes.emails import Why
 from postroom.client import BatchCancelled, BatchCounts
 from postroom.jobs.job import Hold
-from postroom.store.operator import Kept, Released
+from postroom.store.operator import HoldResult, ReleaseResult
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -50,14 +50,14 @@ def cancel(here: Here, key: MayOperate, batch: str, said: Annotated[Why, Depends
     responses=documented(*BROUGHT, 404),
     openapi_extra=takes("HoldOrder", required=False),
 )
-def hold(here: Here, key: MayOperate, batch: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]) -> Kept:
+def hold(here: Here, key: MayOperate, batch: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]) -> HoldResult:
     """Keep a batch from leaving until it is released."""
     _only_own(here, key, batch)
     return here.client.hold(batch=batch, by=person(key), reason=how.reason, length_s=how.for_s)
 
 
 @router.post("/{batch:path}/release", responses=documented(*ASKED, 404))
-def release(here: Here, key: MayOperate, batch: str) -> Released:
+def release(here: Here, key: MayOperate, batch: str) -> ReleaseResult:
     """Let a held batch go."""
     _only_own(here, key, batch)
     return here.client.release(batch=batch)

@@ -15,7 +15,7 @@ from postroom.api.routes.emails import Emails, checked, page
 from postroom.jobs.job import Status
 from postroom.mail.model import Mail
 from postroom.operations.dead_letters import Letter, Selection, changed
-from postroom.store.operator import Order, Reply
+from postroom.store.operator import Actor, Reply
 from postroom.store.queries import CURSOR
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
@@ -140,7 +140,7 @@ def reasons(here: Here, key: MayRead) -> ReasonCounts:
 )
 def requeue(here: Here, key: MayOperate, how: Annotated[RequeueOrder, Depends(body_of(RequeueOrder))]) -> Replies:
     """Send up to 500 letters again, as they are."""
-    ids, order = _own(here, key, how.ids), Order.here(person(key), how.why)
+    ids, order = _own(here, key, how.ids), Actor.here(person(key), how.why)
     replies = here.letters.requeue(ids, order, expires=how.expires_at, twice=how.may_send_twice)
     return _told(how.ids, replies)
 
@@ -152,7 +152,7 @@ def requeue(here: Here, key: MayOperate, how: Annotated[RequeueOrder, Depends(bo
 )
 def discard(here: Here, key: MayOperate, how: Annotated[DiscardOrder, Depends(body_of(DiscardOrder))]) -> Replies:
     """Let go of up to 500 letters: they are cancelled, and their mail is removed."""
-    ids, order = _own(here, key, how.ids), Order.here(person(key), how.why)
+    ids, order = _own(here, key, how.ids), Actor.here(person(key), how.why)
     return _told(how.ids, here.letters.discard(ids, order))
 
 
@@ -172,7 +172,7 @@ def change(
         values = changed({}, {name: how.changes[name] for name in given})
         mail = Mail.model_validate({"to": "a@example.com", "text": "a", **values}).with_sender(here.sender)
         checked(mail, key)
-    order = Order.here(person(key), how.why)
+    order = Actor.here(person(key), how.why)
     said, new_id = here.letters.change(job_id, how.changes, order, twice=how.may_send_twice)
     if said != "replaced":
         raise Refusal(409, said, "the letter was left as it is", {"said": said})

@@ -14,7 +14,7 @@ from postroom.api.routes.batches import HoldOrder
 from postroom.jobs.job import Hold
 from postroom.operations import stats
 from postroom.operations.stats import Lane
-from postroom.store.operator import Kept, Released
+from postroom.store.operator import HoldResult, ReleaseResult
 
 router = APIRouter(prefix="/v1", tags=["lanes"])
 
@@ -61,7 +61,9 @@ def holds(here: Here, key: MayRead) -> Holds:
     responses=documented(*BROUGHT),
     openapi_extra=takes("HoldOrder", required=False),
 )
-def hold(here: Here, key: MayOperate, sender: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]) -> Kept:
+def hold(
+    here: Here, key: MayOperate, sender: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]
+) -> HoldResult:
     """Keep the mail of a sender's mailbox from leaving until it is released."""
     _must_be_own(here, key, sender)
     if "@" not in sender:
@@ -70,7 +72,7 @@ def hold(here: Here, key: MayOperate, sender: str, how: Annotated[HoldOrder, Dep
 
 
 @router.post("/lanes/{sender}/release", responses=documented(*ASKED))
-def release(here: Here, key: MayOperate, sender: str) -> Released:
+def release(here: Here, key: MayOperate, sender: str) -> ReleaseResult:
     """Let held mail go; where a fault holds the mailbox or its app, that is probed at once."""
     _must_be_own(here, key, sender)
     return here.client.release(sender=sender)
