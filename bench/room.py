@@ -72,7 +72,7 @@ class Room:
         """`postroom worker`, from when it is ready to work."""
         before = self.redis.hlen(WORKERS)
         self.workers_started += 1
-        command = [sys.executable, "-m", "postroom.cli", "worker", *arguments]
+        command = [sys.executable, "-m", "postroom", "worker", *arguments]
         name = f"postroom worker {self.workers_started}"
         with started(name, command, self.folder, {**self.environment, **(settings or {})}) as worker:
 

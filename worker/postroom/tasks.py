@@ -32,7 +32,7 @@ from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.jobs.callbacks import NO_CALLS, Calls
 from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail
-from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.failpoints import Failpoint, hit
 from postroom.runtime.file_limit import allow_many
 from postroom.runtime.parent_watch import end_with_parent
 from postroom.runtime.supervisor import HANDS
@@ -236,7 +236,7 @@ def _store_result(job_id: str) -> None:
                 failed = due.state != "SUCCESS"
                 result = app.backend.exception_to_python(due.result) if failed else due.result
                 app.backend.store_result(shown, result, due.state)
-        reached(Step.RESULT_STORED)
+        hit(Failpoint.RESULT_STORED)
         if book.result_stored(job_id, due.changed):
             return
 

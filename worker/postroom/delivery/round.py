@@ -20,7 +20,7 @@ from postroom.jobs.job import Claimant, Job
 from postroom.jobs.outcome import Answer, Deferred, Finding, Outcome, Tidied
 from postroom.jobs.retry import Move, Policy, after_look_up, after_tidying, decide
 from postroom.jobs.ticks import Ticked, TokenProbe
-from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.failpoints import Failpoint, hit
 from postroom.telemetry.events import Emit
 from postroom.telemetry.redaction import mask_address, place_of
 
@@ -92,9 +92,9 @@ def _work(lane: str, desk: Desk) -> None:
         if job.others_wait:
             desk.invite(lambda: work("", desk))
         started = monotonic()
-        reached(Step.CLAIMED)
+        hit(Failpoint.CLAIMED)
         found = attempt(job, desk)
-        reached(Step.ANSWERED)
+        hit(Failpoint.ANSWERED)
         took_ms = round((monotonic() - started) * 1000)
         if found is None:
             desk.emit("claim.lost", job=job.id)
@@ -151,7 +151,7 @@ def _settle(
         )
 
     recorded, following = _answer(settle, desk)
-    reached(Step.SETTLED)
+    hit(Failpoint.SETTLED)
     _tell(job, move, outcome, took_ms, recorded=recorded, emit=desk.emit)
     return following
 
