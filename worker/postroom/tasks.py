@@ -85,7 +85,7 @@ app.conf.update(
     accept_content=["json"],
     task_acks_late=False,
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
-    worker_pool="postroom.runtime.celery_pool:Hands",
+    worker_pool="postroom.runtime.celery_pool:FiberPool",
     worker_concurrency=HANDS,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,

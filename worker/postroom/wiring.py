@@ -25,7 +25,8 @@ from postroom.graph.seal import Seal
 from postroom.graph.tokens import Tokens
 from postroom.jobs.job import Job
 from postroom.render import Templates
-from postroom.runtime.fibers import Joined, aside, invite, loop_here, pause
+from postroom.runtime.batching_redis import BatchingRedis
+from postroom.runtime.fibers import current_loop, invite, run_in_thread, sleep
 from postroom.settings.lanes import Lanes, policy
 from postroom.settings.model import PREFIX, AppSettings, Credential, Settings, Transport
 from postroom.store import functions as scripts
@@ -44,7 +45,7 @@ LONGEST_TOKEN_S = 15.0
 def ledger(found: Settings) -> Ledger:
     """The worker's ledger: patient with Redis, but never without a bound."""
     redis = connect(found.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
-    return Ledger(Joined(redis, scripts.in_one), found.attachments)
+    return Ledger(BatchingRedis(redis, scripts.in_one), found.attachments)
 
 
 def transport(found: Settings) -> "type[CurlHttp | RequestsHttp]":
@@ -95,7 +96,7 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         monotonic=_clock,
         new_id=lambda: str(uuid.UUID(int=chance.getrandbits(128), version=4)),
         attachments=book.attachments,
-        aside=aside,
+        aside=run_in_thread,
         chance=chance.random,
     )
     return Desk(
@@ -103,10 +104,10 @@ def desk(found: Settings, book: Ledger, stopping: Callable[[], bool]) -> Desk:
         office=office,
         policy=policy(found),
         chance=chance.random,
-        emit=logs.start(found.log_format, loop_here),
+        emit=logs.start(found.log_format, current_loop),
         stopping=stopping,
         invite=invite,
-        pause=pause,
+        pause=sleep,
     )
 
 
