@@ -28,7 +28,7 @@ from postroom.jobs.outcome import (
 from postroom.transport.curl_http import CurlHttp
 from postroom.transport.http import Http
 
-from .tls import OK, Peer, Servers, all_servers, answering, json_answer, serve
+from ..scripted_servers import OK, Peer, Servers, all_servers, answering, json_answer, serve
 
 __all__ = ["all_servers", "serve"]
 REQUEST = GraphRequest(mode="json", content_type="application/json", body=b'{"message":{}}')

@@ -16,11 +16,11 @@ class Loop:
     def __init__(self) -> None:
         self.news: list[Callable[[], object]] = []
 
-    def soon(self, do: Callable[[], object]) -> None:
-        self.news.append(do)
+    def call_soon(self, callback: Callable[..., object], *arguments: object) -> None:
+        self.news.append(lambda: callback(*arguments))
 
-    def at(self, whose: object, when: float, do: Callable[[], object]) -> None:
-        self.news.append(do)
+    def call_later(self, delay: float, callback: Callable[..., object], *arguments: object) -> None:
+        self.call_soon(callback, *arguments)
 
 
 class File(StringIO):

@@ -32,7 +32,7 @@ from postroom.jobs.outcome import Deferred, Held, Scope, Throttled
 from postroom.transport.curl_http import CurlHttp
 from postroom.transport.http import Http, Lost, NotSent, Response
 
-from .tls import Peer, Servers, all_servers, json_answer, serve
+from ..scripted_servers import Peer, Servers, all_servers, json_answer, serve
 
 __all__ = ["all_servers", "serve"]
 ROOT = "https://entra.example"

@@ -42,7 +42,7 @@ from rich.console import Console
 from rich.table import Table
 
 from postroom import Client, Delivery, Unavailable
-from postroom.runtime.failpoints import Step
+from postroom.runtime.failpoints import Failpoint
 from postroom.store import embedded
 from postroom.store.intake import PORTION
 from postroom.store.ledger import Ledger
@@ -313,7 +313,10 @@ class Intake:
         for n, (name, batch, first, last) in enumerate([("limited", LIMITED_BATCH, 0, limited), *parts]):
             start = max(0, n - 1) / (SLICES - 1) * LAST_START * seconds
             deaths = [
-                {"HALT_AT": chance.choice((Step.TAKING_IN, Step.TAKEN_IN)), "HALT_AFTER": f"{chance.randrange(half)}"}
+                {
+                    "HALT_AT": chance.choice((Failpoint.TAKING_IN, Failpoint.TAKEN_IN)),
+                    "HALT_AFTER": f"{chance.randrange(half)}",
+                }
                 for half in [max(1, (last - first) // PORTION // 2)] * chance.randint(1, 2)
             ]
             boxes = LIMITED_MAILBOXES if batch == LIMITED_BATCH else self.mailboxes

@@ -1,8 +1,8 @@
-"""A process that is killed or frozen exactly at a step of a mail. What it needs is in its environment:
+"""A process that is killed or frozen exactly at a failpoint of a mail. What it needs is in its environment:
 
-HALT_AT      the step; without it the process is as any other
+HALT_AT      the failpoint; without it the process is as any other
 HALT_WITH    the signal that it then sends to itself, KILL or STOP
-HALT_AFTER   how often the step is passed before that (0)
+HALT_AFTER   how often the failpoint is passed before that (0)
 TOKEN_FIRST  1: it has a token for Graph before it gets its first mail, as all that have sent one
 SHORT_LEASE  seconds: a worker's lease, which may be shorter than any operator may set it, for nobody shall wait for it
 
@@ -15,23 +15,23 @@ import threading
 from itertools import count
 from typing import Any
 
-from postroom.runtime import failpoints as steps
+from postroom.runtime import failpoints
 
 
 def obey() -> None:
     """Makes this process halt as its environment says."""
     if "HALT_AT" not in os.environ:
         return
-    where, number = steps.Step(os.environ["HALT_AT"]), signal.Signals[f"SIG{os.environ['HALT_WITH']}"]
+    where, number = failpoints.Failpoint(os.environ["HALT_AT"]), signal.Signals[f"SIG{os.environ['HALT_WITH']}"]
     last = int(os.environ.get("HALT_AFTER", "0"))
     passed = count()
 
-    def halt(step: steps.Step) -> None:
-        if step is where and next(passed) == last:
+    def halt(failpoint: failpoints.Failpoint) -> None:
+        if failpoint is where and next(passed) == last:
             # To this thread: a signal to the process may strike another one first, and this one would run on.
             signal.pthread_kill(threading.get_ident(), number)
 
-    steps.listener = halt
+    failpoints.listener = halt
 
 
 def __getattr__(name: str) -> Any:

@@ -10,30 +10,30 @@ from pathlib import Path
 import pytest
 
 from postroom import Status
-from postroom.runtime.failpoints import Step
+from postroom.runtime.failpoints import Failpoint
 from postroom.store.intake import PORTION
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
-from .test_steps import has_halted
+from .test_failpoints import has_halted
 
 ROWS = 4 * PORTION + 50
 
 
 @pytest.mark.parametrize(
-    ("step", "number", "exit_code", "sent"),
+    ("failpoint", "number", "exit_code", "sent"),
     [
-        (Step.TAKING_IN, "KILL", -signal.SIGKILL, PORTION),
-        (Step.TAKEN_IN, "KILL", -signal.SIGKILL, 3 * PORTION),
-        (Step.TAKEN_IN, "INT", 1, 3 * PORTION),
+        (Failpoint.TAKING_IN, "KILL", -signal.SIGKILL, PORTION),
+        (Failpoint.TAKEN_IN, "KILL", -signal.SIGKILL, 3 * PORTION),
+        (Failpoint.TAKEN_IN, "INT", 1, 3 * PORTION),
     ],
 )
 def test_a_mailing_that_is_stopped_halfway_goes_on_where_it_was_and_nobody_has_it_twice(
-    room: Room, tmp_path: Path, step: Step, number: str, exit_code: int, sent: int
+    room: Room, tmp_path: Path, failpoint: Failpoint, number: str, exit_code: int, sent: int
 ) -> None:
     file, report = tmp_path / "people.csv", tmp_path / "people.report.csv"
     file.write_text("email,name\n" + "".join(f"u{n}@contoso.com,U{n}\n" for n in range(ROWS)))
 
-    first = mailing(room, file, HALT_AT=step, HALT_WITH=number, HALT_AFTER="1")
+    first = mailing(room, file, HALT_AT=failpoint, HALT_WITH=number, HALT_AFTER="1")
 
     assert first.returncode == exit_code, first.stderr
     kept = room.client().batch("news").total
@@ -76,19 +76,19 @@ def rows(report: Path) -> list[dict[str, str]]:
 
 def test_a_task_is_called_whichever_side_of_the_end_its_worker_dies_on(room: Room) -> None:
     found = {}
-    for n, step in enumerate((Step.SETTLED, Step.ANSWERED)):
+    for n, failpoint in enumerate((Failpoint.SETTLED, Failpoint.ANSWERED)):
         worker = room.start_hands(
             hands=1,
             app="tests.faults.halting",
-            HALT_AT=step,
+            HALT_AT=failpoint,
             HALT_WITH="KILL",
             POSTROOM_UNKNOWN_LOOKUPS="100ms",
         )
         job = room.client().send(a_mail(**{"from": f"m{n}@contoso.com"}), on_accepted={"task": "shop.welcomed"}).id
         until(lambda worker=worker: has_halted(worker), "the worker to die")
-        found[step] = job
+        found[failpoint] = job
 
-    assert called(room) == [found[Step.SETTLED]]
+    assert called(room) == [found[Failpoint.SETTLED]]
     room.end_leases()
     room.start_hands(POSTROOM_UNKNOWN_LOOKUPS="100ms")
     assert {room.settled(job).status for job in found.values()} == {Status.ACCEPTED}

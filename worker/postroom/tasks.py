@@ -32,7 +32,7 @@ from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
 from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail
-from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.failpoints import Failpoint, hit
 from postroom.runtime.file_limit import allow_many
 from postroom.runtime.parent_watch import end_with_parent
 from postroom.runtime.supervisor import HANDS
@@ -85,7 +85,7 @@ app.conf.update(
     accept_content=["json"],
     task_acks_late=False,
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
-    worker_pool="postroom.runtime.celery_pool:Hands",
+    worker_pool="postroom.runtime.celery_pool:FiberPool",
     worker_concurrency=HANDS,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
@@ -236,7 +236,7 @@ def _store_result(job_id: str) -> None:
                 failed = due.state != "SUCCESS"
                 result = app.backend.exception_to_python(due.result) if failed else due.result
                 app.backend.store_result(shown, result, due.state)
-        reached(Step.RESULT_STORED)
+        hit(Failpoint.RESULT_STORED)
         if book.result_stored(job_id, due.changed):
             return
 

@@ -22,7 +22,8 @@ from postroom.graph.seal import Seal
 from postroom.graph.tokens import Tokens
 from postroom.jobs.job import Job
 from postroom.render import Templates
-from postroom.runtime.fibers import Joined, aside, invite, loop_here, pause
+from postroom.runtime.batching_redis import BatchingRedis
+from postroom.runtime.fibers import current_loop, invite, run_in_thread, sleep
 from postroom.settings.lanes import Lanes, policy
 from postroom.settings.model import PREFIX, AppSettings, Credential, Settings, Transport
 from postroom.store import functions as scripts
@@ -41,7 +42,7 @@ LONGEST_TOKEN_S = 15.0
 def ledger(settings: Settings) -> Ledger:
     """The worker's ledger: patient with Redis, but never without a bound."""
     redis = connect(settings.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
-    return Ledger(Joined(redis, scripts.in_one), settings.attachments)
+    return Ledger(BatchingRedis(redis, scripts.in_one), settings.attachments)
 
 
 def transport(settings: Settings) -> "type[CurlHttp | RequestsHttp]":
@@ -92,7 +93,7 @@ def round_context(settings: Settings, book: Ledger, stopping: Callable[[], bool]
         monotonic=_clock,
         new_id=lambda: str(uuid.UUID(int=chance.getrandbits(128), version=4)),
         attachments=book.attachments,
-        run_in_thread=aside,
+        run_in_thread=run_in_thread,
         chance=chance.random,
     )
     return RoundContext(
@@ -100,10 +101,10 @@ def round_context(settings: Settings, book: Ledger, stopping: Callable[[], bool]
         delivery=context,
         policy=policy(settings),
         chance=chance.random,
-        emit=logs.start(settings.log_format, loop_here),
+        emit=logs.start(settings.log_format, current_loop),
         stopping=stopping,
         invite=invite,
-        pause=pause,
+        pause=sleep,
     )
 
 

@@ -33,7 +33,7 @@ from postroom.mail.address import Address
 from postroom.mail.content import AttachmentMissing
 from postroom.mail.message import DeliveryMode, Message, Ready, compose
 from postroom.mail.model import Mail
-from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.failpoints import Failpoint, hit
 
 Request = TypeVar("Request", GraphRequest, DraftPlan)
 Read = TypeVar("Read")
@@ -136,11 +136,11 @@ def post(job: Job, app: App, context: DeliveryContext, size: int, send: Callable
 
     def once(token: Token) -> Outcome:
         nonlocal first
-        reached(Step.PREPARED)
+        hit(Failpoint.PREPARED)
         mark, first = first or new_mark(job, context, size), None
         if isinstance(mark, Throttled):
             return mark
-        reached(Step.MARKED)
+        hit(Failpoint.MARKED)
         try:
             return send(new_call(context, token, mark.client_request_id, mark.renewed_at))
         except Stalled:

@@ -30,7 +30,7 @@ from postroom.jobs.retry import OnUnknown
 from postroom.mail.address import Address
 from postroom.mail.content import Source
 from postroom.mail.message import Bodies, DeliveryMode
-from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.failpoints import Failpoint, hit
 
 Done = TypeVar("Done")
 
@@ -192,7 +192,7 @@ def new_call(context: DeliveryContext, token: Token, client_request_id: str, ren
     def lease_leaves_room() -> None:
         if context.monotonic() + context.deadline_s > renewed_at + context.lease_s:
             raise Stalled
-        reached(Step.WRITING)
+        hit(Failpoint.WRITING)
 
     return Call(
         token=token.value,

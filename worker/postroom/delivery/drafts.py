@@ -24,7 +24,7 @@ from postroom.jobs.outcome import (
     Uploaded,
 )
 from postroom.mail.model import Attachment
-from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.failpoints import Failpoint, hit
 
 
 def create_draft(job: Job, plan: DraftPlan, app: App, context: DeliveryContext) -> Drafted | Outcome:
@@ -41,11 +41,11 @@ def create_draft(job: Job, plan: DraftPlan, app: App, context: DeliveryContext) 
     drafted = ask(job, app, context, make, size=len(plan.request.body), drafting="1")
     if not isinstance(drafted, Drafted):
         return drafted
-    reached(Step.DRAFTED)
+    hit(Failpoint.DRAFTED)
     lacks = {"to_add": " ".join(map(str, plan.to_add))} if plan.to_add else {}
     if context.note(job, {"draft": drafted.id, **lacks}, 0) is None:
         raise ClaimLost  # the ledger knows of the draft all the same, and it will be removed
-    reached(Step.NOTED)
+    hit(Failpoint.NOTED)
     return drafted
 
 

@@ -9,7 +9,7 @@ from postroom.delivery.context import App, NoToken
 from postroom.delivery.round import Ledger
 from postroom.errors import Unavailable
 from postroom.jobs.ticks import TokenProbe
-from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.failpoints import Failpoint, hit
 from postroom.telemetry.events import Emit
 from postroom.telemetry.redaction import mask_address, place_of
 
@@ -33,9 +33,9 @@ def tick_for_ever(
     while not stop.is_set():
         sleep = longest_s
         try:
-            reached(Step.TICKING)
+            hit(Failpoint.TICKING)
             ticked = ledger.tick(worker, hands, lease_s)
-            reached(Step.TICKED)
+            hit(Failpoint.TICKED)
             for due in ticked.probes:
                 probe(due)
             for event in ticked.events:

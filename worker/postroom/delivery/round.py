@@ -20,7 +20,7 @@ from postroom.jobs.job import Claimant, Job
 from postroom.jobs.outcome import Answer, CleanedUp, Deferred, LookupResult, Outcome
 from postroom.jobs.retry import Policy, Transition, after_clean_up, after_lookup, decide
 from postroom.jobs.ticks import Ticked, TokenProbe
-from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.failpoints import Failpoint, hit
 from postroom.telemetry.events import Emit
 from postroom.telemetry.redaction import mask_address, place_of
 
@@ -94,9 +94,9 @@ def _work(lane: str, context: RoundContext) -> None:
         if job.others_wait:
             context.invite(lambda: work("", context))
         started = monotonic()
-        reached(Step.CLAIMED)
+        hit(Failpoint.CLAIMED)
         result = attempt(job, context)
-        reached(Step.ANSWERED)
+        hit(Failpoint.ANSWERED)
         took_ms = round((monotonic() - started) * 1000)
         if result is None:
             context.emit("claim.lost", job=job.id)
@@ -167,7 +167,7 @@ def _settle(
         )
 
     recorded, following = _answer(settle, context)
-    reached(Step.SETTLED)
+    hit(Failpoint.SETTLED)
     _tell(job, transition, outcome, took_ms, recorded=recorded, emit=context.emit)
     return following
 

@@ -32,7 +32,7 @@ from postroom.graph.credentials import (
 )
 from postroom.graph.entra_answers import judge_token_error
 from postroom.jobs.outcome import Answer, Deferred, Held, Scope, Throttled
-from postroom.runtime.fibers import aside
+from postroom.runtime.fibers import run_in_thread
 from postroom.telemetry.redaction import redact
 from postroom.transport.http import Http, Lost, NotSent, Response
 
@@ -79,9 +79,9 @@ class Tokens:
         """A token that has not expired, or the outcome that stands in its place."""
         times_asked, token, now = self._times_asked, self._token, self._clock()
         if token is None or now >= token.expires:
-            return aside(lambda: self._ask(times_asked))
+            return run_in_thread(lambda: self._ask(times_asked))
         if now >= self._renew_at and not self._one_at_a_time.locked():
-            aside(lambda: self._ask_if_nobody_does(times_asked))
+            run_in_thread(lambda: self._ask_if_nobody_does(times_asked))
             return self._token or token
         return token
 
@@ -90,7 +90,7 @@ class Tokens:
         times_asked, token = self._times_asked, self._token
         if token is not None and token != rejected and self._clock() < token.expires:
             return token
-        return aside(lambda: self._ask(times_asked))
+        return run_in_thread(lambda: self._ask(times_asked))
 
     def distrust(self, refused: Token) -> None:
         """Graph refused what this token permits: what was granted since is in a fresh one, which `get` asks for.

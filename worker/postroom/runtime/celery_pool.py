@@ -8,29 +8,29 @@ from celery.concurrency.base import apply_target
 from celery.concurrency.thread import TaskPool
 from kombu.asynchronous import get_event_loop
 
-from postroom.runtime.fibers import Room
+from postroom.runtime.fibers import Hub
 
 ROUND = "postroom.round"
 # Else Python looks for cycles among the objects of each few mails more: a fifteenth of the CPU.
 MOST_MADE = 5000
 
 
-class Hands(TaskPool):
+class FiberPool(TaskPool):
     """`worker_pool` for threads. Tasks other than rounds may wait for anything, and get a thread each."""
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
         gc.set_threshold(MOST_MADE)
-        self._room = Room(self.limit, _wake)
+        self._hub = Hub(self.limit, _wake)
 
     @property
     def num_processes(self) -> int:
         """How many tasks Celery may have at once. Hands that rounds have invited are not free for it."""
-        return 1 if self._room.is_busy else max(1, int(self.limit) - self._room.invited)
+        return 1 if self._hub.is_busy else max(1, int(self.limit) - self._hub.invited)
 
     def on_stop(self) -> None:
         """See `TaskPool`: waits for all that has begun."""
-        self._room.close()
+        self._hub.close()
         super().on_stop()
 
     def on_apply(
@@ -44,7 +44,7 @@ class Hands(TaskPool):
     ) -> Any:
         """See `TaskPool`; Celery's loop is woken once the task's end is known to it."""
         if args and args[0] == ROUND:
-            return self._room.begin(lambda: apply_target(target, args, kwargs, callback, accept_callback))
+            return self._hub.start(lambda: apply_target(target, args, kwargs, callback, accept_callback))
 
         def ended(*said: Any, **facts: Any) -> None:
             try:

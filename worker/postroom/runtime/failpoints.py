@@ -1,36 +1,38 @@
-"""The steps of a mail at which a process may die or freeze, so that a test can stop one exactly there.
+"""Failpoints: named points in a mail's life at which a test can kill or freeze the process.
 
-Between two steps either nothing happens outside of the process, or one script runs, or one request is made: what
-holds at each of them holds at every instruction. In production nobody listens.
+Between two neighbouring failpoints one of three things happens: nothing outside the process, one script in Redis, or
+one HTTP request. So what holds at every failpoint holds at every instruction. In production nothing listens.
 """
 
 from collections.abc import Callable
 from enum import StrEnum
 
 
-class Step(StrEnum):
-    TAKING_IN = "taking_in"  # the mail is valid, and nobody has it yet
-    TAKEN_IN = "taken_in"  # it is kept, and its producer does not know yet
+class Failpoint(StrEnum):
+    """Where a process can be stopped, in the order in which a mail passes them."""
+
+    TAKING_IN = "taking_in"  # the mail is valid; Redis does not have it yet
+    TAKEN_IN = "taken_in"  # Redis has it; the producer does not know that yet
     CLAIMED = "claimed"
-    DRAFTED = "drafted"  # the draft exists, and nobody else knows its id
-    NOTED = "noted"  # its id is kept with the job
-    PREPARED = "prepared"  # the request that sends and a token are there
+    DRAFTED = "drafted"  # the draft exists in the mailbox; its id is known to this process only
+    NOTED = "noted"  # the draft's id is stored with the job
+    PREPARED = "prepared"  # the request that sends the mail is built, and there is a token for it
     MARKED = "marked"
-    WRITING = "writing"  # the lease was looked at for the last time; of any request, look-ups and drafts too
-    ANSWERED = "answered"  # the outcome is known here and nowhere else
+    WRITING = "writing"  # the lease was checked for the last time; for every request, look-ups and drafts too
+    ANSWERED = "answered"  # the outcome is known to this process only
     SETTLED = "settled"
     TICKING = "ticking"
     TICKED = "ticked"
-    RESULT_STORED = "result_stored"  # in a backend elsewhere; the ledger does not know yet
+    RESULT_STORED = "result_stored"  # the result backend has the result; the ledger does not know that yet
 
 
-def _nobody(_: Step) -> None:
-    """Listens in production."""
+def _ignore(_: Failpoint) -> None:
+    """The listener in production."""
 
 
-listener: Callable[[Step], None] = _nobody
+listener: Callable[[Failpoint], None] = _ignore
 
 
-def reached(step: Step) -> None:
-    """Tells whoever listens that this step is reached, before anything else happens."""
-    listener(step)
+def hit(failpoint: Failpoint) -> None:
+    """Calls the listener, in this thread, before anything else happens."""
+    listener(failpoint)

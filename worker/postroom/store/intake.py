@@ -15,7 +15,7 @@ from postroom.errors import InvalidMail, KeyConflict, PostroomError
 from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
 from postroom.jobs.job import Receipt
 from postroom.mail.model import Mail
-from postroom.runtime.failpoints import Step, reached
+from postroom.runtime.failpoints import Failpoint, hit
 from postroom.store.attachments import Attachments
 from postroom.store.functions import Connection, Line, run, run_each
 from postroom.store.intake_codec import (
@@ -84,9 +84,9 @@ class Intake:
                 return receipt_of(asked, job_id, key)
             mail, staged = self._put_apart(mail, apart, key, fingerprint, now)
         given = in_words(job_id, mail, payload or mail.to_json(), key, fingerprint)
-        reached(Step.TAKING_IN)
+        hit(Failpoint.TAKING_IN)
         answer = run(self._redis, "take_in", now, batch or "", calls.accepted, calls.dead, *staged, *NOT_DEAD, *given)
-        reached(Step.TAKEN_IN)
+        hit(Failpoint.TAKEN_IN)
         return receipt_of(answer, job_id, key)
 
     def take_in_many(
@@ -133,7 +133,7 @@ class Intake:
     ) -> Callable[[], list[Receipt | PostroomError]]:
         """Sends these to be taken in, where Redis has what they share. What it returns gives the answers."""
         together, said = sound_ones(entries, batch)
-        reached(Step.TAKING_IN)
+        hit(Failpoint.TAKING_IN)
         head = (batch or "", common.digest if common else "", "", *NOTHING_STAGED)
         answer = line.ask("take_in_many", now, *head, *chain.from_iterable(each_in_words(together, common)))
 
@@ -141,7 +141,7 @@ class Intake:
             replies = answer()
             if [b"bring"] in replies:
                 return self.take_in_many(entries, batch, common, now)  # all who shared it have left meanwhile
-            reached(Step.TAKEN_IN)
+            hit(Failpoint.TAKEN_IN)
             told = said | receipts_of(together, replies)
             return [told[entry.job_id] for entry in entries]
 
@@ -157,14 +157,14 @@ class Intake:
             each = [(*head, *chain.from_iterable(some)) for some in portions(given)]
             return [answer for said in run_each(self._redis, "take_in_many", now, each) for answer in said]
 
-        reached(Step.TAKING_IN)
+        hit(Failpoint.TAKING_IN)
         answers = ask("", NOTHING_STAGED)
         if common and [b"bring"] in answers:
             one, staged = common.one, NOTHING_STAGED
             if apart := places_apart([one.content for one in common.attachments]):
                 one, staged = self._put_apart(common.one, apart, None, "", now)
             answers = ask(common.to_json(one), staged)
-        reached(Step.TAKEN_IN)
+        hit(Failpoint.TAKEN_IN)
         return receipts_of(entries, answers)
 
     def _put_apart(

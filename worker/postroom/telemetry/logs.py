@@ -5,10 +5,9 @@ import logging
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
@@ -40,8 +39,10 @@ _JSON = json.JSONEncoder(default=repr)  # kept, for json.dumps would make one fo
 
 
 class Loop(Protocol):
-    def soon(self, do: Callable[[], object], /) -> None: ...
-    def at(self, whose: object, when: float, do: Callable[[], object], /) -> None: ...
+    """What is needed of an asyncio event loop."""
+
+    def call_soon(self, callback: Callable[..., object], /, *arguments: Any) -> object: ...
+    def call_later(self, delay: float, callback: Callable[..., object], /, *arguments: Any) -> object: ...
 
 
 PIECE = 4000  # what a pipe takes at once where it takes anything (PIPE_BUF)
@@ -85,12 +86,12 @@ class _LinesOfLoop(_Lines):
             self._write_waiting()
         elif not self._turn_comes:
             self._turn_comes = True
-            loop.soon(lambda: self._in_turn(loop))
+            loop.call_soon(self._in_turn, loop)
 
     def _in_turn(self, loop: Loop) -> None:
         self._turn_comes = self._write_waiting()
         if self._turn_comes:
-            loop.at(self, time.monotonic() + AGAIN_S, lambda: self._in_turn(loop))
+            loop.call_later(AGAIN_S, self._in_turn, loop)
 
     def _write_waiting(self) -> bool:
         """Whether something is left."""

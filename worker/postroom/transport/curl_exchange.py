@@ -1,5 +1,6 @@
 """An exchange in libcurl's hands: what it is told of the request, and what it says while it makes it."""
 
+import asyncio
 import errno
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import pycurl
 from urllib3 import HTTPHeaderDict
 
-from postroom.runtime.fibers import Answer, Tell
+from postroom.runtime.result import Callback, Result
 from postroom.transport.http import MAX_ANSWER, Deadline, Lost, NotSent, Response, host_of, port_of, reason
 
 # libcurl looks at the time before it looks for an answer that has come in time. So the deadline is ours to keep
@@ -114,7 +115,8 @@ class Handle:
     """A libcurl handle, and an exchange as its callbacks see it. It makes one after the other."""
 
     request: Request
-    tell: Tell[Response]
+    callback: Callback[Response]
+    timer: asyncio.Handle  # of its deadline
     is_given = False  # to libcurl
 
     def __init__(self, bundle: Path, idle_s: float, sockets: Sockets) -> None:
@@ -134,9 +136,9 @@ class Handle:
         curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
         curl.setopt(pycurl.WRITEFUNCTION, self._read)
 
-    def begin(self, request: Request, tell: Tell[Response]) -> None:
+    def begin(self, request: Request, callback: Callback[Response]) -> None:
         """Sets what is the same for each try."""
-        self.request, self.tell = request, tell
+        self.request, self.callback = request, callback
         self._written = False
         self._size = 0
         self.veto: BaseException | None = None
@@ -204,17 +206,17 @@ class Handle:
         self._body.append(data)
         return None
 
-    def answer(self, code: int) -> Answer[Response]:
+    def result(self, code: int) -> Result[Response]:
         """What came of the exchange; `code` is libcurl's."""
         if self.veto:
-            return Answer(fault=self.veto)
+            return Result(error=self.veto)
         if code or self.fault:
-            return Answer(fault=self._failure(host_of(self.request.url), code))
+            return Result(error=self._failure(host_of(self.request.url), code))
         headers = _headers(self._head)
         if self._sockets.is_of_last(self._place, self.request.id, headers.get("client-request-id", "").lower()):
             self._sockets.distrust(self._place)
-            return Answer(fault=Lost(f"{host_of(self.request.url)}: one more answer to the request before"))
-        return Answer(Response(self.curl.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(self._body)))
+            return Result(error=Lost(f"{host_of(self.request.url)}: one more answer to the request before"))
+        return Result(Response(self.curl.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(self._body)))
 
     def clear(self) -> None:
         """Keeps nothing of the exchange."""
@@ -225,7 +227,7 @@ class Handle:
         self._head.clear()
         self._body.clear()
         self._socket = self.veto = self.fault = None
-        del self.request, self.tell
+        del self.request, self.callback
 
     def _route(self) -> None:
         """Sets the way to the server."""

@@ -3,22 +3,21 @@
 Importing this fails with ImportError where there is no pycurl that can do it (the extra `curl`).
 """
 
+import asyncio
 import ctypes
 import os
-import selectors
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from math import inf
 from pathlib import Path
 
 import pycurl
 
-from postroom.runtime.fibers import Answer, Tell, loop_here, told
-from postroom.runtime.loop import Loop
+from postroom.runtime.fibers import Hub, await_callback, current_hub
+from postroom.runtime.result import Callback, Result
 from postroom.transport.connect import connect
 from postroom.transport.curl_exchange import Handle, Request, Sockets
 from postroom.transport.http import (
@@ -44,7 +43,7 @@ _CLOSING = "the connections are being closed"
 
 
 class CurlHttp:
-    """`Http` over libcurl. The exchanges of all hands are made in their thread, side by side; all others in another."""
+    """`Http` over libcurl. Fibers' exchanges are made side by side in their thread, all others in one other thread."""
 
     name = f"curl ({pycurl.version.split()[1]})"
 
@@ -54,7 +53,7 @@ class CurlHttp:
         self._idle_s = idle_s
         self._proxies: dict[str, str] = {}
         # By process: a forked child has no such thread, and must not speak on its parent's connections.
-        self._lines: dict[Loop | int, _Line] = {}
+        self._exchanges: dict[Hub | int, _Exchanges] = {}
         self._starting = threading.Lock()
 
     def exchange(
@@ -73,11 +72,11 @@ class CurlHttp:
         url = sendable(url)
         request = Request(method, url, self._proxy(url), lines, body, deadline, before_write)
         try:
-            line = self._line()
-        except (OSError, RuntimeError) as fault:  # no bundle, or no thread
-            raise NotSent(f"{host_of(url)}: {fault}") from None
-        answer: Response = told(partial(line.put, request))
-        return answer
+            exchanges = self._exchanges_here()
+        except (OSError, RuntimeError) as error:  # no bundle, or no thread
+            raise NotSent(f"{host_of(url)}: {error}") from None
+        response: Response = await_callback(partial(exchanges.submit, request))
+        return response
 
     def _proxy(self, url: str) -> str:
         root = origin(url)
@@ -85,26 +84,27 @@ class CurlHttp:
             self._proxies[root] = proxy_for(url) or ""
         return self._proxies[root]
 
-    def _line(self) -> "_Line":
-        loop = loop_here()
-        place = loop or os.getpid()
-        if place not in self._lines or self._lines[place].is_closed:
+    def _exchanges_here(self) -> "_Exchanges":
+        hub = current_hub()
+        place = hub or os.getpid()
+        if place not in self._exchanges or self._exchanges[place].is_closed:
             with self._starting:
-                if place not in self._lines or self._lines[place].is_closed:
-                    self._lines[place] = line = _Line(ca_bundle(self._given_ca_bundle), self._idle_s, loop)
-                    weakref.finalize(self, line.close).atexit = False
-        return self._lines[place]
+                if place not in self._exchanges or self._exchanges[place].is_closed:
+                    self._exchanges[place] = started = _Exchanges(ca_bundle(self._given_ca_bundle), self._idle_s, hub)
+                    weakref.finalize(self, started.close).atexit = False
+        return self._exchanges[place]
 
 
-class _Line:
-    """libcurl's exchanges in one thread, and the connections that it keeps: in that of `loop`, or one of its own.
+class _Exchanges:
+    """libcurl's exchanges in one thread, and the connections that it keeps: in that of `hub`, or one of its own.
 
     libcurl connects nowhere by itself: where it wants a connection an exchange is stopped, and begun again with one.
     """
 
-    def __init__(self, bundle: Path, idle_s: float, loop: Loop | None) -> None:
-        self._bundle, self._idle_s = bundle, idle_s
-        self._loop = loop or Loop()
+    def __init__(self, bundle: Path, idle_s: float, hub: Hub | None) -> None:
+        self._bundle, self._idle_s, self._hub = bundle, idle_s, hub
+        self._loop = hub.loop if hub else asyncio.new_event_loop()
+        self._schedule = hub.call_soon if hub else self._loop.call_soon_threadsafe
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -113,46 +113,48 @@ class _Line:
         self._spare: list[Handle] = []
         self._busy: dict[pycurl.Curl, Handle] = {}
         self._running = 0  # those that libcurl has
-        self._next_end = inf  # when the first deadline of those may pass
+        self._timer: asyncio.Handle | None = None
         self._sockets = Sockets(self._forget)
-        self._busy_key = object()  # whose time `_end_late` is, in the loop
-        self._watched: dict[int, int] = {}  # for what, by socket
+        self._watched: dict[int, int] = {}  # for what (pycurl.POLL_…), by socket
         self._idle: set[int] = set()  # of these, those of which libcurl wants to hear nothing now
         self.is_closed = False
         self._closing = threading.Lock()
         with _fork_lock:
             _living.add(self)
-        self._loop.at_end(self._shut)
-        if loop is None:
+        if hub:
+            hub.on_close(self._shut)
+        else:
             self._start()
 
-    def put(self, request: Request, tell: Tell[Response]) -> None:
-        """Begins an exchange, of which `tell` is told. From any thread."""
-        if not self._soon(lambda: self._begin(request, tell)):
-            tell(Answer(fault=NotSent(f"{host_of(request.url)}: {_CLOSING}")))
+    def submit(self, request: Request, callback: Callback[Response]) -> None:
+        """Begins an exchange, whose result is given to `callback` in the thread of the exchanges. From any thread."""
+        if not self._call_soon(self._begin, request, callback):
+            callback(Result(error=NotSent(f"{host_of(request.url)}: {_CLOSING}")))
 
     def close(self) -> None:
-        """Ends all that it does. From any thread."""
-        self._soon(self._close)
+        """Ends all exchanges. From any thread."""
+        self._call_soon(self._close)
 
-    def _soon(self, do: Callable[[], None]) -> bool:
+    def _call_soon(self, call: Callable[..., None], *arguments: object) -> bool:
+        """Whether it will be called: not once all is closed."""
         with self._closing:
-            if not self.is_closed:
-                self._loop.soon(do)
-            return not self.is_closed
+            if self.is_closed:
+                return False
+            self._schedule(call, *arguments)
+            return True
 
     def _start(self) -> None:
         try:
-            threading.Thread(target=self._work, name="postroom-curl", daemon=True).start()
+            threading.Thread(target=self._run, name="postroom-curl", daemon=True).start()
         except RuntimeError:  # no more threads
             self._loop.close()
             raise
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
-            while not self.is_closed:
-                self._loop.turn(wait=True)
+            self._loop.run_forever()
         finally:
+            self._shut()
             self._loop.close()
 
     def _close(self) -> None:
@@ -161,38 +163,45 @@ class _Line:
         for handle in list(self._busy.values()):
             self._take_back(handle)
             self._end(handle, pycurl.E_ABORTED_BY_CALLBACK)
+        if not self._hub:
+            self._loop.call_soon(self._loop.stop)  # behind all that was put in before `is_closed`
 
     def _shut(self) -> None:
         self._close()
         self._multi.close()
 
     def _watch(self, event: int, fd: int, _multi: object, _data: object) -> None:
-        """A socket is watched until something happens while it is idle: to begin and end that each time costs more."""
+        """An idle socket is watched until something happens on it: to end that and begin it again costs more."""
         if event == pycurl.POLL_REMOVE:
             self._idle.add(fd)
             return
         self._idle.discard(fd)
         if self._watched.get(fd) != event:
+            self._forget(fd)
             self._watched[fd] = event
-            self._loop.watch(fd, _FROM_CURL[event], partial(self._happened, fd))
+            if event & pycurl.POLL_IN:
+                self._loop.add_reader(fd, self._happened, fd, pycurl.CSELECT_IN)
+            if event & pycurl.POLL_OUT:
+                self._loop.add_writer(fd, self._happened, fd, pycurl.CSELECT_OUT)
 
-    def _happened(self, fd: int, events: int) -> None:
+    def _happened(self, fd: int, what: int) -> None:
         if fd in self._idle:
             self._forget(fd)
         else:
-            self._act(fd, _TO_CURL[events])
+            self._act(fd, what)
 
     def _forget(self, fd: int) -> None:
-        """It is over, or another one has its number."""
+        """Stops watching a socket that is idle, or was closed and whose number another one has now."""
         self._idle.discard(fd)
         if self._watched.pop(fd, None):
-            self._loop.forget(fd)
+            for remove in (self._loop.remove_reader, self._loop.remove_writer):
+                with suppress(OSError):  # it was closed: the system has forgotten it already
+                    remove(fd)
 
     def _set_timer(self, wait_ms: int) -> None:
-        if wait_ms < 0:
-            self._loop.never(self)
-        else:
-            self._loop.at(self, time.monotonic() + wait_ms / 1000, self._time_has_come)
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None if wait_ms < 0 else self._loop.call_later(wait_ms / 1000, self._time_has_come)
 
     def _time_has_come(self) -> None:
         self._act(pycurl.SOCKET_TIMEOUT, 0)
@@ -208,65 +217,60 @@ class _Line:
             for curl, code, _ in failed:
                 self._look_at(self._busy[curl], code)
 
-    def _end_late(self) -> None:
-        """Ends those whose time was over when the sockets were last looked at: what came in time is read by now."""
-        given = [handle for handle in self._busy.values() if handle.is_given]
-        for handle in given:
-            if handle.request.deadline.at <= self._loop.looked_at:
-                self._take_back(handle)
-                self._end(handle, pycurl.E_OPERATION_TIMEDOUT)
-        self._next_end = inf
-        for handle in given:
-            if handle.is_given:
-                self._expect_end(handle.request.deadline.at)
+    def _end_late(self, handle: Handle) -> None:
+        """Ends an exchange whose deadline has passed.
 
-    def _expect_end(self, at: float) -> None:
-        if at < self._next_end:
-            self._next_end = at
-            self._loop.at(self._busy_key, at, self._end_late)
+        The loop reads what has come at the sockets before it looks at the time, so an answer that came in time counts.
+        """
+        if handle.is_given:
+            self._take_back(handle)
+            self._end(handle, pycurl.E_OPERATION_TIMEDOUT)
 
     def _take_back(self, handle: Handle) -> None:
         """From libcurl, if it has that."""
         if handle.is_given:
-            handle.is_given = False
-            self._multi.remove_handle(handle.curl)
+            self._is_over(handle)
             self._running -= 1
 
-    def _begin(self, request: Request, tell: Tell[Response]) -> None:
+    def _is_over(self, handle: Handle) -> None:
+        handle.is_given = False
+        handle.timer.cancel()
+        self._multi.remove_handle(handle.curl)
+
+    def _begin(self, request: Request, callback: Callback[Response]) -> None:
         if self.is_closed:
-            tell(Answer(fault=NotSent(f"{host_of(request.url)}: {_CLOSING}")))
+            callback(Result(error=NotSent(f"{host_of(request.url)}: {_CLOSING}")))
             return
         handle = self._spare.pop() if self._spare else Handle(self._bundle, self._idle_s, self._sockets)
         self._busy[handle.curl] = handle
         try:
-            handle.begin(request, tell)
-        except Exception as fault:  # noqa: BLE001 - whatever libcurl does not take of it concerns no other exchange
-            handle.veto = fault
+            handle.begin(request, callback)
+        except Exception as error:  # noqa: BLE001 - whatever libcurl does not take of it concerns no other exchange
+            handle.veto = error
             self._end(handle, 0)
         else:
             self._try(handle, None)
 
-    def _try(self, handle: Handle, connected: Answer[socket.socket] | None) -> None:
+    def _try(self, handle: Handle, connected: Result[socket.socket] | None) -> None:
         """With a connection that is kept, or with this one."""
         if handle.curl not in self._busy:  # closed meanwhile
-            if connected and connected.said:
-                connected.said.close()
+            if connected and connected.value:
+                connected.value.close()
             return
         try:
             handle.ready(connected and connected.get())
-        except OSError as fault:
-            handle.fault = fault
+        except OSError as error:
+            handle.fault = error
             self._end(handle, 0)
         else:
             self._multi.add_handle(handle.curl)
             self._running += 1
             handle.is_given = True
-            self._expect_end(handle.request.deadline.at)
+            handle.timer = self._loop.call_at(handle.request.deadline.at, self._end_late, handle)
 
     def _look_at(self, handle: Handle, code: int) -> None:
         """libcurl has ended this try."""
-        handle.is_given = False
-        self._multi.remove_handle(handle.curl)
+        self._is_over(handle)
         if handle.wants_connection:
             self._connect(handle)
         else:
@@ -276,39 +280,27 @@ class _Line:
         peer, left = handle.request.peer, handle.request.deadline.left
 
         def connect_and_go_on() -> None:
-            sock = Answer.of(lambda: connect(host_of(peer), port_of(peer), left, socket.socket))
-            if not self._soon(lambda: self._try(handle, sock)) and not sock.fault:
-                sock.get().close()
+            sock = Result.of(lambda: connect(host_of(peer), port_of(peer), left, socket.socket))
+            if not self._call_soon(self._try, handle, sock) and sock.value:
+                sock.value.close()
 
         try:
             threading.Thread(target=connect_and_go_on, name="postroom-connect", daemon=True).start()
         except RuntimeError as error:  # no more threads
-            self._try(handle, Answer(fault=OSError(str(error))))
+            self._try(handle, Result(error=OSError(str(error))))
 
     def _end(self, handle: Handle, code: int) -> None:
         del self._busy[handle.curl]
-        tell, answer = handle.tell, handle.answer(code)
+        callback, result = handle.callback, handle.result(code)
         handle.clear()
         self._spare.append(handle)
-        tell(answer)
-
-
-_FROM_CURL = {
-    pycurl.POLL_IN: selectors.EVENT_READ,
-    pycurl.POLL_OUT: selectors.EVENT_WRITE,
-    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
-}
-_TO_CURL = {
-    selectors.EVENT_READ: pycurl.CSELECT_IN,
-    selectors.EVENT_WRITE: pycurl.CSELECT_OUT,
-    selectors.EVENT_READ | selectors.EVENT_WRITE: pycurl.CSELECT_IN | pycurl.CSELECT_OUT,
-}
+        callback(result)
 
 
 # A child that is forked has a copy of the line. It must never be closed there, which would tell
 # the servers that their connections, which are still the parent's, are over.
-_living: weakref.WeakSet[_Line] = weakref.WeakSet()
-_inherited: list[_Line] = []
+_living: weakref.WeakSet[_Exchanges] = weakref.WeakSet()
+_inherited: list[_Exchanges] = []
 _fork_lock = threading.Lock()
 
 
@@ -323,8 +315,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    for handle in _inherited:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))  # not even at the interpreter's end
+    for exchanges in _inherited:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(exchanges))  # not even at the interpreter's end
     _living.clear()
     _inherited.clear()
     _fork_lock.release()

@@ -23,7 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
-from postroom.runtime.fibers import aside
+from postroom.runtime.fibers import run_in_thread
 from postroom.transport.connect import connect
 from postroom.transport.http import (
     IDLE_S,
@@ -67,7 +67,7 @@ class RequestsHttp:
     ) -> Response:
         """See `Http`."""
         run = _Exchange(Deadline(deadline_s), before_write, self._idle_s)
-        return aside(lambda: self._exchange(run, method, url, headers, body))
+        return run_in_thread(lambda: self._exchange(run, method, url, headers, body))
 
     def _exchange(
         self, run: "_Exchange", method: str, url: str, headers: Mapping[str, str], body: bytes | None

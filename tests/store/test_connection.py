@@ -27,7 +27,7 @@ from postroom.store.connection import Redis, celery_urls, connect, result_backen
 from postroom.store.intake import PORTION
 from postroom.store.ledger import Ledger
 
-from .tls import Peer, Server, Servers, all_servers, serve
+from ..scripted_servers import Peer, Server, Servers, all_servers, serve
 
 __all__ = ["all_servers", "serve"]
 

@@ -17,13 +17,13 @@ from queue import SimpleQueue
 
 import pytest
 
-from postroom.runtime.fibers import Room
+from postroom.runtime.fibers import Hub
 from postroom.transport.curl_exchange import Sockets
 from postroom.transport.curl_http import CurlHttp
 from postroom.transport.http import MAX_ANSWER, Http, Lost, NotSent, Response
 from postroom.transport.requests_http import RequestsHttp
 
-from .tls import OK, Peer, Script, Server, Servers, all_servers, answering, json_answer, serve
+from ..scripted_servers import OK, Peer, Script, Server, Servers, all_servers, answering, json_answer, serve
 
 __all__ = ["all_servers", "serve"]
 ENDLESS = b"x" * 10_000
@@ -69,13 +69,13 @@ def test_hands_make_their_exchanges_side_by_side_in_their_own_thread(serve: Serv
         answer = post(http, server.url, before_write=lambda: threads.add(threading.current_thread().name))
         answers.put(answer.status)
 
-    room = Room(3, lambda: None)
+    hub = Hub(3, lambda: None)
     for _ in range(3):
-        room.begin(ask)
+        hub.start(ask)
 
     assert [answers.get(timeout=10) for _ in range(3)] == [202, 202, 202]
-    assert threads == {"postroom-hands"}
-    room.close()
+    assert threads == {"postroom-fibers"}
+    hub.close()
 
 
 def test_an_answer_that_came_in_time_is_read_however_late_its_thread_comes_to_that(serve: Servers) -> None:
@@ -88,7 +88,7 @@ def test_an_answer_that_came_in_time_is_read_however_late_its_thread_comes_to_th
 
     http, server = CurlHttp(serve.ca), serve(answer)
     answers: SimpleQueue[object] = SimpleQueue()
-    room = Room(1, lambda: None)
+    hub = Hub(1, lambda: None)
 
     def hold_up() -> None:
         assert answered.wait(10)
@@ -96,14 +96,14 @@ def test_an_answer_that_came_in_time_is_read_however_late_its_thread_comes_to_th
 
     def ask() -> None:
         try:
-            answers.put(post(http, server.url, deadline_s=0.5, before_write=lambda: room.loop.soon(hold_up)).status)
+            answers.put(post(http, server.url, deadline_s=0.5, before_write=lambda: hub.loop.call_soon(hold_up)).status)
         except (NotSent, Lost) as error:
             answers.put(error)
 
-    room.begin(ask)
+    hub.start(ask)
 
     assert answers.get(timeout=20) == 202
-    room.close()
+    hub.close()
 
 
 # --- an answer
@@ -476,7 +476,7 @@ def test_a_request_that_is_under_way_when_its_http_goes_is_lost(serve: Servers) 
     asking = threading.Thread(target=ask)
     asking.start()
     assert there.wait(10)
-    http._line().close()
+    http._exchanges_here().close()
     asking.join(10)
     over.set()
 

@@ -7,8 +7,8 @@ from queue import SimpleQueue
 import pytest
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
-from postroom.runtime.celery_pool import ROUND, Hands
-from postroom.runtime.fibers import aside, invite
+from postroom.runtime.celery_pool import ROUND, FiberPool
+from postroom.runtime.fibers import invite, run_in_thread
 
 
 class Loop(Hub):
@@ -33,72 +33,72 @@ def loop() -> Iterator[Loop]:
 
 
 def test_the_end_of_a_task_is_noted_and_then_wakes_celerys_loop(loop: Loop) -> None:
-    hands = Hands(1)
+    pool = FiberPool(1)
 
-    hands.on_apply(lambda: "done", (), {}, callback=loop.noted.append)
+    pool.on_apply(lambda: "done", (), {}, callback=loop.noted.append)
 
     assert loop.woken.get(timeout=5) == ["done"]
-    hands.on_stop()
+    pool.on_stop()
 
 
 def test_the_loop_is_woken_where_the_end_could_not_be_noted(loop: Loop) -> None:
     def fail(_: object) -> None:
         raise OSError
 
-    hands = Hands(1)
+    pool = FiberPool(1)
 
-    hands.on_apply(lambda: "done", (), {}, callback=fail)
+    pool.on_apply(lambda: "done", (), {}, callback=fail)
 
     assert loop.woken.get(timeout=5) == []
-    hands.on_stop()
+    pool.on_stop()
 
 
 def test_a_round_is_made_in_the_room_and_its_end_wakes_celerys_loop(loop: Loop) -> None:
-    hands = Hands(1)
+    pool = FiberPool(1)
 
-    hands.on_apply(lambda *_: threading.current_thread().name, (ROUND,), {}, callback=loop.noted.append)
+    pool.on_apply(lambda *_: threading.current_thread().name, (ROUND,), {}, callback=loop.noted.append)
 
-    assert loop.woken.get(timeout=5) == ["postroom-hands"]
-    hands.on_stop()
+    assert loop.woken.get(timeout=5) == ["postroom-fibers"]
+    pool.on_stop()
 
 
 def test_hands_that_rounds_have_invited_are_not_free_for_celery(loop: Loop) -> None:
-    hands = Hands(3)
+    pool = FiberPool(3)
     came, may_leave = threading.Semaphore(0), threading.Event()
 
     def stay() -> None:
         came.release()
-        aside(lambda: may_leave.wait(10))
+        run_in_thread(lambda: may_leave.wait(10))
 
     def invite_one_and_stay(*_: object) -> None:
         invite(stay)
         stay()
 
-    assert hands.num_processes == 3
-    hands.on_apply(invite_one_and_stay, (ROUND,), {})
+    assert pool.num_processes == 3
+    pool.on_apply(invite_one_and_stay, (ROUND,), {})
     for _ in range(2):
         assert came.acquire(timeout=10)
 
-    assert hands.num_processes == 2
+    assert pool.num_processes == 2
 
     may_leave.set()
     for _ in range(2):
         loop.woken.get(timeout=5)
-    assert hands.num_processes == 3
-    hands.on_stop()
+    assert pool.num_processes == 3
+    pool.on_stop()
 
 
 def test_the_pool_stops_when_its_rounds_are_over(loop: Loop) -> None:
-    hands = Hands(1)
+    pool = FiberPool(1)
     begun, ended = threading.Event(), threading.Event()
 
     def work(*_: object) -> None:
         begun.set()
-        aside(lambda: threading.Event().wait(0.05))
+        run_in_thread(lambda: threading.Event().wait(0.05))
         ended.set()
 
-    hands.on_apply(work, (ROUND,), {})
+    pool.on_apply(work, (ROUND,), {})
     assert begun.wait(10)
-    hands.on_stop()
+    pool.on_stop()
 
     assert ended.is_set()

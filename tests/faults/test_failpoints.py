@@ -1,4 +1,4 @@
-"""A process is killed, or frozen for longer than its lease, at each step of a mail.
+"""A process is killed, or frozen for longer than its lease, at each failpoint of a mail.
 
 The cases of one test share a room and wait for the same leases side by side.
 """
@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from postroom import Status
-from postroom.runtime.failpoints import Step
+from postroom.runtime.failpoints import Failpoint
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
 from ..acceptance.hands import Hands
@@ -24,20 +24,26 @@ OpenRoom = Callable[..., Room]
 
 
 class Halt(NamedTuple):
-    """How a worker is halted: by a signal, at a step, after it has passed it so many times."""
+    """How a worker is halted: by a signal, at a failpoint, after it has passed it so many times."""
 
     how: str
-    step: Step
+    failpoint: Failpoint
     after: int = 0
 
 
-ONE_REQUEST: tuple[tuple[Step, int], ...] = (
-    *((Step.CLAIMED, 0), (Step.PREPARED, 0), (Step.MARKED, 0), (Step.WRITING, 0)),
-    *((Step.ANSWERED, 0), (Step.SETTLED, 0)),
+ONE_REQUEST: tuple[tuple[Failpoint, int], ...] = (
+    *((Failpoint.CLAIMED, 0), (Failpoint.PREPARED, 0), (Failpoint.MARKED, 0), (Failpoint.WRITING, 0)),
+    *((Failpoint.ANSWERED, 0), (Failpoint.SETTLED, 0)),
 )
 TWO_REQUESTS = (
-    *((Step.CLAIMED, 0), (Step.WRITING, 0), (Step.DRAFTED, 0), (Step.NOTED, 0), (Step.PREPARED, 0)),
-    *((Step.MARKED, 0), (Step.WRITING, 1), (Step.ANSWERED, 0), (Step.SETTLED, 0)),
+    *(
+        (Failpoint.CLAIMED, 0),
+        (Failpoint.WRITING, 0),
+        (Failpoint.DRAFTED, 0),
+        (Failpoint.NOTED, 0),
+        (Failpoint.PREPARED, 0),
+    ),
+    *((Failpoint.MARKED, 0), (Failpoint.WRITING, 1), (Failpoint.ANSWERED, 0), (Failpoint.SETTLED, 0)),
 )
 ROLES = {
     "plain": ("Mail.Send",),
@@ -60,7 +66,7 @@ def test_a_mail_whose_worker_dies_or_freezes_is_sent_once_or_twice_where_nobody_
         | ({"TOKEN_FIRST": "1"} if mode == "at once" else {}),
         roles=ROLES[mode],
     )
-    found = halted(room, tuple(Halt(how, *where) for how in ("KILL", "STOP") for where in steps_of(mode)))
+    found = halted(room, tuple(Halt(how, *where) for how in ("KILL", "STOP") for where in failpoints_of(mode)))
     finisher(room)
     thaw_each_whose_lease_is_over(room, found)
 
@@ -68,30 +74,38 @@ def test_a_mail_whose_worker_dies_or_freezes_is_sent_once_or_twice_where_nobody_
 
     assert stories == {halt: as_promised(mode, halt) for halt in found}
     # Not even one frozen after its last look at the lease: each write to the socket looks at the deadline again.
-    void = {job for halt, (job, _) in found.items() if halt.how == "STOP" and halt.step not in AFTER_THE_REQUEST}
+    void = {job for halt, (job, _) in found.items() if halt.how == "STOP" and halt.failpoint not in AFTER_THE_REQUEST}
     until(lambda: lost_claims(room) == void, "the void writes")
     assert nothing_is_left_behind(room)
 
 
-AFTER_THE_REQUEST = (Step.ANSWERED, Step.SETTLED)
+AFTER_THE_REQUEST = (Failpoint.ANSWERED, Failpoint.SETTLED)
 
 
-def steps_of(mode: str) -> tuple[tuple[Step, int], ...]:
+def failpoints_of(mode: str) -> tuple[tuple[Failpoint, int], ...]:
     return TWO_REQUESTS if mode == "draft" else ONE_REQUEST
 
 
 def as_promised(mode: str, halt: Halt) -> Story:
     """Sent once, and in doubt only where the request that sends may have been written."""
-    may_have_left = halt[1:] in {(Step.MARKED, 0), (Step.WRITING, 1 if mode == "draft" else 0), (Step.ANSWERED, 0)}
+    may_have_left = halt[1:] in {
+        (Failpoint.MARKED, 0),
+        (Failpoint.WRITING, 1 if mode == "draft" else 0),
+        (Failpoint.ANSWERED, 0),
+    }
     if mode == "at once":
-        may_have_left = halt.step is not Step.SETTLED
-    doubled = mode in {"plain", "at once"} and halt == Halt("KILL", Step.ANSWERED)
+        may_have_left = halt.failpoint is not Failpoint.SETTLED
+    doubled = mode in {"plain", "at once"} and halt == Halt("KILL", Failpoint.ANSWERED)
     return Status.ACCEPTED, 2 if doubled else 1, may_have_left
 
 
 def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, Hands]]:
     """For each halt a job, and the worker that had it in hand when it was halted there. They start side by side."""
-    ticking = [victim(room, Halt(how, step)) for how in ("KILL", "STOP") for step in (Step.TICKING, Step.TICKED)]
+    ticking = [
+        victim(room, Halt(how, failpoint))
+        for how in ("KILL", "STOP")
+        for failpoint in (Failpoint.TICKING, Failpoint.TICKED)
+    ]
     victims = {halt: victim(room, halt) for halt in halts}
     until(lambda: all(map(has_halted, ticking)), "the workers to halt at their tick")
     until(lambda: all(has_ticked(room, worker) for worker in victims.values()), "the workers to be ready")
@@ -110,14 +124,14 @@ def has_ticked(room: Room, worker: Hands) -> bool:
 def victim(room: Room, halt: Halt) -> Hands:
     # One hand each, and no queue for those that freeze beside their hands: what a frozen worker with a free hand
     # swallows of the queue comes again, but only after half a minute.
-    queues = "postroom.high" if halt.step in (Step.TICKING, Step.TICKED) else "postroom,postroom.high"
+    queues = "postroom.high" if halt.failpoint in (Failpoint.TICKING, Failpoint.TICKED) else "postroom,postroom.high"
     worker = room.start_hands(
         *("--queues", queues, "--hostname", f"{'-'.join(map(str, halt))}@%h"),
         hands=1,
         app="tests.faults.halting",
         ready=False,
         HALT_WITH=halt.how,
-        HALT_AT=halt.step,
+        HALT_AT=halt.failpoint,
         HALT_AFTER=str(halt.after),
     )
     room.stack.callback(worker.kill)  # as it stands: it may be frozen
@@ -162,11 +176,11 @@ def nothing_is_left_behind(room: Room) -> bool:
     )
 
 
-@pytest.mark.parametrize(("step", "kept"), [(Step.TAKING_IN, 0), (Step.TAKEN_IN, 6)])
+@pytest.mark.parametrize(("failpoint", "kept"), [(Failpoint.TAKING_IN, 0), (Failpoint.TAKEN_IN, 6)])
 def test_a_portion_of_a_batch_whose_producer_is_killed_is_complete_after_a_second_run_and_nobody_has_it_twice(
-    room: Room, step: Step, kept: int
+    room: Room, failpoint: Failpoint, kept: int
 ) -> None:
-    first = produce(room, HALT_AT=step, HALT_WITH="KILL")
+    first = produce(room, HALT_AT=failpoint, HALT_WITH="KILL")
 
     assert (first.returncode, first.stdout) == (-signal.SIGKILL, "")
     assert len(room.client().find(batch="news")) == kept
@@ -194,11 +208,11 @@ def produce(room: Room, **halt: str) -> "subprocess.CompletedProcess[str]":
 def test_a_task_whose_worker_is_killed_on_either_side_of_the_take_in_is_one_mail(room: Room) -> None:
     producer = room.celery()
     sent = {}
-    for step in (Step.TAKING_IN, Step.TAKEN_IN):
-        worker = victim(room, Halt("KILL", step))
-        mail = {"from": "noreply@contoso.com", "to": [f"{step}@contoso.com"], "text": "Hi"}
-        sent[step] = producer.send_task("postroom.send", args=[mail], queue="postroom").id
-        until(lambda worker=worker: has_halted(worker), f"the worker to halt at {step}")
+    for failpoint in (Failpoint.TAKING_IN, Failpoint.TAKEN_IN):
+        worker = victim(room, Halt("KILL", failpoint))
+        mail = {"from": "noreply@contoso.com", "to": [f"{failpoint}@contoso.com"], "text": "Hi"}
+        sent[failpoint] = producer.send_task("postroom.send", args=[mail], queue="postroom").id
+        until(lambda worker=worker: has_halted(worker), f"the worker to halt at {failpoint}")
     finisher(room)
 
     for job in sent.values():
@@ -217,7 +231,7 @@ def test_a_result_that_was_stored_by_a_worker_that_died_then_is_stored_again(roo
         app="tests.faults.halting",
         ready=False,
         POSTROOM_RESULT_BACKEND=backend,
-        HALT_AT=Step.RESULT_STORED,
+        HALT_AT=Failpoint.RESULT_STORED,
         HALT_WITH="KILL",
     )
     until(lambda: has_halted(worker), "the worker to die")
