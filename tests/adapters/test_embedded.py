@@ -132,7 +132,7 @@ def stalled(place: Path) -> Iterator[int]:
 
 
 def test_beside_a_server_that_stalls_no_second_one_starts(place: Path, stalled: int) -> None:
-    attempt = "import sys; from pathlib import Path; from postroom import embedded\n"
+    attempt = "import sys; from pathlib import Path; from postroom.store import embedded\n"
     attempt += "embedded.ensure(Path(sys.argv[1]), timeout_s=0.5)"
     process = subprocess.run([sys.executable, "-c", attempt, str(place)], capture_output=True, text=True, check=False)
 

@@ -152,7 +152,7 @@ def test_one_large_mail_without_permission_waits_alone() -> None:
     assert deliver(a_job_with(BIG), World(answers=[held]).context()) == replace(held, scope=Scope.MAIL)
     assert deliver(a_job_with(BIG), World(answers=[held], delivery=DeliveryMode.DRAFT).context()) == held
     again = World(answers=[Held(reason="needs_mail_readwrite", scope=Scope.LANE)])
-    assert deliver(a_job_with(BIG)._replace(drafting=True), again.delivery()) == replace(held, scope=Scope.MAIL)
+    assert deliver(a_job_with(BIG)._replace(drafting=True), again.context()) == replace(held, scope=Scope.MAIL)
 
 
 def test_a_cancelled_mail_takes_its_upload_along() -> None:

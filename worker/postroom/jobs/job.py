@@ -78,7 +78,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try to hand the mail to Graph. `outcome` is the word of `postroom.outcome`, or open while it runs.
+    """One try to hand the mail to Graph. `outcome` is the word of `jobs.outcome`, or open while it runs.
 
     `number` is 0 for what was no try: a fault found before any request, or a look-up of an earlier try's outcome.
     """

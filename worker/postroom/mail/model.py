@@ -84,7 +84,7 @@ class Attachment(BaseModel):
         return contents.size_of(self.content)
 
     def read(self, begin: int = 0, end: int | None = None) -> bytes:
-        """Its bytes from `begin` to before `end`; all of them by default. What is raised: see `postroom.content`."""
+        """Its bytes from `begin` to before `end`; all of them by default. What is raised: see `mail.content`."""
         return contents.read(self.content, begin, end)
 
     @property
