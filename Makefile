@@ -37,6 +37,9 @@ format: setup ## Put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+tables: setup ## Write the tables of docs/ that come from the code
+	$(BIN)/python -m tests.docs.tables
+
 lock: setup ## Lock newer versions of everything
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
 	  --extra api --extra smtp --extra curl --extra sandbox pyproject.toml -o requirements/run.lock
@@ -72,4 +75,4 @@ $(VENV)-bench/.installed: requirements/bench.lock pyproject.toml
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) $(VENV)-peers $(VENV)-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo dev test chaos check format lock check-peers bench bench-growth clean
+.PHONY: help setup demo dev test chaos check format tables lock check-peers bench bench-growth clean

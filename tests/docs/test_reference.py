@@ -1,7 +1,6 @@
 """What the pages say of settings, commands, reasons, events and files is what there is, and all of it."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -13,9 +12,7 @@ from postroom.api.routes import events as event_routes
 from postroom.cli.main import COMMANDS as ENTRIES
 from postroom.cli.main import main
 from postroom.cloudevents.rules import EventRules, Rule
-from postroom.graph import answers, entra_answers
 from postroom.jobs.job import Status
-from postroom.jobs.outcome import Answer
 from postroom.settings.loading import AZURE, SECRETS, load_settings
 from postroom.settings.model import TABLES, AppSettings, SenderSettings, Settings, SmtpClient
 
@@ -160,34 +157,6 @@ def test_every_target_of_make_that_is_named_exists() -> None:
 
 
 # States, reasons, events
-
-
-def reasons_of_verdicts() -> Iterator[str]:
-    """What an answer can mean, by asking each verdict of the tables."""
-    for verdict in [*answers._BY_CODE.values(), *answers._BY_STATUS.values(), *entra_answers._ENTRA.values()]:
-        for asked in (None, 1.0):
-            if reason := getattr(verdict(Answer(), asked), "reason", None):
-                yield reason
-
-
-def reasons_in_code() -> Iterator[str]:
-    """What is written as a reason elsewhere, in Python and in Lua."""
-    python = re.compile(
-        r'reason="(\w+)"|_(?:held|refused|deferred|unknown)\("(\w+)"|or "(token_refused)"|, "(\w+)", str\('
-    )
-    lua = re.compile(
-        r"(?:finish|set_status)\(id, job, '\w+', (?:job\.in_doubt and '(\w+)' or )?'(\w+)'\)|reason = '(\w+)'"
-    )
-    for pattern, files in ((python, SOURCE.rglob("*.py")), (lua, SOURCE.glob("store/lua/*.lua"))):
-        for file in (file for file in files if SOURCE / "api" not in file.parents):  # its refusals are on docs/http.md
-            for found in pattern.findall(file.read_text(encoding="utf-8")):
-                yield from (reason for reason in found if reason)
-
-
-def test_every_reason_has_its_meaning_on_the_page() -> None:
-    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"`([a-z_0-9]+)`", page))
-    assert {*reasons_of_verdicts(), *reasons_in_code()} - told == set()
 
 
 def test_every_state_has_its_meaning_on_the_page() -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from postroom.cli.output import ENDLESS, GAP, columns_table, fraction, open_console, short_time, time_text, to_json_text
 from postroom.jobs.job import LOOKED_UP, Act, Attempt, Delivery, Hold, Status
+from postroom.jobs.reasons import plain_text, reason_of
 
 STATUS_COLOURS = {
     Status.QUEUED: "cyan",
@@ -79,6 +80,7 @@ def job_details(one: Delivery) -> RenderableType:
     for name, value in (
         ("job", one.id),
         ("status", status_text(one)),
+        *_explained(one),
         ("from", one.sender),
         ("recipients", one.recipients),
         ("priority", one.priority.value),
@@ -98,6 +100,14 @@ def job_details(one: Delivery) -> RenderableType:
         if value not in (None, ""):
             facts.add_row(name, value if isinstance(value, Text) else Text(str(value)))
     return Group(facts, _attempts(one.attempts), _audit(one.audit))
+
+
+def _explained(one: Delivery) -> tuple[tuple[str, str], ...]:
+    """What a dead or held job's reason means, and what to do."""
+    last = next((attempt.reason for attempt in reversed(one.attempts) if attempt.reason), None)
+    name = last if one.reason in ("held", "backoff") else one.reason
+    known = reason_of(name) if name and (one.status is Status.DEAD or one.reason == "held") else None
+    return (("meaning", plain_text(known.meaning)), ("what to do", plain_text(known.next_step))) if known else ()
 
 
 def job_summary(one: Delivery) -> RenderableType:
