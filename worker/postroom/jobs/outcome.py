@@ -13,10 +13,13 @@ Found         The message is there: Exchange had taken it.
 NotFound      It is not there; shortly after the attempt that proves nothing.
 StillDraft    The draft it was to be sent from is one still.
 NotPermitted  The app may not read this mailbox.
+
+`recorded_as` is the word that an attempt's record has for it: a class may be renamed, records may not.
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 
 class Scope(StrEnum):
@@ -45,6 +48,7 @@ NO_ANSWER = Answer()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
+    recorded_as: ClassVar[str] = "accepted"
     answer: Answer = NO_ANSWER
 
 
@@ -52,6 +56,7 @@ class Accepted:
 class Throttled:
     """`wait_s` is what Retry-After asked for (seconds, not yet clamped), None where Graph named no time."""
 
+    recorded_as: ClassVar[str] = "throttled"
     answer: Answer = NO_ANSWER
     wait_s: float | None = None
     scope: Scope = Scope.LANE
@@ -61,6 +66,7 @@ class Throttled:
 class Deferred:
     """`free`: the fault is not the mail's (no connection, Entra away), so its attempts stay unspent."""
 
+    recorded_as: ClassVar[str] = "deferred"
     reason: str
     answer: Answer = NO_ANSWER
     wait_s: float | None = None
@@ -72,6 +78,7 @@ class Deferred:
 class Held:
     """`no_token`: Entra gives none, so that a request for one tells whether it has been mended."""
 
+    recorded_as: ClassVar[str] = "held"
     reason: str
     scope: Scope
     answer: Answer = NO_ANSWER
@@ -80,6 +87,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
+    recorded_as: ClassVar[str] = "refused"
     reason: str
     answer: Answer = NO_ANSWER
 
@@ -88,6 +96,7 @@ class Refused:
 class Unknown:
     """`wait_s`: Graph asked the mailbox to come back then."""
 
+    recorded_as: ClassVar[str] = "unknown"
     reason: str
     answer: Answer = NO_ANSWER
     wait_s: float | None = None
@@ -100,6 +109,7 @@ Outcome = Accepted | Throttled | Deferred | Held | Refused | Unknown
 class Found:
     """`ids` are those of the messages, where more than one may be there."""
 
+    recorded_as: ClassVar[str] = "found"
     answer: Answer = NO_ANSWER
     ids: tuple[str, ...] = ()
 
@@ -108,17 +118,20 @@ class Found:
 class NotFound:
     """`draft_gone`: there was a draft, and it is neither in Drafts nor in Sent Items."""
 
+    recorded_as: ClassVar[str] = "notfound"
     answer: Answer = NO_ANSWER
     draft_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StillDraft:
+    recorded_as: ClassVar[str] = "stilldraft"
     answer: Answer = NO_ANSWER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotPermitted:
+    recorded_as: ClassVar[str] = "notpermitted"
     answer: Answer = NO_ANSWER
 
 
@@ -137,6 +150,7 @@ class Drafted:
 class CleanedUp:
     """What an ended job had left in Drafts is gone."""
 
+    recorded_as: ClassVar[str] = "tidied"
     answer: Answer = NO_ANSWER
 
 

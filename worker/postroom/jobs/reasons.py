@@ -52,8 +52,8 @@ _WAITING = (
     (
         "held",
         (
-            "the configuration of the mailbox or the app is at fault, as the last attempt names it. All its mail waits for "
-            "the repair: [holds](#holds)"
+            "the configuration of the mailbox or the app is at fault, as the last attempt names it. All its mail "
+            "waits for the repair: [holds](#holds)"
         ),
         "repair what is named below",
     ),
@@ -85,16 +85,16 @@ _REFUSED = (
     (
         "too_large",
         (
-            "bodies do not fit into a request, or (with `POSTROOM_DELIVERY=send`) attachments do not; or the mailbox takes "
-            "no mail of this size"
+            "bodies do not fit into a request, or (with `POSTROOM_DELIVERY=send`) attachments do not; or the "
+            "mailbox takes no mail of this size"
         ),
         "smaller files, or a link",
     ),
     (
         "attachment_missing",
         (
-            "a file of the mail, or its MIME source, is no longer in Redis or in `POSTROOM_ATTACHMENTS`, or is not what it "
-            "was; the mail is never sent without it"
+            "a file of the mail, or its MIME source, is no longer in Redis or in `POSTROOM_ATTACHMENTS`, or is "
+            "not what it was; the mail is never sent without it"
         ),
         "send it again with a new key; find out who deletes there",
     ),
@@ -116,9 +116,9 @@ _HELD = (
     (
         "needs_mail_readwrite",
         (
-            "drafts need the application permission Mail.ReadWrite, which the app does not have for this mailbox. Without "
-            "`POSTROOM_DELIVERY=draft` only mail with large attachments goes by a draft, and only that waits; for an hour "
-            "after each try, further ones are refused when they are taken in"
+            "drafts need the application permission Mail.ReadWrite, which the app does not have for this mailbox."
+            " Without `POSTROOM_DELIVERY=draft` only mail with large attachments goes by a draft, and only that "
+            "waits; for an hour after each try, further ones are refused when they are taken in"
         ),
         "grant it, or do without `POSTROOM_DELIVERY=draft`",
     ),

@@ -44,7 +44,7 @@ def move(made: Transition, outcome: Outcome | LookupResult | CleanedUp, duration
         # The script only passes it on.
         "attempt": _json(
             {
-                "outcome": type(outcome).__name__.lower(),
+                "outcome": outcome.recorded_as,
                 "reason": fault,
                 "detail": answer.detail,
                 **said,
