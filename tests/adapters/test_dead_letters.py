@@ -54,8 +54,8 @@ def look_up(room: Room) -> None:
     looked(room, NotPermitted(answer=Answer(http_status=403)))
 
 
-def requeue(room: Room, job_id: str, order: Actor = ORDER, **how: Any) -> str:
-    return room.ledger.requeue([job_id], order, now=room.now, **how)[0].said
+def requeue(room: Room, job_id: str, actor: Actor = ORDER, **how: Any) -> str:
+    return room.ledger.requeue([job_id], actor, now=room.now, **how)[0].said
 
 
 def result(room: Room, job_id: str) -> str:
@@ -439,7 +439,7 @@ def test_the_audit_tells_who_when_why_and_what_and_is_bounded(room: Room, letter
 def test_the_log_is_told_of_each_act_once_and_never_an_address(room: Room, letters: DeadLetters) -> None:
     old = dead(room)
     waits = room.take()
-    room.ledger.cancel(waits, now=room.now, order=Actor("c", "root@mailhost", "for ann@contoso.com"))
+    room.ledger.cancel(waits, now=room.now, actor=Actor("c", "root@mailhost", "for ann@contoso.com"))
     _, new = letters.change(old, {"subject": "x"}, Actor("r", "ann@contoso.com"))
 
     told = room.ledger.tick("worker", 8, 60, now=room.now).events

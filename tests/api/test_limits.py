@@ -9,9 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from postroom.api import middleware as gate
-from postroom.api import request_bodies as bodies
-from postroom.api import server
+from postroom.api import middleware, request_bodies, server
 
 from .conftest import Door, a_mail, code
 
@@ -80,7 +78,7 @@ def test_a_body_that_grows_too_large_is_cut_off(open_door: Callable[..., Door]) 
         assert code(door.ask("POST", "/v1/emails", content=endless(), headers=JSON)) == (413, "too_large")
     except (httpx.WriteError, httpx.RemoteProtocolError):
         assert not door.services.client.find()  # it was cut off before it had read the answer
-    assert door.services.bodies._free == bodies.AT_ONCE * door.services.bodies.largest
+    assert door.services.bodies._free == request_bodies.AT_ONCE * door.services.bodies.largest
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +101,7 @@ def test_more_large_bodies_than_there_is_memory_for_are_told_to_come_again(door:
     assert door.post("/v1/emails", a_mail()).status_code == 202
 
 
-@pytest.mark.parametrize("size", [gate.MOST_HEADER_BYTES, 200_000])
+@pytest.mark.parametrize("size", [middleware.MOST_HEADER_BYTES, 200_000])
 def test_headers_that_are_too_large_are_refused(door: Door, size: int) -> None:
     with raw(door) as connection:
         connection.send(head(door, {"X-Large": "x" * size}))

@@ -7,8 +7,7 @@ import click
 import pytest
 from fastapi.routing import APIRoute
 
-from postroom.api.routes import batches, dead_letters, emails, health, lanes
-from postroom.api.routes import events as event_routes
+from postroom.api.routes import batches, dead_letters, emails, events, health, lanes
 from postroom.cli.main import COMMANDS as ENTRIES
 from postroom.cli.main import main
 from postroom.cloudevents.rules import EventRules, Rule
@@ -107,7 +106,7 @@ def test_every_code_of_an_error_and_every_route_of_the_api_is_documented() -> No
     code = "".join(file.read_text(encoding="utf-8") for file in (SOURCE / "api").rglob("*.py"))
     for name in re.findall(r'Refusal\(\s*\w+(?:\.\w+)?, "(\w+)"', code):
         assert f"`{name}`" in page, name
-    for module in (emails, batches, dead_letters, lanes, event_routes, health):
+    for module in (emails, batches, dead_letters, lanes, events, health):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)
             path = route.path_format.replace("{job_id}", "{id}")

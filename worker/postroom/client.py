@@ -79,8 +79,8 @@ class Portion(NamedTuple):
 
     def told(self, answers: Sequence[Receipt | PostroomError]) -> list[tuple[int, Receipt | PostroomError]]:
         """Each row with what came of it, in order; `answers` are to its entries."""
-        said = list(zip(self.entries, answers, strict=True))
-        return sorted([*said, *self.wrong.items()], key=itemgetter(0)) if self.wrong else said
+        rows = list(zip(self.entries, answers, strict=True))
+        return sorted([*rows, *self.wrong.items()], key=itemgetter(0)) if self.wrong else rows
 
 
 class Client:
@@ -223,7 +223,7 @@ class Client:
 
         `by` (this process's user, if not given) and `why` are kept with the job.
         """
-        self._ledger.cancel(job_id, order=Actor.here(by, why))
+        self._ledger.cancel(job_id, actor=Actor.here(by, why))
         return self.status(job_id)
 
     def cancel_batch(
@@ -234,17 +234,17 @@ class Client:
         What is taken in for the batch after this began is new mail, and is not cancelled. It may be interrupted and
         called again.
         """
-        order, said = Actor.here(by, why), Counter[str]()
+        actor, replies = Actor.here(by, why), Counter[str]()
         for page in self._pages(batch, senders):
             for some in portions(page.ids):
-                said.update(" ".join(reply[1:]) for reply in self._ledger.cancel_many(some, order))
+                replies.update(" ".join(reply[1:]) for reply in self._ledger.cancel_many(some, actor))
         return BatchCancelled(
             batch=batch,
-            cancelled=said["cancelled cancelled"],
-            in_doubt=said["in_doubt cancelled"],
-            accepted=said["late accepted"],
-            sending=said["late sending"],
-            ended_before=said["late cancelled"] + said["late dead"] + said["late expired"],
+            cancelled=replies["cancelled cancelled"],
+            in_doubt=replies["in_doubt cancelled"],
+            accepted=replies["late accepted"],
+            sending=replies["late sending"],
+            ended_before=replies["late cancelled"] + replies["late dead"] + replies["late expired"],
         )
 
     def batch(self, batch: str, *, senders: Sequence[str] = ()) -> BatchCounts:

@@ -149,18 +149,18 @@ class _Memory(Ledger):
         except (InvalidMail, KeyConflict) as error:
             return error
 
-    def cancel_many(self, job_ids: Sequence[str], order: Actor, now: int | None = None) -> list[Reply]:
+    def cancel_many(self, job_ids: Sequence[str], actor: Actor, now: int | None = None) -> list[Reply]:
         with self.lock:
-            return [self._cancel(job_id, order) for job_id in job_ids]
+            return [self._cancel(job_id, actor) for job_id in job_ids]
 
-    def _cancel(self, job_id: str, order: Actor) -> Reply:
+    def _cancel(self, job_id: str, actor: Actor) -> Reply:
         job = self.look().get(job_id)
         if job is None:
             return Reply(job_id, "unknown", "")
         if job.delivery.status.ended:
             return Reply(job_id, "late", job.delivery.status)
         self.end(job_id, Status.CANCELLED, "cancelled")
-        act = Act(at=datetime.now(UTC), by=order.by, did="cancelled", why=order.why)
+        act = Act(at=datetime.now(UTC), by=actor.by, did="cancelled", why=actor.why)
         job.delivery = replace(job.delivery, audit=[act])
         return Reply(job_id, "cancelled", Status.CANCELLED)
 
@@ -221,8 +221,8 @@ class _MemoryRecords(Records):
 def _call(text: str) -> Mapping[str, Any] | None:
     if not text:
         return None
-    said: dict[str, Any] = json.loads(text)
-    return said | {"args": json.loads(said["args"]), "kwargs": json.loads(said["kwargs"])}
+    fields: dict[str, Any] = json.loads(text)
+    return fields | {"args": json.loads(fields["args"]), "kwargs": json.loads(fields["kwargs"])}
 
 
 def _delivery(sent: Sent) -> Delivery:

@@ -70,7 +70,7 @@ class ApiKeys:
         secret = f"pr_{secrets.token_urlsafe(32)}"
         with scripts.or_unavailable():
             now = self._redis.time()[0] * 1000
-            said = {
+            facts = {
                 "id": secrets.token_hex(6),
                 "name": name,
                 "scopes": [scope for scope in Scope if scope in wanted],
@@ -79,8 +79,8 @@ class ApiKeys:
                 "per": milliseconds(rate[1]),
                 "created": now,
             }
-            self._redis.hset(KEYS, _digest(secret), json.dumps(said))
-        return _key(said, None), secret
+            self._redis.hset(KEYS, _digest(secret), json.dumps(facts))
+        return _key(facts, None), secret
 
     def list(self) -> list[ApiKey]:
         """All keys, by their names."""
@@ -89,21 +89,21 @@ class ApiKeys:
             pipe.hvals(KEYS)
             pipe.hgetall(USED)
             records, used = pipe.execute()
-        keys = [json.loads(said) for said in records]
-        return sorted((_key(said, used.get(said["id"].encode())) for said in keys), key=lambda key: key.name)
+        keys = [json.loads(fields) for fields in records]
+        return sorted((_key(fields, used.get(fields["id"].encode())) for fields in keys), key=lambda key: key.name)
 
     def revoke(self, name: str) -> ApiKey:
         """Ends a key, by its name or id, for every door at once; KeyFault if there is none."""
         with scripts.or_unavailable():
             for digest, text in self._redis.hgetall(KEYS).items():
-                said = json.loads(text)
-                if name in (said["name"], said["id"]):
+                fields = json.loads(text)
+                if name in (fields["name"], fields["id"]):
                     pipe = self._redis.pipeline(transaction=True)
                     pipe.hdel(KEYS, digest)
-                    pipe.hdel(USED, said["id"])
-                    pipe.delete(SPENT + said["id"])
+                    pipe.hdel(USED, fields["id"])
+                    pipe.delete(SPENT + fields["id"])
                     pipe.execute()
-                    return _key(said, None)
+                    return _key(fields, None)
         raise KeyFault(f"there is no key {name!r}; postroom keys list shows all of them")
 
     def use(self, secret: str, now: int | None = None) -> tuple[ApiKey, float] | None:
@@ -126,13 +126,13 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 
-def _key(said: dict[str, Any], used: bytes | None) -> ApiKey:
+def _key(fields: dict[str, Any], used: bytes | None) -> ApiKey:
     return ApiKey(
-        id=said["id"],
-        name=said["name"],
-        scopes=tuple(Scope(scope) for scope in said["scopes"]),
-        senders=tuple(said["senders"]),
-        rate=(said["most"], said["per"] / 1000),
-        created_at=moment(said["created"]),
+        id=fields["id"],
+        name=fields["name"],
+        scopes=tuple(Scope(scope) for scope in fields["scopes"]),
+        senders=tuple(fields["senders"]),
+        rate=(fields["most"], fields["per"] / 1000),
+        created_at=moment(fields["created"]),
         used_on=moment(int(used)) if used else None,
     )

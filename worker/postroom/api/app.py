@@ -5,11 +5,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from postroom.api import errors as answers
+from postroom.api import errors
 from postroom.api.dependencies import Services
 from postroom.api.middleware import Gate
-from postroom.api.routes import batches, dead_letters, emails, health, lanes
-from postroom.api.routes import events as event_routes
+from postroom.api.routes import batches, dead_letters, emails, events, health, lanes
 
 ABOUT = "Takes mail and events in, and tells what became of them. Each request needs a key: Authorization: Bearer pr_…"
 
@@ -26,9 +25,9 @@ def create_app(services: Services) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.services = services
-    for module in (emails, batches, dead_letters, lanes, event_routes, health):
+    for module in (emails, batches, dead_letters, lanes, events, health):
         app.include_router(module.router)
-    answers.install(app)
+    errors.install(app)
     app.add_middleware(Gate, emit=services.emit)
     app.openapi = _with_bodies(app)  # type: ignore[method-assign]
     return app
@@ -41,7 +40,7 @@ def _with_bodies(app: FastAPI) -> Any:
         schema = described()
         schemas = schema["components"]["schemas"]
         schemas |= {**dict(emails.schemas()), **batches.schemas(), **dead_letters.schemas()}
-        inner = answers.Error.model_json_schema(ref_template="#/components/schemas/{model}")
+        inner = errors.Error.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= {**inner.pop("$defs"), "Error": inner}
         return schema
 

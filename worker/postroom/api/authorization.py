@@ -8,7 +8,7 @@ from fastapi import Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from postroom.access.api_keys import ApiKey, Scope
-from postroom.api.dependencies import Here, Services
+from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import Refusal
 from postroom.errors import UnknownJob
 from postroom.jobs.job import Delivery
@@ -16,9 +16,9 @@ from postroom.jobs.job import Delivery
 bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key that `postroom keys create` printed.")
 
 
-def allowed(here: Services, secret: str | None, scope: Scope) -> ApiKey:
+def allowed(services: Services, secret: str | None, scope: Scope) -> ApiKey:
     """The key that came with a request, if it may do this now."""
-    used = here.keys.use(secret) if secret else None
+    used = services.keys.use(secret) if secret else None
     if used is None:
         message = "a key is needed: Authorization: Bearer pr_…" if secret is None else "this key is unknown or revoked"
         raise Refusal(401, "unauthorized", message, headers={"WWW-Authenticate": 'Bearer realm="postroom"'})
@@ -34,9 +34,9 @@ def allowed(here: Services, secret: str | None, scope: Scope) -> ApiKey:
 
 def _may(scope: Scope) -> Callable[..., ApiKey]:
     def check(
-        here: Here, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None
+        services: WithServices, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None
     ) -> ApiKey:
-        return allowed(here, credentials.credentials if credentials else None, scope)
+        return allowed(services, credentials.credentials if credentials else None, scope)
 
     return check
 

@@ -79,4 +79,4 @@ async def _services(request: Request) -> Services:
     return services
 
 
-Here = Annotated[Services, Depends(_services)]
+WithServices = Annotated[Services, Depends(_services)]

@@ -35,21 +35,21 @@ class Metrics:
             self._lock.release()
 
 
-def _lines(told: Stats) -> Iterator[str]:
-    jobs: dict[str, float] = {f'{{status="{status}"}}': count for status, count in told.jobs.items()}
-    events: dict[str, float] = {f'{{reason="{reason}"}}': count for reason, count in told.events.items()}
-    alive = sum(worker.alive for worker in told.workers)
+def _lines(stats: Stats) -> Iterator[str]:
+    jobs: dict[str, float] = {f'{{status="{status}"}}': count for status, count in stats.jobs.items()}
+    events: dict[str, float] = {f'{{reason="{reason}"}}': count for reason, count in stats.events.items()}
+    alive = sum(worker.alive for worker in stats.workers)
     yield from _metric("postroom_jobs", "gauge", "Jobs whose records are kept, by status.", jobs)
-    yield from _metric("postroom_jobs_in_doubt", "gauge", "Jobs that may have been sent.", {"": told.in_doubt})
-    yield from _metric("postroom_lanes_waiting", "gauge", "Lanes in which jobs wait.", {"": told.waiting_lanes})
-    oldest = told.oldest_due_s or 0.0
+    yield from _metric("postroom_jobs_in_doubt", "gauge", "Jobs that may have been sent.", {"": stats.in_doubt})
+    yield from _metric("postroom_lanes_waiting", "gauge", "Lanes in which jobs wait.", {"": stats.waiting_lanes})
+    oldest = stats.oldest_due_s or 0.0
     yield from _metric("postroom_oldest_due_seconds", "gauge", "For how long the oldest job is due.", {"": oldest})
     yield from _metric("postroom_workers_alive", "gauge", "Worker processes that tick.", {"": alive})
-    yield from _metric("postroom_hands", "gauge", "Mails that these send at once.", {"": told.hands})
-    yield from _metric("postroom_rounds_queued", "gauge", "Rounds that wait for a worker.", {"": told.rounds_queued})
+    yield from _metric("postroom_hands", "gauge", "Mails that these send at once.", {"": stats.hands})
+    yield from _metric("postroom_rounds_queued", "gauge", "Rounds that wait for a worker.", {"": stats.rounds_queued})
     yield from _metric("postroom_events_without_mail_total", "counter", "Events that made no mail.", events)
-    if told.memory:
-        yield from _metric("postroom_redis_used_bytes", "gauge", "Memory that Redis uses.", {"": told.memory.used})
+    if stats.memory:
+        yield from _metric("postroom_redis_used_bytes", "gauge", "Memory that Redis uses.", {"": stats.memory.used})
 
 
 def _metric(name: str, kind: str, what: str, values: dict[str, float]) -> Iterator[str]:

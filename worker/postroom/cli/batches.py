@@ -32,8 +32,8 @@ def cancel(job_ids: tuple[str, ...], batch: str | None, by: str | None, why: str
     client = Client.from_env()
     if batch:
         _exists(client, batch)
-        told = client.cancel_batch(batch, by=by, why=why)
-        click.echo(to_json_text(told) if as_json else cancelled_message(told))
+        result = client.cancel_batch(batch, by=by, why=why)
+        click.echo(to_json_text(result) if as_json else cancelled_message(result))
         return
     ended, failed = [], False
     for job_id in job_ids:
@@ -85,15 +85,15 @@ def batch_table(counts: BatchCounts) -> RenderableType:
     return table
 
 
-def cancelled_message(told: BatchCancelled) -> str:
+def cancelled_message(result: BatchCancelled) -> str:
     """What came of cancelling a batch."""
-    lines = [f"Batch {told.batch}: {told.cancelled:,} cancelled."]
-    if told.in_doubt:
-        lines.append(f"{told.in_doubt:,} more are cancelled as well, but may have been sent before.")
-    if told.accepted:
-        lines.append(f"{told.accepted:,} had left (accepted).")
-    if told.sending:
-        lines.append(f"{told.sending:,} were being sent just now; postroom batch {told.batch} shows how they end.")
-    if told.ended_before:
-        lines.append(f"{told.ended_before:,} had ended before, unsent.")
+    lines = [f"Batch {result.batch}: {result.cancelled:,} cancelled."]
+    if result.in_doubt:
+        lines.append(f"{result.in_doubt:,} more are cancelled as well, but may have been sent before.")
+    if result.accepted:
+        lines.append(f"{result.accepted:,} had left (accepted).")
+    if result.sending:
+        lines.append(f"{result.sending:,} were being sent just now; postroom batch {result.batch} shows how they end.")
+    if result.ended_before:
+        lines.append(f"{result.ended_before:,} had ended before, unsent.")
     return "\n".join(lines)

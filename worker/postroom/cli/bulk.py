@@ -248,7 +248,7 @@ def _statuses(client: Client, job_ids: list[str]) -> dict[str, tuple[str, str]]:
 def _tell(result: BatchResult, counts: BatchCounts | None, batch: str, report: Path, *, as_json: bool) -> None:
     for line, error in result.refused[:SAID]:
         click.echo(f"line {line}: {error}", err=True)
-    said: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "batch": batch,
         "taken": result.taken,
         "known": result.known,
@@ -256,9 +256,9 @@ def _tell(result: BatchResult, counts: BatchCounts | None, batch: str, report: P
     }
     text = f"{result.taken} taken in, {result.known} known already, {len(result.refused)} refused. Report: {report}"
     if counts:
-        said["counts"] = dataclasses.asdict(counts)
+        summary["counts"] = dataclasses.asdict(counts)
         text += f"\n{counts.accepted} of {counts.total} accepted, {counts.dead} dead."
-    _say(said | {"report": str(report)}, text, as_json=as_json)
+    _say(summary | {"report": str(report)}, text, as_json=as_json)
 
 
 def _say(data: dict[str, Any], text: str, *, as_json: bool) -> None:

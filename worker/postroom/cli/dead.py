@@ -129,17 +129,17 @@ def requeue(
         changes |= json_option("--edit", edit)
     if variables:
         changes["variables"] = pairs("--var", variables)
-    letters, order = DeadLetters.from_env(), Actor.here(by, why)
+    letters, actor = DeadLetters.from_env(), Actor.here(by, why)
     if changes:
         if len(job_ids) != 1 or everything or any(filters.values()):
             raise click.UsageError("Changes are for one letter: name its id.")
         if until:
             changes["expires_at"] = None if until == "never" else until
-        said, new_id = letters.change(job_ids[0], changes, order, twice=twice, dry_run=dry_run)
-        _tell_changed(job_ids[0], said, new_id, dry_run=dry_run, as_json=as_json)
+        outcome, new_id = letters.change(job_ids[0], changes, actor, twice=twice, dry_run=dry_run)
+        _tell_changed(job_ids[0], outcome, new_id, dry_run=dry_run, as_json=as_json)
         return
     chosen = _chosen(letters, job_ids, everything=everything, **filters)
-    replies = letters.requeue(chosen, order, expires=until, twice=twice, dry_run=dry_run)
+    replies = letters.requeue(chosen, actor, expires=until, twice=twice, dry_run=dry_run)
     words = {"requeued": "requeued", "look_up": "may have been sent: to be looked up, then sent if they are not found"}
     _tell(replies, words, named=bool(job_ids), dry_run=dry_run, as_json=as_json)
 
@@ -161,9 +161,9 @@ def discard(
 
     Name jobs, or give filters. Their records stay for POSTROOM_RETENTION_ACCEPTED.
     """
-    letters, order = DeadLetters.from_env(), Actor.here(by, why)
+    letters, actor = DeadLetters.from_env(), Actor.here(by, why)
     chosen = _chosen(letters, job_ids, everything=everything, **filters)
-    replies = letters.discard(chosen, order, dry_run=dry_run)
+    replies = letters.discard(chosen, actor, dry_run=dry_run)
     _tell(replies, {"discarded": "discarded"}, named=bool(job_ids), dry_run=dry_run, as_json=as_json)
 
 
@@ -216,9 +216,9 @@ def _tell_people(counts: Counter[str], words: dict[str, str], left: list[Reply],
                 click.echo(f"  {reply.id} {reply.status}".rstrip(), err=True)
 
 
-def _tell_changed(job_id: str, said: str, new_id: str, *, dry_run: bool, as_json: bool) -> None:
-    if said != "replaced":
-        fail(1, f"Job {job_id} was left as it is: {_EXPLAINED[said]}.")
+def _tell_changed(job_id: str, outcome: str, new_id: str, *, dry_run: bool, as_json: bool) -> None:
+    if outcome != "replaced":
+        fail(1, f"Job {job_id} was left as it is: {_EXPLAINED[outcome]}.")
     if as_json:
         click.echo(to_json_text({"dry_run": dry_run, "id": None if dry_run else new_id, "requeued_from": job_id}))
     elif dry_run:
@@ -235,8 +235,8 @@ def letter_details(one: Letter) -> RenderableType:
         fields.add_column(style="dim")
         fields.add_column(overflow="fold")
         for name, value in one.mail.items():
-            said = ", ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
-            fields.add_row(name, Text(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)))
+            text = ", ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+            fields.add_row(name, Text(text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)))
         parts += [Text("\nIts mail", style="bold"), fields]
     else:
         parts.append(Text("\nIts mail is no longer kept.", style="dim"))

@@ -42,17 +42,17 @@ def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
     if file is None:
         raise click.UsageError("give --rules, or set POSTROOM_EVENTS")
     parsed = EventRules.parse(file.read_text(encoding="utf-8"), str(file))
-    told = list(trials(samples, parsed, Templates(settings.templates), settings.sender))
-    click.echo(to_json_text(told) if as_json else "\n".join(trial_text(one) for one in told))
-    sys.exit(1 if any(one.faults for one in told) else 0)
+    results = list(trials(samples, parsed, Templates(settings.templates), settings.sender))
+    click.echo(to_json_text(results) if as_json else "\n".join(trial_text(one) for one in results))
+    sys.exit(1 if any(one.faults for one in results) else 0)
 
 
-def trial_text(told: "Trial") -> str:
+def trial_text(trial: "Trial") -> str:
     """What one rule makes of a sample event."""
-    lines = [f"{told.sample}: {told.event or 'no event'}"]
-    if mail := told.mail:
-        lines.append(f"  rule {told.rule} sends {mail.template}: {told.subject or 'no subject'}")
+    lines = [f"{trial.sample}: {trial.event or 'no event'}"]
+    if mail := trial.mail:
+        lines.append(f"  rule {trial.rule} sends {mail.template}: {trial.subject or 'no subject'}")
         lines.append(f"  from {mail.sender}")
         lines += [f"  {kind} {', '.join(getattr(mail, kind))}" for kind in ("to", "cc", "bcc") if getattr(mail, kind)]
-    lines += [f"  FAULT {fault}" for fault in told.faults]
+    lines += [f"  FAULT {fault}" for fault in trial.faults]
     return "\n".join(lines)

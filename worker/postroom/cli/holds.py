@@ -100,16 +100,16 @@ def hold_message(one: HoldResult, *, of_batch: bool) -> str:
     late = {"being sent": one.sending}
     if of_batch:
         late |= {"accepted": one.accepted, "ended otherwise": one.ended}
-    said = ", ".join(f"{number} {word}" for word, number in late.items() if number)
-    if of_batch and not (said or one.waiting):
+    late_text = ", ".join(f"{number} {word}" for word, number in late.items() if number)
+    if of_batch and not (late_text or one.waiting):
         return f"{one.name} is held; no mail of a batch of this name was taken in yet"
-    return f"{one.name} is held: {one.waiting} waiting" + (f"; too late for {said}" if said else "")
+    return f"{one.name} is held: {one.waiting} waiting" + (f"; too late for {late_text}" if late_text else "")
 
 
 def release_message(one: ReleaseResult) -> str:
     """What a release did."""
-    said = [f"{one.name} is released"] if one.was_held else []
+    lines = [f"{one.name} is released"] if one.was_held else []
     if one.probed:
         what = "it" if one.probed == "lane" else "its app"
-        said.append(f"{one.name}: a fault holds {what}, which is tried now; postroom holds shows whether it goes on")
-    return "\n".join(said) or f"{one.name} was not held"
+        lines.append(f"{one.name}: a fault holds {what}, which is tried now; postroom holds shows whether it goes on")
+    return "\n".join(lines) or f"{one.name} was not held"

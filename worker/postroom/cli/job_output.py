@@ -158,10 +158,10 @@ def _lines(same: Sequence[Attempt]) -> list[Text]:
     first, last = same[0], same[-1]
     often = f" to {time_text(last.at)}, {len(same)} times" if len(same) > 1 else ""
     outcome = _OUTCOMES.get(last.outcome, last.outcome)
-    said = f"{outcome}: {last.reason}" if last.reason else outcome
+    text = f"{outcome}: {last.reason}" if last.reason else outcome
     answered = f"  HTTP {last.http_status}" if last.http_status else ""
     took = f"  {last.duration_ms} ms" if last.duration_ms is not None else ""
-    lines = [Text(f"{time_text(first.at)}{often}  {said}{answered}{took}")]
+    lines = [Text(f"{time_text(first.at)}{often}  {text}{answered}{took}")]
     if last.graph_code and last.graph_code not in (last.detail or ""):
         lines.append(Text(last.graph_code))
     if last.detail:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from postroom.cli import tables as rows
+from postroom.cli import tables
 from postroom.cli.tables import FileFault, Row, RowFault
 from postroom.errors import InvalidMail, TemplateFault
 from postroom.mail.address import Address
@@ -59,7 +59,7 @@ class Recipients:
     def of(cls, path: Path, encoding: str | None, columns: Columns, fields: Mapping[str, Any]) -> "Recipients":
         """FileFault if the file cannot be read, or has not the columns."""
         first_fault: RowFault | None = None
-        for row in rows.read(path, encoding):
+        for row in tables.read(path, encoding):
             if isinstance(row, Row):
                 return cls(path=path, encoding=encoding, columns=columns.of(row), fields=fields)
             first_fault = first_fault or row
@@ -67,7 +67,7 @@ class Recipients:
 
     def mails(self) -> Iterator[tuple[int, Mail]]:
         """Each line with its mail, of a file that was checked."""
-        for row in rows.read(self.path, self.encoding):
+        for row in tables.read(self.path, self.encoding):
             if isinstance(row, RowFault):
                 raise FileFault(f"has changed since it was checked: {row}")
             yield row.line, self._mail(row)
@@ -75,7 +75,7 @@ class Recipients:
     def check(self, render: Callable[[Mail], object], *, duplicates: bool) -> Iterator[RowFault | None]:
         """For each row None or what is wrong with it; `render` tries the template, `duplicates` are right."""
         lines: dict[bytes, int] = {}
-        for row in rows.read(self.path, self.encoding):
+        for row in tables.read(self.path, self.encoding):
             if isinstance(row, RowFault):
                 yield row
                 continue

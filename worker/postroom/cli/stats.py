@@ -33,12 +33,12 @@ def stats_(lanes: int, ready: bool, here: bool, as_json: bool) -> None:
     if ready:
         _readiness(stats.alive(connection, os.uname().nodename if here else None), here=here, as_json=as_json)
         return
-    told = stats.read(connection, lanes)
+    figures = stats.read(connection, lanes)
     if as_json:
-        click.echo(to_json_text(told))
+        click.echo(to_json_text(figures))
         return
     console = open_console()
-    console.print(stats_overview(told, console.width))
+    console.print(stats_overview(figures, console.width))
 
 
 def _readiness(workers: list[stats.Worker], *, here: bool, as_json: bool) -> None:
@@ -51,37 +51,40 @@ def _readiness(workers: list[stats.Worker], *, here: bool, as_json: bool) -> Non
         fail(1, f"Not ready: no worker{where} has ticked for {stats.LOST_AFTER_S:.0f} s.")
 
 
-def stats_overview(told: Stats, width: int) -> RenderableType:
+def stats_overview(figures: Stats, width: int) -> RenderableType:
     """The figures of the whole mail room."""
-    living = [worker for worker in told.workers if worker.alive]
+    living = [worker for worker in figures.workers if worker.alive]
     parts: list[RenderableType] = []
     if not living:
-        seen = min((worker.silent_s for worker in told.workers), default=None)
+        seen = min((worker.silent_s for worker in figures.workers), default=None)
         when = "" if seen is None else f" The last one was seen {_span(seen)} ago."
         parts.append(Text(f"NO WORKER IS ALIVE: nothing is sent.{when}\n", style="bold red"))
     facts = Table.grid(padding=(0, GAP))
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
     for name, value in (
-        ("workers", f"{len(living)} alive, {told.hands} hands" if living else "none"),
-        ("jobs", ", ".join(f"{told.jobs[status]:,} {status}" for status in Status if told.jobs[status]) or "none"),
-        ("may have been sent", f"{told.in_doubt:,} in doubt" if told.in_doubt else None),
-        ("dead", ", ".join(f"{count:,} {reason}" for reason, count in told.dead_by_reason.items()) or None),
-        ("oldest due", f"since {_span(told.oldest_due_s)}" if told.oldest_due_s is not None else None),
-        ("rounds queued", f"{told.rounds_queued:,}"),
-        ("events without mail", ", ".join(f"{count:,} {reason}" for reason, count in told.events.items()) or None),
-        ("Redis", _memory(told.memory)),
+        ("workers", f"{len(living)} alive, {figures.hands} hands" if living else "none"),
+        (
+            "jobs",
+            ", ".join(f"{figures.jobs[status]:,} {status}" for status in Status if figures.jobs[status]) or "none",
+        ),
+        ("may have been sent", f"{figures.in_doubt:,} in doubt" if figures.in_doubt else None),
+        ("dead", ", ".join(f"{count:,} {reason}" for reason, count in figures.dead_by_reason.items()) or None),
+        ("oldest due", f"since {_span(figures.oldest_due_s)}" if figures.oldest_due_s is not None else None),
+        ("rounds queued", f"{figures.rounds_queued:,}"),
+        ("events without mail", ", ".join(f"{count:,} {reason}" for reason, count in figures.events.items()) or None),
+        ("Redis", _memory(figures.memory)),
     ):
         if value is not None:
             facts.add_row(name, Text(value))
     parts.append(facts)
-    if told.lanes:
+    if figures.lanes:
         rest = (
-            f"the longest {len(told.lanes)} of {told.waiting_lanes:,}"
-            if told.waiting_lanes > len(told.lanes)
+            f"the longest {len(figures.lanes)} of {figures.waiting_lanes:,}"
+            if figures.waiting_lanes > len(figures.lanes)
             else "all"
         )
-        parts += [Text(f"\nLanes that wait ({rest})\n", style="bold"), _lanes(told.lanes, width)]
+        parts += [Text(f"\nLanes that wait ({rest})\n", style="bold"), _lanes(figures.lanes, width)]
     return Group(*parts)
 
 

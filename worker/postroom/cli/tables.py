@@ -73,9 +73,9 @@ def _json_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
 
 def _csv_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
     first = text.readline()
-    said = first.strip().lower()
-    if said.startswith("sep=") and len(said) == len("sep=;"):  # Excel's own way to say it
-        delimiter, before, lines = said[-1], 1, chain(text)
+    value = first.strip().lower()
+    if value.startswith("sep=") and len(value) == len("sep=;"):  # Excel's own way to say it
+        delimiter, before, lines = value[-1], 1, chain(text)
     else:
         delimiter, before, lines = max(DELIMITERS, key=_unquoted(first).count), 0, chain([first], text)
     csv.field_size_limit(LONGEST_CELL)

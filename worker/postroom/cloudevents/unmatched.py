@@ -40,7 +40,7 @@ class EventNotes:
         """Counts an event, and keeps what it was; its data is not kept."""
         with scripts.or_unavailable():
             seconds, micros = self._redis.time()
-            said = {
+            note = {
                 "at": seconds * 1000 + micros // 1000,
                 "reason": reason,
                 "type": event.type,
@@ -52,7 +52,7 @@ class EventNotes:
             }
             pipe = self._redis.pipeline(transaction=True)
             pipe.hincrby(COUNTS, reason, 1)
-            pipe.lpush(NEWEST, json.dumps(said))
+            pipe.lpush(NEWEST, json.dumps(note))
             pipe.ltrim(NEWEST, 0, KEPT - 1)
             pipe.execute()
 
@@ -69,5 +69,5 @@ class EventNotes:
         return [_note(json.loads(text)) for text in entries]
 
 
-def _note(said: dict[str, Any]) -> Note:
-    return Note(**{**said, "at": moment(said["at"]), "faults": tuple(said["faults"])})
+def _note(fields: dict[str, Any]) -> Note:
+    return Note(**{**fields, "at": moment(fields["at"]), "faults": tuple(fields["faults"])})

@@ -157,11 +157,11 @@ def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:
     token = app.tokens.get()
     if isinstance(token, Deferred | Held | Throttled):
         return token
-    said = request(token)
-    if said.answer.http_status == 403:
+    answer = request(token)
+    if answer.answer.http_status == 403:
         app.tokens.distrust(token)
-    if said.answer.http_status != 401:
-        return said
+    if answer.answer.http_status != 401:
+        return answer
     token = app.tokens.renew(token)
     return token if isinstance(token, Deferred | Held | Throttled) else request(token)
 

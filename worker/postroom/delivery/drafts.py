@@ -53,14 +53,14 @@ def complete_draft(
     job: Job, draft_id: str, attachments: tuple[Attachment, ...], app: App, context: DeliveryContext
 ) -> Uploaded | Outcome:
     """Adds what the draft lacks. One of which nobody knows what it has is removed, to be made anew."""
-    said = uploads.add_attachments(job, draft_id, attachments, app, context)
-    if not isinstance(said, uploads.MakeAnew):
-        return said
+    outcome = uploads.add_attachments(job, draft_id, attachments, app, context)
+    if not isinstance(outcome, uploads.MakeAnew):
+        return outcome
     removed = _remove(job, draft_id, app, context)
     if not isinstance(removed, CleanedUp):
         return removed
     context.note(job, uploads.MADE_ANEW, 0)
-    return Deferred(reason=said.why, answer=said.answer)
+    return Deferred(reason=outcome.why, answer=outcome.answer)
 
 
 def clean_up(job: Job, context: DeliveryContext) -> CleanedUp | Outcome:

@@ -12,8 +12,7 @@ from postroom.delivery.context import App, DeliveryContext, app_of, ask
 from postroom.graph.searches import DRAFTS, SENT_ITEMS, Search, searches, searches_by_own_id
 from postroom.jobs.job import Job
 from postroom.jobs.outcome import Answer, Deferred, LookupResult, NotFound
-from postroom.mail import content as contents
-from postroom.mail import mime_source as mime
+from postroom.mail import content, mime_source
 from postroom.mail.content import AttachmentMissing
 from postroom.mail.model import Mail
 
@@ -58,18 +57,18 @@ def _own_message_id(mail: Mail) -> str | None:
     if mail.mime is None:
         return None
     try:
-        head = contents.read(mail.mime, 0, min(contents.size_of(mail.mime), mime.LONGEST_HEADER))
+        head = content.read(mail.mime, 0, min(content.size_of(mail.mime), mime_source.LONGEST_HEADER))
     except AttachmentMissing:  # then it cannot be sent again either
         return None
-    return (mime.head_of(head).text("message-id") or "").strip() or None
+    return (mime_source.head_of(head).text("message-id") or "").strip() or None
 
 
 def _search(job: Job, app: App, context: DeliveryContext, all_searches: Iterator[Search]) -> LookupResult:
     """The first search that says anything but "not there" says it for all."""
     mailbox = context.mailbox_of(job.lane)
-    said: LookupResult = NotFound()
+    result: LookupResult = NotFound()
     for search in all_searches:
-        said = ask(job, app, context, partial(app.graph.search, mailbox, search))
-        if not isinstance(said, NotFound):
+        result = ask(job, app, context, partial(app.graph.search, mailbox, search))
+        if not isinstance(result, NotFound):
             break
-    return said
+    return result

@@ -92,12 +92,12 @@ def _upload(
             return Deferred(reason="worker_stopping", free=True)
         data = attachment.read(begin, min(begin + RANGE, size))
         put = partial(app.graph.upload, url, data, begin, size)
-        said = ask(job, app, context, put, size=len(data), upload=upload, range=str(begin))
-        if isinstance(said, SessionLost):
-            return MakeAnew("session_lost", said.answer)
-        if not isinstance(said, Uploaded) or said.next is None:
-            return said
-        begin = said.next
+        outcome = ask(job, app, context, put, size=len(data), upload=upload, range=str(begin))
+        if isinstance(outcome, SessionLost):
+            return MakeAnew("session_lost", outcome.answer)
+        if not isinstance(outcome, Uploaded) or outcome.next is None:
+            return outcome
+        begin = outcome.next
 
 
 def _session_url(job: Job, app: App) -> str | None:

@@ -259,9 +259,9 @@ def judge_deleted(status: int, headers: Mapping[str, str], body: bytes, now: dat
     outcome = judge(status, headers, body, now)
     if status == 204 or outcome.answer.graph_code == "ErrorItemNotFound":
         return CleanedUp(answer=_answer(status, headers))
-    said = sends_nothing(outcome)
+    judged = sends_nothing(outcome)
     # A draft that may not be removed is no fault of its mail.
-    return Deferred(reason="draft_not_removed", answer=said.answer) if isinstance(said, Refused) else said
+    return Deferred(reason="draft_not_removed", answer=judged.answer) if isinstance(judged, Refused) else judged
 
 
 def judge_session(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Session | Outcome:
@@ -277,8 +277,8 @@ def judge_range(
 ) -> Uploaded | SessionLost | Outcome:
     """What is there after a range was put. Microsoft's pages spell the field that says so in two ways."""
     answer = _answer(status, headers)
-    said = _object(body)
-    ranges = said.get("NextExpectedRanges", said.get("nextExpectedRanges"))
+    value = _object(body)
+    ranges = value.get("NextExpectedRanges", value.get("nextExpectedRanges"))
     first = re.match(r"\d+", str(ranges[0]), re.ASCII) if isinstance(ranges, list) and ranges else None
     if status == 201:
         return Uploaded(answer=answer)

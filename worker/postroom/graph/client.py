@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
-from postroom.graph import answers as verdicts
+from postroom.graph import answers
 from postroom.graph.requests import Call, GraphRequest
 from postroom.graph.searches import Search
 from postroom.jobs.outcome import CleanedUp, Deferred, Drafted, LookupResult, Outcome, Session, SessionLost, Uploaded
@@ -47,18 +47,18 @@ class Graph:
 
     def create_draft(self, mailbox: str, request: GraphRequest, call: Call) -> Drafted | Outcome:
         """The draft that `request` made."""
-        return self._asking("POST", "messages", mailbox, call, verdicts.judge_drafted, request)
+        return self._asking("POST", "messages", mailbox, call, answers.judge_drafted, request)
 
     def draft_status(self, mailbox: str, draft_id: str, call: Call) -> LookupResult:
         """Whether this draft was sent."""
         path = f"messages/{quote(draft_id, safe='')}?$select=id,isDraft"
-        return self._looking(path, mailbox, call, verdicts.judge_draft_status)
+        return self._looking(path, mailbox, call, answers.judge_draft_status)
 
     def search(self, mailbox: str, search: Search, call: Call) -> LookupResult:
         """Whether there are such messages."""
         select = "id" if search.recipients is None else "id,toRecipients,ccRecipients,bccRecipients"
         query = urlencode({"$filter": search.filter, "$select": select, "$top": "10"}, safe="$,", quote_via=quote)
-        judge = partial(verdicts.judge_search, recipients=search.recipients)
+        judge = partial(answers.judge_search, recipients=search.recipients)
         return self._looking(f"mailFolders/{search.folder}/messages?{query}", mailbox, call, judge)
 
     def add_attachment(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Uploaded | Outcome:
@@ -66,17 +66,17 @@ class Graph:
         request = GraphRequest(mode="json", content_type="application/json", body=body)
         path = f"messages/{quote(draft_id, safe='')}/attachments"
         try:
-            return self._exchange("POST", path, mailbox, call, verdicts.judge_added, request)
+            return self._exchange("POST", path, mailbox, call, answers.judge_added, request)
         except NotSent as fault:
-            return verdicts.not_sent(str(fault))
+            return answers.not_sent(str(fault))
         except Lost as fault:
-            return verdicts.unclear(verdicts.lost(str(fault), fault.status))
+            return answers.unclear(answers.lost(str(fault), fault.status))
 
     def begin_upload(self, mailbox: str, draft_id: str, body: bytes, call: Call) -> Session | Outcome:
         """A session that takes the ranges of a large attachment."""
         request = GraphRequest(mode="json", content_type="application/json", body=body)
         path = f"messages/{quote(draft_id, safe='')}/attachments/createUploadSession"
-        return self._asking("POST", path, mailbox, call, verdicts.judge_session, request)
+        return self._asking("POST", path, mailbox, call, answers.judge_session, request)
 
     def upload(self, url: str, data: bytes, begin: int, size: int, call: Call) -> Uploaded | SessionLost | Outcome:
         """Puts `data`, which begins at byte `begin` of `size`, to a session's URL. That wants no token."""
@@ -85,11 +85,11 @@ class Graph:
             "Content-Type": "application/octet-stream",
             "Content-Range": f"bytes {begin}-{begin + len(data) - 1}/{size}",
         }
-        return self._at_session("PUT", url, headers, data, call, verdicts.judge_range)
+        return self._at_session("PUT", url, headers, data, call, answers.judge_range)
 
     def cancel_upload(self, url: str, call: Call) -> CleanedUp | Outcome:
         """Ends a session whose attachment is not wanted any longer."""
-        return self._at_session("DELETE", url, {"User-Agent": _USER_AGENT}, None, call, verdicts.judge_deleted)
+        return self._at_session("DELETE", url, {"User-Agent": _USER_AGENT}, None, call, answers.judge_deleted)
 
     def _at_session(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, call: Call, judge: Judge[Said]
@@ -99,22 +99,22 @@ class Graph:
                 method, url, headers=headers, body=body, deadline_s=call.deadline_s, before_write=call.before_write
             )
         except NotSent as fault:
-            return verdicts.not_sent(str(fault))
+            return answers.not_sent(str(fault))
         except Lost as fault:
-            return verdicts.sends_nothing(verdicts.lost(str(fault), fault.status))
+            return answers.sends_nothing(answers.lost(str(fault), fault.status))
         return judge(answer.status, answer.headers, answer.body, self._clock())
 
     def delete_draft(self, mailbox: str, draft_id: str, call: Call) -> CleanedUp | Outcome:
         """Removes a draft; one that is gone already counts as removed."""
-        return self._asking("DELETE", f"messages/{quote(draft_id, safe='')}", mailbox, call, verdicts.judge_deleted)
+        return self._asking("DELETE", f"messages/{quote(draft_id, safe='')}", mailbox, call, answers.judge_deleted)
 
     def _sending(self, path: str, mailbox: str, call: Call, request: GraphRequest | None = None) -> Outcome:
         try:
-            return self._exchange("POST", path, mailbox, call, verdicts.judge, request)
+            return self._exchange("POST", path, mailbox, call, answers.judge, request)
         except NotSent as fault:
-            return verdicts.not_sent(str(fault))
+            return answers.not_sent(str(fault))
         except Lost as fault:
-            return verdicts.lost(str(fault), fault.status)
+            return answers.lost(str(fault), fault.status)
 
     def _asking(
         self,
@@ -128,17 +128,17 @@ class Graph:
         try:
             return self._exchange(method, path, mailbox, call, judge, request)
         except NotSent as fault:
-            return verdicts.not_sent(str(fault))
+            return answers.not_sent(str(fault))
         except Lost as fault:
-            return verdicts.sends_nothing(verdicts.lost(str(fault), fault.status))
+            return answers.sends_nothing(answers.lost(str(fault), fault.status))
 
     def _looking(self, path: str, mailbox: str, call: Call, judge: Judge[LookupResult]) -> LookupResult:
         try:
             return self._exchange("GET", path, mailbox, call, judge)
         except NotSent as fault:
-            return verdicts.not_sent(str(fault))
+            return answers.not_sent(str(fault))
         except Lost as fault:
-            return Deferred(reason="look_up_failed", answer=verdicts.lost(str(fault)).answer, free=True)
+            return Deferred(reason="look_up_failed", answer=answers.lost(str(fault)).answer, free=True)
 
     def _exchange(
         self,

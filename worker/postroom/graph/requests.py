@@ -15,7 +15,7 @@ from postroom.graph.mime_writer import address_lines, ascii_address, body_bytes,
 from postroom.graph.searches import JOB_PROPERTY
 from postroom.jobs.outcome import Answer, Refused
 from postroom.mail import content as contents
-from postroom.mail import mime_source as mime
+from postroom.mail import mime_source
 from postroom.mail.address import Address
 from postroom.mail.fields import OUR_HEADER, needs_mime
 from postroom.mail.message import Message, Ready
@@ -67,10 +67,10 @@ def request_for(message: Message) -> GraphRequest | Refused:
     both_bodies = bool(message.text and message.html) and mime_will_do
     if not foreign_headers and not both_bodies:
         return _json_request(message)
-    mime = _mime_request(message)
-    if isinstance(mime, Refused) and not foreign_headers:
+    as_mime = _mime_request(message)
+    if isinstance(as_mime, Refused) and not foreign_headers:
         return _json_request(message)  # the same: rather without its text part than not at all
-    return mime
+    return as_mime
 
 
 def draft_for(message: Message) -> GraphRequest | Refused:
@@ -217,13 +217,13 @@ def _ready_request(message: Message, ready: Ready) -> GraphRequest | Refused:
     size = contents.size_of(ready.source) * 4 // 3
     if size > MIME_LIMIT:
         return _too_large("MIME", size, MIME_LIMIT)
-    body = base64.b64encode(_passed_on(message, ready, mime.parse(contents.read(ready.source))))
+    body = base64.b64encode(_passed_on(message, ready, mime_source.parse(contents.read(ready.source))))
     if len(body) > MIME_LIMIT:
         return _too_large("MIME", len(body), MIME_LIMIT)
     return GraphRequest(mode="mime", content_type="text/plain", body=body)
 
 
-def _passed_on(message: Message, ready: Ready, source: mime.Source) -> bytes:
+def _passed_on(message: Message, ready: Ready, source: mime_source.Source) -> bytes:
     """The source as it came, under what is missing, and what must be otherwise because Exchange goes by it.
 
     Exchange sends to whom To, Cc and Bcc name, so where these are not exactly the message's recipients they are written
@@ -245,13 +245,13 @@ def _passed_on(message: Message, ready: Ready, source: mime.Source) -> bytes:
     return head + bytes(source.without({*anew, *strangers, OUR_HEADER, "resent-bcc"}))
 
 
-def _names(source: mime.Source, name: str, people: Sequence[Address]) -> bool:
+def _names(source: mime_source.Source, name: str, people: Sequence[Address]) -> bool:
     """Whether this field of the source names exactly these people."""
     people_there = source.people(name) if len(source.all(name)) < 2 else None
     return people_there is not None and {one.address.casefold() for one in people_there} == {one.lane for one in people}
 
 
-def _is_own(source: mime.Source, name: str, ready: Ready) -> bool:
+def _is_own(source: mime_source.Source, name: str, ready: Ready) -> bool:
     """Whether this field is there and names one address, which is the mailbox's own."""
     people_there = source.people(name) or []
     return len(source.all(name)) == len(people_there) == 1 and people_there[0].address.casefold() in ready.own

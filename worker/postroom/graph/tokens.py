@@ -206,8 +206,8 @@ def _refusal(entra: "_Entra", result: Mapping[str, Any], error: Exception | None
         # Nothing was asked, so it is MSAL that refuses what it was given.
         text = redact(f"{type(error).__name__}: {error}")
         return Held(reason="invalid_app_settings", scope=Scope.APP, answer=Answer(detail=text), no_token=True)
-    said = result or _as_object(answer.body)
-    if answer.status < 300 and "error" not in said:
+    answer_fields = result or _as_object(answer.body)
+    if answer.status < 300 and "error" not in answer_fields:
         text = "an answer that is no token" + (f" ({type(error).__name__})" if error else "")
         return Deferred(
             reason="entra_unavailable",
@@ -215,14 +215,14 @@ def _refusal(entra: "_Entra", result: Mapping[str, Any], error: Exception | None
             free=True,
             answer=Answer(http_status=answer.status, detail=text),
         )
-    codes, name = said.get("error_codes"), said.get("error")
+    codes, name = answer_fields.get("error_codes"), answer_fields.get("error")
     return judge_token_error(
         name if isinstance(name, str) else None,
         [code for code in codes if isinstance(code, int)] if isinstance(codes, list) else [],
         answer.status,
         wait_s=retry_after(answer.headers, datetime.fromtimestamp(now, UTC)),
-        text=str(said.get("error_description", "")),
-        trace_id=said.get("trace_id"),
+        text=str(answer_fields.get("error_description", "")),
+        trace_id=answer_fields.get("trace_id"),
     )
 
 

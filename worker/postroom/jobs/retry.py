@@ -123,14 +123,14 @@ def decide(
                 return Transition(status=Status.DEAD, reason=reason, spends_attempt=True, sent_nothing=True)
             asked = min(wait_s or 0.0, LONGEST_RETRY_AFTER_S)
             wait = max(backoff(attempts, policy, chance), asked)
-            told = asked > 0 and scope is not Scope.MAIL
+            asked_to_wait = asked > 0 and scope is not Scope.MAIL
             return Transition(
                 status=Status.DEFERRED,
                 reason="backoff",
                 wait_s=wait,
                 spends_attempt=True,
                 sent_nothing=True,
-                pause=Pause(scope=scope, wait_s=asked, longest_s=asked, reason=reason) if told else None,
+                pause=Pause(scope=scope, wait_s=asked, longest_s=asked, reason=reason) if asked_to_wait else None,
             )
         case Held(scope=Scope.MAIL):
             return Transition(status=Status.DEFERRED, reason="held", wait_s=HOLD_MAIL_S, sent_nothing=True)
@@ -160,9 +160,9 @@ def after_clean_up(outcome: Outcome | CleanedUp, policy: Policy, chance: Callabl
     return Transition(status=None, pause=decide(outcome, 0, policy, chance).pause, hold=_of_the_app(outcome))
 
 
-def _of_the_app(said: object) -> Held | None:
+def _of_the_app(outcome: object) -> Held | None:
     """Whether a mailbox can be sent from is found out by sending alone."""
-    return said if isinstance(said, Held) and said.scope is Scope.APP else None
+    return outcome if isinstance(outcome, Held) and outcome.scope is Scope.APP else None
 
 
 def backoff(attempts: int, policy: Policy, chance: Callable[[], float]) -> float:

@@ -88,9 +88,9 @@ class Stored:
         return {name: getattr(self, name) for name in _SAID}
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any], source: Source | None) -> Self:
+    def from_json(cls, fields: Mapping[str, Any], source: Source | None) -> Self:
         """What `to_json` wrote, perhaps in a newer version, to be read from `source`."""
-        return cls(**{name: said[name] for name in _SAID}, source=source)
+        return cls(**{name: fields[name] for name in _SAID}, source=source)
 
 
 _SAID = ("where", "name", "number", "piece", "size", "sha256")

@@ -19,7 +19,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from postroom.mail import content as contents
+from postroom.mail import content
 from postroom.mail.address import CONTROL, Address
 from postroom.mail.content import Content, File, Stored
 
@@ -122,7 +122,7 @@ def _content(value: object) -> Content:
 def _content_as_json(value: Content, info: SerializationInfo) -> str | dict[str, str | int]:
     if info.context and "mark" in info.context:
         return str(info.context["mark"])
-    return value.to_json() if isinstance(value, Stored) else base64.b64encode(contents.read(value)).decode()
+    return value.to_json() if isinstance(value, Stored) else base64.b64encode(content.read(value)).decode()
 
 
 def _check_header(name: str, value: str) -> None:

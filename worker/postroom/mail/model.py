@@ -28,7 +28,7 @@ from pydantic_core import from_json, to_json
 
 from postroom.errors import InvalidMail
 from postroom.mail import content as contents
-from postroom.mail import mime_source as sources
+from postroom.mail import mime_source
 from postroom.mail.address import Address
 from postroom.mail.content import Content, Source, Stored
 from postroom.mail.fields import (
@@ -339,4 +339,4 @@ def _wrong_source(mail: Mail, source: bytes | None) -> Iterator[str]:
     if source is None or mail.size + sum(len(one.encode()) for one in mail.recipients) > MAX_MIME:
         yield f"mime: {mail.size} bytes; Graph takes {MAX_MIME} as MIME; larger mail goes as html, text and files"
     else:
-        yield from (f"mime: {fault}" for fault in sources.faults(source))
+        yield from (f"mime: {fault}" for fault in mime_source.faults(source))

@@ -97,9 +97,9 @@ def too_large(size: int, most: int) -> str:
     )
 
 
-def plainly(said: str) -> str:
+def plainly(message: str) -> str:
     """What pydantic says of a value, without its own terms: `Input should be 'a' or 'b'` is `must be 'a' or 'b'`."""
-    return said.removeprefix("Value error, ").replace("Input should ", "must ", 1)
+    return message.removeprefix("Value error, ").replace("Input should ", "must ", 1)
 
 
 def field_faults(error: ValidationError, known: Iterable[str]) -> Iterator[str]:

@@ -122,7 +122,7 @@ class DeadLetters:
     def requeue(
         self,
         job_ids: Iterable[str],
-        order: Actor,
+        actor: Actor,
         *,
         expires: datetime | Literal["never"] | None = None,
         twice: bool = False,
@@ -130,18 +130,18 @@ class DeadLetters:
     ) -> Iterator[Reply]:
         """Puts them back into their lanes, as `Ledger.requeue` says; what came of each, as it happens."""
         for some in _in_portions(job_ids):
-            yield from self._ledger.requeue(some, order, expires=expires, twice=twice, dry_run=dry_run)
+            yield from self._ledger.requeue(some, actor, expires=expires, twice=twice, dry_run=dry_run)
 
-    def discard(self, job_ids: Iterable[str], order: Actor, *, dry_run: bool = False) -> Iterator[Reply]:
+    def discard(self, job_ids: Iterable[str], actor: Actor, *, dry_run: bool = False) -> Iterator[Reply]:
         """Ends them for good, as `Ledger.discard` says; what came of each, as it happens."""
         for some in _in_portions(job_ids):
-            yield from self._ledger.discard(some, order, dry_run=dry_run)
+            yield from self._ledger.discard(some, actor, dry_run=dry_run)
 
     def change(
         self,
         job_id: str,
         changes: Mapping[str, object],
-        order: Actor,
+        actor: Actor,
         *,
         twice: bool = False,
         dry_run: bool = False,
@@ -161,9 +161,9 @@ class DeadLetters:
         mail = (Mail.from_json(json.dumps(values)) if was_mail else Mail.model_validate(values)).with_sender(
             self._sender
         )
-        new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"postroom:{job_id}:{order.id}"))  # the same when it is repeated
-        said = self._ledger.replace(job_id, new_id, mail, sorted(changes), order, twice=twice, dry_run=dry_run)
-        return said, new_id
+        new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"postroom:{job_id}:{actor.id}"))  # the same when it is repeated
+        outcome = self._ledger.replace(job_id, new_id, mail, sorted(changes), actor, twice=twice, dry_run=dry_run)
+        return outcome, new_id
 
     def _walk(self, selection: Selection) -> Iterator[Any]:
         return self._ledger.records.walk(
@@ -200,18 +200,18 @@ def changed(values: object, changes: Mapping[str, object]) -> dict[str, object]:
 
 def without_content(mail: Mapping[str, Any]) -> dict[str, Any]:
     """A mail's fields: of a body its length, of variables their names, of files what they are called."""
-    told = dict(mail)
+    shown = dict(mail)
     for name in CONTENT:
-        value = told.get(name)
+        value = shown.get(name)
         if isinstance(value, str):
-            told[name] = f"({len(value)} characters)"
+            shown[name] = f"({len(value)} characters)"
         elif isinstance(value, dict):
-            told[name] = f"({', '.join(sorted(value)) or 'none'})"
-    if isinstance(told.get("attachments"), list):
-        told["attachments"] = [_file(one) for one in told["attachments"]]
-    if "mime" in told:
-        told["mime"] = _bytes(told["mime"])
-    return told
+            shown[name] = f"({', '.join(sorted(value)) or 'none'})"
+    if isinstance(shown.get("attachments"), list):
+        shown["attachments"] = [_file(one) for one in shown["attachments"]]
+    if "mime" in shown:
+        shown["mime"] = _bytes(shown["mime"])
+    return shown
 
 
 def _file(attachment: object) -> object:

@@ -135,8 +135,8 @@ def _workers(connection: Any) -> tuple[datetime, list[Worker]]:
         (seconds, micros), records = pipe.execute()
     now = seconds + micros / 1e6
     workers = []
-    for name, said in sorted(records.items()):
-        seen, hands = said.split()
+    for name, entry in sorted(records.items()):
+        seen, hands = entry.split()
         silent = max(now - int(seen) / 1000, 0.0)
         workers.append(Worker(name=name.decode(), hands=int(hands), silent_s=round(silent, 1)))
     return moment(round(now * 1000)), workers

@@ -14,7 +14,7 @@ from postroom.access.smtp_logins import Network
 from postroom.mail.address import Address
 from postroom.mail.validation import LARGEST_MESSAGE, MB
 from postroom.settings.values import duration, look_ups, rates, size
-from postroom.store import url as redis_url
+from postroom.store import url
 
 
 def _root(value: object) -> object:
@@ -28,7 +28,7 @@ def _root(value: object) -> object:
 
 def checked_redis_url(value: object) -> object:
     if isinstance(value, str) and not re.match("embedded:.", value):
-        redis_url.parse(value)
+        url.parse(value)
     return value
 
 

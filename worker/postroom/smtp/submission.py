@@ -10,14 +10,14 @@ from typing import Any
 
 from postroom.access.smtp_logins import Login
 from postroom.errors import InvalidMail
-from postroom.mail import mime_source as mime
+from postroom.mail import mime_source
 from postroom.mail.address import Address
 from postroom.mail.fields import OUR_HEADER
 from postroom.mail.mime_source import Source
 from postroom.mail.model import Mail
 from postroom.mail.priority import Priority
 from postroom.mail.validation import MAX_MIME
-from postroom.smtp import mime_parts as unpack
+from postroom.smtp import mime_parts
 
 # A message up to this size is passed on as it came; the rest is for the recipients in the header that it is given.
 AS_IT_CAME = MAX_MIME - 100_000
@@ -60,9 +60,9 @@ def read(
 
     `default` is the sender of a mail that names none.
     """
-    if wrong := next(mime.faults(source), None):
+    if wrong := next(mime_source.faults(source), None):
         return Reply(code=550, status="5.6.11" if "LF" in wrong or "NUL" in wrong else "5.6.0", text=wrong)
-    message = mime.parse(source)
+    message = mime_source.parse(source)
     author = _author(message, sender) or default
     if isinstance(author, Reply):
         return author
@@ -185,8 +185,8 @@ def _content(message: Source, *, template: bool) -> dict[str, Any] | Reply:
     if not template and len(source) <= AS_IT_CAME:
         return {"mime": source}
     try:
-        parts = unpack.parts_of(source)
-    except unpack.Whole as why:
+        parts = mime_parts.parts_of(source)
+    except mime_parts.Whole as why:
         if template:
             return Reply(code=550, status="5.6.0", text=f"the message beside the template cannot be read: {why}")
         text = f"a message over {AS_IT_CAME} bytes goes as bodies and files, and this one cannot: {why}"
@@ -199,7 +199,7 @@ def _content(message: Source, *, template: bool) -> dict[str, Any] | Reply:
     }
     if not template:
         bodies = {"html": parts.html, "text": parts.text or (None if parts.html else " ")}
-        fields |= {"headers": unpack.headers_of(message), **bodies}
+        fields |= {"headers": mime_parts.headers_of(message), **bodies}
     return {name: value for name, value in fields.items() if value}
 
 
@@ -210,6 +210,6 @@ def _own_key(message: Source, source: bytes, sender: str, recipients: Sequence[A
     """
     if not (message.text("message-id") or "").strip():
         return None
-    said = [login.name, sender, *sorted(one.lane for one in recipients)]
-    digest = hashlib.sha256(json.dumps(said).encode() + b"\0" + source).hexdigest()
+    parts = [login.name, sender, *sorted(one.lane for one in recipients)]
+    digest = hashlib.sha256(json.dumps(parts).encode() + b"\0" + source).hexdigest()
     return f"smtp/{digest[:40]}"

@@ -73,13 +73,13 @@ class Claims:
         """
         from postroom.store import settle_codec as decided  # noqa: PLC0415 - only workers need it
 
-        said = decided.move(transition, outcome, duration_ms)
+        encoded = decided.move(transition, outcome, duration_ms)
         token, lease_s, apps, _ = claimant or NOBODY
         args = (
             job.lane,
             job.id,
             job.token,
-            said,
+            encoded,
             token,
             milliseconds(lease_s),
             int(slice_expired),
@@ -117,5 +117,5 @@ class Claims:
 
 
 def _event(text: bytes) -> Mapping[str, Any]:
-    said: dict[str, Any] = json.loads(text)
-    return said | ({"by": mask_actor(said["by"])} if "by" in said else {})
+    event: dict[str, Any] = json.loads(text)
+    return event | ({"by": mask_actor(event["by"])} if "by" in event else {})

@@ -96,16 +96,16 @@ class Intake:
 
         `common` is what all of them share (`Sharing.common`). Calling again with the same job ids is the same jobs.
         """
-        together, said = sound_ones(entries, batch)
+        together, results = sound_ones(entries, batch)
         for entry in those_alone(together, common):
             together.remove(entry)
             try:
-                said[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now)
+                results[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now)
             except (InvalidMail, KeyConflict) as error:
-                said[entry.job_id] = error
+                results[entry.job_id] = error
         if together:
-            said |= self._take_in_together(together, batch, common, now)
-        return [said[entry.job_id] for entry in entries]
+            results |= self._take_in_together(together, batch, common, now)
+        return [results[entry.job_id] for entry in entries]
 
     def take_in_portions(
         self, given: Iterable[tuple[Sequence[Entry], Common | None]], batch: str | None, now: int | None = None
@@ -132,7 +132,7 @@ class Intake:
         self, line: Line, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
     ) -> Callable[[], list[Receipt | PostroomError]]:
         """Sends these to be taken in, where Redis has what they share. What it returns gives the answers."""
-        together, said = sound_ones(entries, batch)
+        together, results = sound_ones(entries, batch)
         hit(Failpoint.TAKING_IN)
         head = (batch or "", common.digest if common else "", "", *NOTHING_STAGED)
         answer = line.ask("take_in_many", now, *head, *chain.from_iterable(each_in_words(together, common)))
@@ -142,7 +142,7 @@ class Intake:
             if [b"bring"] in replies:
                 return self.take_in_many(entries, batch, common, now)  # all who shared it have left meanwhile
             hit(Failpoint.TAKEN_IN)
-            told = said | receipts_of(together, replies)
+            told = results | receipts_of(together, replies)
             return [told[entry.job_id] for entry in entries]
 
         return answers
@@ -155,7 +155,7 @@ class Intake:
         def ask(shared: str, staged: Staged) -> list[Any]:
             head = (batch or "", common.digest if common else "", shared, *staged)
             each = [(*head, *chain.from_iterable(some)) for some in portions(given)]
-            return [answer for said in run_each(self._redis, "take_in_many", now, each) for answer in said]
+            return [answer for answers in run_each(self._redis, "take_in_many", now, each) for answer in answers]
 
         hit(Failpoint.TAKING_IN)
         answers = ask("", NOTHING_STAGED)

@@ -71,22 +71,22 @@ class OperatorActions:
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
-    def cancel(self, job_id: str, now: int | None = None, order: Actor | None = None) -> None:
+    def cancel(self, job_id: str, now: int | None = None, actor: Actor | None = None) -> None:
         """Ends a job that has not been sent. UnknownJob if there is none, TooLate if it is being sent or has ended."""
-        reply = self.cancel_many([job_id], order or Actor.here(), now)[0]
+        reply = self.cancel_many([job_id], actor or Actor.here(), now)[0]
         if reply.said == "unknown":
             raise UnknownJob(job_id)
         if reply.said == "late" and reply.status != Status.CANCELLED:
             raise TooLate(job_id, reply.status)
 
-    def cancel_many(self, job_ids: Sequence[str], order: Actor, now: int | None = None) -> list[Reply]:
+    def cancel_many(self, job_ids: Sequence[str], actor: Actor, now: int | None = None) -> list[Reply]:
         """Ends jobs that have not been sent: `cancelled`, `in_doubt` (as well, but it may have left), or `late`."""
-        return _replies(run(self._redis, "cancel", now, order.to_json(), *job_ids))
+        return _replies(run(self._redis, "cancel", now, actor.to_json(), *job_ids))
 
     def requeue(
         self,
         job_ids: Sequence[str],
-        order: Actor,
+        actor: Actor,
         *,
         expires: datetime | Literal["never"] | None = None,
         twice: bool = False,
@@ -101,7 +101,7 @@ class OperatorActions:
         how: dict[str, object] = {"twice": twice, "dry": dry_run}
         if expires is not None:
             how["expires"] = "" if expires == "never" else str(milliseconds_of(expires))
-        return _replies(run(self._redis, "requeue", now, order.to_json(), json.dumps(how), *job_ids))
+        return _replies(run(self._redis, "requeue", now, actor.to_json(), json.dumps(how), *job_ids))
 
     def replace(
         self,
@@ -109,7 +109,7 @@ class OperatorActions:
         new_id: str,
         mail: Mail,
         fields: Sequence[str],
-        order: Actor,
+        actor: Actor,
         *,
         twice: bool = False,
         dry_run: bool = False,
@@ -122,19 +122,20 @@ class OperatorActions:
         given = in_words(new_id, mail, mail.to_json(), None, "")
         _, sender, priority, recipients, tokens, _, _, due, expires, needs, _, _, payload = given
         flags = (json.dumps(list(fields)), int(twice), int(dry_run))
-        told = (sender, priority, due, expires, recipients, tokens, payload, needs)
+        arguments = (sender, priority, due, expires, recipients, tokens, payload, needs)
         answer, more = (
-            part.decode() for part in run(self._redis, "replace", now, order.to_json(), new_id, job_id, *flags, *told)
+            part.decode()
+            for part in run(self._redis, "replace", now, actor.to_json(), new_id, job_id, *flags, *arguments)
         )
         if answer == "refused":
             raise InvalidMail(f"to: more recipients than this sender may reach in a day ({more})")
         return str(answer)
 
     def discard(
-        self, job_ids: Sequence[str], order: Actor, *, dry_run: bool = False, now: int | None = None
+        self, job_ids: Sequence[str], actor: Actor, *, dry_run: bool = False, now: int | None = None
     ) -> list[Reply]:
         """Ends dead letters and expired jobs for good: `discarded`, or why not."""
-        return _replies(run(self._redis, "discard", now, order.to_json(), int(dry_run), *job_ids))
+        return _replies(run(self._redis, "discard", now, actor.to_json(), int(dry_run), *job_ids))
 
     def hold(
         self,
@@ -183,5 +184,5 @@ def _login() -> str:
     return f"{user}@{os.uname().nodename.partition('.')[0]}"
 
 
-def _replies(said: Sequence[Sequence[bytes]]) -> list[Reply]:
-    return [Reply(*(part.decode() for part in one)) for one in said]
+def _replies(rows: Sequence[Sequence[bytes]]) -> list[Reply]:
+    return [Reply(*(part.decode() for part in one)) for one in rows]

@@ -243,7 +243,7 @@ class Records:
 
     def holds(self, now: int | None = None) -> list[Hold]:
         """All that is held now, by faults and by people."""
-        return [_hold(json.loads(said)) for said in scripts.run(self._redis, "list_holds", now)]
+        return [_hold(json.loads(text)) for text in scripts.run(self._redis, "list_holds", now)]
 
 
 def _group(group: Sequence[bytes]) -> Group:
@@ -252,18 +252,18 @@ def _group(group: Sequence[bytes]) -> Group:
 
 
 def _attempt(text: bytes) -> Attempt:
-    said = json.loads(text)
+    fields = json.loads(text)
     return Attempt(
-        number=said["number"],
-        at=moment(said["at"]),
-        outcome=said["outcome"],
-        reason=said.get("reason"),
-        detail=said.get("detail"),
-        http_status=said.get("http_status"),
-        graph_code=said.get("graph_code"),
-        request_id=said.get("request_id"),
-        client_request_id=said.get("client_request_id"),
-        duration_ms=said.get("duration_ms"),
+        number=fields["number"],
+        at=moment(fields["at"]),
+        outcome=fields["outcome"],
+        reason=fields.get("reason"),
+        detail=fields.get("detail"),
+        http_status=fields.get("http_status"),
+        graph_code=fields.get("graph_code"),
+        request_id=fields.get("request_id"),
+        client_request_id=fields.get("client_request_id"),
+        duration_ms=fields.get("duration_ms"),
     )
 
 
@@ -284,15 +284,15 @@ def _under_way(record: Mapping[str, str]) -> Iterator[Attempt]:
         )
 
 
-def _hold(said: Mapping[str, Any]) -> Hold:
-    ends, probe = said.get("ends"), said.get("next_probe")
+def _hold(fields: Mapping[str, Any]) -> Hold:
+    ends, probe = fields.get("ends"), fields.get("next_probe")
     return Hold(
-        scope=said["scope"],
-        name=said["name"],
-        reason=said["reason"],
-        since=moment(said["since"]),
-        by=said.get("by"),
+        scope=fields["scope"],
+        name=fields["name"],
+        reason=fields["reason"],
+        since=moment(fields["since"]),
+        by=fields.get("by"),
         until=moment(ends) if ends else None,
         next_probe=moment(probe) if probe else None,
-        waiting=said.get("waiting"),
+        waiting=fields.get("waiting"),
     )

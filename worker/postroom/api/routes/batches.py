@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.access.api_keys import ApiKey
 from postroom.api.authorization import MayOperate, MayRead, person
-from postroom.api.dependencies import Here, Services
+from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import ASKED, BROUGHT, Refusal, documented
 from postroom.api.request_bodies import body_of, takes
 from postroom.api.routes.emails import Why
@@ -39,10 +39,12 @@ class HoldOrder(BaseModel):
     responses=documented(*BROUGHT, 404),
     openapi_extra=takes("Why", required=False),
 )
-def cancel(here: Here, key: MayOperate, batch: str, said: Annotated[Why, Depends(body_of(Why))]) -> BatchCancelled:
+def cancel(
+    services: WithServices, key: MayOperate, batch: str, body: Annotated[Why, Depends(body_of(Why))]
+) -> BatchCancelled:
     """Stop what of a batch has not left yet, and say how much had."""
-    _counts(here, key, batch)
-    return here.client.cancel_batch(batch, by=person(key), why=said.why, senders=key.senders)
+    _counts(services, key, batch)
+    return services.client.cancel_batch(batch, by=person(key), why=body.why, senders=key.senders)
 
 
 @router.post(
@@ -50,36 +52,38 @@ def cancel(here: Here, key: MayOperate, batch: str, said: Annotated[Why, Depends
     responses=documented(*BROUGHT, 404),
     openapi_extra=takes("HoldOrder", required=False),
 )
-def hold(here: Here, key: MayOperate, batch: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]) -> HoldResult:
+def hold(
+    services: WithServices, key: MayOperate, batch: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]
+) -> HoldResult:
     """Keep a batch from leaving until it is released."""
-    _only_own(here, key, batch)
-    return here.client.hold(batch=batch, by=person(key), reason=how.reason, length_s=how.for_s)
+    _only_own(services, key, batch)
+    return services.client.hold(batch=batch, by=person(key), reason=how.reason, length_s=how.for_s)
 
 
 @router.post("/{batch:path}/release", responses=documented(*ASKED, 404))
-def release(here: Here, key: MayOperate, batch: str) -> ReleaseResult:
+def release(services: WithServices, key: MayOperate, batch: str) -> ReleaseResult:
     """Let a held batch go."""
-    _only_own(here, key, batch)
-    return here.client.release(batch=batch)
+    _only_own(services, key, batch)
+    return services.client.release(batch=batch)
 
 
 # Last, for it fits what the others do: a batch may have any name.
 @router.get("/{batch:path}", responses=documented(*ASKED, 404))
-def counts(here: Here, key: MayRead, batch: str) -> Batch:
+def counts(services: WithServices, key: MayRead, batch: str) -> Batch:
     """Count the mails of a batch by state."""
-    held = (hold for hold in here.records.holds() if (hold.scope, hold.name) == ("batch", batch))
-    return Batch(counts=_counts(here, key, batch), hold=next(held, None))
+    held = (hold for hold in services.records.holds() if (hold.scope, hold.name) == ("batch", batch))
+    return Batch(counts=_counts(services, key, batch), hold=next(held, None))
 
 
-def _counts(here: Services, key: ApiKey, batch: str) -> BatchCounts:
-    counts = here.client.batch(batch, senders=key.senders)
+def _counts(services: Services, key: ApiKey, batch: str) -> BatchCounts:
+    counts = services.client.batch(batch, senders=key.senders)
     if not counts.total:
         raise Refusal(404, "not_found", "no mail of such a batch is known")
     return counts
 
 
-def _only_own(here: Services, key: ApiKey, batch: str) -> None:
-    if _counts(here, key, batch).total != here.client.batch(batch).total:
+def _only_own(services: Services, key: ApiKey, batch: str) -> None:
+    if _counts(services, key, batch).total != services.client.batch(batch).total:
         raise Refusal(
             403, "forbidden", "this batch has mail of senders that this key is not for; it is held as a whole"
         )

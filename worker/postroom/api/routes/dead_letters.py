@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from postroom.access.api_keys import ApiKey
 from postroom.api.authorization import MayOperate, MayRead, own, person
-from postroom.api.dependencies import Here, Services
+from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import ASKED, BROUGHT, Refusal, documented
 from postroom.api.request_bodies import Time, body_of, takes
 from postroom.api.routes.emails import Emails, checked, page
@@ -104,11 +104,11 @@ class Replaced(BaseModel):
 
 
 @router.get("", responses=documented(*ASKED, 400))
-def find(here: Here, key: MayRead, wanted: Annotated[LetterFilter, Query()]) -> Emails:
+def find(services: WithServices, key: MayRead, wanted: Annotated[LetterFilter, Query()]) -> Emails:
     """List dead letters, the newest first."""
     expired = wanted.reason == "expired"
     return page(
-        here,
+        services,
         key,
         sender=wanted.sender,
         limit=wanted.limit,
@@ -121,11 +121,11 @@ def find(here: Here, key: MayRead, wanted: Annotated[LetterFilter, Query()]) -> 
 
 
 @router.get("/reasons", responses=documented(*ASKED))
-def reasons(here: Here, key: MayRead) -> ReasonCounts:
+def reasons(services: WithServices, key: MayRead) -> ReasonCounts:
     """Count dead letters by reason."""
     counts: dict[str, list[int]] = {}
     for sender in key.senders or (None,):
-        for kind in here.letters.overview(Selection(sender=sender), 0).reasons:
+        for kind in services.letters.overview(Selection(sender=sender), 0).reasons:
             known = counts.setdefault(kind.reason, [0, 0])
             known[0] += kind.count
             known[1] += kind.in_doubt
@@ -138,10 +138,12 @@ def reasons(here: Here, key: MayRead) -> ReasonCounts:
     responses=documented(*BROUGHT),
     openapi_extra=takes("RequeueOrder"),
 )
-def requeue(here: Here, key: MayOperate, how: Annotated[RequeueOrder, Depends(body_of(RequeueOrder))]) -> Replies:
+def requeue(
+    services: WithServices, key: MayOperate, how: Annotated[RequeueOrder, Depends(body_of(RequeueOrder))]
+) -> Replies:
     """Send up to 500 letters again, as they are."""
-    ids, order = _own(here, key, how.ids), Actor.here(person(key), how.why)
-    replies = here.letters.requeue(ids, order, expires=how.expires_at, twice=how.may_send_twice)
+    ids, actor = _own(services, key, how.ids), Actor.here(person(key), how.why)
+    replies = services.letters.requeue(ids, actor, expires=how.expires_at, twice=how.may_send_twice)
     return _told(how.ids, replies)
 
 
@@ -150,10 +152,12 @@ def requeue(here: Here, key: MayOperate, how: Annotated[RequeueOrder, Depends(bo
     responses=documented(*BROUGHT),
     openapi_extra=takes("DiscardOrder"),
 )
-def discard(here: Here, key: MayOperate, how: Annotated[DiscardOrder, Depends(body_of(DiscardOrder))]) -> Replies:
+def discard(
+    services: WithServices, key: MayOperate, how: Annotated[DiscardOrder, Depends(body_of(DiscardOrder))]
+) -> Replies:
     """Let go of up to 500 letters: they are cancelled, and their mail is removed."""
-    ids, order = _own(here, key, how.ids), Actor.here(person(key), how.why)
-    return _told(how.ids, here.letters.discard(ids, order))
+    ids, actor = _own(services, key, how.ids), Actor.here(person(key), how.why)
+    return _told(how.ids, services.letters.discard(ids, actor))
 
 
 @router.post(
@@ -162,18 +166,18 @@ def discard(here: Here, key: MayOperate, how: Annotated[DiscardOrder, Depends(bo
     openapi_extra=takes("ChangeOrder"),
 )
 def change(
-    here: Here, key: MayOperate, job_id: str, how: Annotated[ChangeOrder, Depends(body_of(ChangeOrder))]
+    services: WithServices, key: MayOperate, job_id: str, how: Annotated[ChangeOrder, Depends(body_of(ChangeOrder))]
 ) -> Replaced:
     """Send one letter again with these fields of its mail changed, as a new job."""
-    if own(key, here.records.read(job_id)).status not in (Status.DEAD, Status.EXPIRED):
+    if own(key, services.records.read(job_id)).status not in (Status.DEAD, Status.EXPIRED):
         raise Refusal(409, "not_dead", "this job is neither dead nor expired", {"said": "not_dead"})
     if given := {"from", "sender"} & how.changes.keys():
         # Only the sender is looked at; the rest is checked when the whole mail is.
         values = changed({}, {name: how.changes[name] for name in given})
-        mail = Mail.model_validate({"to": "a@example.com", "text": "a", **values}).with_sender(here.sender)
+        mail = Mail.model_validate({"to": "a@example.com", "text": "a", **values}).with_sender(services.sender)
         checked(mail, key)
-    order = Actor.here(person(key), how.why)
-    said, new_id = here.letters.change(job_id, how.changes, order, twice=how.may_send_twice)
+    actor = Actor.here(person(key), how.why)
+    said, new_id = services.letters.change(job_id, how.changes, actor, twice=how.may_send_twice)
     if said != "replaced":
         raise Refusal(409, said, "the letter was left as it is", {"said": said})
     return Replaced(id=new_id, requeued_from=job_id)
@@ -181,22 +185,22 @@ def change(
 
 # Last, for it fits what the others do.
 @router.get("/{job_id}", responses=documented(*ASKED, 404))
-def show(here: Here, key: MayRead, job_id: str, content: bool = False) -> Letter:
+def show(services: WithServices, key: MayRead, job_id: str, content: bool = False) -> Letter:
     """Show a job with its mail: with `content` all of it, else without bodies, variables and files."""
-    own(key, here.records.read(job_id))
-    return here.letters.show(job_id, content=content)
+    own(key, services.records.read(job_id))
+    return services.letters.show(job_id, content=content)
 
 
-def _own(here: Services, key: ApiKey, ids: list[str]) -> list[str]:
+def _own(services: Services, key: ApiKey, ids: list[str]) -> list[str]:
     if not key.senders:
         return ids
-    return [job.id for job in here.records.read_many(ids) if key.may_use(job.sender)]
+    return [job.id for job in services.records.read_many(ids) if key.may_use(job.sender)]
 
 
 def _told(asked: list[str], replies: Iterator[Reply]) -> Replies:
     """In the order asked for; a job of others is as unknown as none."""
-    said = {reply.id: Said(id=reply.id, said=reply.said, status=reply.status) for reply in replies}
-    return Replies(results=[said.get(one) or Said(id=one, said="unknown", status="") for one in asked])
+    results = {reply.id: Said(id=reply.id, said=reply.said, status=reply.status) for reply in replies}
+    return Replies(results=[results.get(one) or Said(id=one, said="unknown", status="") for one in asked])
 
 
 def schemas() -> dict[str, Any]:

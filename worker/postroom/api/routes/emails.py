@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.access.api_keys import ApiKey
 from postroom.api.authorization import MayOperate, MayRead, MaySend, own, person
-from postroom.api.dependencies import Here, Services
+from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, documented, refusal
 from postroom.api.request_bodies import JsonObject, Time, body_of, takes
 from postroom.errors import InvalidMail, PostroomError
@@ -101,16 +101,16 @@ class Filter(BaseModel):
     openapi_extra=takes("Email"),
 )
 def send(
-    here: Here, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
+    services: WithServices, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
 ) -> Taken:
     """Take one mail in. Once this has answered 202, it is kept."""
     batch = _batch_name(given.pop("batch", None))
-    mail = mail_of(given, key, here.sender)
-    receipt = here.client.send(mail, _scoped(key, idempotency_key), batch=batch)
+    mail = mail_of(given, key, services.sender)
+    receipt = services.client.send(mail, _scoped(key, idempotency_key), batch=batch)
     if receipt.known:
         response.headers[REPLAY] = "true"
     response.headers["Location"] = f"/v1/emails/{receipt.id}"
-    known = here.records.read(receipt.id) if receipt.known else None
+    known = services.records.read(receipt.id) if receipt.known else None
     return Taken(id=receipt.id, status=_first_status(mail, known))
 
 
@@ -121,7 +121,7 @@ def send(
     openapi_extra=takes("EmailBatch"),
 )
 def send_batch(
-    here: Here, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
+    services: WithServices, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
 ) -> BatchTaken:
     """Take up to 500 mails in, each for itself: `results` says of each, in order, what came of it."""
     mails, batch = given.get("emails"), _batch_name(given.get("batch"))
@@ -131,8 +131,8 @@ def send_batch(
         raise _wrong(f"emails: a list of 1 to {MOST_IN_BATCH} mails is needed")
     scoped = _scoped(key, idempotency_key)
     if scoped:
-        _same_batch(here, scoped, given)
-    rows = _rows(here, [_mail_or_refusal(one, key, here.sender) for one in mails], scoped, batch)
+        _same_batch(services, scoped, given)
+    rows = _rows(services, [_mail_or_refusal(one, key, services.sender) for one in mails], scoped, batch)
     known, refused = sum(row.known for row in rows), sum(row.error is not None for row in rows)
     if known == len(rows):
         response.headers[REPLAY] = "true"
@@ -140,10 +140,10 @@ def send_batch(
 
 
 @router.get("", responses=documented(*ASKED, 400))
-def find(here: Here, key: MayRead, wanted: Annotated[Filter, Query()]) -> Emails:
+def find(services: WithServices, key: MayRead, wanted: Annotated[Filter, Query()]) -> Emails:
     """List mails, the newest first."""
     return page(
-        here,
+        services,
         key,
         sender=wanted.sender,
         limit=wanted.limit,
@@ -157,9 +157,9 @@ def find(here: Here, key: MayRead, wanted: Annotated[Filter, Query()]) -> Emails
 
 
 @router.get("/{job_id}", responses=documented(*ASKED, 404))
-def status(here: Here, key: MayRead, job_id: str) -> Delivery:
+def status(services: WithServices, key: MayRead, job_id: str) -> Delivery:
     """Tell what became of one mail, with every attempt."""
-    return own(key, here.records.read(job_id))
+    return own(key, services.records.read(job_id))
 
 
 @router.post(
@@ -167,18 +167,22 @@ def status(here: Here, key: MayRead, job_id: str) -> Delivery:
     responses=documented(*BROUGHT, 404, 409),
     openapi_extra=takes("Why", required=False),
 )
-def cancel(here: Here, key: MayOperate, job_id: str, said: Annotated[Why, Depends(body_of(Why))]) -> Delivery:
+def cancel(
+    services: WithServices, key: MayOperate, job_id: str, body: Annotated[Why, Depends(body_of(Why))]
+) -> Delivery:
     """End a mail that has not been sent."""
-    own(key, here.records.read(job_id))
-    return here.client.cancel(job_id, by=person(key), why=said.why)
+    own(key, services.records.read(job_id))
+    return services.client.cancel(job_id, by=person(key), why=body.why)
 
 
-def page(here: Services, key: ApiKey, *, sender: str | None, limit: int, cursor: str | None, **fields: Any) -> Emails:
+def page(
+    services: Services, key: ApiKey, *, sender: str | None, limit: int, cursor: str | None, **fields: Any
+) -> Emails:
     """One page of the jobs that fit and are the key's business."""
     if sender is not None and not key.may_use(sender):
         return Emails(items=[], next_cursor=None)
     wanted = Wanted(senders=(sender,) if sender else key.senders, **fields)
-    deliveries, following = here.records.page(wanted, limit, Cursor.parse(cursor) if cursor else None)
+    deliveries, following = services.records.page(wanted, limit, Cursor.parse(cursor) if cursor else None)
     return Emails(items=deliveries, next_cursor=str(following) if following else None)
 
 
@@ -211,7 +215,7 @@ def _mail_or_refusal(given: Any, key: ApiKey, default: Address | None) -> Mail |
         return refusal(error)
 
 
-def _rows(here: Services, given: list[Mail | Refusal], scoped: str | None, batch: str | None) -> list[Row]:
+def _rows(services: Services, given: list[Mail | Refusal], scoped: str | None, batch: str | None) -> list[Row]:
     """Takes in what is mail, and says of each row what came of it.
 
     Where Redis is away the whole batch is sent again; with an Idempotency-Key nothing of it is doubled.
@@ -219,26 +223,26 @@ def _rows(here: Services, given: list[Mail | Refusal], scoped: str | None, batch
     mails = {place: one for place, one in enumerate(given) if isinstance(one, Mail)}
     # No Idempotency-Key has a § in it, so a mail of a batch never has the key of one that came alone.
     keys = [f"{scoped}§{place}" if scoped else None for place in mails]
-    told: dict[int, Receipt | PostroomError | Refusal] = {
+    outcomes: dict[int, Receipt | PostroomError | Refusal] = {
         place: one for place, one in enumerate(given) if isinstance(one, Refusal)
     }
-    told |= zip(mails, here.client.send_together(list(mails.values()), keys, batch), strict=True)
-    replayed = [one.id for one in told.values() if isinstance(one, Receipt) and one.known]
-    known = {delivery.id: delivery for delivery in here.client.read(replayed)} if replayed else {}
+    outcomes |= zip(mails, services.client.send_together(list(mails.values()), keys, batch), strict=True)
+    replayed = [one.id for one in outcomes.values() if isinstance(one, Receipt) and one.known]
+    known = {delivery.id: delivery for delivery in services.client.read(replayed)} if replayed else {}
 
     def row(place: int) -> Row:
-        said = told[place]
-        if isinstance(said, Receipt):
-            return Row(id=said.id, status=_first_status(mails[place], known.get(said.id)), known=said.known)
-        refused = said if isinstance(said, Refusal) else refusal(said)
+        outcome = outcomes[place]
+        if isinstance(outcome, Receipt):
+            return Row(id=outcome.id, status=_first_status(mails[place], known.get(outcome.id)), known=outcome.known)
+        refused = outcome if isinstance(outcome, Refusal) else refusal(outcome)
         return Row(error=ErrorBody(**refused.body()))
 
     return [row(place) for place in range(len(given))]
 
 
-def _same_batch(here: Services, scoped: str, given: Any) -> None:
+def _same_batch(services: Services, scoped: str, given: Any) -> None:
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
-    if not here.keys.first_use(scoped, digest):
+    if not services.keys.first_use(scoped, digest):
         raise Refusal(409, "key_conflict", "this Idempotency-Key already belongs to another batch; use a new one")
 
 

@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from postroom.access.api_keys import ApiKey, Scope
 from postroom.api.authorization import MayRead, allowed, bearer
-from postroom.api.dependencies import Here, Services
+from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, documented
 from postroom.api.request_bodies import Raw
 from postroom.api.routes.emails import checked
-from postroom.cloudevents import parsing as event_forms
+from postroom.cloudevents import parsing
 from postroom.cloudevents.parsing import Arrived, Event, Validation
 from postroom.cloudevents.rules import UNMATCHED, EventRules, Planned
 from postroom.cloudevents.unmatched import Note
@@ -62,12 +62,14 @@ class Unmatched(BaseModel):
 
 
 def _key(
-    here: Here, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None
+    services: WithServices,
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None,
 ) -> ApiKey | None:
     # Event Grid asks before it knows its own headers; what it then delivers must have the key.
     if credentials is None and request.headers.get("aeg-event-type", "") == "SubscriptionValidation":
         return None
-    return allowed(here, credentials.credentials if credentials else None, Scope.SEND)
+    return allowed(services, credentials.credentials if credentials else None, Scope.SEND)
 
 
 @router.options("", include_in_schema=False)
@@ -82,7 +84,7 @@ async def may_i(request: Request) -> Response:
     return Response(status_code=200, headers=headers)
 
 
-_NAME = {"type": "string", "minLength": 1, "maxLength": event_forms.LONGEST, "pattern": "^[ -~]+$"}
+_NAME = {"type": "string", "minLength": 1, "maxLength": parsing.LONGEST, "pattern": "^[ -~]+$"}
 _EVENT = {
     "type": "object",
     "required": ["specversion", "id", "source", "type"],
@@ -105,9 +107,9 @@ _GRID = {
     "description": "An event in the schema of Event Grid.",
 }
 _FORMS = {
-    event_forms.STRUCTURED: {"schema": _EVENT},
-    event_forms.BATCH: {"schema": {"type": "array", "items": _EVENT}},
-    event_forms.PLAIN: {"schema": {"type": "array", "items": _GRID}},
+    parsing.STRUCTURED: {"schema": _EVENT},
+    parsing.BATCH: {"schema": {"type": "array", "items": _EVENT}},
+    parsing.PLAIN: {"schema": {"type": "array", "items": _GRID}},
 }
 
 
@@ -121,25 +123,25 @@ _FORMS = {
     response_model=EventsHandled,
     openapi_extra={"requestBody": {"required": True, "content": _FORMS}},
 )
-def receive(here: Here, key: Annotated[ApiKey | None, Depends(_key)], request: Request, body: Raw) -> Any:
+def receive(services: WithServices, key: Annotated[ApiKey | None, Depends(_key)], request: Request, body: Raw) -> Any:
     """Make mails of events: CloudEvents 1.0 in any of its forms, or Event Grid's own."""
-    arrived = event_forms.read(request.headers, body)
+    arrived = parsing.read(request.headers, body)
     if isinstance(arrived, Validation):
         return _validated(arrived)
     if key is None:
         raise Refusal(401, "unauthorized", "a key is needed", headers={"WWW-Authenticate": "Bearer"})
-    if here.rules is None:
+    if services.rules is None:
         raise Refusal(404, "no_rules", "there are no rules for events here (POSTROOM_EVENTS is not set)")
-    return _all_handled(here, key, here.rules, arrived)
+    return _all_handled(services, key, services.rules, arrived)
 
 
 @router.get("/unmatched", responses=documented(*ASKED))
-def unmatched(here: Here, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Unmatched:
+def unmatched(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Unmatched:
     """Show events that no rule fits, or of which a rule could make no mail."""
     if not key.senders:
-        return Unmatched(counts=here.notes.counts(), newest=here.notes.newest(limit))
+        return Unmatched(counts=services.notes.counts(), newest=services.notes.newest(limit))
     # Whose mail it would have been is not known, so a key sees what came with it, as far as that is kept.
-    notes = [note for note in here.notes.newest(1000) if note.key == key.name]
+    notes = [note for note in services.notes.newest(1000) if note.key == key.name]
     return Unmatched(counts=Counter(note.reason for note in notes), newest=notes[:limit])
 
 
@@ -148,8 +150,8 @@ def _validated(asked: Validation) -> Response:
     return Response(answer.model_dump_json(), 200, media_type="application/json")
 
 
-def _all_handled(here: Services, key: ApiKey, rules: EventRules, arrived: Arrived) -> EventsHandled:
-    results = [_handled(here, key, rules, event) for event in arrived.events]
+def _all_handled(services: Services, key: ApiKey, rules: EventRules, arrived: Arrived) -> EventsHandled:
+    results = [_handled(services, key, rules, event) for event in arrived.events]
     if not arrived.several:
         for error in (mailed.error for mailed in results[0].mails if mailed.error):
             status = 403 if error.code == "sender_not_allowed" else 422
@@ -157,23 +159,23 @@ def _all_handled(here: Services, key: ApiKey, rules: EventRules, arrived: Arrive
     return EventsHandled(results=results)
 
 
-def _handled(here: Services, key: ApiKey, rules: EventRules, event: Event) -> Handled:
-    planned = rules.plan(event, here.sender)
+def _handled(services: Services, key: ApiKey, rules: EventRules, event: Event) -> Handled:
+    planned = rules.plan(event, services.sender)
     if not planned:
-        _note(here, key, event, UNMATCHED)
-    mails = [_mailed(here, key, event, one) for one in planned]
+        _note(services, key, event, UNMATCHED)
+    mails = [_mailed(services, key, event, one) for one in planned]
     return Handled(event_id=event.id, unmatched=not planned, mails=mails)
 
 
-def _mailed(here: Services, key: ApiKey, event: Event, planned: Planned) -> Mailed:
+def _mailed(services: Services, key: ApiKey, event: Event, planned: Planned) -> Mailed:
     if planned.mail is None:
-        _note(here, key, event, planned.reason, planned)
+        _note(services, key, event, planned.reason, planned)
         message = f"rule {planned.rule} makes no mail of this event"
         return _not_mailed(planned, planned.reason, message, {"faults": list(planned.faults)})
     try:
-        receipt = here.client.send(checked(planned.mail, key), planned.key)
+        receipt = services.client.send(checked(planned.mail, key), planned.key)
     except Refusal as refused:
-        _note(here, key, event, refused.code, planned)
+        _note(services, key, event, refused.code, planned)
         return _not_mailed(planned, refused.code, refused.message, {})
     except KeyConflict as known:
         # The event is the same; its mail is not, because the rule was changed in between.
@@ -182,11 +184,11 @@ def _mailed(here: Services, key: ApiKey, event: Event, planned: Planned) -> Mail
 
 
 def _not_mailed(planned: Planned, code: str, message: str, details: dict[str, Any]) -> Mailed:
-    told = ErrorBody(code=code, message=message, details={"rule": planned.rule, **details})
-    return Mailed(rule=planned.rule, error=told)
+    body = ErrorBody(code=code, message=message, details={"rule": planned.rule, **details})
+    return Mailed(rule=planned.rule, error=body)
 
 
-def _note(here: Services, key: ApiKey, event: Event, reason: str, planned: Planned | None = None) -> None:
+def _note(services: Services, key: ApiKey, event: Event, reason: str, planned: Planned | None = None) -> None:
     rule = planned.rule if planned else None
-    here.notes.add(event, reason, key=key.name, rule=rule, faults=planned.faults if planned else ())
-    here.emit("event.unmatched", reason=reason, type=event.type, rule=rule, key=key.name)
+    services.notes.add(event, reason, key=key.name, rule=rule, faults=planned.faults if planned else ())
+    services.emit("event.unmatched", reason=reason, type=event.type, rule=rule, key=key.name)

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from postroom.api.dependencies import Here
+from postroom.api.dependencies import WithServices
 from postroom.api.errors import Refusal, documented
 from postroom.operations import stats
 
@@ -31,15 +31,15 @@ async def healthz() -> Healthy:
 
 
 @router.get("/readyz", responses=documented(503))
-def readyz(here: Here) -> Ready:
+def readyz(services: WithServices) -> Ready:
     """Tell whether what is taken in is also sent: Redis answers, and a worker has ticked within 15 s."""
-    workers = stats.alive(here.connection)
+    workers = stats.alive(services.connection)
     if not workers:
         raise Refusal(503, "no_worker", f"no worker has ticked for {stats.LOST_AFTER_S:.0f} s: nothing is sent")
     return Ready(ready=True, workers=len(workers))
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=documented(503))
-def metrics(here: Here) -> PlainTextResponse:
+def metrics(services: WithServices) -> PlainTextResponse:
     """Give the figures of the whole mail room in Prometheus' text form, at most 5 s old."""
-    return PlainTextResponse(here.figures.text(), media_type="text/plain; version=0.0.4")
+    return PlainTextResponse(services.figures.text(), media_type="text/plain; version=0.0.4")

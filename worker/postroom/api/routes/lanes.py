@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from postroom.access.api_keys import ApiKey
 from postroom.api.authorization import MayOperate, MayRead, person
-from postroom.api.dependencies import Here, Services
+from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import ASKED, BROUGHT, Refusal, documented
 from postroom.api.request_bodies import body_of, takes
 from postroom.api.routes.batches import HoldOrder
@@ -39,20 +39,20 @@ class Holds(BaseModel):
 
 
 @router.get("/lanes", responses=documented(*ASKED))
-def lanes(here: Here, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Lanes:
+def lanes(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Lanes:
     """List the lanes that wait, the longest first, with backlog, pace, pauses and holds."""
-    waiting = stats.lanes(here.connection, 1000 if key.senders else limit)
-    holds = {hold.name: hold for hold in here.records.holds() if hold.scope == "lane"}
-    items = [LaneAndHold(lane=one, hold=holds.get(one.lane)) for one in waiting if _is_own(here, key, one.lane)]
+    waiting = stats.lanes(services.connection, 1000 if key.senders else limit)
+    holds = {hold.name: hold for hold in services.records.holds() if hold.scope == "lane"}
+    items = [LaneAndHold(lane=one, hold=holds.get(one.lane)) for one in waiting if _is_own(services, key, one.lane)]
     return Lanes(items=items[:limit])
 
 
 @router.get("/holds", responses=documented(*ASKED))
-def holds(here: Here, key: MayRead) -> Holds:
+def holds(services: WithServices, key: MayRead) -> Holds:
     """List what is held. A key with senders sees its own mailboxes."""
-    held = here.records.holds()
+    held = services.records.holds()
     if key.senders:
-        held = [hold for hold in held if hold.scope == "lane" and _is_own(here, key, hold.name)]
+        held = [hold for hold in held if hold.scope == "lane" and _is_own(services, key, hold.name)]
     return Holds(items=held)
 
 
@@ -62,26 +62,26 @@ def holds(here: Here, key: MayRead) -> Holds:
     openapi_extra=takes("HoldOrder", required=False),
 )
 def hold(
-    here: Here, key: MayOperate, sender: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]
+    services: WithServices, key: MayOperate, sender: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]
 ) -> HoldResult:
     """Keep the mail of a sender's mailbox from leaving until it is released."""
-    _must_be_own(here, key, sender)
+    _must_be_own(services, key, sender)
     if "@" not in sender:
         raise Refusal(422, "invalid_request", "the sender is no address; a batch is held at /v1/batches/…/hold")
-    return here.client.hold(sender=sender, by=person(key), reason=how.reason, length_s=how.for_s)
+    return services.client.hold(sender=sender, by=person(key), reason=how.reason, length_s=how.for_s)
 
 
 @router.post("/lanes/{sender}/release", responses=documented(*ASKED))
-def release(here: Here, key: MayOperate, sender: str) -> ReleaseResult:
+def release(services: WithServices, key: MayOperate, sender: str) -> ReleaseResult:
     """Let held mail go; where a fault holds the mailbox or its app, that is probed at once."""
-    _must_be_own(here, key, sender)
-    return here.client.release(sender=sender)
+    _must_be_own(services, key, sender)
+    return services.client.release(sender=sender)
 
 
-def _is_own(here: Services, key: ApiKey, lane: str) -> bool:
-    return not key.senders or here.records.addresses_of(lane) <= set(key.senders)
+def _is_own(services: Services, key: ApiKey, lane: str) -> bool:
+    return not key.senders or services.records.addresses_of(lane) <= set(key.senders)
 
 
-def _must_be_own(here: Services, key: ApiKey, sender: str) -> None:
-    if not _is_own(here, key, here.records.lane_of(sender)):
+def _must_be_own(services: Services, key: ApiKey, sender: str) -> None:
+    if not _is_own(services, key, services.records.lane_of(sender)):
         raise Refusal(403, "forbidden", "this mailbox is that of senders that this key is not for")
