@@ -165,9 +165,10 @@ def reasons_in_code() -> Iterator[str]:
         r'reason="(\w+)"|_(?:held|refused|deferred|unknown)\("(\w+)"|or "(token_refused)"|, "(\w+)", str\('
     )
     lua = re.compile(
-        r"(?:finish|set_status)\(id, job, '\w+', (?:job\.in_doubt and '(\w+)' or )?'(\w+)'\)|reason = '(\w+)'"
+        r"(?:ending\.finish|M\.finish|status\.set)\(id, job, '\w+', (?:job\.in_doubt and '(\w+)' or )?'(\w+)'\)"
+        r"|reason = '(\w+)'"
     )
-    for pattern, files in ((python, SOURCE.rglob("*.py")), (lua, SOURCE.glob("store/lua/*.lua"))):
+    for pattern, files in ((python, SOURCE.rglob("*.py")), (lua, SOURCE.glob("store/lua/**/*.lua"))):
         for file in (file for file in files if SOURCE / "api" not in file.parents):  # its refusals are on docs/http.md
             for found in pattern.findall(file.read_text(encoding="utf-8")):
                 yield from (reason for reason in found if reason)
@@ -186,10 +187,10 @@ def test_every_state_has_its_meaning_on_the_page() -> None:
 def test_every_event_has_its_meaning_on_the_page() -> None:
     told = {event for row in rows("docs/operations.md", "## Logs") for event in re.findall(r"[a-z]+\.[a-z]+", row)}
     code = "".join(file.read_text(encoding="utf-8") for file in SOURCE.rglob("*.py"))
-    scripts = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("store/lua/*.lua"))
+    scripts = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("store/lua/**/*.lua"))
     moves = {"mail.accepted", "mail.deferred", "mail.dead", "draft.removed", "draft.kept"}
-    acts = {f"mail.{did}" for did in re.findall(r"audit\(\w+, \w+, act, '(\w+)'", scripts)}
-    acts |= set(re.findall(r"tell(?:_of_hold)?\('([a-z]+\.[a-z]+)'", scripts))
+    acts = {f"mail.{did}" for did in re.findall(r"audit\.note\(\w+, \w+, (?:note\.)?act, '(\w+)'", scripts)}
+    acts |= set(re.findall(r"events\.log(?:_hold)?\('([a-z]+\.[a-z]+)'", scripts))
     assert told == {*re.findall(r'emit\(\s*"([a-z.]+)"', code), *moves, *acts, "claim.lost"}
 
 
