@@ -29,7 +29,7 @@ _SHARED: Mapping[str, object] = {
 def as_lua() -> str:
     """The statement that begins the library."""
     lines = [f"  {name} = {_literal(value)},\n" for name, value in _SHARED.items()]
-    return f"local python_constants = {{\n{''.join(lines)}}}\n"
+    return f"local constants = {{\n{''.join(lines)}}}\n"
 
 
 def _literal(value: object) -> str:

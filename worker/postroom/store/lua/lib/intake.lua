@@ -13,13 +13,13 @@ end
 
 -- The numbers of all jobs are taken at once.
 local function next_number()
-  local intake = call.intake
-  if intake.next_seq > intake.last_seq then
-    intake.last_seq = redis.call('INCRBY', keys.seq, intake.count)
-    intake.next_seq = intake.last_seq - intake.count + 1
+  local state = call.intake
+  if state.next_seq > state.last_seq then
+    state.last_seq = redis.call('INCRBY', keys.seq, state.count)
+    state.next_seq = state.last_seq - state.count + 1
   end
-  intake.next_seq = intake.next_seq + 1
-  return values.integer(intake.next_seq - 1)
+  state.next_seq = state.next_seq + 1
+  return values.integer(state.next_seq - 1)
 end
 
 -- No job is in that index before.
