@@ -27,11 +27,12 @@ test: setup ## All tests, in parallel
 chaos: setup ## 10,000 mails while everything fails, then the balance; ARGS=--help tells more
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
 
-check: setup ## Format, lint, types and import contracts, as CI runs them
+check: setup ## Format, lint, types, import contracts and the Lua library, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.lua_check
 
 format: setup ## Put the code into its form
 	$(BIN)/ruff format .

@@ -85,11 +85,9 @@ KEPT_FOR_EVER = (
 LOOKING, OUTLOOK = scripts.library(
     scripts.CODE
     + """
-    register('outlook', {'allow-oom'}, function()
-      return function()
-        local at, can_go = outlook(ARGV[2], lane_settings(ARGV[2]))
-        return {at and whole(at) or '', can_go}
-      end
+    functions.register('outlook', {'allow-oom'}, function(arguments)
+      local at, can_go = scheduling.outlook(arguments[2], config.limits(arguments[2]))
+      return {at and values.integer(at) or '', can_go}
     end)"""
 )
 

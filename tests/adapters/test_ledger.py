@@ -1195,7 +1195,7 @@ def test_scripts_that_a_restarted_server_does_not_know_are_loaded_again(room: Ro
 
 
 def test_a_worker_that_starts_removes_what_other_versions_loaded(room: Room) -> None:
-    text, _ = scripts.library(scripts.CODE.replace("local FORMAT = 2", "local FORMAT = 1"))
+    text, _ = scripts.library(scripts.CODE.replace(" FORMAT = 2,", " FORMAT = 1,"))
     room.redis.function_load(text)
     room.redis.function_load("#!lua name=somebody\nredis.register_function('somebody_s', function() return 1 end)")
 
@@ -1220,7 +1220,9 @@ def test_a_full_redis_that_takes_no_library_still_runs_what_makes_room(room: Roo
 
 
 def test_a_fault_in_a_script_is_told_from_a_redis_that_is_away(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = scripts.CODE.replace("-- What keeps a job waiting:", "do local found = nothing.here end --")
+    broken = scripts.CODE.replace(
+        "  local lane, batch = ", "  do local missing = nothing.here end local lane, batch = "
+    )
     assert broken != scripts.CODE
     text, prefix = scripts.library(broken)
     monkeypatch.setattr(scripts, "_TEXT", text)

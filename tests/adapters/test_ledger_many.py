@@ -251,7 +251,7 @@ def test_many_lanes_are_each_asked_a_round_for(room: Room) -> None:
 
 def test_an_older_worker_leaves_a_mail_alone_whose_content_it_cannot_find(room: Room) -> None:
     (job_id, _) = take_many(room, [letter(n) for n in range(2)])
-    older = scripts.CODE.replace("local FORMAT = 2", "local FORMAT = 1")
+    older = scripts.CODE.replace(" FORMAT = 2,", " FORMAT = 1,")
     assert older != scripts.CODE
     text, prefix = scripts.library(older)
     room.redis.function_load(text)

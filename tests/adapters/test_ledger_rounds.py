@@ -11,7 +11,6 @@ from postroom.errors import PostroomError
 from postroom.jobs.job import Claimant, Job
 from postroom.jobs.retry import Policy, decide
 from postroom.mail.priority import Priority
-from postroom.mail.validation import MAX_RECIPIENTS
 from postroom.store import functions as scripts
 from postroom.store import settle_codec as decided
 from postroom.store.functions import PREFIX
@@ -187,8 +186,7 @@ def test_without_elsewhere_and_without_a_token_it_stays_in_its_lane(room: Room) 
 
 
 def test_what_the_scripts_take_for_granted_is_so() -> None:
-    assert f"local MOST_RECIPIENTS = {MAX_RECIPIENTS} " in scripts.CODE
-    written_past_states = r"redis\.call\('(?:HSET|HDEL|HINCRBY|HSETNX)', (?:state_key\(|of_lane\('lane',)"
+    written_past_states = r"redis\.call\('(?:HSET|HDEL|HINCRBY|HSETNX)', keys\.(?:lane|app|held_batch)\("
     assert re.findall(written_past_states, scripts.CODE) == []
 
 
@@ -325,13 +323,11 @@ def test_one_index_takes_more_than_lua_can_pass_at_once(room: Room) -> None:
     code = (
         scripts.CODE
         + """
-    register('gather_many', {'allow-oom'}, function()
-      return function()
-        gathered = {}
-        for n = 1, 20000 do gather('many', 'id' .. n, n % 2 == 0 and n) end
-        write_gathered()
-        return redis.call('ZCARD', 'many')
-      end
+    functions.register('gather_many', {'allow-oom'}, function()
+      call.gathered = {}
+      for n = 1, 20000 do indexes.gather('many', 'id' .. n, n % 2 == 0 and n) end
+      indexes.write_gathered()
+      return redis.call('ZCARD', 'many')
     end)"""
     )
     text, prefix = scripts.library(code)

@@ -165,10 +165,10 @@ def test_every_state_has_its_meaning_on_the_page() -> None:
 def test_every_event_has_its_meaning_on_the_page() -> None:
     told = {event for row in rows("docs/operations.md", "## Logs") for event in re.findall(r"[a-z]+\.[a-z]+", row)}
     code = "".join(file.read_text(encoding="utf-8") for file in SOURCE.rglob("*.py"))
-    scripts = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("store/lua/*.lua"))
+    scripts = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("store/lua/**/*.lua"))
     moves = {"mail.accepted", "mail.deferred", "mail.dead", "draft.removed", "draft.kept"}
-    acts = {f"mail.{did}" for did in re.findall(r"audit\(\w+, \w+, act, '(\w+)'", scripts)}
-    acts |= set(re.findall(r"tell(?:_of_hold)?\('([a-z]+\.[a-z]+)'", scripts))
+    acts = {f"mail.{did}" for did in re.findall(r"audit\.note\(\w+, \w+, (?:note\.)?act, '(\w+)'", scripts)}
+    acts |= set(re.findall(r"events\.log(?:_hold)?\('([a-z]+\.[a-z]+)'", scripts))
     assert told == {*re.findall(r'emit\(\s*"([a-z.]+)"', code), *moves, *acts, "claim.lost"}
 
 

@@ -18,7 +18,7 @@ SOURCE = ROOT / "worker/postroom"
 OTHERS = ("api", "cloudevents", "sandbox")
 MAKERS = {"Deferred", "Held", "Refused", "Unknown", "Transition", "Pause", "MakeAnew"}
 LUA = (
-    r"(?:finish|set_status)\(\w+, \w+, '\w+', (?:job\.in_doubt and '(\w+)' or )?'(\w+)'\)",
+    r"(?:finish|status\.set)\(\w+, \w+, '\w+', (?:job\.in_doubt and '(\w+)' or )?'(\w+)'\)",
     r"\breason = '(\w+)'",
     r'"reason":"(\w+)"',
     r"\bpause\([^\n]*, '(\w+)'\)",

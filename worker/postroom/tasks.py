@@ -30,6 +30,7 @@ from postroom.delivery.maintenance import (
 from postroom.delivery.round import RoundContext, work
 from postroom.errors import ConfigError, InvalidMail, KeyConflict, Unavailable
 from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
+from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE, ROUND_TASK
 from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail
 from postroom.runtime.failpoints import Failpoint, hit
@@ -78,8 +79,8 @@ app.conf.update(
     redis_socket_timeout=5,
     redis_socket_connect_timeout=3,
     redis_backend_health_check_interval=10,
-    task_queues=[Queue("postroom.high"), Queue("postroom")],
-    task_default_queue="postroom",
+    task_queues=[Queue(HIGH_QUEUE), Queue(NORMAL_QUEUE)],
+    task_default_queue=NORMAL_QUEUE,
     task_create_missing_queues=False,
     task_serializer="json",
     accept_content=["json"],
@@ -96,7 +97,7 @@ app.conf.update(
 )
 
 
-@app.task(name="postroom.round", ignore_result=True)
+@app.task(name=ROUND_TASK, ignore_result=True)
 def round_(sender: str) -> None:
     """Delivers what waits in this sender's lane."""
     if isinstance(sender, str) and sender.isprintable():  # anybody may write to the broker

@@ -13,7 +13,6 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from postroom.delivery.context import (
-    FRESH_LEASE_S,
     NOT_NOW,
     App,
     ClaimLost,
@@ -27,7 +26,7 @@ from postroom.delivery.context import (
 from postroom.delivery.drafts import complete_draft, create_draft
 from postroom.errors import InvalidMail, TemplateFault
 from postroom.graph.requests import Call, DraftPlan, GraphRequest, plan_draft, request_for
-from postroom.jobs.job import Job
+from postroom.jobs.job import FRESH_LEASE_S, Job
 from postroom.jobs.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
 from postroom.mail.address import Address
 from postroom.mail.content import AttachmentMissing

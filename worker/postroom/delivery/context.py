@@ -36,7 +36,6 @@ Done = TypeVar("Done")
 
 LONGEST_POST_S = 30.0
 SPREAD = 0.1  # by how much of it a deadline may come earlier
-FRESH_LEASE_S = 0.1  # a lease that is not older is not renewed before a request that sends
 NOT_NOW = Answer(detail="the lane was paused meanwhile, or its limits leave nothing for this request")
 
 

@@ -21,9 +21,9 @@ from postroom.mail.fields import OUR_HEADER, needs_mime
 from postroom.mail.message import Message, Ready
 from postroom.mail.model import Attachment
 from postroom.mail.priority import Importance
+from postroom.mail.validation import MAX_REQUEST
 
-# https://learn.microsoft.com/graph/outlook-large-attachments: a request is at most 4 MB.
-JSON_LIMIT = 4_000_000
+JSON_LIMIT = MAX_REQUEST
 # An attachment from this size on goes by an upload session; no smaller one may.
 SESSION_FROM = 3_000_000
 # What a draft's own request carries in attachments, as they are: in base64 they leave room for the bodies.

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 from postroom.errors import InvalidMail
+from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE
 
 DEFAULT_QUEUE = "celery"  # Celery's own
 # What is no queue of a producer's: our queues and keys, Celery's results, and what kombu keeps.
-_OURS = {"postroom", "postroom.high"}
+_OURS = {NORMAL_QUEUE, HIGH_QUEUE}
 _TAKEN = ("{postroom}:", "celery-task-meta-", "_kombu.", "unacked")
 
 

@@ -30,6 +30,11 @@ ENDED = frozenset({Status.ACCEPTED, Status.DEAD, Status.CANCELLED, Status.EXPIRE
 LOOKED_UP = frozenset({"found", "notfound", "stilldraft", "notpermitted"})
 
 
+# A lease that is not older is as good as a new one: the first mark of an attempt does not renew it.
+FRESH_LEASE_S = 0.1
+RECIPIENT_TOKEN_LENGTH = 16  # characters of a recipient in the index
+
+
 class Claimant(NamedTuple):
     """Who asks for a claim: the token that fences it, for how long it is leased.
 
@@ -232,7 +237,7 @@ def milliseconds_of(time: datetime | None) -> int | str:
 
 def recipient_token(address: str) -> str:
     """The form in which recipients are indexed: no address stands in a key."""
-    return hashlib.sha256(address.casefold().encode()).hexdigest()[:16]
+    return hashlib.sha256(address.casefold().encode()).hexdigest()[:RECIPIENT_TOKEN_LENGTH]
 
 
 def _time(ms: str | None) -> datetime | None:

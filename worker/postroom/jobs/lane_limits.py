@@ -18,10 +18,19 @@ class LaneLimits:
     rates: tuple[tuple[int, float], ...]
     by_draft: bool = False  # each mail is sent from a draft
 
-    def to_json(self) -> str:
+    @property
+    def fields(self) -> dict[str, object]:
+        """As the scripts read them; times are in milliseconds."""
         rates = [[count, milliseconds(seconds)] for count, seconds in self.rates]
         limits = {"app": self.app, "parallel": self.parallel, "daily": self.daily_recipients, "rates": rates or {}}
-        return json.dumps(limits | ({"by_draft": True} if self.by_draft else {}))
+        return limits | ({"by_draft": True} if self.by_draft else {})
+
+    def to_json(self) -> str:
+        return json.dumps(self.fields)
+
+
+# Exchange Online's limits; a script uses them too where no worker has published any settings yet.
+DEFAULT_LIMITS = LaneLimits(app="default", parallel=4, daily_recipients=10_000, rates=((30, 60.0),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +49,7 @@ class PublishedSettings:
     max_message: int = MAX_MESSAGE  # bytes of a whole mail, as Exchange counts them
 
     def to_json(self) -> str:
-        """The fields that every script reads with `setting` (base.lua)."""
+        """The fields that every script reads by config.lua."""
         fields = {
             "*": self.defaults.to_json(),
             "results": "redis" if self.results_here else "elsewhere",

@@ -28,7 +28,7 @@ from pydantic_core import from_json, to_json
 
 from postroom.errors import InvalidMail
 from postroom.mail import content as contents
-from postroom.mail import mime_source
+from postroom.mail import formats, mime_source
 from postroom.mail.address import Address
 from postroom.mail.content import Content, Source, Stored
 from postroom.mail.fields import (
@@ -176,8 +176,8 @@ class Mail(BaseModel):
 
     @property
     def format(self) -> int:
-        """What a worker must understand to send this mail, so that an older one leaves it alone: FORMAT in base.lua."""
-        return 1 if self.mime is None else 2
+        """What a worker must understand to send this mail: see mail/formats.py."""
+        return formats.PLAIN if self.mime is None else formats.MIME
 
     @property
     def is_plain(self) -> bool:

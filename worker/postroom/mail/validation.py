@@ -16,6 +16,8 @@ MAX_RECIPIENTS = 500
 # A whole mail: what Exchange Online lets a mailbox send unless its administrator raised it, and the most it can be.
 MAX_MESSAGE = 35 * MB
 LARGEST_MESSAGE = 150 * MB
+# The most that one request to Graph can carry: https://learn.microsoft.com/graph/outlook-large-attachments
+MAX_REQUEST = 4_000_000
 # The source of a mail that came as MIME: in base64, with what is added to its header, it must fit into a request.
 MAX_MIME = 1_600_000
 MOST_UNKNOWN = 20

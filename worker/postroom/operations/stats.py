@@ -10,6 +10,7 @@ import redis
 
 from postroom.cloudevents.unmatched import EventNotes
 from postroom.jobs.job import Status, moment
+from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE
 from postroom.store import functions as scripts
 from postroom.store.functions import PREFIX
 from postroom.store.queries import Records
@@ -96,8 +97,8 @@ def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
             pipe.zcard(f"{PREFIX}status:{status}")
         pipe.zcard(f"{PREFIX}doubts")
         pipe.zcard(f"{PREFIX}lanes")
-        pipe.llen("postroom")
-        pipe.llen("postroom.high")
+        pipe.llen(NORMAL_QUEUE)
+        pipe.llen(HIGH_QUEUE)
         *counts, in_doubt, waiting_lanes, normal, high = pipe.execute()
     largest, oldest = _backlog(connection, lanes)
     return Stats(

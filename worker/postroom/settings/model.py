@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from postroom.access.smtp_logins import Login, Logins, is_hash
+from postroom.jobs.lane_limits import DEFAULT_LIMITS
 from postroom.jobs.retry import OnUnknown
 from postroom.mail.message import DeliveryMode
 from postroom.mail.validation import MAX_MESSAGE
@@ -123,9 +124,9 @@ class AppSettings(_Strict):
 class Limits(_Strict):
     """What one mailbox may do; the defaults are Exchange Online's limits."""
 
-    rate: Rates = ((30, 60.0),)
-    parallel: Parallel = 4
-    daily_recipients: DailyRecipients = 10000
+    rate: Rates = DEFAULT_LIMITS.rates
+    parallel: Parallel = DEFAULT_LIMITS.parallel
+    daily_recipients: DailyRecipients = DEFAULT_LIMITS.daily_recipients
     on_unknown: OnUnknown = OnUnknown.RESEND
     delivery: DeliveryMode = DeliveryMode.AUTO
 

@@ -9,7 +9,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,10 +16,11 @@ from typing import Any, Protocol, TypeVar
 import redis
 
 from postroom.errors import PostroomError, Unavailable
+from postroom.store import constants
 
 Answer = TypeVar("Answer")
 
-PREFIX = "{postroom}:"
+PREFIX = constants.PREFIX
 _NAME = "postroom_"
 
 
@@ -216,60 +216,36 @@ def _cause(error: Exception) -> str:
     return re.sub(r"^Error -?\d+ ", "", str(error)).rstrip(".") or type(error).__name__
 
 
-# What all functions share, in an order in which each part needs only those before it.
-_SHARED = (
-    "base", "states", "status", "events", "holds", "trouble", "pace", "limits", "lane", "messages", "rounds", "content",
-    "calls", "moves", "settling", "claim_next", "start_round",
+# The modules in lua/lib/, in an order in which each needs only those before it. (One call goes the other way: what
+# record.lua calls as `bury_damaged` is set by damaged_records.lua, which needs nearly all others.)
+MODULES = (
+    "constants", "keys", "call", "values", "events", "record", "indexes", "config", "states", "dates", "celery_result",
+    "status", "person_holds", "pauses", "fault_holds", "failures", "pace", "rate_limits", "recipient_limits",
+    "upload_limits", "slots", "scheduling", "celery_message", "dispatch", "content", "callbacks", "attempts",
+    "transitions", "drafts", "ending", "damaged_records", "settlement", "claiming", "rounds", "admission", "intake",
+    "mail_arguments", "audit", "releasing", "overdue", "lane_changes", "timed_sets", "leases", "sweeping", "functions",
 )  # fmt: skip
-# The functions, each with the parts that it shares with few, which are made once, and in the end what each call does.
-_FUNCTIONS: dict[str, tuple[str, ...]] = {
-    "stage": ("admit", "stage"),
-    "take_in": ("admit", "intake", "given", "take_in"),
-    "take_in_many": ("admit", "intake", "given", "take_in_many"),
-    "each": ("each",),
-    "claim": ("claim",),
-    "mark": ("mark",),
-    "note": ("note",),
-    "settle": ("settle",),
-    "tick": ("let_go", "patience", "move_over", "tick"),
-    "cancel": ("audit", "cancel"),
-    "requeue": ("audit", "requeue"),
-    "replace": ("audit", "intake", "replace"),
-    "discard": ("audit", "discard"),
-    "payload": ("payload",),
-    "walk": ("walk",),
-    "page": ("page",),
-    "use_key": ("use_key",),
-    "backlog": ("backlog",),
-    "pause": ("pause",),
-    "paused": ("said", "paused"),
-    "hold": ("hold",),
-    "release": ("let_go", "release"),
-    "list_holds": ("said", "list_holds"),
-    "probed": ("probed",),
-    "publish": ("publish",),
-    "mirror": ("mirror",),
-    "results_due": ("results_due",),
-    "result_due": ("result_due",),
-    "result_stored": ("result_stored",),
-}
 # Only these are refused when Redis is full; the rest makes room.
 _TAKES_ROOM = {"stage", "take_in", "take_in_many", "replace"}
-
 
 _FOLDER = Path(__file__).parent / "lua"
 
 
-@cache
-def _part(name: str) -> str:
-    return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
-
-
-def _function(name: str, parts: tuple[str, ...]) -> str:
-    flags = "" if name in _TAKES_ROOM else "'allow-oom'"
-    *once, each_call = map(_part, parts)
-    made = (f"register('{name}', {{{flags}}}, function()", *once, "return function()", each_call, "end end)")
-    return "\n".join(made)
+def parts() -> Iterator[tuple[Path | None, str]]:
+    """The pieces of the library's code, in order: the file that one comes from, and its text as it stands there."""
+    yield None, constants.as_lua()
+    for name in MODULES:
+        file = _FOLDER / "lib" / f"{name}.lua"
+        text = file.read_text(encoding="utf-8")
+        returns_itself = text.endswith("return M\n")
+        yield None, f"local {name} = (function()\n" if returns_itself else "do\n"
+        yield file, text
+        yield None, "end)()\n" if returns_itself else "end\n"
+    for file in sorted(_FOLDER.glob("functions/*/*.lua")):
+        flags = "" if file.stem in _TAKES_ROOM else "'allow-oom'"
+        yield None, f"functions.register('{file.stem}', {{{flags}}}, (function()\n"
+        yield file, file.read_text(encoding="utf-8")
+        yield None, "end)())\n"
 
 
 def library(code: str) -> tuple[str, str]:
@@ -293,5 +269,5 @@ def _alone(function: str) -> str:
         return wanted.callback({{}}, given)"""
 
 
-CODE = "\n".join((*map(_part, _SHARED), *(_function(name, parts) for name, parts in _FUNCTIONS.items())))
+CODE = "".join([text for _, text in parts()])
 _TEXT, LIBRARY = library(CODE)

@@ -1,0 +1,39 @@
+-- Attempts of a job: the list attempts:<id> has one entry for each that is over. The oldest are dropped, for a mailbox
+-- may be held for days. The one that is under way, from its mark to its end, is in the record: `tries` is its number,
+-- and `began` when it was marked.
+
+local M = {}
+
+local MINUTE, KEPT = constants.MINUTE, constants.BATCH
+
+-- An entry as JSON: `details` is an object that is not empty; its number and when it began come before it.
+function M.entry(details, number, at, client_request_id)
+  local own = client_request_id and '"client_request_id":' .. cjson.encode(client_request_id) .. ',' or ''
+  return '{"number":' .. number .. ',"at":' .. at .. ',' .. own .. string.sub(details, 2)
+end
+
+function M.push(id, entry)
+  local count = redis.call('RPUSH', keys.attempts(id), entry)
+  if count > KEPT then redis.call('LTRIM', keys.attempts(id), -KEPT, -1) end
+end
+
+-- Pushes what is no request of ours, such as a look-up or the end of a hold.
+function M.push_unnumbered(id, details) M.push(id, M.entry(details, '0', call.stamp)) end
+
+function M.begin(id, job, client_request_id)
+  local now = call.now
+  local minute = values.integer(math.floor(now / MINUTE) * MINUTE)
+  recipient_limits.spend(job.lane, minute, tonumber(job.recipients))
+  record.update(id, job, {
+    minute = minute, tries = tonumber(job.tries or 0) + 1, began = now, since = now, phase = 'sending',
+    client_request_id = client_request_id,
+  })
+  status.set(id, job, 'sending')
+end
+
+function M.finish(id, job, details)
+  local began = job.began or job.since or call.stamp
+  M.push(id, M.entry(details, job.tries or '0', began, job.client_request_id))
+end
+
+return M
