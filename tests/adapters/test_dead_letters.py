@@ -10,9 +10,10 @@ from celery.result import AsyncResult
 from postroom import Client
 from postroom.errors import InvalidMail, KeyConflict, UnknownJob
 from postroom.jobs.job import Receipt, Status
+from postroom.jobs.job_filter import JobFilter
 from postroom.jobs.outcome import Answer, NotPermitted, Refused
 from postroom.mail.model import Mail
-from postroom.operations.dead_letters import DeadLetters, Selection, without_content
+from postroom.operations.dead_letters import DeadLetters, selection, without_content
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor
@@ -367,25 +368,25 @@ def test_an_overview_counts_by_reason_and_shows_the_newest(room: Room, letters: 
     doubt = dead_in_doubt(room)
     room.take()
 
-    found = letters.overview(Selection(), limit=2)
+    found = letters.overview(selection(), limit=2)
 
     kinds = {kind.reason: (kind.count, kind.in_doubt, kind.newest and kind.newest.id) for kind in found.reasons}
     assert kinds == {"invalid_recipients": (4, 0, other), "unknown": (1, 1, doubt)}
     assert [kind.reason for kind in found.reasons] == ["invalid_recipients", "unknown"]
     assert (found.total, [job.id for job in found.letters]) == (5, [doubt, other])
-    assert set(letters.select(Selection(batch="b"))) == set(wrong)
-    assert list(letters.select(Selection(sender=OTHER.upper()))) == [other]
-    assert list(letters.select(Selection(reason="unknown"))) == [doubt]
-    assert list(letters.select(Selection(since=room.at(-5)))) == [doubt]
-    assert list(letters.select(Selection(reason="unknown", batch="b"))) == []
+    assert set(letters.select(selection(batch="b"))) == set(wrong)
+    assert list(letters.select(selection(senders=[OTHER.upper()]))) == [other]
+    assert list(letters.select(selection(reason="unknown"))) == [doubt]
+    assert list(letters.select(selection(since=room.at(-5)))) == [doubt]
+    assert list(letters.select(selection(reason="unknown", batch="b"))) == []
 
 
 def test_expired_jobs_are_selected_by_that_reason_alone(room: Room, letters: DeadLetters) -> None:
     job_id = room.take(mail(expires_at=room.at(5)))
     room.tick(6)
 
-    assert letters.overview(Selection(), 9).total == 0
-    assert list(letters.select(Selection(reason="expired"))) == [job_id]
+    assert letters.overview(selection(), 9).total == 0
+    assert list(letters.select(selection(reason="expired"))) == [job_id]
 
 
 @pytest.mark.parametrize("same_moment", [True, False])
@@ -398,7 +399,7 @@ def test_a_selection_is_worked_off_whole_though_it_shrinks_meanwhile(
         room.jump(0 if same_moment else 0.5)
 
     done = []
-    for page in room.ledger.records.walk("status:dead", page=7):
+    for page in room.ledger.records.pages(JobFilter(status=Status.DEAD), looks=7):
         done += [reply.id for reply in letters.requeue(page.ids, ORDER) if reply.said == "requeued"]
 
     assert len(done) == 25
@@ -407,11 +408,11 @@ def test_a_selection_is_worked_off_whole_though_it_shrinks_meanwhile(
 
 def test_an_interrupted_order_is_finished_by_another(room: Room, letters: DeadLetters) -> None:
     ids = {dead(room) for _ in range(205)}
-    first = letters.discard(letters.select(Selection()), ORDER)
+    first = letters.discard(letters.select(selection()), ORDER)
     done = {next(first).id for _ in range(3)}
     first.close()
 
-    done |= {reply.id for reply in letters.discard(letters.select(Selection()), Actor("2", "x"))}
+    done |= {reply.id for reply in letters.discard(letters.select(selection()), Actor("2", "x"))}
 
     assert room.redis.zcard(PREFIX + "status:cancelled") == 205
     assert done < ids
@@ -509,7 +510,7 @@ def test_cancelling_a_batch_stops_what_has_not_left_and_says_how_much_had(room: 
 def test_what_is_taken_in_for_a_batch_while_it_is_cancelled_is_new_mail(room: Room) -> None:
     before = {room.take(batch="b") for _ in range(6)}
     seen = set()
-    for page in room.ledger.records.walk("batch:b", page=2):
+    for page in room.ledger.records.pages(JobFilter(batch="b"), looks=2):
         room.take(batch="b")
         seen |= set(page.ids)
 

@@ -25,7 +25,8 @@ from postroom.errors import (
     Unavailable,
     UnknownJob,
 )
-from postroom.jobs.job import Claimant, Delivery, Job, Receipt, Status
+from postroom.jobs.job import Claimant, Delivery, Job, Receipt, Status, recipient_token
+from postroom.jobs.job_filter import JobFilter
 from postroom.jobs.lane_limits import LaneLimits, PublishedSettings
 from postroom.jobs.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
 from postroom.jobs.retry import Policy, decide
@@ -38,7 +39,6 @@ from postroom.store.functions import LIBRARY, PREFIX
 from postroom.store.intake import NOT_DEAD, NOTHING_STAGED
 from postroom.store.intake_codec import in_words
 from postroom.store.ledger import Ledger
-from postroom.store.queries import recipient_token
 
 SENDER = "post@contoso.com"
 OTHER = "news@contoso.com"
@@ -253,7 +253,7 @@ def test_a_mail_that_cannot_exist_is_a_dead_letter_with_the_reason(room: Room) -
 def test_a_job_for_500_recipients_is_found_by_each_and_swept_from_each(room: Room) -> None:
     job_id = room.take(mail(to=500))
 
-    assert room.ledger.records.find(to="ann499@contoso.com", limit=5)[0].id == job_id
+    assert room.ledger.records.newest(JobFilter(to="ann499@contoso.com"), 5)[0].id == job_id
     room.send()
     room.jump(3601)
     room.tick()
@@ -1158,7 +1158,7 @@ def test_a_record_deleted_by_hand_does_not_stop_the_clock(room: Room) -> None:
 def test_a_recipient_is_found_without_an_address_in_any_key(room: Room) -> None:
     job_id = room.take(mail(to=2))
 
-    assert [found.id for found in room.ledger.records.find(to="ANN1@contoso.com", limit=5)] == [job_id]
+    assert [found.id for found in room.ledger.records.newest(JobFilter(to="ANN1@contoso.com"), 5)] == [job_id]
     assert not [key for key in room.redis.scan_iter() if b"ann" in key]
     assert len(recipient_token("ann@contoso.com")) == 16
 
@@ -1170,19 +1170,25 @@ def test_a_key_that_is_none_is_a_fault_of_the_mail(room: Room, key: Any) -> None
 
 
 def test_a_job_is_found_by_each_thing_that_is_known_of_it(room: Room) -> None:
-    wanted = room.take(mail(to=1), key="order/1", batch="november")
-    room.take(mail(OTHER, to=2), key="order/2", batch="december")
+    wanted = room.take(mail(to=1, tags=("orders", "shop")), key="order/1", batch="november")
+    room.jump(60)
+    room.take(mail(OTHER, to=2, tags=("shops",)), key="order/2", batch="december")
 
     for filters in (
         {"key": "order/1"},
         {"batch": "november"},
-        {"sender": SENDER},
-        {"status": Status.QUEUED, "sender": SENDER},
+        {"senders": [SENDER]},
+        {"status": Status.QUEUED, "senders": [SENDER]},
+        {"tag": "shop"},
+        {"until": room.at(-30)},
+        {"since": room.at(-90), "until": room.at(-30), "key": "order/1"},
         {"to": "ann0@contoso.com", "batch": "november"},
     ):
-        assert [found.id for found in room.ledger.records.find(**filters, limit=5)] == [wanted]
-    assert room.ledger.records.find(key="order/1", sender=OTHER, limit=5) == []
-    assert room.ledger.records.find(key="order/3", limit=5) == []
+        assert [found.id for found in room.ledger.records.newest(JobFilter(**filters), 5)] == [wanted]
+    assert room.ledger.records.newest(JobFilter(key="order/1", senders=[OTHER]), 5) == []
+    assert room.ledger.records.newest(JobFilter(key="order/3"), 5) == []
+    assert room.ledger.records.newest(JobFilter(tag="order"), 5) == [], "a part of a tag is none"
+    assert room.ledger.records.read(wanted).tags == ("orders", "shop")
 
 
 # Redis itself.

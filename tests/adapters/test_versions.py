@@ -15,13 +15,14 @@ import redis
 from postroom import Client
 from postroom.graph.requests import GraphRequest, request_for
 from postroom.jobs.job import Claimant, Job, Receipt
+from postroom.jobs.job_filter import JobFilter
 from postroom.jobs.outcome import Accepted, Answer, Found, Refused
 from postroom.jobs.retry import OnUnknown, Policy, after_lookup, decide
 from postroom.mail.address import Address
 from postroom.mail.content import Stored
 from postroom.mail.message import compose
 from postroom.mail.model import Mail
-from postroom.operations.dead_letters import DeadLetters, Selection
+from postroom.operations.dead_letters import DeadLetters, selection
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor
@@ -129,7 +130,7 @@ def test_a_job_in_doubt_that_an_old_worker_made_ready_is_claimed_once(old: Old) 
 
 def test_its_dead_letters_are_listed_and_sent_again(old: Old) -> None:
     letters = DeadLetters(old.ledger)
-    found = letters.overview(Selection(), limit=10)
+    found = letters.overview(selection(), limit=10)
     assert {kind.reason: kind.count for kind in found.reasons} == {"unknown": 1, "invalid_recipients": 1}
     assert letters.show(old.jobs["refused"]).mail is not None
 
@@ -155,7 +156,7 @@ def test_its_keys_and_batches_are_known(old: Old) -> None:
     receipt = old.ledger.take_in("again", sent, "recorded/queued", "recorded", now=old.now)
     assert receipt == Receipt(id=old.jobs["queued"], known=True)
     assert Client(old.ledger).batch("recorded").total == len(old.jobs)
-    assert len(old.ledger.records.find(to="queued@contoso.com", limit=9)) == 1
+    assert len(old.ledger.records.newest(JobFilter(to="queued@contoso.com"), 9)) == 1
 
     told = Client(old.ledger).cancel_batch("recorded")
     assert (told.cancelled, told.in_doubt, told.accepted, told.sending, told.ended_before) == (5, 1, 1, 1, 4)

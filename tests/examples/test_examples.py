@@ -74,7 +74,7 @@ def test_celery(room: Room, example: Example) -> None:
     job_id = shop.ship.delay(4711, "cora@contoso.com").get(timeout=30)
 
     assert until(lambda: room.redis.get("shop:4711"), "the shop to be told") == f"told by {job_id}".encode()
-    assert arrived(room, "cora@contoso.com").subject == "Actor 4711"
+    assert arrived(room, "cora@contoso.com").subject == "Order 4711"
     assert room.client().status(job_id).status is Status.ACCEPTED
 
 
@@ -91,5 +91,5 @@ def test_django(room: Room) -> None:
         assert done.returncode == 0, done.stderr
 
     mail = arrived(room, "dan@contoso.com")
-    assert (mail.subject, mail.attachments[0].filename) == ("Actor 4711", "order.txt")
+    assert (mail.subject, mail.attachments[0].filename) == ("Order 4711", "order.txt")
     assert [one.to for one in room.sandbox.messages()].count(("dan@contoso.com",)) == 1

@@ -43,7 +43,7 @@ def __getattr__(name: str) -> Any:
     from postroom import tasks
 
     if "SHORT_LEASE" in os.environ:
-        tasks.found = tasks.found.model_copy(update={"lease": float(os.environ["SHORT_LEASE"])})
+        tasks.settings = tasks.settings.model_copy(update={"lease": float(os.environ["SHORT_LEASE"])})
     # A task whose worker died comes back after seconds, not after minutes.
     tasks.app.conf.broker_transport_options |= {
         "visibility_timeout": 3,
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
     if "TOKEN_FIRST" in os.environ:
 
         def ask_for_token(**_: object) -> None:
-            for an_app in tasks._here().round_context.delivery.apps.values():
+            for an_app in tasks._process_state().round_context.delivery.apps.values():
                 an_app.tokens.get()
 
         worker_init.connect(ask_for_token, weak=False)

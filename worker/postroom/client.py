@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from postroom.errors import InvalidMail, PostroomError
 from postroom.jobs.callbacks import Callbacks
 from postroom.jobs.job import Delivery, Hold, Receipt, Status
+from postroom.jobs.job_filter import JobFilter
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.store.connection import connect
@@ -259,8 +261,7 @@ class Client:
         )
 
     def _pages(self, batch: str, senders: Sequence[str]) -> "Iterator[Page]":
-        for sender in senders or (None,):
-            yield from self._ledger.records.walk(f"batch:{batch}", sender=sender)
+        return self._ledger.records.pages(JobFilter(batch=batch, senders=senders))
 
     def hold(
         self,
@@ -289,14 +290,29 @@ class Client:
         self,
         *,
         status: Status | None = None,
+        reason: str | None = None,
         to: str | None = None,
         batch: str | None = None,
         sender: str | None = None,
         key: str | None = None,
+        tag: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 50,
     ) -> list[Delivery]:
-        """The newest jobs that fit all that is given."""
-        return self._ledger.records.find(status=status, to=to, batch=batch, sender=sender, key=key, limit=limit)
+        """The newest jobs that fit all that is given; `since` to before `until` is when they were taken in."""
+        wanted = JobFilter(
+            status=status,
+            reason=reason,
+            to=to,
+            batch=batch,
+            senders=(sender,) if sender else (),
+            key=key,
+            tag=tag,
+            since=since,
+            until=until,
+        )
+        return self._ledger.records.newest(wanted, limit)
 
 
 def short_ids(count: int) -> list[str]:

@@ -101,9 +101,9 @@ app.conf.update(
 def round_(sender: str) -> None:
     """Delivers what waits in this sender's lane."""
     if isinstance(sender, str) and sender.isprintable():  # anybody may write to the broker
-        work(sender, _here().round_context)
+        work(sender, _process_state().round_context)
     else:
-        _here().round_context.emit("round.failed", error="its message names no sender")
+        _process_state().round_context.emit("round.failed", error="its message names no sender")
 
 
 @app.task(name="postroom.send", bind=True, acks_late=True, reject_on_worker_lost=True)
@@ -126,7 +126,7 @@ def send(
         try:
             _take_in(job_id, mail, key, (on_accepted, on_dead), [*map(str, more), *unknown])
         except Unavailable as error:
-            _here().round_context.emit("send.waiting", job=job_id, error=str(error))
+            _process_state().round_context.emit("send.waiting", job=job_id, error=str(error))
             if _stop[0]:
                 # It is acknowledged only at the end, so even if this cannot be said the broker keeps the message.
                 raise Reject(requeue=True) from None
@@ -142,7 +142,7 @@ def _take_in(job_id: str, values: object, key: str | None, wanted: tuple[object,
     try:
         calls = Callbacks.of(*wanted)
         _check_arguments(unknown)
-        book, mail = _here().ledger, Mail.model_validate(values).with_sender(settings.sender)
+        book, mail = _process_state().ledger, Mail.model_validate(values).with_sender(settings.sender)
         receipt = book.take_in(job_id, mail, key, None, calls=calls)
         if receipt.known:
             book.mirror(receipt.id, job_id)
@@ -164,7 +164,7 @@ def _check_arguments(unknown: list[str]) -> None:
 def _bury(job_id: str, values: object, reason: str, detail: str, calls: Callbacks) -> None:
     given = values if isinstance(values, dict) else {}
     sender = str(given.get("from") or given.get("sender") or settings.sender or "").casefold()
-    _here().ledger.take_in_dead(job_id, sender, json.dumps(values, default=str), reason, detail, calls=calls)
+    _process_state().ledger.take_in_dead(job_id, sender, json.dumps(values, default=str), reason, detail, calls=calls)
 
 
 class ProcessState(NamedTuple):
@@ -174,21 +174,21 @@ class ProcessState(NamedTuple):
     round_context: RoundContext
 
 
-_workplaces: dict[int, ProcessState] = {}
+_process_states: dict[int, ProcessState] = {}
 _making = threading.Lock()
 # Shared with prefork's children, which get no signal of a warm shutdown.
 _stop = mmap.mmap(-1, 1)
 _ticking = threading.Event()
 
 
-def _here() -> ProcessState:
+def _process_state() -> ProcessState:
     pid = os.getpid()
-    if pid not in _workplaces:
+    if pid not in _process_states:
         with _making:
-            if pid not in _workplaces:
+            if pid not in _process_states:
                 book = wiring.ledger(settings)
-                _workplaces[pid] = ProcessState(book, wiring.round_context(settings, book, lambda: _stop[0] != 0))
-    return _workplaces[pid]
+                _process_states[pid] = ProcessState(book, wiring.round_context(settings, book, lambda: _stop[0] != 0))
+    return _process_states[pid]
 
 
 @worker_init.connect
@@ -200,9 +200,9 @@ def _publish_rules(**_: object) -> None:
     rules = Lanes(settings=settings).rules(results_here=_results == _urls.backend)
     while True:
         try:
-            _here().ledger.publish(rules)
+            _process_state().ledger.publish(rules)
         except Unavailable as error:
-            _here().round_context.emit("worker.waiting", error=str(error))
+            _process_state().round_context.emit("worker.waiting", error=str(error))
             time.sleep(1.0)
         else:
             return
@@ -210,7 +210,7 @@ def _publish_rules(**_: object) -> None:
 
 @worker_ready.connect
 def _start_ticking(sender: Any, **_: object) -> None:
-    book, round_context = _here()
+    book, round_context = _process_state()
     hands = sender.pool.limit
     name = wiring.worker_name()
     probes: SimpleQueue[TokenProbe] = SimpleQueue()
@@ -228,7 +228,7 @@ def _start(target: Callable[..., None], *arguments: object) -> None:
 
 def _store_result(job_id: str) -> None:
     """Shows a job's state in a result backend that is not the ledger's own Redis."""
-    book = _here().ledger
+    book = _process_state().ledger
     while due := book.result_due(job_id):
         for shown in due.ids:
             if due.state is None:
@@ -254,7 +254,7 @@ def _stop_ticking(**_: object) -> None:
 
 @worker_process_init.connect
 def _forget_parent(**_: object) -> None:
-    _workplaces.clear()
+    _process_states.clear()
 
 
 __all__ = ["ConfigError", "app", "round_", "send"]

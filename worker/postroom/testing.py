@@ -13,12 +13,14 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Self
 
 from postroom.client import Client
 from postroom.errors import InvalidMail, KeyConflict, PostroomError, Unavailable, UnknownJob
 from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
 from postroom.jobs.job import Act, Delivery, Hold, Receipt, Status
+from postroom.jobs.job_filter import JobFilter
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.mail.validation import MAX_MESSAGE, too_large
@@ -197,25 +199,35 @@ class _MemoryRecords(Records):
         jobs = self._ledger.look()
         return (jobs[job_id].delivery for job_id in job_ids if job_id in jobs)
 
-    def walk(self, index: str, **_: Any) -> Iterator[Page]:
-        batch = index.removeprefix("batch:")
-        for job in reversed(list(self._ledger.look().values())):
-            if job.sent.batch == batch:
-                one = job.delivery
-                yield Page((one.id,), (Group(one.status, one.reason, in_doubt=False, count=1, newest=one.id),))
+    def pages(self, wanted: JobFilter, **_: Any) -> Iterator[Page]:
+        for one in self._all(wanted):
+            yield Page((one.id,), (Group(one.status, one.reason, in_doubt=False, count=1, newest=one.id),))
 
-    def find(self, *, to: str | None = None, limit: int, **filters: Any) -> list[Delivery]:
-        filters["sender"] = filters.get("sender") and filters["sender"].casefold()
-        wanted = {name: value for name, value in filters.items() if value is not None}
-        deliveries = [
-            job.delivery
-            for job in reversed(list(self._ledger.look().values()))
-            if to is None or to.casefold() in {address.lane for address in job.sent.mail.recipients}
-        ]
-        return [one for one in deliveries if all(getattr(one, name) == value for name, value in wanted.items())][:limit]
+    def newest(self, wanted: JobFilter, most: int) -> list[Delivery]:
+        return list(islice(self._all(wanted), most))
+
+    def _all(self, wanted: JobFilter) -> Iterator[Delivery]:
+        for job in reversed(list(self._ledger.look().values())):
+            if _fits(job, wanted):
+                yield job.delivery
 
     def holds(self, now: int | None = None) -> list[Hold]:
         return []
+
+
+def _fits(job: _Job, wanted: JobFilter) -> bool:
+    delivery, mail = job.delivery, job.sent.mail
+    return (
+        wanted.status in (None, delivery.status)
+        and wanted.reason in (None, delivery.reason)
+        and wanted.batch in (None, delivery.batch)
+        and wanted.key in (None, delivery.key)
+        and (not wanted.senders or delivery.sender in map(str.casefold, wanted.senders))
+        and (wanted.to is None or wanted.to.casefold() in {address.lane for address in mail.recipients})
+        and (wanted.tag is None or wanted.tag in mail.tags)
+        and (wanted.since is None or delivery.created_at >= wanted.since)
+        and (wanted.until is None or delivery.created_at < wanted.until)
+    )
 
 
 def _call(text: str) -> Mapping[str, Any] | None:
@@ -248,4 +260,5 @@ def _delivery(sent: Sent) -> Delivery:
         scheduled_at=mail.scheduled_at if waits else None,
         expires_at=mail.expires_at,
         ended_at=None,
+        tags=mail.tags,
     )

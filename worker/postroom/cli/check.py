@@ -6,6 +6,7 @@ import click
 
 from postroom.errors import ConfigError
 from postroom.graph.credentials import check_credential, ends_soon
+from postroom.jobs.job_filter import JobFilter
 from postroom.render import Templates
 from postroom.settings.loading import load_settings
 from postroom.settings.model import Settings
@@ -27,7 +28,7 @@ def check(with_redis: bool, producer: bool) -> None:
             raise ConfigError(faults)
     if with_redis:
         connection = connect(settings.redis_url, timeout_s=3.0, name="postroom-check")
-        Records(connection).find(limit=1)
+        Records(connection).newest(JobFilter(), 1)
         facts += ["Redis answers.", *(f"WARNING: {weakness}" for weakness in weaknesses(connection))]
     for fact in facts:
         click.echo(fact)

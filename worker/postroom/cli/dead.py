@@ -15,7 +15,8 @@ from rich.text import Text
 from postroom.cli.job_output import answer_text, job_details, jobs_table
 from postroom.cli.options import BY, JSON, WHY, fail, json_option, pairs, since_option, time_option
 from postroom.cli.output import GAP, columns_table, open_console, short_time, to_json_text
-from postroom.operations.dead_letters import DeadLetters, Letter, Overview, Selection
+from postroom.jobs.job_filter import JobFilter
+from postroom.operations.dead_letters import DeadLetters, Letter, Overview, selection
 from postroom.store.operator import Actor, Reply
 
 SAID = 20  # refusals that are told one by one
@@ -167,8 +168,10 @@ def discard(
     _tell(replies, {"discarded": "discarded"}, named=bool(job_ids), dry_run=dry_run, as_json=as_json)
 
 
-def _selection(reason: str | None, sender: str | None, batch: str | None, since: str | None) -> Selection:
-    return Selection(reason=reason, sender=sender, batch=batch, since=since_option("--since", since))
+def _selection(reason: str | None, sender: str | None, batch: str | None, since: str | None) -> JobFilter:
+    return selection(
+        reason=reason, senders=(sender,) if sender else (), batch=batch, since=since_option("--since", since)
+    )
 
 
 def _chosen(letters: DeadLetters, job_ids: tuple[str, ...], *, everything: bool, **filters: Any) -> Iterable[str]:

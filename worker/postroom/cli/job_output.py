@@ -86,6 +86,7 @@ def job_details(one: Delivery) -> RenderableType:
         ("priority", one.priority.value),
         ("batch", one.batch),
         ("key", one.key),
+        ("tags", ", ".join(one.tags)),
         ("taken in", time_text(one.created_at)),
         ("scheduled", time_text(one.scheduled_at)),
         ("expires", time_text(one.expires_at)),

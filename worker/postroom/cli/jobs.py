@@ -5,9 +5,10 @@ from typing import Any
 import click
 
 from postroom.cli.job_output import jobs_table, print_job
-from postroom.cli.options import JSON
+from postroom.cli.options import JSON, since_option
 from postroom.cli.output import open_console, to_json_text
 from postroom.jobs.job import Delivery, Status
+from postroom.jobs.job_filter import JobFilter
 from postroom.settings.redis_url import redis_url
 from postroom.store.connection import connect
 from postroom.store.queries import Records
@@ -24,16 +25,35 @@ def status(job_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--status", "wanted", type=click.Choice([s.value for s in Status]), help="Only those in this state.")
+@click.option("--status", "status_", type=click.Choice([s.value for s in Status]), help="Only those in this state.")
+@click.option("--reason", help="Only those with this reason.")
 @click.option("--to", help="Only those to this address.")
 @click.option("--batch", help="Only those of this batch.")
 @click.option("--sender", help="Only those from this address.")
 @click.option("--key", help="Only the one with this idempotency key.")
+@click.option("--tag", help="Only those with this tag.")
+@click.option("--since", metavar="TIME", help="Only those taken in since: an ISO time, or a time ago as 2h.")
+@click.option("--until", metavar="TIME", help="Only those taken in before this: as --since.")
 @click.option("--limit", type=click.IntRange(1, 10000), default=25, show_default=True, help="At most so many.")
 @JSON
-def jobs(wanted: str | None, as_json: bool, **filters: Any) -> None:
+def jobs(
+    status_: str | None,
+    sender: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    as_json: bool,
+    **filters: Any,
+) -> None:
     """List the newest jobs that fit."""
-    deliveries = _records().find(status=Status(wanted) if wanted else None, **filters)
+    wanted = JobFilter(
+        status=Status(status_) if status_ else None,
+        senders=(sender,) if sender else (),
+        since=since_option("--since", since),
+        until=since_option("--until", until),
+        **filters,
+    )
+    deliveries = _records().newest(wanted, limit)
     if as_json:
         click.echo(to_json_text(deliveries))
     elif deliveries:

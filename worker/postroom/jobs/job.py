@@ -170,6 +170,7 @@ class Delivery:
     scheduled_at: datetime | None
     expires_at: datetime | None
     ended_at: datetime | None
+    tags: tuple[str, ...] = ()
     in_doubt: bool = False
     requeued_from: str | None = None
     replaced_by: str | None = None
@@ -202,6 +203,7 @@ class Delivery:
             scheduled_at=_time(record.get("scheduled")),
             expires_at=_time(record.get("expires")),
             ended_at=_time(record.get("ended")),
+            tags=tuple(record["tags"].split("\n")) if record.get("tags") else (),
             in_doubt="in_doubt" in record and record["status"] != Status.ACCEPTED,
             requeued_from=record.get("requeued_from"),
             replaced_by=record.get("replaced_by"),

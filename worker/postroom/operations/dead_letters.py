@@ -12,7 +12,8 @@ from itertools import islice
 from typing import Any, Literal
 
 from postroom.errors import InvalidMail
-from postroom.jobs.job import Delivery
+from postroom.jobs.job import Delivery, Status
+from postroom.jobs.job_filter import JobFilter
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.settings.loading import load_settings
@@ -26,18 +27,21 @@ TIMEOUT_S = 5.0
 CONTENT = ("text", "html", "variables")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Which dead letters are meant: those that fit all that is given. Reason `expired` means the expired jobs."""
+def selection(
+    *, reason: str | None = None, senders: Sequence[str] = (), batch: str | None = None, since: datetime | None = None
+) -> JobFilter:
+    """Which dead letters are meant: those that fit all that is given, and ended at `since` or later, newest end first.
 
-    reason: str | None = None
-    sender: str | None = None
-    batch: str | None = None
-    since: datetime | None = None
-
-    @property
-    def index(self) -> str:
-        return "status:expired" if self.reason == "expired" else "status:dead"
+    The reason `expired` means the expired jobs.
+    """
+    return JobFilter(
+        status=Status.EXPIRED if reason == "expired" else Status.DEAD,
+        reason=reason,
+        senders=senders,
+        batch=batch,
+        ended_since=since,
+        by_end=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +85,12 @@ class DeadLetters:
         settings = load_settings()
         return cls(Ledger(connect(settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-operator")), settings.sender)
 
-    def overview(self, selection: Selection, limit: int) -> Overview:
+    def overview(self, wanted: JobFilter, limit: int) -> Overview:
         """What there is, and the newest `limit` of it. It takes longer the more there are, but no more memory."""
         counts: dict[str, list[int]] = {}
         newest: dict[str, str] = {}
         ids: list[str] = []
-        for page in self._walk(selection):
+        for page in self._ledger.records.pages(wanted):
             ids += page.ids[: limit - len(ids)]
             for group in page.groups:
                 reason = group.reason or ""
@@ -114,9 +118,9 @@ class DeadLetters:
         mail = json.loads(payload)
         return Letter(job=job, mail=mail if content or not isinstance(mail, dict) else without_content(mail))
 
-    def select(self, selection: Selection) -> Iterator[str]:
+    def select(self, wanted: JobFilter) -> Iterator[str]:
         """The ids of those that fit."""
-        for page in self._walk(selection):
+        for page in self._ledger.records.pages(wanted):
             yield from page.ids
 
     def requeue(
@@ -164,15 +168,6 @@ class DeadLetters:
         new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"postroom:{job_id}:{actor.id}"))  # the same when it is repeated
         outcome = self._ledger.replace(job_id, new_id, mail, sorted(changes), actor, twice=twice, dry_run=dry_run)
         return outcome, new_id
-
-    def _walk(self, selection: Selection) -> Iterator[Any]:
-        return self._ledger.records.walk(
-            selection.index,
-            reason=selection.reason,
-            sender=selection.sender,
-            batch=selection.batch,
-            since=selection.since,
-        )
 
     def _read(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
         for some in portions(job_ids):

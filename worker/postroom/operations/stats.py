@@ -10,6 +10,7 @@ import redis
 
 from postroom.cloudevents.unmatched import EventNotes
 from postroom.jobs.job import Status, moment
+from postroom.jobs.job_filter import JobFilter
 from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE
 from postroom.store import functions as scripts
 from postroom.store.functions import PREFIX
@@ -175,7 +176,7 @@ def _lane(row: list[Any]) -> Lane:
 
 def _dead_by_reason(connection: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for page in Records(connection).walk("status:dead"):
+    for page in Records(connection).pages(JobFilter(status=Status.DEAD)):
         for group in page.groups:
             counts[group.reason or ""] = counts.get(group.reason or "", 0) + group.count
         if sum(counts.values()) >= MOST_DEAD:

@@ -195,7 +195,7 @@ class Intake:
         """Records a mail that cannot exist as a dead letter; what is no text in it is replaced."""
         sender, payload, detail = (text.encode(errors="replace").decode() for text in (sender, payload, detail))
         attempt = json.dumps({"outcome": "refused", "reason": reason, "detail": detail})
-        given = (job_id, sender, "normal", 0, "", "", "", "", "", "", "", 0, payload)
+        given = (job_id, sender, "normal", 0, "", "", "", "", "", "", "", "", 0, payload)
         run(self._redis, "take_in", now, "", "", calls.dead, *NOTHING_STAGED, reason, attempt, *given)
 
 

@@ -70,6 +70,7 @@ def in_words(job_id: str, mail: Mail, payload: str, key: str | None, fingerprint
         milliseconds_of(mail.expires_at),
         needed if needed > 1 else "",
         "1" if mail.is_plain else "",
+        "\n".join(mail.tags),
         mail.size,
         payload,
     )

@@ -120,9 +120,9 @@ class OperatorActions:
         `fields` names what is new. The mail must have its sender.
         """
         given = in_words(new_id, mail, mail.to_json(), None, "")
-        _, sender, priority, recipients, tokens, _, _, due, expires, needs, _, _, payload = given
+        _, sender, priority, recipients, tokens, _, _, due, expires, needs, _, tags, _, payload = given
         flags = (json.dumps(list(fields)), int(twice), int(dry_run))
-        arguments = (sender, priority, due, expires, recipients, tokens, payload, needs)
+        arguments = (sender, priority, due, expires, recipients, tokens, payload, needs, tags)
         answer, more = (
             part.decode()
             for part in run(self._redis, "replace", now, actor.to_json(), new_id, job_id, *flags, *arguments)

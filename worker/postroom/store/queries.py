@@ -4,15 +4,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from postroom.errors import PostroomError, UnknownJob
-from postroom.jobs.job import Attempt, Delivery, Hold, Status, milliseconds_of, moment, recipient_token
+from postroom.jobs.job import Attempt, Delivery, Hold, Status, moment
+from postroom.jobs.job_filter import JobFilter
 from postroom.store import functions as scripts
 from postroom.store.functions import PREFIX
 
+LOOKS = 1000  # jobs that one call may look at: some milliseconds of Redis
 CURSOR = r"^[0-9]{1,16}\.[A-Za-z0-9_.~%-]{1,600}$"
 
 
@@ -28,45 +29,10 @@ class Group:
 
 
 class Page(NamedTuple):
-    """One page of a walk."""
+    """The ids of a page of jobs, and how many of them are alike."""
 
     ids: tuple[str, ...]
     groups: tuple[Group, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which jobs a list is of: those that fit all that is given, and were taken in from `since` to before `till`."""
-
-    status: Status | None = None
-    reason: str | None = None
-    to: str | None = None
-    batch: str | None = None
-    senders: Sequence[str] = ()  # of any of these
-    since: datetime | None = None
-    till: datetime | None = None
-
-    @property
-    def index(self) -> str:
-        """The shortest index that has them all."""
-        if self.to is not None:
-            return f"to:{recipient_token(self.to)}"
-        if self.batch is not None:
-            return f"batch:{self.batch}"
-        return f"status:{self.status}" if self.status else "jobs"
-
-    def to_json(self) -> str:
-        """The filter as page.lua reads it."""
-        given = {
-            "status": self.status,
-            "reason": self.reason,
-            "to": self.to and recipient_token(self.to),
-            "batch": self.batch,
-            "senders": [sender.casefold() for sender in self.senders],
-            "since": milliseconds_of(self.since),
-            "till": milliseconds_of(self.till),
-        }
-        return json.dumps({name: value for name, value in given.items() if value})
 
 
 class BadCursor(PostroomError):
@@ -97,42 +63,46 @@ class Records:
     def __init__(self, connection: scripts.Connection) -> None:
         self._redis = connection
 
-    def walk(
-        self,
-        index: str,
-        *,
-        reason: str | None = None,
-        sender: str | None = None,
-        batch: str | None = None,
-        since: datetime | None = None,
-        page: int = 1000,
-    ) -> Iterator[Page]:
-        """The jobs of an index ("status:dead", "batch:NAME") that fit, newest first, in bounded pages.
-
-        What leaves the index meanwhile may be missed, what enters it is not seen: a walk always ends.
-        """
-        given = {"reason": reason, "sender": sender and sender.casefold(), "batch": batch}
-        wanted = json.dumps({name: value for name, value in given.items() if value})
-        before: str | bytes = ""
-        while True:
-            arguments = (index, before, milliseconds_of(since) or "-inf", page, wanted)
-            before, ids, groups = scripts.run(self._redis, "walk", None, *arguments)
-            yield Page(tuple(job_id.decode() for job_id in ids), tuple(_group(group) for group in groups))
-            if not before:
-                return
-
     def page(
-        self, wanted: Wanted, most: int, after: Cursor | None = None, *, looks: int = 2000
+        self, wanted: JobFilter, most: int, after: Cursor | None = None, *, looks: int = LOOKS
     ) -> tuple[list[Delivery], Cursor | None]:
         """Jobs that fit, newest first, and where the next page begins; None if there is none.
 
         It looks at `looks` jobs at most, so a page may be short, or empty, though another follows. Pages stay as they
-        are while jobs are taken in. The order is that of intake; with only a `status` that ends jobs, of their ends.
+        are while jobs are taken in. The order is that of arrival; with a `status` that ends jobs and neither recipient,
+        batch nor key, that of their ends.
         """
+        page, following = self._page(wanted, most, after, looks)
+        return list(self.read_many(page.ids)) if page.ids else [], following
+
+    def pages(self, wanted: JobFilter, *, looks: int = LOOKS) -> Iterator[Page]:
+        """All jobs that fit, in the same order, in bounded pages: their ids, and how many are alike.
+
+        What leaves the index meanwhile may be missed, what enters it is not seen, so it always ends.
+        """
+        place: Cursor | None = None
+        while True:
+            page, place = self._page(wanted, looks, place, looks)
+            yield page
+            if place is None:
+                return
+
+    def newest(self, wanted: JobFilter, most: int) -> list[Delivery]:
+        """The first `most` jobs of that list."""
+        deliveries: list[Delivery] = []
+        place: Cursor | None = None
+        while True:
+            more, place = self.page(wanted, most - len(deliveries), place)
+            deliveries += more
+            if place is None or len(deliveries) >= most:
+                return deliveries
+
+    def _page(self, wanted: JobFilter, most: int, after: Cursor | None, looks: int) -> tuple[Page, Cursor | None]:
         place = (after.score, after.job_id) if after else ("", "")
-        score, last, ids = scripts.run(self._redis, "page", None, wanted.index, *place, most, looks, wanted.to_json())
-        deliveries = list(self.read_many([job_id.decode() for job_id in ids])) if ids else []
-        return deliveries, Cursor(score.decode(), last.decode()) if score else None
+        arguments = (wanted.index, *place, most, looks, wanted.to_json())
+        score, last, ids, groups = scripts.run(self._redis, "page", None, *arguments)
+        page = Page(tuple(job_id.decode() for job_id in ids), tuple(_group(group) for group in groups))
+        return page, Cursor(score.decode(), last.decode()) if score else None
 
     def payload(self, job_id: str) -> bytes | None:
         """The mail of a job as it was taken in, as JSON; None if it is no longer kept."""
@@ -171,59 +141,6 @@ class Records:
                 fields = {name.decode(): value.decode() for name, value in record.items()}
                 yield Delivery.from_record(job_id, fields, [*map(_attempt, attempts), *_under_way(fields)])
 
-    def find(
-        self,
-        *,
-        status: Status | None = None,
-        to: str | None = None,
-        batch: str | None = None,
-        sender: str | None = None,
-        key: str | None = None,
-        limit: int,
-    ) -> list[Delivery]:
-        """The newest jobs that fit all that is given, at most `limit`."""
-        wanted = {
-            name: value
-            for name, value in (
-                ("status", status),
-                ("batch", batch),
-                ("sender", sender and sender.casefold()),
-                ("key", key),
-            )
-            if value is not None
-        }
-        deliveries: list[Delivery] = []
-        for page in self._pages(status, to, batch, key):
-            deliveries += [job for job in self.read_many(page) if all(getattr(job, n) == v for n, v in wanted.items())]
-            if len(deliveries) >= limit:
-                break
-        return sorted(deliveries, key=lambda job: job.created_at, reverse=True)[:limit]
-
-    def _pages(self, status: Status | None, to: str | None, batch: str | None, key: str | None) -> Iterator[list[str]]:
-        if key is not None:
-            with scripts.or_unavailable():
-                known = self._redis.hget(PREFIX + "keys", key)
-            if known:
-                yield [known.decode()]
-            return
-        if to is not None:
-            indexes = [f"{PREFIX}to:{recipient_token(to)}"]
-        elif batch is not None:
-            indexes = [f"{PREFIX}batch:{batch}"]
-        else:
-            indexes = [f"{PREFIX}status:{s}" for s in ([status] if status else Status)]
-        step, start = 200, 0
-        while True:
-            with scripts.or_unavailable():
-                pipe = self._redis.pipeline(transaction=False)
-                for index in indexes:
-                    pipe.zrevrange(index, start, start + step - 1)
-                ids = [job_id.decode() for part in pipe.execute() for job_id in part]
-            if not ids:
-                return
-            yield ids
-            start += step
-
     def lane_of(self, sender: str) -> str:
         """The lane that this sender's mail waits in, by what the workers published."""
         with scripts.or_unavailable():
@@ -247,7 +164,7 @@ class Records:
 
 
 def _group(group: Sequence[bytes]) -> Group:
-    status, reason, in_doubt, count, newest, _ = group
+    status, reason, in_doubt, count, newest = group
     return Group(Status(status.decode()), reason.decode() or None, in_doubt == b"1", int(count), newest.decode())
 
 

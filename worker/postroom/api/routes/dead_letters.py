@@ -14,7 +14,7 @@ from postroom.api.request_bodies import Time, body_of, takes
 from postroom.api.routes.emails import Emails, checked, page
 from postroom.jobs.job import Status
 from postroom.mail.model import Mail
-from postroom.operations.dead_letters import Letter, Selection, changed
+from postroom.operations.dead_letters import Letter, changed, selection
 from postroom.store.operator import Actor, Reply
 from postroom.store.queries import CURSOR
 
@@ -24,7 +24,7 @@ MOST = 500
 JobIds = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=MOST)]
 
 
-class LetterFilter(BaseModel):
+class DeadLetterQuery(BaseModel):
     """Which dead letters a list is of. Reason `expired` means those that expired. `since` is when they came in."""
 
     model_config = ConfigDict(extra="forbid")
@@ -104,33 +104,21 @@ class Replaced(BaseModel):
 
 
 @router.get("", responses=documented(*ASKED, 400))
-def find(services: WithServices, key: MayRead, wanted: Annotated[LetterFilter, Query()]) -> Emails:
+def find(services: WithServices, key: MayRead, wanted: Annotated[DeadLetterQuery, Query()]) -> Emails:
     """List dead letters, the newest first."""
-    expired = wanted.reason == "expired"
-    return page(
-        services,
-        key,
-        sender=wanted.sender,
-        limit=wanted.limit,
-        cursor=wanted.cursor,
-        status=Status.EXPIRED if expired else Status.DEAD,
-        reason=None if expired else wanted.reason,
-        batch=wanted.batch,
-        since=wanted.since,
-    )
+    if wanted.sender is not None and not key.may_use(wanted.sender):
+        return Emails(items=[], next_cursor=None)
+    senders = (wanted.sender,) if wanted.sender else key.senders
+    chosen = selection(reason=wanted.reason, senders=senders, batch=wanted.batch, since=wanted.since)
+    return page(services, chosen, wanted.limit, wanted.cursor)
 
 
 @router.get("/reasons", responses=documented(*ASKED))
 def reasons(services: WithServices, key: MayRead) -> ReasonCounts:
     """Count dead letters by reason."""
-    counts: dict[str, list[int]] = {}
-    for sender in key.senders or (None,):
-        for kind in services.letters.overview(Selection(sender=sender), 0).reasons:
-            known = counts.setdefault(kind.reason, [0, 0])
-            known[0] += kind.count
-            known[1] += kind.in_doubt
-    rows = [ReasonCount(reason=reason, count=all_, in_doubt=doubt) for reason, (all_, doubt) in counts.items()]
-    return ReasonCounts(total=sum(row.count for row in rows), reasons=sorted(rows, key=lambda row: -row.count))
+    kinds = services.letters.overview(selection(senders=key.senders), 0).reasons
+    rows = [ReasonCount(reason=kind.reason, count=kind.count, in_doubt=kind.in_doubt) for kind in kinds]
+    return ReasonCounts(total=sum(row.count for row in rows), reasons=rows)
 
 
 @router.post(

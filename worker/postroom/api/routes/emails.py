@@ -16,10 +16,11 @@ from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, documented, 
 from postroom.api.request_bodies import JsonObject, Time, body_of, takes
 from postroom.errors import InvalidMail, PostroomError
 from postroom.jobs.job import Delivery, Receipt, Status
+from postroom.jobs.job_filter import JobFilter
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.store.intake_codec import LONGEST_KEY
-from postroom.store.queries import CURSOR, Cursor, Wanted
+from postroom.store.queries import CURSOR, Cursor
 
 MOST_IN_BATCH = 500
 REPLAY = "Idempotent-Replay"
@@ -79,15 +80,17 @@ class Why(BaseModel):
     why: Annotated[str | None, Field(max_length=500)] = None
 
 
-class Filter(BaseModel):
+class EmailQuery(BaseModel):
     """Which mails a list is of."""
 
     model_config = ConfigDict(extra="forbid")
 
     status: Status | None = None
+    reason: Annotated[str | None, Field(min_length=1, max_length=100)] = None
     to: Annotated[str | None, Field(min_length=1, max_length=320)] = None
     batch: Annotated[str | None, Field(min_length=1, max_length=500)] = None
     sender: Annotated[str | None, Field(min_length=1, max_length=320)] = None
+    tag: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     since: Time | None = None
     until: Time | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
@@ -140,20 +143,21 @@ def send_batch(
 
 
 @router.get("", responses=documented(*ASKED, 400))
-def find(services: WithServices, key: MayRead, wanted: Annotated[Filter, Query()]) -> Emails:
+def find(services: WithServices, key: MayRead, wanted: Annotated[EmailQuery, Query()]) -> Emails:
     """List mails, the newest first."""
-    return page(
-        services,
-        key,
-        sender=wanted.sender,
-        limit=wanted.limit,
-        cursor=wanted.cursor,
+    if wanted.sender is not None and not key.may_use(wanted.sender):
+        return Emails(items=[], next_cursor=None)
+    chosen = JobFilter(
         status=wanted.status,
+        reason=wanted.reason,
+        senders=(wanted.sender,) if wanted.sender else key.senders,
         to=wanted.to,
         batch=wanted.batch,
+        tag=wanted.tag,
         since=wanted.since,
-        till=wanted.until,
+        until=wanted.until,
     )
+    return page(services, chosen, wanted.limit, wanted.cursor)
 
 
 @router.get("/{job_id}", responses=documented(*ASKED, 404))
@@ -175,13 +179,8 @@ def cancel(
     return services.client.cancel(job_id, by=person(key), why=body.why)
 
 
-def page(
-    services: Services, key: ApiKey, *, sender: str | None, limit: int, cursor: str | None, **fields: Any
-) -> Emails:
-    """One page of the jobs that fit and are the key's business."""
-    if sender is not None and not key.may_use(sender):
-        return Emails(items=[], next_cursor=None)
-    wanted = Wanted(senders=(sender,) if sender else key.senders, **fields)
+def page(services: Services, wanted: JobFilter, limit: int, cursor: str | None) -> Emails:
+    """One page of the jobs that fit."""
     deliveries, following = services.records.page(wanted, limit, Cursor.parse(cursor) if cursor else None)
     return Emails(items=deliveries, next_cursor=str(following) if following else None)
 

@@ -5,7 +5,7 @@
 -- the new job's receipt.
 -- Arguments: now, act, new id, old id, the names of fields that are new (JSON), 1 if it may be sent twice, 1 to only
 --            say what would be done, sender, priority, not before, expires, recipients, their index tokens, mail, its
---            `v`
+--            `v`, its tags (lines)
 
 local function obstacle(old, may_be_twice, expires)
   if not old then return 'unknown' end
@@ -31,7 +31,7 @@ end
 
 return function(arguments)
   local _, act_text, id, old_id, fields_text, twice, dry = unpack(arguments, 1, 7)
-  local sender, priority, due, expires, recipients, to, mail, v = unpack(arguments, 8, 15)
+  local sender, priority, due, expires, recipients, to, mail, v, tags = unpack(arguments, 8, 16)
   local act, fields, non_empty = cjson.decode(act_text), cjson.decode(fields_text), values.non_empty
   if redis.call('EXISTS', keys.job(id)) == 1 then return {'replaced', id} end
   local old = record.read(old_id)
@@ -44,7 +44,7 @@ return function(arguments)
   local job = {
     sender = sender, lane = lane, priority = priority, recipients = tonumber(recipients), to = non_empty(to),
     key = old.key, fingerprint = old.fingerprint, batch = old.batch, expires = non_empty(expires), v = non_empty(v),
-    requeued_from = old_id, files = old.files, on_accepted = old.on_accepted, on_dead = old.on_dead,
+    tags = non_empty(tags), requeued_from = old_id, files = old.files, on_accepted = old.on_accepted, on_dead = old.on_dead,
     shared = old.shared, whole = old.shared and 1,  -- the mail is complete, and shares only the files
   }
   intake.start(1)
