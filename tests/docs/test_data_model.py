@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from postroom.jobs.lane_limits import DEFAULT_LIMITS, Rules
+from postroom.jobs.lane_limits import DEFAULT_LIMITS, PublishedSettings
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs/data-model.md"
@@ -209,7 +209,7 @@ def test_every_field_of_lanes_apps_and_holds_is_on_the_page_with_who_writes_and_
 
 
 def test_every_published_setting_is_on_the_page_with_who_reads_it() -> None:
-    rules = Rules(
+    rules = PublishedSettings(
         defaults=DEFAULT_LIMITS, lanes={"<lane>": DEFAULT_LIMITS}, aliases={"<address>": ""}, retention_accepted_s=1,
         retention_dead_s=1, results_here=True, hold_probe_s=1, hold_patience_s=1, first_look_s=1,
     )  # fmt: skip
