@@ -49,7 +49,7 @@ def _claimed_again(job: Job, record: "_Told") -> Job:
 
 
 class _Told(NamedTuple):
-    """What claim_next.lua says of a record; empty where it has no such field, or it is its first claim."""
+    """What claiming.lua tells of a record; empty where it has no such field, or it is its first claim."""
 
     lane: bytes
     created: bytes

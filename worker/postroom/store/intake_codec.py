@@ -1,4 +1,4 @@
-"""A mail in the words of given.lua, what may be said so, and what the scripts that take it in answer."""
+"""Encodes mail as arguments of take_in.lua and take_in_many.lua, and decodes their replies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -56,7 +56,7 @@ def places_apart(enclosed: Sequence[Content]) -> list[int]:
 
 
 def in_words(job_id: str, mail: Mail, payload: str, key: str | None, fingerprint: str) -> tuple[object, ...]:
-    """A mail in the words of given.lua."""
+    """A mail as arguments, in the order of mail_arguments.lua."""
     recipients, needed = mail.recipients, mail.format
     return (
         job_id,

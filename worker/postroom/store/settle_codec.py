@@ -1,4 +1,4 @@
-"""What a worker has decided, in the words of the scripts."""
+"""Encodes what a worker has decided: a transition as JSON for settlement.lua, a probe as arguments of probed.lua."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from postroom.jobs.retry import Transition
 
 
 def move(made: Transition, outcome: Outcome | LookupResult | CleanedUp, duration_ms: int) -> bytes:
-    """As JSON in the words of settling.lua; what is None or False is left out, for Lua's nil."""
+    """A transition as JSON for settlement.lua. What is None or False is left out, so that Lua reads nil."""
     answer, pause, hold = outcome.answer, made.pause, made.hold
     said = {
         "http_status": answer.http_status,
@@ -60,7 +60,7 @@ def _json(words: Mapping[str, object]) -> bytes:
 
 
 def probe(instead: Held | Deferred | Throttled | None) -> tuple[str, str, int]:
-    """What came of a token probe, in the words of probed.lua: None is a token."""
+    """What came of a token probe, as arguments of probed.lua. `instead` is None where there was a token."""
     match instead:
         case None:
             return "token", "", 0

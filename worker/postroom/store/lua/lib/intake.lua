@@ -13,13 +13,13 @@ end
 
 -- The numbers of all jobs are taken at once.
 local function next_number()
-  local state = call.intake
-  if state.next_seq > state.last_seq then
-    state.last_seq = redis.call('INCRBY', keys.seq, state.count)
-    state.next_seq = state.last_seq - state.count + 1
+  local numbers = call.intake
+  if numbers.next_seq > numbers.last_seq then
+    numbers.last_seq = redis.call('INCRBY', keys.seq, numbers.count)
+    numbers.next_seq = numbers.last_seq - numbers.count + 1
   end
-  state.next_seq = state.next_seq + 1
-  return values.integer(state.next_seq - 1)
+  numbers.next_seq = numbers.next_seq + 1
+  return values.integer(numbers.next_seq - 1)
 end
 
 -- No job is in that index before.

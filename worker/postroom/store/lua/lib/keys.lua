@@ -47,6 +47,8 @@ function M.recipient(token) return P .. 'to:' .. token end
 -- An index by the name that Python gives it.
 function M.index(name) return P .. name end
 
+-- lane:<lane>, app:<app> and held:<batch>
+function M.state(scope, name) return P .. scope .. ':' .. name end
 function M.lane(lane) return P .. 'lane:' .. lane end
 function M.ready(class, lane) return P .. 'ready:' .. class .. ':' .. lane end
 function M.later(lane) return P .. 'later:' .. lane end
@@ -57,7 +59,6 @@ function M.recipients(lane) return P .. 'recipients:' .. lane end
 function M.minutes(lane) return P .. 'minutes:' .. lane end
 function M.uploaded(lane) return P .. 'uploaded:' .. lane end
 
-function M.app(app) return P .. 'app:' .. app end
 function M.waiting_for_app(app) return P .. 'app:' .. app .. ':waiting' end
 
 function M.held_batch(batch) return P .. 'held:' .. batch end

@@ -5,11 +5,9 @@
 
 local M = {}
 
-local function key_of(scope, name) return constants.KEY_PREFIX .. scope .. ':' .. name end
-
 function M.read(scope, name)
   local known = call.states[scope]
-  if not known[name] then known[name] = values.hash(key_of(scope, name)) end
+  if not known[name] then known[name] = values.hash(keys.state(scope, name)) end
   return known[name]
 end
 
@@ -30,7 +28,7 @@ end
 function M.write(command, scope, name, ...)
   local known = call.states[scope][name]
   call.states[scope][name] = known and command == 'HSET' and with_fields(known, ...) or nil
-  return redis.call(command, key_of(scope, name), ...)
+  return redis.call(command, keys.state(scope, name), ...)
 end
 
 return M
