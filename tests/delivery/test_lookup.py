@@ -25,7 +25,7 @@ from postroom.jobs.outcome import (
 )
 from postroom.mail.message import DeliveryMode
 
-from .test_deliver import ACCEPTED, REJECTED, World, a_job
+from .test_attempt import ACCEPTED, REJECTED, World, a_job
 
 IN_DOUBT = a_job()._replace(in_doubt=True)
 NOT_THERE = NotFound(answer=Answer(http_status=200))

@@ -18,8 +18,8 @@ from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor
 
-from .test_ledger import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, mail, room
-from .test_ledger_doubt import looked
+from ..adapters.test_ledger import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, mail, room
+from ..adapters.test_ledger_doubt import looked
 
 __all__ = ["room"]
 

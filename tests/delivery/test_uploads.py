@@ -27,8 +27,8 @@ from postroom.jobs.outcome import (
 from postroom.mail.message import DeliveryMode
 from postroom.mail.model import Attachment, Mail
 
-from .test_deliver import ACCEPTED, World, a_job
-from .test_doubt import asked
+from .test_attempt import ACCEPTED, World, a_job
+from .test_lookup import asked
 
 LARGE = RANGE + 1000
 SMALL = Attachment("small.txt", b"s")

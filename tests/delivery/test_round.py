@@ -15,7 +15,7 @@ from postroom.jobs.retry import Policy, Transition
 from postroom.jobs.ticks import Ticked
 from postroom.mail.model import Mail
 
-from .test_deliver import ACCEPTED, World, a_job
+from .test_attempt import ACCEPTED, World, a_job
 
 
 @dataclass
