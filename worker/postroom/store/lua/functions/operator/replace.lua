@@ -44,7 +44,8 @@ return function(arguments)
   local job = {
     sender = sender, lane = lane, priority = priority, recipients = tonumber(recipients), to = non_empty(to),
     key = old.key, fingerprint = old.fingerprint, batch = old.batch, expires = non_empty(expires), v = non_empty(v),
-    tags = non_empty(tags), requeued_from = old_id, files = old.files, on_accepted = old.on_accepted, on_dead = old.on_dead,
+    tags = non_empty(tags), requeued_from = old_id, files = old.files,
+    on_accepted = old.on_accepted, on_dead = old.on_dead,
     shared = old.shared, whole = old.shared and 1,  -- the mail is complete, and shares only the files
   }
   intake.start(1)

@@ -1,6 +1,6 @@
--- One page of jobs that fit a filter, newest first: {score and id of the last that was looked at, or '' at the end; {ids
--- that fit}; {how many of them are alike: status, reason, 1 if in doubt, count, the newest one's id, …}}. A page begins
--- at a place in the order, so what enters the index meanwhile moves nothing.
+-- One page of jobs that fit a filter, newest first: {score and id of the last that was looked at, or '' at the end;
+-- {ids that fit}; {how many of them are alike: status, reason, 1 if in doubt, count, the newest one's id}, …}.
+-- A page begins at a place in the order, so what enters the index meanwhile moves nothing.
 -- Arguments: now, index (`jobs`: all; `keys`: the one of filter.key), score and id after which it begins ('' both: the
 --            newest), most that fit, most that are looked at, filter (JSON, as job_filter.py writes it)
 
@@ -75,14 +75,13 @@ local function belongs(name, job_status)
   return not of or of == job_status
 end
 
-local FIELDS = {'status', 'reason', 'sender', 'batch', 'to', 'created', 'in_doubt', 'key', 'tags'}
-
 local function read(id)
-  local found = redis.call('HMGET', keys.job(id), unpack(FIELDS))
-  if not found[1] then return nil end
-  local job = {}
-  for i = 1, #FIELDS do job[FIELDS[i]] = found[i] or nil end
-  return job
+  local fields = redis.call('HMGET', keys.job(id), 'status', 'reason', 'sender', 'batch', 'to', 'created', 'in_doubt',
+    'key', 'tags')
+  return fields[1] and {
+    status = fields[1], reason = fields[2], sender = fields[3], batch = fields[4], to = fields[5], created = fields[6],
+    in_doubt = fields[7], key = fields[8], tags = fields[9],
+  }
 end
 
 local function set_of(list)
