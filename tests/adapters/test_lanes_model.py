@@ -40,7 +40,7 @@ from postroom.jobs.retry import OnUnknown, Policy, Transition, after_clean_up, a
 from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail
 from postroom.mail.priority import Priority
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor
 from postroom.store.shared_content import Sharing
@@ -82,8 +82,8 @@ KEPT_FOR_EVER = (
     "patience",  # both name lanes that are held still, as their next mail will find
     "faults",
 )
-LOOKING, OUTLOOK = scripts.library(
-    scripts.CODE
+LOOKING, OUTLOOK = functions.library(
+    functions.CODE
     + """
     functions.register('outlook', {'allow-oom'}, function(arguments)
       local at, can_go = scheduling.outlook(arguments[2], config.limits(arguments[2]))
@@ -190,7 +190,7 @@ class Hand:
 class Together:
     """A connection on which the moves of claims go as those of many hands do, several in one call."""
 
-    MOVES = frozenset(scripts.LIBRARY + name for name in ("claim", "mark", "note", "settle"))
+    MOVES = frozenset(functions.LIBRARY + name for name in ("claim", "mark", "note", "settle"))
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -198,7 +198,7 @@ class Together:
     def fcall(self, function: str, numkeys: int, *arguments: Any) -> Any:
         if function not in self.MOVES:
             return self._connection.fcall(function, numkeys, *arguments)
-        (answer,) = self._connection.fcall(*scripts.in_one([(function, numkeys, *arguments)]))
+        (answer,) = self._connection.fcall(*functions.in_one([(function, numkeys, *arguments)]))
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -31,13 +31,12 @@ from postroom.jobs.lane_limits import LaneLimits, PublishedSettings
 from postroom.jobs.outcome import Accepted, Answer, Deferred, Held, Outcome, Refused, Scope, Throttled, Unknown
 from postroom.jobs.retry import Policy, decide
 from postroom.mail.model import Attachment, Mail
-from postroom.store import embedded
-from postroom.store import functions as scripts
+from postroom.store import embedded, functions
 from postroom.store.attachments import SMALL
 from postroom.store.connection import celery_urls, connect
 from postroom.store.functions import LIBRARY, PREFIX
 from postroom.store.intake import NOT_DEAD, NOTHING_STAGED
-from postroom.store.intake_codec import in_words
+from postroom.store.intake_codec import encode_mail
 from postroom.store.ledger import Ledger
 
 SENDER = "post@contoso.com"
@@ -1201,14 +1200,14 @@ def test_scripts_that_a_restarted_server_does_not_know_are_loaded_again(room: Ro
 
 
 def test_a_worker_that_starts_removes_what_other_versions_loaded(room: Room) -> None:
-    text, _ = scripts.library(scripts.CODE.replace(" FORMAT = 2,", " FORMAT = 1,"))
+    text, _ = functions.library(functions.CODE.replace(" FORMAT = 2,", " FORMAT = 1,"))
     room.redis.function_load(text)
     room.redis.function_load("#!lua name=somebody\nredis.register_function('somebody_s', function() return 1 end)")
 
     room.publish()
 
     left = {dict(zip(found[::2], found[1::2], strict=True))[b"library_name"] for found in room.redis.function_list()}
-    assert left == {scripts.LIBRARY.encode(), b"somebody"}
+    assert left == {functions.LIBRARY.encode(), b"somebody"}
 
 
 def test_a_full_redis_that_takes_no_library_still_runs_what_makes_room(room: Room) -> None:
@@ -1226,13 +1225,13 @@ def test_a_full_redis_that_takes_no_library_still_runs_what_makes_room(room: Roo
 
 
 def test_a_fault_in_a_script_is_told_from_a_redis_that_is_away(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = scripts.CODE.replace(
+    broken = functions.CODE.replace(
         "  local lane, batch = ", "  do local missing = nothing.here end local lane, batch = "
     )
-    assert broken != scripts.CODE
-    text, prefix = scripts.library(broken)
-    monkeypatch.setattr(scripts, "_TEXT", text)
-    monkeypatch.setattr(scripts, "LIBRARY", prefix)
+    assert broken != functions.CODE
+    text, prefix = functions.library(broken)
+    monkeypatch.setattr(functions, "_TEXT", text)
+    monkeypatch.setattr(functions, "LIBRARY", prefix)
     job_id = room.take()
 
     with pytest.raises(PostroomError, match="a fault of Postroom itself") as caught:
@@ -1349,7 +1348,7 @@ def fill(room: Room, count: int) -> int:
     pipe = room.redis.pipeline(transaction=False)
     for i in range(count):
         job_id = f"0b8f6c2e{i:012}"
-        given = in_words(job_id, a_mail, a_mail.to_json(), f"news/{i:032x}", f"{i:032x}")
+        given = encode_mail(job_id, a_mail, a_mail.to_json(), f"news/{i:032x}", f"{i:032x}")
         pipe.fcall(f"{LIBRARY}take_in", 0, room.now, "news", "", "", *NOTHING_STAGED, *NOT_DEAD, *given)
     pipe.execute()
     return len(a_mail.to_json())

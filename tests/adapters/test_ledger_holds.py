@@ -9,7 +9,7 @@ import pytest
 from postroom.jobs.outcome import Answer, Deferred, Held, Refused, Scope
 from postroom.jobs.retry import OnUnknown, Policy, after_lookup, decide
 from postroom.jobs.ticks import Ticked
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.functions import PREFIX
 from postroom.store.operator import Actor, ReleaseResult
 
@@ -598,7 +598,7 @@ def test_a_held_batch_s_large_mail_keeps_no_other_from_the_day_s_recipients(room
 
 def test_a_hold_of_a_batch_that_was_broken_off_keeps_all_of_it(room: Room) -> None:
     jobs = [room.take(batch="news") for _ in range(150)]
-    scripts.run(room.redis, "hold", room.now, "batch", "news", "anna", "", "", "0")  # one step, and no more
+    functions.run(room.redis, "hold", room.now, "batch", "news", "anna", "", "", "0")  # one step, and no more
     flows = room.take()
 
     assert room.send() == flows
@@ -622,10 +622,10 @@ def test_a_batch_that_is_released_while_its_hold_still_walks_keeps_nothing_aside
     for _ in range(250):
         room.take(batch="news")
     hold = ("batch", "news", "ann", "", "")
-    *_, goes_on = scripts.run(room.redis, "hold", room.now, *hold, "0")
+    *_, goes_on = functions.run(room.redis, "hold", room.now, *hold, "0")
     release(room, batch="news")
 
-    *_, goes_on = scripts.run(room.redis, "hold", room.now, *hold, goes_on.decode())
+    *_, goes_on = functions.run(room.redis, "hold", room.now, *hold, goes_on.decode())
 
     assert goes_on == b""
     assert room.redis.zcard(f"{PREFIX}aside:news") == 0
@@ -635,10 +635,10 @@ def test_a_release_that_goes_on_leaves_the_hold_that_began_meanwhile(room: Room)
     for _ in range(250):
         room.take(batch="news")
     room.ledger.hold(batch="news", by="ann", now=room.now)
-    scripts.run(room.redis, "release", room.now, "batch", "news", "")  # one step
+    functions.run(room.redis, "release", room.now, "batch", "news", "")  # one step
     room.ledger.hold(batch="news", by="bert", now=room.now)
 
-    *_, left = scripts.run(room.redis, "release", room.now, "batch", "news", 1)
+    *_, left = functions.run(room.redis, "release", room.now, "batch", "news", 1)
 
     assert left == 0
     assert [held.by for held in room.ledger.records.holds(now=room.now)] == ["bert"]
@@ -713,7 +713,7 @@ def test_a_batch_whose_release_was_broken_off_comes_back_by_the_tick(room: Room)
         room.take(batch="news")
     hold(room, batch="news")
     assert room.redis.zcard(PREFIX + "aside:news") == 350
-    scripts.run(room.redis, "release", room.now, "batch", "news", "")  # one step, and no more
+    functions.run(room.redis, "release", room.now, "batch", "news", "")  # one step, and no more
     assert room.redis.zcard(PREFIX + "aside:news") == 250
 
     room.tick(2)

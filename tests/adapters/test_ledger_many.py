@@ -14,7 +14,7 @@ from postroom.jobs.job import Receipt, recipient_token
 from postroom.jobs.outcome import Refused
 from postroom.mail.model import Mail
 from postroom.operations.dead_letters import DeadLetters
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.attachments import SMALL
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
@@ -251,9 +251,9 @@ def test_many_lanes_are_each_asked_a_round_for(room: Room) -> None:
 
 def test_an_older_worker_leaves_a_mail_alone_whose_content_it_cannot_find(room: Room) -> None:
     (job_id, _) = take_many(room, [letter(n) for n in range(2)])
-    older = scripts.CODE.replace(" FORMAT = 2,", " FORMAT = 1,")
-    assert older != scripts.CODE
-    text, prefix = scripts.library(older)
+    older = functions.CODE.replace(" FORMAT = 2,", " FORMAT = 1,")
+    assert older != functions.CODE
+    text, prefix = functions.library(older)
     room.redis.function_load(text)
 
     answer = room.redis.fcall(f"{prefix}claim", 0, room.now, SENDER, "token", 60_000)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from postroom.jobs.outcome import Answer, Scope, Throttled
 from postroom.operations import stats
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.functions import PREFIX
 
 from .test_ledger import ACCEPTED, FREE, OTHER, SENDER, Room, mail, room
@@ -208,6 +208,6 @@ def test_a_lane_s_pace_stands_in_the_figures(room: Room) -> None:
     throttled(room, 3)
     room.take()
 
-    (row,) = scripts.run(room.redis, "backlog", room.now, 0, 10)
+    (row,) = functions.run(room.redis, "backlog", room.now, 0, 10)
 
     assert stats._lane(row).pace == 1 / 4

@@ -11,8 +11,7 @@ from postroom.errors import PostroomError
 from postroom.jobs.job import Claimant, Job
 from postroom.jobs.retry import Policy, decide
 from postroom.mail.priority import Priority
-from postroom.store import functions as scripts
-from postroom.store import settle_codec as decided
+from postroom.store import functions, settle_codec
 from postroom.store.functions import PREFIX
 
 from .test_ledger import ACCEPTED, OTHER, SENDER, Room, mail, room
@@ -187,14 +186,14 @@ def test_without_elsewhere_and_without_a_token_it_stays_in_its_lane(room: Room) 
 
 def test_what_the_scripts_take_for_granted_is_so() -> None:
     written_past_states = r"redis\.call\('(?:HSET|HDEL|HINCRBY|HSETNX)', keys\.(?:lane|app|held_batch)\("
-    assert re.findall(written_past_states, scripts.CODE) == []
+    assert re.findall(written_past_states, functions.CODE) == []
 
 
 def test_several_calls_in_one_are_each_as_it_is_alone(room: Room) -> None:
     """And what fails, fails alone."""
     room.take()
     room.take()
-    claim, settle, mark = (f"{scripts.LIBRARY}{name}" for name in ("claim", "settle", "mark"))
+    claim, settle, mark = (f"{functions.LIBRARY}{name}" for name in ("claim", "settle", "mark"))
 
     calls = [
         (claim, 0, room.now, SENDER, "a", 60_000, 0),
@@ -202,12 +201,12 @@ def test_several_calls_in_one_are_each_as_it_is_alone(room: Room) -> None:
         (mark, 0, room.now, "nobody", "a", 60_000, "c", 1),
         (claim, 0, room.now, SENDER, "b", 60_000, 0),
     ]
-    first, failed, void, second = room.redis.fcall(*scripts.in_one(calls))
+    first, failed, void, second = room.redis.fcall(*functions.in_one(calls))
 
     assert [answer[0] for answer in (first, void, second)] == [b"claimed", b"void", b"claimed"]
     assert first[1] != second[1]
     assert isinstance(failed, ResponseError)
-    with pytest.raises(PostroomError, match="a fault of Postroom itself"), scripts.or_unavailable():
+    with pytest.raises(PostroomError, match="a fault of Postroom itself"), functions.or_unavailable():
         raise failed
 
 
@@ -215,8 +214,8 @@ def test_what_moves_in_one_call_write_into_indexes_is_there_after_it_even_where_
     for _ in range(3):
         room.take()
     first, second = room.sending(), room.sending()
-    claim, settle = (f"{scripts.LIBRARY}{name}" for name in ("claim", "settle"))
-    done = decided.move(decide(ACCEPTED, 0, Policy(), lambda: 0.5), ACCEPTED, 7)
+    claim, settle = (f"{functions.LIBRARY}{name}" for name in ("claim", "settle"))
+    done = settle_codec.encode_transition(decide(ACCEPTED, 0, Policy(), lambda: 0.5), ACCEPTED, 7)
 
     calls = [
         (settle, 0, room.now, SENDER, first.id, first.token, done, "a", 60_000, 0, 0, "main"),
@@ -224,7 +223,7 @@ def test_what_moves_in_one_call_write_into_indexes_is_there_after_it_even_where_
         (settle, 0, room.now, SENDER, second.id, second.token, done, "", 60_000, 0, 0),
         (claim, 0, room.now, OTHER, "b", 60_000, 0),
     ]
-    answers = room.redis.fcall(*scripts.in_one(calls))
+    answers = room.redis.fcall(*functions.in_one(calls))
 
     third = answers[0][1][1].decode()
     indexes = {name: set(room.redis.zrange(f"{PREFIX}{name}", 0, -1)) for name in INDEXES}
@@ -246,10 +245,10 @@ def test_a_probe_that_is_claimed_is_known_to_the_next_move_of_the_same_call(room
     room.take()
     room.take(mail(OTHER))
     room.redis.hset(f"{PREFIX}app:main", "trouble", 1)
-    claim = f"{scripts.LIBRARY}claim"
+    claim = f"{functions.LIBRARY}claim"
 
     calls = [(claim, 0, room.now, lane, f"token-{lane}", 60_000, 0) for lane in (SENDER, OTHER)]
-    first, second = room.redis.fcall(*scripts.in_one(calls))
+    first, second = room.redis.fcall(*functions.in_one(calls))
 
     assert (first[0], second[0]) == (b"claimed", b"nothing")
 
@@ -306,8 +305,8 @@ def test_many_endings_in_one_call_are_all_written_and_leave_the_rest_for_the_nex
 
     for turn in range(200):
         room.quick(*lanes)
-        calls = [(f"{scripts.LIBRARY}claim", 0, room.now, lane, f"t{turn}-{lane}", 60000, 0) for lane in lanes]
-        said = room.redis.fcall(*scripts.in_one(calls))
+        calls = [(f"{functions.LIBRARY}claim", 0, room.now, lane, f"t{turn}-{lane}", 60000, 0) for lane in lanes]
+        said = room.redis.fcall(*functions.in_one(calls))
         assert not [one for one in said if isinstance(one, ResponseError)]
         statuses = {name: room.redis.zcard(f"{PREFIX}status:{name}") for name in ("queued", "expired")}
         assert sum(statuses.values()) == 4016
@@ -321,7 +320,7 @@ def test_many_endings_in_one_call_are_all_written_and_leave_the_rest_for_the_nex
 def test_one_index_takes_more_than_lua_can_pass_at_once(room: Room) -> None:
     """As many hands as there may be, each in trouble, in one trip."""
     code = (
-        scripts.CODE
+        functions.CODE
         + """
     functions.register('gather_many', {'allow-oom'}, function()
       call.gathered = {}
@@ -330,7 +329,7 @@ def test_one_index_takes_more_than_lua_can_pass_at_once(room: Room) -> None:
       return redis.call('ZCARD', 'many')
     end)"""
     )
-    text, prefix = scripts.library(code)
+    text, prefix = functions.library(code)
     room.redis.function_load(text, replace=True)
 
     assert room.redis.fcall(f"{prefix}gather_many", 0, "") == 10000

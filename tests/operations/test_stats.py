@@ -6,7 +6,7 @@ from redis.exceptions import ResponseError
 from postroom.jobs.lane_limits import LaneLimits
 from postroom.jobs.outcome import Answer, Refused, Throttled, Unknown
 from postroom.operations import stats
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 
@@ -89,7 +89,7 @@ def test_many_lanes_are_read_in_pages(connection: "redis.Redis[bytes]") -> None:
 
     assert (told.waiting_lanes, [lane.ready for lane in told.lanes]) == (450, [2, 1, 1])
     assert told.lanes[0].lane == "s449@contoso.com"
-    assert sum(len(scripts.run(connection, "backlog", None, first, 200)) for first in (0, 200, 400)) == 450
+    assert sum(len(functions.run(connection, "backlog", None, first, 200)) for first in (0, 200, 400)) == 450
 
 
 def test_a_redis_that_does_not_tell_of_its_memory_is_no_fault(connection: "redis.Redis[bytes]") -> None:

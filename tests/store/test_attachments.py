@@ -14,7 +14,7 @@ from postroom.jobs.outcome import Refused
 from postroom.mail.content import PIECE, AttachmentMissing, Stored
 from postroom.mail.model import Attachment, Mail
 from postroom.mail.validation import MB
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.attachments import INSIDE, SMALL, Attachments
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
@@ -170,14 +170,14 @@ def died_before_take_in(room: Room) -> None:
     """Stages a mail's files as take-in does, and stops there."""
 
     def stage(part: str, value: bytes) -> None:
-        scripts.run(room.redis, "stage", room.now, "", "", 0, DEAD, part, value)
+        functions.run(room.redis, "stage", room.now, "", "", 0, DEAD, part, value)
 
     room.ledger.attachments.store([LARGE], DEAD, stage)
 
 
 def test_many_that_died_are_given_up_in_bounded_steps(room: Room) -> None:
     for number in range(150):
-        scripts.run(room.redis, "stage", room.now, "", "", 0, f"dead-{number}", "0:0", b"x")
+        functions.run(room.redis, "stage", room.now, "", "", 0, f"dead-{number}", "0:0", b"x")
     room.jump(3601)
 
     busy = room.ledger.tick("worker", 8, 60, now=room.now).busy

@@ -26,7 +26,7 @@ from postroom.runtime.batching_redis import BatchingRedis
 from postroom.runtime.fibers import current_loop, invite, run_in_thread, sleep
 from postroom.settings.lanes import Lanes, policy
 from postroom.settings.model import PREFIX, AppSettings, Credential, Settings, Transport
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.connection import CeleryUrls, celery_urls, connect, result_backend
 from postroom.store.ledger import Ledger
 from postroom.telemetry import logs
@@ -42,7 +42,7 @@ LONGEST_TOKEN_S = 15.0
 def ledger(settings: Settings) -> Ledger:
     """The worker's ledger: patient with Redis, but never without a bound."""
     redis = connect(settings.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
-    return Ledger(BatchingRedis(redis, scripts.in_one), settings.attachments)
+    return Ledger(BatchingRedis(redis, functions.in_one), settings.attachments)
 
 
 def transport(settings: Settings) -> "type[CurlHttp | RequestsHttp]":

@@ -12,7 +12,7 @@ from typing import Any
 
 from postroom.errors import PostroomError
 from postroom.jobs.job import milliseconds, moment
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.functions import PREFIX
 
 KEYS, USED, SPENT = f"{PREFIX}api:keys", f"{PREFIX}api:used", f"{PREFIX}api:spent:"
@@ -68,7 +68,7 @@ class ApiKeys:
             raise KeyFault(f"there is a key {name!r} already; revoke it first, or choose another name")
         wanted = set(scopes)
         secret = f"pr_{secrets.token_urlsafe(32)}"
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             now = self._redis.time()[0] * 1000
             facts = {
                 "id": secrets.token_hex(6),
@@ -84,7 +84,7 @@ class ApiKeys:
 
     def list(self) -> list[ApiKey]:
         """All keys, by their names."""
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             pipe = self._redis.pipeline(transaction=False)
             pipe.hvals(KEYS)
             pipe.hgetall(USED)
@@ -94,7 +94,7 @@ class ApiKeys:
 
     def revoke(self, name: str) -> ApiKey:
         """Ends a key, by its name or id, for every door at once; KeyFault if there is none."""
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             for digest, text in self._redis.hgetall(KEYS).items():
                 fields = json.loads(text)
                 if name in (fields["name"], fields["id"]):
@@ -108,7 +108,7 @@ class ApiKeys:
 
     def use(self, secret: str, now: int | None = None) -> tuple[ApiKey, float] | None:
         """Whose key this is, and in how many seconds it may be used (0: this use is counted); None if it is none."""
-        record, wait = scripts.run(self._redis, "use_key", now, _digest(secret))
+        record, wait = functions.run(self._redis, "use_key", now, _digest(secret))
         return (_key(json.loads(record), None), wait / 1000) if record else None
 
     def first_use(self, key: str, digest: str) -> bool:
@@ -116,7 +116,7 @@ class ApiKeys:
 
         It is forgotten after a week. Nothing is doubled by that: each mail of a batch has a key of its own.
         """
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             before = self._redis.set(FIRST + _digest(key), digest, nx=True, get=True, ex=FIRST_KEPT_S)
         return before in (None, digest.encode())
 

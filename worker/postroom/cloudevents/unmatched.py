@@ -7,7 +7,7 @@ from typing import Any
 
 from postroom.cloudevents.parsing import Event
 from postroom.jobs.job import moment
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.functions import PREFIX
 
 COUNTS, NEWEST = f"{PREFIX}events:counts", f"{PREFIX}events:newest"
@@ -38,7 +38,7 @@ class EventNotes:
         self, event: Event, reason: str, *, key: str, rule: str | None = None, faults: tuple[str, ...] = ()
     ) -> None:
         """Counts an event, and keeps what it was; its data is not kept."""
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             seconds, micros = self._redis.time()
             note = {
                 "at": seconds * 1000 + micros // 1000,
@@ -58,13 +58,13 @@ class EventNotes:
 
     def counts(self) -> dict[str, int]:
         """How many there have been, by reason."""
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             counts = self._redis.hgetall(COUNTS)
         return {reason.decode(): int(count) for reason, count in sorted(counts.items())}
 
     def newest(self, most: int) -> list[Note]:
         """The newest ones first."""
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             entries = self._redis.lrange(NEWEST, 0, most - 1)
         return [_note(json.loads(text)) for text in entries]
 

@@ -12,7 +12,7 @@ from postroom.cloudevents.unmatched import EventNotes
 from postroom.jobs.job import Status, moment
 from postroom.jobs.job_filter import JobFilter
 from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.functions import PREFIX
 from postroom.store.queries import Records
 
@@ -92,7 +92,7 @@ def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
     Without `reasons` dead letters are counted only as jobs, which costs the same however many they are.
     """
     now, workers = _workers(connection)
-    with scripts.or_unavailable():
+    with functions.or_unavailable():
         pipe = connection.pipeline(transaction=False)
         for status in Status:
             pipe.zcard(f"{PREFIX}status:{status}")
@@ -130,7 +130,7 @@ def alive(connection: Any, host: str | None = None) -> list[Worker]:
 
 
 def _workers(connection: Any) -> tuple[datetime, list[Worker]]:
-    with scripts.or_unavailable():
+    with functions.or_unavailable():
         pipe = connection.pipeline(transaction=False)
         pipe.time()
         pipe.hgetall(PREFIX + "workers")  # one field a worker process
@@ -148,7 +148,7 @@ def _backlog(connection: Any, most: int) -> tuple[list[Lane], datetime | None]:
     largest: list[Lane] = []
     oldest: datetime | None = None
     for first in range(0, MOST_LANES, _LANES_A_PAGE):
-        rows = [_lane(row) for row in scripts.run(connection, "backlog", None, first, _LANES_A_PAGE)]
+        rows = [_lane(row) for row in functions.run(connection, "backlog", None, first, _LANES_A_PAGE)]
         largest = heapq.nlargest(most, [*largest, *rows], key=lambda lane: (lane.ready + lane.later, lane.ready))
         oldest = min(
             [*([oldest] if oldest else []), *(row.oldest_due_at for row in rows if row.oldest_due_at)], default=None
@@ -185,7 +185,7 @@ def _dead_by_reason(connection: Any) -> dict[str, int]:
 
 
 def _memory(connection: Any) -> Memory | None:
-    with scripts.or_unavailable():
+    with functions.or_unavailable():
         try:
             info = connection.info("memory")
         except redis.exceptions.ResponseError:  # some hosted ones do not tell

@@ -15,7 +15,7 @@ from pathlib import Path
 from postroom.errors import Unavailable
 from postroom.mail import content
 from postroom.mail.content import PIECE, AttachmentMissing, Content, Stored
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.functions import PREFIX
 
 # What a mail carries itself: each attachment up to this size, and together up to four times as much.
@@ -30,7 +30,7 @@ _BATCH = 100
 class Attachments:
     """The places for attachments. With a folder new ones go there; what is in Redis is read from there all the same."""
 
-    def __init__(self, connection: scripts.Connection, folder: Path | None = None) -> None:
+    def __init__(self, connection: functions.Connection, folder: Path | None = None) -> None:
         self._redis = connection
         self.folder = folder
 
@@ -53,10 +53,10 @@ class Attachments:
         """Removes files from the folder whose jobs have ended; how many are gone, and how many could not be removed."""
         if self.folder is None:
             return 0, 0
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             due = [name.decode() for name in self._redis.zrange(PREFIX + "files", 0, _BATCH - 1)]
         gone = [name for name in due if _removed(self.folder, name)]
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             if gone:
                 self._redis.zrem(PREFIX + "files", *gone)
             for name in set(due) - set(gone):
@@ -108,7 +108,7 @@ class Attachments:
         if begin >= end:
             return b""
         places = range(begin // stored.piece, -(-end // stored.piece))
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             pieces = self._redis.hmget(f"{PREFIX}files:{stored.name}", [f"{stored.number}:{place}" for place in places])
         if None in pieces:
             raise AttachmentMissing("a piece of it is no longer in Redis")

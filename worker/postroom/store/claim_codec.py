@@ -1,4 +1,4 @@
-"""What the scripts tell of a claim: the Job that was claimed, and whether it may leave."""
+"""Decodes what the functions of claims reply: the job that was claimed, and whether it may be sent."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from postroom.jobs.job import Claimant, Job, Status, moment
 
 
-def job_claimed(answer: Sequence[Any], claimant: Claimant) -> Job | None:
-    """The job that claim.lua or settle.lua gave; None if none."""
+def decode_claim(answer: Sequence[Any], claimant: Claimant) -> Job | None:
+    """The job in a reply of claim.lua or settle.lua; None if there is none."""
     if answer[0] != b"claimed":
         return None
     _, job_id, app, mail, told, rounds = answer
@@ -71,7 +71,7 @@ class _Told(NamedTuple):
     suspect: bytes = b""
 
 
-def wait_of(answer: Sequence[Any]) -> float | None:
+def decode_wait(answer: Sequence[Any]) -> float | None:
     """What mark.lua or note.lua says: 0 if it may leave, or in how many seconds; None if the claim is lost."""
     match answer[0]:
         case b"void":

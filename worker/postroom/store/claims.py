@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.jobs.job import Claimant, Job, milliseconds, moment
 from postroom.jobs.ticks import Ticked, TokenProbe
-from postroom.store.claim_codec import job_claimed, wait_of
+from postroom.store.claim_codec import decode_claim, decode_wait
 from postroom.store.functions import Connection, drop_other_libraries, run
 from postroom.telemetry.redaction import mask_actor
 
@@ -34,7 +34,7 @@ class Claims:
         With `may_switch_lane`: where this lane has none, or `lane` is empty, the job of the next round in the queue.
         """
         token, lease_s, apps, _ = claimant
-        return job_claimed(
+        return decode_claim(
             run(self._redis, "claim", now, lane, token, milliseconds(lease_s), int(may_switch_lane), *apps), claimant
         )
 
@@ -44,13 +44,15 @@ class Claims:
         None if the claim is lost: post nothing. Renews the lease. A further request of the same attempt is marked again
         with its own id.
         """
-        return wait_of(run(self._redis, "mark", now, job.id, job.token, milliseconds(lease_s), client_request_id, size))
+        return decode_wait(
+            run(self._redis, "mark", now, job.id, job.token, milliseconds(lease_s), client_request_id, size)
+        )
 
     def note(
         self, job: Job, fields: Mapping[str, str], size: int, lease_s: float, now: int | None = None
     ) -> float | None:
         """The same before a request that sends nothing; these fields are kept with the job. An empty one is dropped."""
-        return wait_of(
+        return decode_wait(
             run(self._redis, "note", now, job.id, job.token, milliseconds(lease_s), json.dumps(dict(fields)), size)
         )
 
@@ -71,9 +73,9 @@ class Claims:
         That is a job of the same lane; with `may_switch_lane` one of the next round in the queue, where the lane has
         none or its slice has expired while other lanes wait. Without a `claimant` no job is claimed.
         """
-        from postroom.store import settle_codec as decided  # noqa: PLC0415 - only workers need it
+        from postroom.store import settle_codec  # noqa: PLC0415 - only workers need it
 
-        encoded = decided.move(transition, outcome, duration_ms)
+        encoded = settle_codec.encode_transition(transition, outcome, duration_ms)
         token, lease_s, apps, _ = claimant or NOBODY
         args = (
             job.lane,
@@ -87,7 +89,7 @@ class Claims:
             *apps,
         )
         done, following = run(self._redis, "settle", now, *args)
-        return bool(done == b"settled"), job_claimed(following, claimant or NOBODY)
+        return bool(done == b"settled"), decode_claim(following, claimant or NOBODY)
 
     def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
@@ -102,9 +104,9 @@ class Claims:
 
     def probed(self, probe: TokenProbe, instead: "Held | Deferred | Throttled | None", now: int | None = None) -> None:
         """Records what came of a token probe: a token ends the app's hold; what stands `instead` makes it go on."""
-        from postroom.store import settle_codec as decided  # noqa: PLC0415 - only workers need it
+        from postroom.store import settle_codec  # noqa: PLC0415 - only workers need it
 
-        run(self._redis, "probed", now, probe.app, probe.lease, *decided.probe(instead))
+        run(self._redis, "probed", now, probe.app, probe.lease, *settle_codec.encode_probe(instead))
 
     def pause(self, scope: str, name: str, wait_s: float, reason: str, now: int | None = None) -> datetime:
         """Pauses a "lane" or an "app" for `wait_s` from now at least; 0 ends its pause. Returns when it ends."""

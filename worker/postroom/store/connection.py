@@ -16,8 +16,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from postroom.store import embedded
-from postroom.store import functions as scripts
+from postroom.store import embedded, functions
 from postroom.store import url as redis_url
 
 # Half-open connections behind a NAT or firewall are noticed after a minute.
@@ -53,7 +52,7 @@ class _Asked(NamedTuple):
         sock = self.connection._sock  # noqa: SLF001 - redis-py shows it nowhere
         sock.settimeout(0)
         try:
-            answer = scripts.read_answer(self.connection, disconnect_on_error=False)
+            answer = functions.read_answer(self.connection, disconnect_on_error=False)
         except redis.exceptions.ResponseError:  # an answer too
             self._give_back(sock)
             raise
@@ -154,7 +153,7 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
         "socket_connect_timeout": min(timeout_s, 3.0),
         # No `health_check_interval`: that look at a connection would be tried twice in each of these two tries.
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
-        "retry_on_error": [*scripts.OF_A_REPLICA],  # on a new connection
+        "retry_on_error": [*functions.OF_A_REPLICA],  # on a new connection
         "client_name": name,
         "max_connections": max_connections,
     }
@@ -188,7 +187,7 @@ def weaknesses(client: redis.Redis) -> list[str]:
 
     Raises Unavailable.
     """
-    with scripts.or_unavailable():
+    with functions.or_unavailable():
         try:
             found: Any = client.config_get(*_SAFE)
         except redis.exceptions.ResponseError:

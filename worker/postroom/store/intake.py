@@ -20,13 +20,13 @@ from postroom.store.attachments import Attachments
 from postroom.store.functions import Connection, Line, run, run_each
 from postroom.store.intake_codec import (
     check_names,
-    each_in_words,
-    in_words,
-    places_apart,
-    receipt_of,
-    receipts_of,
-    sound_ones,
-    those_alone,
+    decode_receipt,
+    decode_receipts,
+    encode_mail,
+    encode_mails,
+    entries_with_own_files,
+    large_contents,
+    split_valid,
 )
 from postroom.store.shared_content import Common, Entry
 
@@ -76,18 +76,18 @@ class Intake:
         """
         check_names(mail, key, batch)
         payload = None if mail.enclosed else mail.to_json()
-        fingerprint, apart = mail.digest(payload)[:32], places_apart(mail.enclosed)
+        fingerprint, apart = mail.digest(payload)[:32], large_contents(mail.enclosed)
         staged = NOTHING_STAGED
         if apart:
             asked = run(self._redis, "stage", now, key or "", fingerprint, mail.size, "", "", b"")
             if asked[0] != b"staged":
-                return receipt_of(asked, job_id, key)
+                return decode_receipt(asked, job_id, key)
             mail, staged = self._put_apart(mail, apart, key, fingerprint, now)
-        given = in_words(job_id, mail, payload or mail.to_json(), key, fingerprint)
+        given = encode_mail(job_id, mail, payload or mail.to_json(), key, fingerprint)
         hit(Failpoint.TAKING_IN)
         answer = run(self._redis, "take_in", now, batch or "", calls.accepted, calls.dead, *staged, *NOT_DEAD, *given)
         hit(Failpoint.TAKEN_IN)
-        return receipt_of(answer, job_id, key)
+        return decode_receipt(answer, job_id, key)
 
     def take_in_many(
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None = None
@@ -96,8 +96,8 @@ class Intake:
 
         `common` is what all of them share (`Sharing.common`). Calling again with the same job ids is the same jobs.
         """
-        together, results = sound_ones(entries, batch)
-        for entry in those_alone(together, common):
+        together, results = split_valid(entries, batch)
+        for entry in entries_with_own_files(together, common):
             together.remove(entry)
             try:
                 results[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now)
@@ -120,7 +120,7 @@ class Intake:
             for entries, common in given:
                 answers, under_way = under_way, []
                 # What has to be brought first takes several steps, which must find those before it taken in.
-                if common is known and not those_alone(entries, common):
+                if common is known and not entries_with_own_files(entries, common):
                     under_way = [self._asked(line, entries, batch, common, now)]
                 yield from (answer() for answer in answers)
                 if not under_way:
@@ -132,17 +132,17 @@ class Intake:
         self, line: Line, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
     ) -> Callable[[], list[Receipt | PostroomError]]:
         """Sends these to be taken in, where Redis has what they share. What it returns gives the answers."""
-        together, results = sound_ones(entries, batch)
+        together, results = split_valid(entries, batch)
         hit(Failpoint.TAKING_IN)
         head = (batch or "", common.digest if common else "", "", *NOTHING_STAGED)
-        answer = line.ask("take_in_many", now, *head, *chain.from_iterable(each_in_words(together, common)))
+        answer = line.ask("take_in_many", now, *head, *chain.from_iterable(encode_mails(together, common)))
 
         def answers() -> list[Receipt | PostroomError]:
             replies = answer()
             if [b"bring"] in replies:
                 return self.take_in_many(entries, batch, common, now)  # all who shared it have left meanwhile
             hit(Failpoint.TAKEN_IN)
-            told = results | receipts_of(together, replies)
+            told = results | decode_receipts(together, replies)
             return [told[entry.job_id] for entry in entries]
 
         return answers
@@ -150,7 +150,7 @@ class Intake:
     def _take_in_together(
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
     ) -> dict[str, Receipt | PostroomError]:
-        given = each_in_words(entries, common)
+        given = encode_mails(entries, common)
 
         def ask(shared: str, staged: Staged) -> list[Any]:
             head = (batch or "", common.digest if common else "", shared, *staged)
@@ -161,11 +161,11 @@ class Intake:
         answers = ask("", NOTHING_STAGED)
         if common and [b"bring"] in answers:
             one, staged = common.one, NOTHING_STAGED
-            if apart := places_apart([one.content for one in common.attachments]):
+            if apart := large_contents([one.content for one in common.attachments]):
                 one, staged = self._put_apart(common.one, apart, None, "", now)
             answers = ask(common.to_json(one), staged)
         hit(Failpoint.TAKEN_IN)
-        return receipts_of(entries, answers)
+        return decode_receipts(entries, answers)
 
     def _put_apart(
         self, mail: Mail, apart: Sequence[int], key: str | None, fingerprint: str, now: int | None

@@ -24,7 +24,7 @@ def check_names(mail: Mail, key: str | None, batch: str | None) -> None:
             raise InvalidMail(f"{name}: a string of 1 to {LONGEST_KEY} printable characters is needed")
 
 
-def sound_ones(entries: Sequence[Entry], batch: str | None) -> tuple[list[Entry], dict[str, Receipt | PostroomError]]:
+def split_valid(entries: Sequence[Entry], batch: str | None) -> tuple[list[Entry], dict[str, Receipt | PostroomError]]:
     """Those that may be taken in, and by their job ids what is wrong with the others."""
     sound: list[Entry] = []
     wrong: dict[str, Receipt | PostroomError] = {}
@@ -37,14 +37,14 @@ def sound_ones(entries: Sequence[Entry], batch: str | None) -> tuple[list[Entry]
     return sound, wrong
 
 
-def those_alone(entries: Sequence[Entry], common: Common | None) -> list[Entry]:
+def entries_with_own_files(entries: Sequence[Entry], common: Common | None) -> list[Entry]:
     """Those with files that are to be stored before them, and are not shared."""
     if common and common.attachments:
         return []
-    return [entry for entry in entries if (enclosed := entry.mail.enclosed) and places_apart(enclosed)]
+    return [entry for entry in entries if (enclosed := entry.mail.enclosed) and large_contents(enclosed)]
 
 
-def places_apart(enclosed: Sequence[Content]) -> list[int]:
+def large_contents(enclosed: Sequence[Content]) -> list[int]:
     """The places of those that are too large to travel inside the mail."""
     apart, inside = [], 0
     for place, size in enumerate(map(size_of, enclosed)):
@@ -55,7 +55,7 @@ def places_apart(enclosed: Sequence[Content]) -> list[int]:
     return apart
 
 
-def in_words(job_id: str, mail: Mail, payload: str, key: str | None, fingerprint: str) -> tuple[object, ...]:
+def encode_mail(job_id: str, mail: Mail, payload: str, key: str | None, fingerprint: str) -> tuple[object, ...]:
     """A mail as arguments, in the order of mail_arguments.lua."""
     recipients, needed = mail.recipients, mail.format
     return (
@@ -76,26 +76,26 @@ def in_words(job_id: str, mail: Mail, payload: str, key: str | None, fingerprint
     )
 
 
-def each_in_words(entries: Sequence[Entry], common: Common | None) -> list[tuple[object, ...]]:
-    """The same of each, without what they have in `common`."""
+def encode_mails(entries: Sequence[Entry], common: Common | None) -> list[tuple[object, ...]]:
+    """The same for each mail, without what they have in `common`."""
     return [
-        in_words(entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint) for entry in entries
+        encode_mail(entry.job_id, entry.mail, entry.own_json(common), entry.key, entry.fingerprint) for entry in entries
     ]
 
 
-def receipts_of(entries: Sequence[Entry], answers: Sequence[Any]) -> dict[str, Receipt | PostroomError]:
+def decode_receipts(entries: Sequence[Entry], answers: Sequence[Any]) -> dict[str, Receipt | PostroomError]:
     """By job id, what the answer to each is: its receipt, or why it is refused."""
     return {entry.job_id: _receipt_or_error(answer, entry) for entry, answer in zip(entries, answers, strict=True)}
 
 
 def _receipt_or_error(answer: Sequence[Any], entry: Entry) -> Receipt | PostroomError:
     try:
-        return receipt_of(answer, entry.job_id, entry.key)
+        return decode_receipt(answer, entry.job_id, entry.key)
     except (InvalidMail, KeyConflict) as error:
         return error
 
 
-def receipt_of(answer: Any, job_id: str, key: str | None) -> Receipt:
+def decode_receipt(answer: Any, job_id: str, key: str | None) -> Receipt:
     """What take_in.lua answers; KeyConflict, InvalidMail or Unavailable where it refuses."""
     if answer == _NEW:
         return Receipt(id=job_id, known=False)

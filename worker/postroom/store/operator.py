@@ -14,7 +14,7 @@ from postroom.jobs.job import Status, milliseconds, milliseconds_of
 from postroom.mail.model import Mail
 from postroom.store.functions import Connection, run
 from postroom.store.intake_codec import (
-    in_words,
+    encode_mail,
 )
 
 
@@ -119,7 +119,7 @@ class OperatorActions:
 
         `fields` names what is new. The mail must have its sender.
         """
-        given = in_words(new_id, mail, mail.to_json(), None, "")
+        given = encode_mail(new_id, mail, mail.to_json(), None, "")
         _, sender, priority, recipients, tokens, _, _, due, expires, needs, _, tags, _, payload = given
         flags = (json.dumps(list(fields)), int(twice), int(dry_run))
         arguments = (sender, priority, due, expires, recipients, tokens, payload, needs, tags)

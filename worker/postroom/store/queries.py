@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 from postroom.errors import PostroomError, UnknownJob
 from postroom.jobs.job import Attempt, Delivery, Hold, Status, moment
 from postroom.jobs.job_filter import JobFilter
-from postroom.store import functions as scripts
+from postroom.store import functions
 from postroom.store.functions import PREFIX
 
 LOOKS = 1000  # jobs that one call may look at: some milliseconds of Redis
@@ -60,7 +60,7 @@ class Cursor(NamedTuple):
 class Records:
     """The records of jobs. Raises Unavailable when Redis does not answer in time."""
 
-    def __init__(self, connection: scripts.Connection) -> None:
+    def __init__(self, connection: functions.Connection) -> None:
         self._redis = connection
 
     def page(
@@ -100,13 +100,13 @@ class Records:
     def _page(self, wanted: JobFilter, most: int, after: Cursor | None, looks: int) -> tuple[Page, Cursor | None]:
         place = (after.score, after.job_id) if after else ("", "")
         arguments = (wanted.index, *place, most, looks, wanted.to_json())
-        score, last, ids, groups = scripts.run(self._redis, "page", None, *arguments)
+        score, last, ids, groups = functions.run(self._redis, "page", None, *arguments)
         page = Page(tuple(job_id.decode() for job_id in ids), tuple(_group(group) for group in groups))
         return page, Cursor(score.decode(), last.decode()) if score else None
 
     def payload(self, job_id: str) -> bytes | None:
         """The mail of a job as it was taken in, as JSON; None if it is no longer kept."""
-        parts: list[bytes] = scripts.run(self._redis, "payload", None, job_id)
+        parts: list[bytes] = functions.run(self._redis, "payload", None, job_id)
         return parts[0] if parts else None
 
     def read(self, job_id: str, now: int | None = None) -> Delivery:
@@ -117,7 +117,7 @@ class Records:
         if delivery.status not in (Status.QUEUED, Status.DEFERRED):
             return delivery
         till, reason, held, pace, full_at = (
-            part.decode() for part in scripts.run(self._redis, "paused", now, delivery.lane, delivery.batch or "")
+            part.decode() for part in functions.run(self._redis, "paused", now, delivery.lane, delivery.batch or "")
         )
         return replace(
             delivery,
@@ -130,7 +130,7 @@ class Records:
 
     def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
         """Those of the jobs that there are, in the order asked for."""
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             pipe = self._redis.pipeline(transaction=True)
             for job_id in job_ids:
                 pipe.hgetall(f"{PREFIX}job:{job_id}")
@@ -143,13 +143,13 @@ class Records:
 
     def lane_of(self, sender: str) -> str:
         """The lane that this sender's mail waits in, by what the workers published."""
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             lane = self._redis.hget(f"{PREFIX}config", f"alias:{sender.casefold()}")
         return lane.decode() if lane else sender.casefold()
 
     def addresses_of(self, lane: str) -> set[str]:
         """The senders that share this lane: the mailbox itself, and its aliases."""
-        with scripts.or_unavailable():
+        with functions.or_unavailable():
             published = self._redis.hgetall(f"{PREFIX}config").items()
         aliases = {
             name.decode().removeprefix("alias:"): value.decode()
@@ -160,7 +160,7 @@ class Records:
 
     def holds(self, now: int | None = None) -> list[Hold]:
         """All that is held now, by faults and by people."""
-        return [_hold(json.loads(text)) for text in scripts.run(self._redis, "list_holds", now)]
+        return [_hold(json.loads(text)) for text in functions.run(self._redis, "list_holds", now)]
 
 
 def _group(group: Sequence[bytes]) -> Group:

@@ -9,7 +9,7 @@ from postroom.jobs.outcome import CleanedUp, Deferred, Held, LookupResult, Outco
 from postroom.jobs.retry import Transition
 
 
-def move(made: Transition, outcome: Outcome | LookupResult | CleanedUp, duration_ms: int) -> bytes:
+def encode_transition(made: Transition, outcome: Outcome | LookupResult | CleanedUp, duration_ms: int) -> bytes:
     """A transition as JSON for settlement.lua. What is None or False is left out, so that Lua reads nil."""
     answer, pause, hold = outcome.answer, made.pause, made.hold
     said = {
@@ -59,7 +59,7 @@ def _json(words: Mapping[str, object]) -> bytes:
     return to_json({name: value for name, value in words.items() if value is not None and value is not False})
 
 
-def probe(instead: Held | Deferred | Throttled | None) -> tuple[str, str, int]:
+def encode_probe(instead: Held | Deferred | Throttled | None) -> tuple[str, str, int]:
     """What came of a token probe, as arguments of probed.lua. `instead` is None where there was a token."""
     match instead:
         case None:
