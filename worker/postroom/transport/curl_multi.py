@@ -130,9 +130,9 @@ class CurlMulti:
         """libcurl's TIMERFUNCTION: it wants to be called after so long, or not at all where this is negative."""
         if self._timer:
             self._timer.cancel()
-        self._timer = (
-            None if wait_ms < 0 else self._loop.call_later(wait_ms / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0)
-        )
+        self._timer = None
+        if wait_ms >= 0:
+            self._timer = self._loop.call_later(wait_ms / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0)
 
     def _act(self, fd: int, events: int) -> None:
         """Has libcurl go on, and ends the tries that it has finished."""
