@@ -50,7 +50,7 @@ class RequestsHttp:
     name = f"requests ({requests.__version__})"
 
     def __init__(self, given_ca_bundle: str | None = None, *, idle_s: float = IDLE_S) -> None:
-        """`given_ca_bundle` is a file or folder of CA certificates (PEM); without it the environment's, or certifi's."""
+        """`given_ca_bundle`: a file or folder of CA certificates (PEM), by default the environment's or certifi's."""
         self._given_ca_bundle = given_ca_bundle
         self._idle_s = idle_s
         self._thread = _Thread()
