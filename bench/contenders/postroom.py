@@ -10,7 +10,7 @@ from bench.orders_to import Producer
 from bench.processes import Started
 from bench.room import TRANSPORTS, Room
 from postroom.cli.serve import PROCESSES
-from postroom.runtime.supervisor import HANDS
+from postroom.runtime.supervisor import SLOTS
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _contender(transport: str) -> Contender:
     return Contender(
         name=f"postroom-{transport}",
         what=f"Postroom, `postroom worker`, transport {transport}",
-        at_once=PROCESSES * HANDS,
+        at_once=PROCESSES * SLOTS,
         start=start,
     )
 

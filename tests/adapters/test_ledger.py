@@ -33,7 +33,8 @@ from postroom.jobs.retry import Policy, decide
 from postroom.mail.model import Attachment, Mail
 from postroom.store import embedded, functions
 from postroom.store.attachments import SMALL
-from postroom.store.connection import celery_urls, connect
+from postroom.store.celery_urls import celery_urls
+from postroom.store.connection import connect
 from postroom.store.functions import LIBRARY, PREFIX
 from postroom.store.intake import NOT_DEAD, NOTHING_STAGED
 from postroom.store.intake_codec import encode_mail

@@ -8,7 +8,8 @@ def limit_after(soft: int, hard: int) -> str:
     """What a process of its own has in the end that began with these."""
     code = (
         f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({soft}, {hard}));"
-        "from postroom.runtime.file_limit import allow_many; allow_many(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
+        "from postroom.runtime.file_limit import raise_file_limit; raise_file_limit();"
+        "print(*r.getrlimit(r.RLIMIT_NOFILE))"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 

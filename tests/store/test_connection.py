@@ -4,17 +4,11 @@ import re
 import select
 import socket
 import ssl
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import celery
-import hiredis
 import pytest
 import redis
 from celery.result import AsyncResult
@@ -23,33 +17,16 @@ from kombu.exceptions import OperationalError
 from postroom import Client, Mail
 from postroom.errors import Unavailable
 from postroom.store import embedded
-from postroom.store.connection import Redis, celery_urls, connect, result_backend, weaknesses
+from postroom.store.celery_urls import celery_urls, result_backend
+from postroom.store.connection import connect
+from postroom.store.durability import weaknesses
 from postroom.store.intake import PORTION
 from postroom.store.ledger import Ledger
 
 from ..scripted_servers import Peer, Server, Servers, all_servers, serve
+from .redis_servers import free_port, running
 
 __all__ = ["all_servers", "serve"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def running(folder: Path, port: int, *arguments: str, password: str | None = None) -> Iterator[None]:
-    """The server's binary, until the end of the block."""
-    process = subprocess.Popen(
-        [embedded._binary(), *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        with redis.Redis(port=port, password=password, retry=None) as client:
-            wait_for(client)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture
@@ -62,18 +39,6 @@ def sentinel(folder: Path) -> Iterator[str]:
         running(folder, watcher, "sentinel.conf", "--sentinel"),
     ):
         yield f"redis+sentinel://127.0.0.1:{watcher}/post/3"
-
-
-def wait_for(client: "redis.Redis[bytes]") -> None:
-    until = time.monotonic() + 10
-    while True:
-        try:
-            client.ping()
-        except redis.exceptions.ConnectionError:
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        else:
-            return
 
 
 def works(url: str) -> bool:
@@ -293,61 +258,6 @@ def test_settings_of_redis_that_would_lose_mail_are_named(folder: Path, argument
     assert [words in one for words, one in zip(weak, found, strict=True)] == [True] * len(weak)
 
 
-def test_a_server_that_has_become_a_replica_is_left(folder: Path) -> None:
-    """Behind one address the primary changes, and the one before lives on, with all our connections to it."""
-    old, new = free_port(), free_port()
-    for name in ("old", "new"):
-        (folder / name).mkdir()
-    with (
-        running(folder / "old", old, "--port", str(old), "--save", ""),
-        running(folder / "new", new, "--port", str(new), "--save", ""),
-        forwarded(lambda: leads_to[-1]) as port,
-    ):
-        leads_to = [old]
-        client = Client(Ledger(connect(f"redis://127.0.0.1:{port}", timeout_s=5, name="test")))
-        mail = Mail(sender="a@x.de", to=["b@x.de"], text="t")
-        client.send_many([mail], "before")
-        client.send(mail)
-        leads_to.append(new)
-        with redis.Redis(port=old, retry=None) as server:
-            server.replicaof("127.0.0.1", new)  # type: ignore[no-untyped-call]
-
-        assert client.send_many([mail], "after").taken == 1
-        client.send(mail)
-
-
-@contextmanager
-def forwarded(port: Callable[[], int]) -> Iterator[int]:
-    """A port that leads to the one of the moment, for each new connection."""
-    sockets: list[socket.socket] = []
-
-    def pass_on(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(50) as threads:
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    here, there = listener.accept()[0], socket.create_connection(("127.0.0.1", port()))
-                    sockets.extend((here, there))
-                    threads.submit(pass_on, here, there)
-                    threads.submit(pass_on, there, here)
-
-        threads.submit(accept)
-        try:
-            yield int(listener.getsockname()[1])
-        finally:
-            for sock in (listener, *sockets):
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-            for sock in sockets:
-                sock.close()
-
-
 @pytest.mark.parametrize("login", ["", ":wrong@"])
 def test_a_password_that_is_wrong_or_missing_is_told_as_such(folder: Path, login: str) -> None:
     port = free_port()
@@ -357,147 +267,3 @@ def test_a_password_that_is_wrong_or_missing_is_told_as_such(folder: Path, login
         pytest.raises(Unavailable, match="refused the name or password"),
     ):
         Client(Ledger(connect(f"redis://{login}127.0.0.1:{port}", timeout_s=3, name="test"))).status("id")
-
-
-@pytest.fixture
-def client(folder: Path) -> "Iterator[Redis]":
-    client = connect(f"embedded:{folder}/r", timeout_s=3, name="test-calls")
-    client.function_load(
-        "#!lua name=t\nredis.register_function('echo', function(_, arguments) return arguments end)", replace=True
-    )
-    yield client
-    client.close()
-    embedded.stop(folder / "r")
-
-
-def ours(client: "redis.Redis") -> set[str]:
-    return {found["id"] for found in client.client_list() if found["name"] == "test-calls"}
-
-
-def test_a_call_uses_the_connection_that_the_last_one_gave_back(client: Redis) -> None:
-    client.fcall("echo", 0, "a")
-    before = ours(client)
-
-    assert [client.fcall("echo", 0, n) for n in "bcd"] == [[b"b"], [b"c"], [b"d"]]
-    assert ours(client) == before
-
-
-def test_an_answer_may_come_in_pieces_and_nobody_waits_for_the_rest() -> None:
-    asked = threading.Semaphore(0)
-
-    def answer_all_else(peer: socket.socket) -> None:
-        reader = hiredis.Reader()
-        while data := peer.recv(65536):
-            reader.feed(data)
-            while command := reader.gets():
-                if command[0] == b"FCALL":
-                    asked.release()
-                else:
-                    peer.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n" if command[0] == b"HELLO" else b"+OK\r\n")
-
-    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(2) as threads:
-        client = connect(f"redis://127.0.0.1:{server.getsockname()[1]}", timeout_s=5, name="test")
-        first = threads.submit(client.fcall, "echo", 0)
-        with server.accept()[0] as peer:
-            threads.submit(answer_all_else, peer)
-            assert asked.acquire(timeout=10)
-            peer.sendall(b"$5\r\nfirst\r\n")
-            assert first.result(10) == b"first"
-            call = client.send_fcall("echo", 0)
-            assert call
-            for piece in (b"*2\r\n$3\r\nab", b"c\r\n"):
-                peer.sendall(piece)
-                assert select.select([call.fd], [], [], 10)[0]
-                with pytest.raises(BlockingIOError):
-                    call.read()
-
-            peer.sendall(b"$1\r\nd\r\n")
-            assert select.select([call.fd], [], [], 10)[0]
-            assert call.read() == [b"abc", b"d"]
-
-            client.close()
-            peer.shutdown(socket.SHUT_RDWR)
-
-
-def test_a_call_on_a_connection_that_died_meanwhile_is_made_again(client: Redis) -> None:
-    client.fcall("echo", 0, "a")
-    for found in ours(client):
-        client.client_kill_filter(_id=found, skipme=False)
-
-    assert client.fcall("echo", 0, "b") == [b"b"]
-
-
-def test_a_call_that_redis_refuses_leaves_the_connection_whole(client: Redis) -> None:
-    with pytest.raises(redis.ResponseError, match="Function not found"):
-        client.fcall("nothing", 0)
-
-    assert client.fcall("echo", 0, "b") == [b"b"]
-
-
-def test_a_call_that_was_sent_is_read_when_its_answer_is_there(client: Redis) -> None:
-    client.fcall("echo", 0, "a")
-    before = ours(client)
-
-    asked = client.send_fcall("echo", 0, "b")
-
-    assert asked
-    assert select.select([asked.fd], [], [], 10)[0]
-    assert asked.read() == [b"b"]
-    assert client.fcall("echo", 0, "c") == [b"c"]
-    assert ours(client) == before
-
-
-def test_nothing_is_sent_where_a_connection_must_be_made_for_it(client: Redis) -> None:
-    assert client.send_fcall("echo", 0, "a") is None
-    client.fcall("echo", 0, "a")
-    (asked := client.send_fcall("echo", 0, "b")) and asked.give_up()
-
-    assert client.send_fcall("echo", 0, "c") is None
-    assert client.fcall("echo", 0, "d") == [b"d"]
-
-
-def test_an_answer_that_breaks_off_says_so_and_the_next_call_has_another_connection(client: Redis) -> None:
-    client.fcall("echo", 0, "a")
-    asked = client.send_fcall("echo", 0, "b")
-    assert asked
-    assert select.select([asked.fd], [], [], 10)[0]
-    asked.connection._sock.shutdown(socket.SHUT_RDWR)
-    while asked.connection._sock.recv(100):
-        pass
-
-    with pytest.raises(redis.exceptions.ConnectionError):
-        asked.read()
-
-    assert client.fcall("echo", 0, "c") == [b"c"]
-
-
-def test_calls_from_many_threads_get_their_own_answers(client: Redis) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(lambda n: client.fcall("echo", 0, n), range(400))) == [
-            [str(n).encode()] for n in range(400)
-        ]
-
-
-FORKING = """
-import os, sys
-from postroom.store.connection import connect
-
-client = connect(sys.argv[1], timeout_s=3, name="test-calls")
-client.fcall("echo", 0, "parent")
-if os.fork() == 0:
-    client.fcall("echo", 0, "child")
-    print(len([found for found in client.client_list() if found["name"] == "test-calls"]), flush=True)
-    os._exit(0)
-os.wait()
-assert client.fcall("echo", 0, "parent") == [b"parent"]
-"""
-
-
-def test_a_forked_process_calls_over_a_connection_of_its_own(client: Redis, folder: Path) -> None:
-    client.connection_pool.disconnect()
-
-    said = subprocess.run(
-        [sys.executable, "-c", FORKING, f"embedded:{folder}/r"], capture_output=True, text=True, timeout=30, check=True
-    )
-
-    assert int(said.stdout) >= 2

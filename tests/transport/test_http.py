@@ -18,8 +18,8 @@ from queue import SimpleQueue
 import pytest
 
 from postroom.runtime.fibers import Hub
-from postroom.transport.curl_exchange import Sockets
 from postroom.transport.curl_http import CurlHttp
+from postroom.transport.curl_sockets import Sockets
 from postroom.transport.http import MAX_ANSWER, Http, Lost, NotSent, Response
 from postroom.transport.requests_http import RequestsHttp
 
@@ -476,7 +476,7 @@ def test_a_request_that_is_under_way_when_its_http_goes_is_lost(serve: Servers) 
     asking = threading.Thread(target=ask)
     asking.start()
     assert there.wait(10)
-    http._exchanges_here().close()
+    http._multi().close()
     asking.join(10)
     over.set()
 

@@ -3,9 +3,8 @@
 import base64
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -141,27 +140,20 @@ class Client:
         """Takes many mails in, in portions as the iterable gives them; running it again sends nobody twice.
 
         `key` names each mail; by default the batch and a hash of the mail do. A mail that is refused is listed by its
-        row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. Receipts
-        of one portion are told once the next is made and sent, in order. Raises Unavailable when Redis is away:
-        run it again, and it takes up where it was.
+        row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. The
+        receipts of a portion are told in order, once Redis has it. Raises Unavailable when Redis is away: run it again,
+        and it takes up where it was.
         """
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
-        under_way = deque[Portion]()
-
-        def given() -> Iterator[tuple[list[Entry], Common | None]]:
-            for portion in self._portions(mails, batch, key):
-                under_way.append(portion)
-                yield list(portion.entries.values()), portion.common
-
-        with closing(self._ledger.take_in_portions(given(), batch)) as answers:
-            for answer in answers:
-                for row, said in under_way.popleft().told(answer):
-                    if not isinstance(said, Receipt):
-                        refused.append((row, said))
-                        continue
-                    counts["known" if said.known else "taken"] += 1
-                    if on_receipt:
-                        on_receipt(row, said)
+        for portion in self._portions(mails, batch, key):
+            answers = self._ledger.take_in_many(list(portion.entries.values()), batch, portion.common)
+            for row, said in portion.told(answers):
+                if not isinstance(said, Receipt):
+                    refused.append((row, said))
+                    continue
+                counts["known" if said.known else "taken"] += 1
+                if on_receipt:
+                    on_receipt(row, said)
         return BatchResult(taken=counts["taken"], known=counts["known"], refused=refused)
 
     def send_together(

@@ -34,9 +34,9 @@ from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE, ROUND_TASK
 from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail
 from postroom.runtime.failpoints import Failpoint, hit
-from postroom.runtime.file_limit import allow_many
+from postroom.runtime.file_limit import raise_file_limit
 from postroom.runtime.parent_watch import end_with_parent
-from postroom.runtime.supervisor import HANDS
+from postroom.runtime.supervisor import SLOTS
 from postroom.settings.lanes import Lanes
 from postroom.settings.loading import load_settings
 from postroom.store.ledger import Ledger
@@ -87,7 +87,7 @@ app.conf.update(
     task_acks_late=False,
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
     worker_pool="postroom.runtime.celery_pool:FiberPool",
-    worker_concurrency=HANDS,
+    worker_concurrency=SLOTS,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -196,7 +196,7 @@ def _publish_rules(**_: object) -> None:
     if faults := settings.worker_faults():
         raise SystemExit("\n".join(faults))
     end_with_parent()
-    allow_many()
+    raise_file_limit()
     rules = Lanes(settings=settings).rules(results_here=_results == _urls.backend)
     while True:
         try:
@@ -211,15 +211,15 @@ def _publish_rules(**_: object) -> None:
 @worker_ready.connect
 def _start_ticking(sender: Any, **_: object) -> None:
     book, round_context = _process_state()
-    hands = sender.pool.limit
+    slots = sender.pool.limit
     name = wiring.worker_name()
     probes: SimpleQueue[TokenProbe] = SimpleQueue()
-    _start(tick_for_ever, book, name, hands, settings.lease, _ticking, round_context.emit, probes.put)
+    _start(tick_for_ever, book, name, slots, settings.lease, _ticking, round_context.emit, probes.put)
     _start(probe_apps_for_ever, book, round_context.delivery.apps, probes, _ticking, round_context.emit)
     _start(store_results_for_ever, book, _store_result, _ticking, round_context.emit)
     if settings.attachments:
         _start(remove_files_for_ever, book.attachments.remove_due, _ticking, round_context.emit)
-    round_context.emit("worker.ready", worker=name, hands=hands)
+    round_context.emit("worker.ready", worker=name, hands=slots)
 
 
 def _start(target: Callable[..., None], *arguments: object) -> None:

@@ -27,7 +27,8 @@ from postroom.runtime.fibers import current_loop, invite, run_in_thread, sleep
 from postroom.settings.lanes import Lanes, policy
 from postroom.settings.model import PREFIX, AppSettings, Credential, Settings, Transport
 from postroom.store import functions
-from postroom.store.connection import CeleryUrls, celery_urls, connect, result_backend
+from postroom.store.celery_urls import CeleryUrls, celery_urls, result_backend
+from postroom.store.connection import connect
 from postroom.store.ledger import Ledger
 from postroom.telemetry import logs
 from postroom.transport.requests_http import RequestsHttp

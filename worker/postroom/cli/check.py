@@ -10,7 +10,8 @@ from postroom.jobs.job_filter import JobFilter
 from postroom.render import Templates
 from postroom.settings.loading import load_settings
 from postroom.settings.model import Settings
-from postroom.store.connection import connect, weaknesses
+from postroom.store.connection import connect
+from postroom.store.durability import weaknesses
 from postroom.store.queries import Records
 from postroom.wiring import identity, transport
 

@@ -34,7 +34,8 @@ from postroom.jobs.job import Status
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.store import embedded
-from postroom.store.connection import celery_urls, connect
+from postroom.store.celery_urls import celery_urls
+from postroom.store.connection import connect
 from postroom.store.ledger import Ledger
 
 REFUSED = "nobody@fabrikam.com"

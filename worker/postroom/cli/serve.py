@@ -12,7 +12,7 @@ from postroom.cli.local_stack import addresses
 from postroom.cli.options import JSON, fail, json_option
 from postroom.cli.output import to_json_text
 from postroom.errors import ConfigError
-from postroom.runtime.supervisor import CHILDREN, HANDS, MOST_HANDS, supervise
+from postroom.runtime.supervisor import MOST_SLOTS, PREFORK_SLOTS, SLOTS, supervise
 from postroom.settings.loading import load_settings
 
 # One that starts or dies never stops all mail; and four send more than one Redis takes.
@@ -29,8 +29,8 @@ PROCESSES = min(4, max(2, os.cpu_count() or 1))
 )
 @click.option(
     "--concurrency",
-    type=click.IntRange(1, MOST_HANDS),
-    show_default=f"{HANDS}, or {CHILDREN} processes",
+    type=click.IntRange(1, MOST_SLOTS),
+    show_default=f"{SLOTS}, or {PREFORK_SLOTS} processes",
     help="Hands in each process.",
 )
 @click.option(
@@ -52,7 +52,7 @@ def worker(processes: int, concurrency: int | None, pool: str) -> None:
     if faults := settings.worker_faults():
         raise ConfigError(faults)
     emit = logs.start(settings.log_format)
-    sys.exit(supervise(processes, concurrency or (HANDS if pool == "threads" else CHILDREN), pool, emit))
+    sys.exit(supervise(processes, concurrency or (SLOTS if pool == "threads" else PREFORK_SLOTS), pool, emit))
 
 
 @click.command()

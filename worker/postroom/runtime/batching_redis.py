@@ -1,6 +1,7 @@
-"""Fibers' calls of Redis functions go to Redis together, several in one call.
+"""Calls that fibers make of Redis functions go to Redis together, several in one call.
 
-What one call of Redis costs, beside what the function itself does, is then shared: a quarter of the CPU of a mail.
+So they share what a call costs beside the function's own work, in this process and in Redis, and what they read there.
+Without that a mail takes 1.7 times the CPU (measured with answers at once and a backlog in 400 lanes).
 """
 
 from collections import deque
@@ -12,9 +13,9 @@ from redis.exceptions import DataError
 from postroom.runtime.fibers import Fiber, Hub, current_fiber
 from postroom.runtime.result import Result
 
-MOST_TOGETHER = 16  # calls in one batch; Redis serves nobody else while it works on them
-MOST_BATCHES = 2  # at once: one that Redis works on, and one that it finds when it has done that
-_CANNOT_BE_SENT = (DataError, UnicodeError)
+MOST_TOGETHER = 16  # calls in a batch: Redis serves nobody else while it works on one
+MOST_BATCHES = 2  # under way at once: one that Redis works on, and one that it finds when it is done
+_CANNOT_BE_SENT = (DataError, UnicodeError)  # redis-py cannot write such an argument
 
 Call = tuple[Any, ...]  # the arguments of `fcall`
 

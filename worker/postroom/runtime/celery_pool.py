@@ -1,4 +1,4 @@
-"""Celery's pool of threads, in which all rounds are made in one thread by turns (`together.py`)."""
+"""Celery's pool of threads, except that all rounds share one thread, as fibers (`fibers.py`)."""
 
 import gc
 from collections.abc import Callable
@@ -11,25 +11,26 @@ from kombu.asynchronous import get_event_loop
 from postroom.runtime.fibers import Hub
 
 ROUND = "postroom.round"
-# Else Python looks for cycles among the objects of each few mails more: a fifteenth of the CPU.
-MOST_MADE = 5000
+# Allocations after which Python looks for cycles among new objects. With its default it does so every few mails, which
+# takes a fifteenth of the CPU.
+GC_THRESHOLD = 5000
 
 
 class FiberPool(TaskPool):
-    """`worker_pool` for threads. Tasks other than rounds may wait for anything, and get a thread each."""
+    """Celery's `worker_pool`: a round runs as a fiber, any other task in a thread of its own, where it may block."""
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        gc.set_threshold(MOST_MADE)
+        gc.set_threshold(GC_THRESHOLD)
         self._hub = Hub(self.limit, _wake)
 
     @property
     def num_processes(self) -> int:
-        """How many tasks Celery may have at once. Hands that rounds have invited are not free for it."""
+        """How many tasks Celery may give the pool at once: all slots that rounds have not filled by themselves."""
         return 1 if self._hub.is_busy else max(1, int(self.limit) - self._hub.invited)
 
     def on_stop(self) -> None:
-        """See `TaskPool`: waits for all that has begun."""
+        """Returns when all tasks that have begun are done."""
         self._hub.close()
         super().on_stop()
 
@@ -42,30 +43,30 @@ class FiberPool(TaskPool):
         accept_callback: Callable[..., Any] | None = None,
         **more: Any,
     ) -> Any:
-        """See `TaskPool`; Celery's loop is woken once the task's end is known to it."""
+        """See `TaskPool`. Once a task has ended, and Celery was told, Celery's loop is woken."""
         if args and args[0] == ROUND:
             return self._hub.start(lambda: apply_target(target, args, kwargs, callback, accept_callback))
 
-        def ended(*said: Any, **facts: Any) -> None:
+        def on_end(*results: Any, **facts: Any) -> None:
             try:
                 if callback:
-                    callback(*said, **facts)
+                    callback(*results, **facts)
             finally:
                 _wake()
 
-        return super().on_apply(target, args, kwargs, callback=ended, accept_callback=accept_callback, **more)
+        return super().on_apply(target, args, kwargs, callback=on_end, accept_callback=accept_callback, **more)
 
 
 def _wake() -> None:
-    """Has Celery look for the next message.
+    """Makes Celery look for the next message.
 
-    Where a worker takes no more of them than it has hands (`worker_disable_prefetch`), its loop looks for one when
-    something happens on its connections. That a hand is free is nothing of that kind, so it would wait for up to a
-    second.
+    With `worker_disable_prefetch` a worker takes a message only where a slot is free, and its loop checks that when
+    something happens on its connections. A slot that becomes free is no such event, so without this a message would
+    wait for up to a second.
     """
     if loop := get_event_loop():
-        loop.call_soon(_look)
+        loop.call_soon(_no_op)
 
 
-def _look() -> None:
-    """Nothing: to be woken is enough."""
+def _no_op() -> None:
+    """What Celery's loop is woken for: having been woken, it looks by itself."""

@@ -1,7 +1,7 @@
-"""`postroom worker`: several Celery workers, restarted when they die, stopped together.
+"""`postroom worker`: runs several Celery workers, restarts those that die, and stops all together.
 
-Several processes, because the threads of one share an interpreter; and somebody above them, because an
-unreadable message on the broker ends a Celery worker process.
+Several, because the threads of a process share one interpreter. Supervised, because an unreadable message on the broker
+ends a Celery worker process.
 """
 
 import os
@@ -17,11 +17,12 @@ from types import FrameType
 from postroom.runtime.parent_watch import PARENT
 from postroom.telemetry.events import Emit
 
-# Hands of a process. One that waits for Graph, as it does nearly all its time, costs nothing; a process does.
-HANDS, CHILDREN = 512, 8
-MOST_HANDS = 1024
+# Mails that a worker sends at once: as fibers of one process, or in processes (prefork). A fiber costs nothing while it
+# waits for Graph, which is nearly all of its time; a process does.
+SLOTS, PREFORK_SLOTS = 512, 8
+MOST_SLOTS = 1024
 LONGEST_RESTART_S = 30.0
-STEADY_S = 10.0  # a worker that lived this long is restarted at once
+STEADY_S = 10.0  # a worker that lived longer is restarted at once
 
 
 @dataclass(slots=True)
@@ -34,10 +35,11 @@ class _Child:
 
 
 def supervise(processes: int, concurrency: int, pool: str, emit: Emit) -> int:
-    """Runs the workers until SIGTERM or SIGINT, and returns the exit code.
+    """Runs so many workers until SIGTERM or SIGINT, then returns the exit code of this process.
 
-    The first signal lets each worker finish the mail in hand; the second ends them at once: what was being posted is
-    then found out or sent again as its sender's `on_unknown` says.
+    After the first signal each worker finishes the mails that it is sending; after the second they are killed, and
+    mails that were being posted have an unknown outcome, which other workers resolve as the sender's `on_unknown` says.
+    `concurrency` is the slots of each worker, `pool` is "threads" or "prefork". Must be called in the main thread.
     """
     happened: queue.SimpleQueue[int] = queue.SimpleQueue()
 
@@ -66,7 +68,7 @@ def _start_due(children: list[_Child], concurrency: int, pool: str, emit: Emit) 
         if child.process is None and child.due <= time.monotonic():
             try:
                 child.process, child.started = _start(child.number, concurrency, pool), time.monotonic()
-            except OSError as error:  # no more processes, or memory: the others must live on
+            except OSError as error:  # no more processes or memory: the other workers must go on
                 wait = _put_off(child, steady=False)
                 emit("worker.died", number=child.number, error=error.strerror, restart_in_s=wait)
 
@@ -75,12 +77,12 @@ def _start(number: int, concurrency: int, pool: str) -> "subprocess.Popen[bytes]
     command = [
         *(sys.executable, "-m", "celery", "--quiet", "-A", "postroom.tasks", "worker"),
         *("--concurrency", str(concurrency), "--hostname", f"postroom{number}@%h"),
-        # Without it the configured pool is taken; Celery's own name for processes, "prefork", stands for that too.
+        # Without this Celery takes the configured pool, and so it would for its own name of this one, "prefork".
         *(("--pool", "processes") if pool == "prefork" else ()),
         *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
     environment = {**os.environ, PARENT: str(os.getpid())}
-    # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which passes it on in order.
+    # In a session of its own: Ctrl-C in a terminal then reaches the supervisor only, which stops the workers in order.
     return subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603 - our own command
 
 
@@ -106,7 +108,7 @@ def _notice_ends(children: list[_Child], *, stopping: bool, emit: Emit) -> None:
 
 
 def _put_off(child: _Child, *, steady: bool) -> float:
-    """Says when it is due again: in how many seconds."""
+    """Sets when it is started again, and returns in how many seconds: 0, or 1, 2, 4 … after failures in a row."""
     child.failures = 0 if steady else child.failures + 1
     wait = min(2.0 ** min(child.failures - 1, 9), LONGEST_RESTART_S) if child.failures else 0.0
     child.due = time.monotonic() + wait

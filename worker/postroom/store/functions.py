@@ -6,7 +6,6 @@ whoever first finds it missing loads.
 
 import hashlib
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -39,8 +38,6 @@ class Connection(Protocol):
     def zrem(self, name: str, *values: str) -> Any: ...
     def zincrby(self, name: str, amount: float, value: str) -> Any: ...
     def pipeline(self, transaction: bool = ...) -> Any: ...
-    @property
-    def connection_pool(self) -> Any: ...
 
 
 def run(connection: Connection, script: str, now: int | None, *arguments: object) -> Any:
@@ -82,85 +79,6 @@ def run_each(connection: Connection, script: str, now: int | None, given: Sequen
             return ask()
         except redis.exceptions.ResponseError as error:
             return _loaded(connection, ask, error)
-
-
-# A failover has made its server a replica: a new connection may lead to the primary.
-OF_A_REPLICA = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
-
-
-def read_answer(line: Any, **how: Any) -> Any:
-    """The next answer on this connection of redis-py's; a server that may not write any more counts as gone."""
-    try:
-        return line.read_response(**how)
-    except OF_A_REPLICA as error:
-        raise redis.exceptions.ConnectionError(f"the server is a replica by now ({error})") from error
-
-
-class Line:
-    """One connection on which scripts are asked, in this order, before those asked earlier have answered.
-
-    So Redis works on one while the next is made. (A thread that waits for Redis does not do as well: it gets the
-    interpreter back only some milliseconds after each piece of a request that the socket has taken.) What breaks off on
-    the way is asked once more, by `run`.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._redis = connection
-        self._line: Any = None
-        self._awaited = deque[object]()
-
-    def __enter__(self) -> "Line":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """What was asked has been done, as far as Redis can tell, before anybody goes on."""
-        try:
-            while self._awaited:
-                with suppress(redis.exceptions.RedisError, OSError):
-                    self._read()
-        finally:
-            if self._line:
-                self._redis.connection_pool.release(self._line)
-
-    def ask(self, script: str, now: int | None, *arguments: object) -> Callable[[], Any]:
-        """Sends it. What it returns gives the answer, or raises as `run` does; call these in the order of asking.
-
-        Raises Unavailable itself where there is no connection to be had.
-        """
-        asked = object()
-        if not self._line:
-            with or_unavailable():
-                self._line = self._redis.connection_pool.get_connection()
-        with suppress(redis.exceptions.RedisError, OSError), self._or_lost():
-            command = self._line.pack_command("FCALL", LIBRARY + script, 0, "" if now is None else now, *arguments)
-            self._line.send_packed_command(command)
-            self._awaited.append(asked)
-
-        def answer() -> Any:
-            with suppress(redis.exceptions.RedisError, OSError):
-                if self._awaited and self._awaited[0] is asked:
-                    return self._read()
-            return run(self._redis, script, now, *arguments)
-
-        return answer
-
-    def _read(self) -> Any:
-        self._awaited.popleft()
-        with self._or_lost():
-            return read_answer(self._line)
-
-    @contextmanager
-    def _or_lost(self) -> Iterator[None]:
-        """Where writing or reading breaks off, nothing that is awaited comes any more."""
-        try:
-            yield
-        except redis.exceptions.ResponseError:
-            raise  # an answer too
-        except BaseException:
-            self._awaited.clear()
-            if self._line:
-                self._line.disconnect()
-            raise
 
 
 def in_one(calls: Sequence[Sequence[Any]]) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ Redis' clock is the clock.
 
 import json
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -17,7 +17,7 @@ from postroom.jobs.job import Receipt
 from postroom.mail.model import Mail
 from postroom.runtime.failpoints import Failpoint, hit
 from postroom.store.attachments import Attachments
-from postroom.store.functions import Connection, Line, run, run_each
+from postroom.store.functions import Connection, run, run_each
 from postroom.store.intake_codec import (
     check_names,
     decode_receipt,
@@ -106,46 +106,6 @@ class Intake:
         if together:
             results |= self._take_in_together(together, batch, common, now)
         return [results[entry.job_id] for entry in entries]
-
-    def take_in_portions(
-        self, given: Iterable[tuple[Sequence[Entry], Common | None]], batch: str | None, now: int | None = None
-    ) -> Generator[list[Receipt | PostroomError], None, None]:
-        """`take_in_many` of one portion after the other, each of `PORTION` at most, without waiting in between.
-
-        The answers to one come when the next was fetched and sent. Where an error ends it, that may be taken in too.
-        """
-        under_way: list[Callable[[], list[Receipt | PostroomError]]] = []
-        known: Common | None = None
-        with Line(self._redis) as line:
-            for entries, common in given:
-                answers, under_way = under_way, []
-                # What has to be brought first takes several steps, which must find those before it taken in.
-                if common is known and not entries_with_own_files(entries, common):
-                    under_way = [self._asked(line, entries, batch, common, now)]
-                yield from (answer() for answer in answers)
-                if not under_way:
-                    yield self.take_in_many(entries, batch, common, now)
-                known = common
-            yield from (answer() for answer in under_way)
-
-    def _asked(
-        self, line: Line, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
-    ) -> Callable[[], list[Receipt | PostroomError]]:
-        """Sends these to be taken in, where Redis has what they share. What it returns gives the answers."""
-        together, results = split_valid(entries, batch)
-        hit(Failpoint.TAKING_IN)
-        head = (batch or "", common.digest if common else "", "", *NOTHING_STAGED)
-        answer = line.ask("take_in_many", now, *head, *chain.from_iterable(encode_mails(together, common)))
-
-        def answers() -> list[Receipt | PostroomError]:
-            replies = answer()
-            if [b"bring"] in replies:
-                return self.take_in_many(entries, batch, common, now)  # all who shared it have left meanwhile
-            hit(Failpoint.TAKEN_IN)
-            told = results | decode_receipts(together, replies)
-            return [told[entry.job_id] for entry in entries]
-
-        return answers
 
     def _take_in_together(
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None

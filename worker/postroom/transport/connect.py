@@ -1,7 +1,7 @@
-"""A TCP connection within a deadline, whatever look-up and addresses do. All transports connect by it.
+"""A TCP connection within a deadline, also where the look-up hangs or an address does not answer. For all transports.
 
-libcurl could do both itself, but the end of a thread whose look-up hangs would wait for that look-up, and nobody else
-would run meanwhile.
+libcurl could look up and connect itself. But where its look-up hangs, removing the exchange waits for that look-up, and
+all other exchanges with it.
 """
 
 import queue
@@ -14,18 +14,18 @@ Socket = TypeVar("Socket", bound=socket.socket)
 
 
 def connect(host: str, port: int, left: Callable[[], float], kind: type[Socket]) -> Socket:
-    """A socket of this kind that is connected to `host`; OSError otherwise.
+    """A socket of the class `kind` that is connected to `host`. Raises OSError where no address can be reached in time.
 
-    `left` is asked for the seconds that are left, and raises TimeoutError where there are none.
+    `left` returns the seconds until the deadline, and raises TimeoutError after it.
     """
     addresses = _look_up(host, port, left)
     fault: OSError = OSError("no address found")
     for untried, (family, type_, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         sock = kind(family, type_, protocol)
         try:
-            # A request goes out in pieces, head and body; they must not wait for each other's acknowledgement.
+            # A request may be written in two pieces, head and body: the second must not wait for the first one's ACK.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A share for each, so that one address that swallows packets leaves the others their turn.
+            # Each address has its share of the time, so one that does not answer leaves some to the others.
             sock.settimeout(left() / untried)
             sock.connect(address)
         except OSError as error:
@@ -37,7 +37,7 @@ def connect(host: str, port: int, left: Callable[[], float], kind: type[Socket])
 
 
 def _look_up(host: str, port: int, left: Callable[[], float]) -> list[Any]:
-    """The addresses of `host`. getaddrinfo has no time-out, so it runs in a thread that can be left behind."""
+    """The addresses of `host`. getaddrinfo has no time-out, so it runs in a thread that nobody has to wait for."""
     answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -50,12 +50,12 @@ def _look_up(host: str, port: int, left: Callable[[], float]) -> list[Any]:
 
     try:
         threading.Thread(target=ask, name="postroom-dns", daemon=True).start()
-    except RuntimeError as error:  # no more threads; as any other error it would be taken for a lost answer
+    except RuntimeError as error:  # no more threads. OSError, since any other error would count as a lost answer
         raise OSError(str(error)) from None
     try:
-        found = answers.get(timeout=left())
+        addresses = answers.get(timeout=left())
     except queue.Empty:
         raise TimeoutError("the look-up of its address timed out") from None
-    if isinstance(found, OSError):
-        raise found
-    return found
+    if isinstance(addresses, OSError):
+        raise addresses
+    return addresses

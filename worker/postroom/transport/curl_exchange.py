@@ -1,10 +1,9 @@
-"""An exchange in libcurl's hands: what it is told of the request, and what it says while it makes it."""
+"""One HTTP exchange as libcurl makes it: the options that are set for it, and the callbacks while it is made."""
 
 import asyncio
 import errno
 import os
 import re
-import select
 import socket
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -15,13 +14,14 @@ import pycurl
 from urllib3 import HTTPHeaderDict
 
 from postroom.runtime.result import Callback, Result
+from postroom.transport.curl_sockets import Place, Sockets
 from postroom.transport.http import MAX_ANSWER, Deadline, Lost, NotSent, Response, host_of, port_of, reason
 
-# libcurl looks at the time before it looks for an answer that has come in time. So the deadline is ours to keep
-# (`http_curl.py`), and this much later libcurl ends what we have not.
-LATEST_S = 60.0
-# What libcurl's own message says may quote the server; these are ours.
-_WORDS = {
+# `curl_multi.py` keeps the deadline: libcurl looks at the time before it reads an answer that has come in time. So its
+# own time-out is this much later, and only a safeguard.
+TIMEOUT_MARGIN_S = 60.0
+# libcurl's own messages may quote what the server sent, so errors have these instead.
+_MESSAGES = {
     pycurl.E_OPERATION_TIMEDOUT: "timed out",
     pycurl.E_URL_MALFORMAT: "this is no URL",
     pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
@@ -32,19 +32,17 @@ _WORDS = {
     pycurl.E_UNSUPPORTED_PROTOCOL: "the answer is not HTTP",
     pycurl.E_BAD_CONTENT_ENCODING: "the answer is not encoded as it says",
 }
-# OpenSSL's words for a certificate, in libcurl's message: they are constants.
+# What OpenSSL says about a certificate, within libcurl's message. These words are constants of OpenSSL.
 _VERIFY = re.compile(r"verify result: ([a-z ,-]+)", re.IGNORECASE)
-_ID = "client-request-id: "  # as in a line of a request
-
-Place = tuple[object, ...]  # local address, port of the other side, own port
+_ID = "client-request-id: "
 
 
 class Request(NamedTuple):
-    """What is to be exchanged, checked."""
+    """A request whose parts were checked. `lines` are its headers, `proxy` is the proxy's URL or empty."""
 
     method: str
     url: str
-    proxy: str  # its URL, if there is one
+    proxy: str
     lines: list[str]
     body: bytes | None
     deadline: Deadline
@@ -52,72 +50,26 @@ class Request(NamedTuple):
 
     @property
     def peer(self) -> str:
-        """The URL of what is connected to."""
+        """The URL of the server or proxy to connect to."""
         return self.proxy or self.url
 
     @property
     def id(self) -> str:
-        """Its client-request-id, in small letters."""
+        """Its client-request-id in lower case; empty where it has none."""
         return next((line[len(_ID) :].lower() for line in self.lines if line.lower().startswith(_ID)), "")
 
 
-class Sockets:
-    """Which socket is at which place: local address, port of the other side, own port. `opened` is told of each.
-
-    The other side's address is not known where libcurl asks, so two sockets may be at one place: neither is used again.
-    """
-
-    def __init__(self, opened: Callable[[int], None]) -> None:
-        self._opened = opened
-        self._fds: dict[Place, set[int]] = {}
-        self._places: dict[int, Place] = {}
-        self._asked: dict[Place, str] = {}  # the id of the last request there
-
-    def note(self, sock: socket.socket, fd: int) -> None:
-        """libcurl has `sock` as `fd`. OSError where that is over already."""
-        self._opened(fd)
-        if (before := self._places.pop(fd, None)) and (there := self._fds.get(before)):  # libcurl has closed that since
-            there.discard(fd)
-            if not there:
-                self.distrust(before)
-        (address, port, *_), (_, port_there, *_) = sock.getsockname(), sock.getpeername()
-        self._places[fd] = place = (address, port_there, port)
-        self._fds.setdefault(place, set()).add(fd)
-
-    def is_over(self, place: Place) -> bool:
-        """Whether the other side has ended the connection there, which said nothing since its last answer.
-
-        libcurl looks for that too, but not again within a second.
-        """
-        there = self._fds.get(place, set())
-        if len(there) != 1:
-            return True
-        poll = select.poll()
-        poll.register(next(iter(there)), select.POLLIN)
-        return bool(poll.poll(0))
-
-    def distrust(self, place: Place) -> None:
-        """Has the connection there not used again."""
-        self._fds.pop(place, None)
-        self._asked.pop(place, None)
-
-    def is_of_last(self, place: Place, asked: str, answered: str) -> bool:
-        """Whether an answer with this id is one more to the request before; `asked` is that of the last one now.
-
-        What came behind an answer may stand in libcurl's buffer, where no poll sees it.
-        """
-        before = self._asked.get(place)
-        self._asked[place] = asked
-        return bool(answered) and answered != asked and answered == before
-
-
 class Handle:
-    """A libcurl handle, and an exchange as its callbacks see it. It makes one after the other."""
+    """A libcurl easy handle with its callbacks. It makes one exchange after the other.
+
+    Per exchange: `begin`, then `prepare_try` before each try (one on a connection that is kept, or one on a new one),
+    `result` after the last, and `clear`.
+    """
 
     request: Request
     callback: Callback[Response]
-    timer: asyncio.Handle  # of its deadline
-    is_given = False  # to libcurl
+    timer: asyncio.Handle  # calls at the deadline
+    is_running = False  # libcurl has it
 
     def __init__(self, bundle: Path, idle_s: float, sockets: Sockets) -> None:
         self._bundle, self._sockets = bundle, sockets
@@ -137,7 +89,7 @@ class Handle:
         curl.setopt(pycurl.WRITEFUNCTION, self._read)
 
     def begin(self, request: Request, callback: Callback[Response]) -> None:
-        """Sets what is the same for each try."""
+        """Sets all that is the same for each try. What pycurl raises concerns this request only."""
         self.request, self.callback = request, callback
         self._written = False
         self._size = 0
@@ -147,19 +99,19 @@ class Handle:
         self.curl.setopt(pycurl.URL, request.url)
         self._set_request(request.method, request.lines, request.body)
 
-    def ready(self, connected: socket.socket | None) -> None:
-        """For a try with a connection that is kept, or with this one. TimeoutError where no time is left."""
+    def prepare_try(self, connected: socket.socket | None) -> None:
+        """Sets up a try on a connection that libcurl has kept, or on `connected`. TimeoutError after the deadline."""
         self._socket, self._is_new = connected, connected is not None
         self.wants_connection = False
         self._head.clear()
         self._body.clear()
         self.curl.setopt(pycurl.FRESH_CONNECT, int(self._is_new))
-        self.curl.setopt(pycurl.TIMEOUT_MS, int((self.request.deadline.left() + LATEST_S) * 1000))
+        self.curl.setopt(pycurl.TIMEOUT_MS, int((self.request.deadline.left() + TIMEOUT_MARGIN_S) * 1000))
 
     def _connect(self, _purpose: int, _address: object) -> socket.socket | int:
-        """A connected socket. The address is a placeholder, see `_route`.
+        """libcurl's OPENSOCKETFUNCTION: the socket to use, which is connected. The address is a placeholder (`_route`).
 
-        Once the request was written there is none: libcurl would write it again where a kept connection has died.
+        Gives none once the request was written: libcurl would write it again where a kept connection has died.
         """
         if self._written or self._socket is None:
             self.wants_connection = not self._written and not self._is_new
@@ -167,20 +119,21 @@ class Handle:
         return self._socket
 
     def _connected(self, fd: int, _purpose: int) -> int:
+        """libcurl's SOCKOPTFUNCTION: notes the socket under the number that libcurl has for it."""
         sock, self._socket = self._socket, None
         if sock:
             try:
                 self._sockets.note(sock, fd)
-            except OSError:  # the other side has ended it at once
+            except OSError:  # the server has reset the connection at once
                 self.fault = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
                 return pycurl.SOCKOPT_ERROR
             finally:
-                sock.close()  # libcurl has a copy of its own by now
+                sock.close()  # libcurl has a duplicate
         return pycurl.SOCKOPT_ALREADY_CONNECTED
 
     def _last_check(self, _address: str, *place: object) -> int:
-        """Runs when the connection stands, directly before the request is written."""
-        if self._written:  # and would be again, on another connection that was kept
+        """libcurl's PREREQFUNCTION: runs when the connection stands, directly before the request is written."""
+        if self._written:  # libcurl tries once more, on another connection that it has kept
             return pycurl.PREREQFUNC_ABORT
         if not self._is_new and self._sockets.is_over(place):
             self.wants_connection = True
@@ -188,7 +141,7 @@ class Handle:
         try:
             if self.request.before_write:
                 self.request.before_write()
-        except BaseException as veto:  # noqa: BLE001 - it comes out of `exchange`
+        except BaseException as veto:  # noqa: BLE001 - `exchange` raises it
             self.veto = veto
             return pycurl.PREREQFUNC_ABORT
         try:
@@ -202,12 +155,12 @@ class Handle:
     def _read(self, data: bytes) -> int | None:
         self._size += len(data)
         if self._size > MAX_ANSWER:
-            return 0  # fewer than it gave: libcurl ends the exchange
+            return 0  # fewer bytes than libcurl gave, which makes it end the exchange
         self._body.append(data)
         return None
 
     def result(self, code: int) -> Result[Response]:
-        """What came of the exchange; `code` is libcurl's."""
+        """The response, or NotSent, Lost or what `before_write` raised. `code` is libcurl's, 0 for success."""
         if self.veto:
             return Result(error=self.veto)
         if code or self.fault:
@@ -219,35 +172,35 @@ class Handle:
         return Result(Response(self.curl.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(self._body)))
 
     def clear(self) -> None:
-        """Keeps nothing of the exchange."""
+        """Lets go of all that belongs to the exchange."""
         if self._socket:
             self._socket.close()
         if self.request.body:
-            self.curl.setopt(pycurl.POSTFIELDS, b"")  # else it holds the body, which may be large
+            self.curl.setopt(pycurl.POSTFIELDS, b"")  # else libcurl keeps the body, which may be large
         self._head.clear()
         self._body.clear()
         self._socket = self.veto = self.fault = None
         del self.request, self.callback
 
     def _route(self) -> None:
-        """Sets the way to the server."""
+        """Sets the proxy, and addresses that keep libcurl from looking any name up."""
         port = port_of(self.request.peer)
         if port not in self._ports:
             self._ports.add(port)
-            # libcurl is to look nothing up (`http_curl.py` connects): any name at these ports has an address already.
+            # `curl_multi.py` connects, so libcurl needs no address. This one, of no host (RFC 5737), stands for all.
             self.curl.setopt(pycurl.RESOLVE, [f"*:{port}:192.0.2.1" for port in self._ports])
         if self._proxy != self.request.proxy:
             self._proxy = self.request.proxy
             self.curl.setopt(pycurl.PROXY, self._proxy)
 
     def _set_request(self, method: str, lines: list[str], body: bytes | None) -> None:
-        lines.append("Expect:")  # no 100-continue: half of the answer to a question that we do not ask
+        lines.append("Expect:")  # so that libcurl adds no `Expect: 100-continue` and waits for no interim answer
         if method == "GET" and body is None:
             self.curl.setopt(pycurl.HTTPGET, 1)
         else:
             self.curl.setopt(pycurl.POSTFIELDS, body or b"")
             if not any(line[:13].lower() == "content-type:" for line in lines):
-                lines.append("Content-Type:")  # libcurl would say that it is a form
+                lines.append("Content-Type:")  # so that libcurl adds none, which would be that of a form
         self.curl.setopt(pycurl.CUSTOMREQUEST, method)
         self.curl.setopt(pycurl.HTTPHEADER, lines)
 
@@ -255,13 +208,13 @@ class Handle:
         if not self._written:
             return NotSent(f"{host}: {self._why_not_sent(code)}")
         status = self.curl.getinfo(pycurl.RESPONSE_CODE) or None
-        if status and status < 200:  # an interim answer's
+        if status and status < 200:  # of an interim answer
             status = None
         if self._size > MAX_ANSWER:
             return Lost(f"{host}: an answer of more than {MAX_ANSWER} bytes", status)
         if code in {pycurl.E_ABORTED_BY_CALLBACK, pycurl.E_COULDNT_CONNECT}:
-            code = pycurl.E_GOT_NOTHING  # on a kept connection, and it was not written again
-        return Lost(f"{host}: {self._words(code)}", status)
+            code = pycurl.E_GOT_NOTHING  # a kept connection broke, and we kept libcurl from writing the request again
+        return Lost(f"{host}: {self._message(code)}", status)
 
     def _why_not_sent(self, code: int) -> str:
         if self.fault:
@@ -275,24 +228,24 @@ class Handle:
             return f"certificate verify failed: {why[1].strip() if why else 'it is not of this host'}"
         if code == pycurl.E_SSL_CACERT_BADFILE:
             return f"the CA bundle {self._bundle} cannot be used"
-        return self._words(code)
+        return self._message(code)
 
-    def _words(self, code: int) -> str:
-        """The system's own, where it was the system that refused."""
+    def _message(self, code: int) -> str:
+        """The system's message where a system call failed, else ours for libcurl's code."""
         number = self.curl.getinfo(pycurl.OS_ERRNO) if code in {pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR} else 0
-        return os.strerror(number) if number else _WORDS.get(code, f"libcurl's error {code}")
+        return os.strerror(number) if number else _MESSAGES.get(code, f"libcurl's error {code}")
 
 
 def _constant(bundle: Path, idle_s: float) -> Iterator[tuple[int, Any]]:
-    """The options that are the same for all exchanges."""
+    """libcurl's options that are the same for all exchanges, with their values."""
     yield pycurl.NOSIGNAL, 1
     yield pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
     yield pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1
     yield pycurl.FOLLOWLOCATION, 0
     yield pycurl.NETRC, pycurl.NETRC_IGNORED
-    # Asks for no encoding, and takes one off nevertheless.
+    # Asks for an answer without encoding, and still decodes one that is encoded.
     yield pycurl.ACCEPT_ENCODING, "identity"
-    # Whatever the environment says of proxies, `proxy_for` has read.
+    # libcurl must not read the environment's proxies: `proxy_for` has done so.
     yield pycurl.PROXY, ""
     yield pycurl.NOPROXY, ""
     yield pycurl.DNS_CACHE_TIMEOUT, 0
@@ -322,13 +275,16 @@ _TLS = (
 
 
 def _headers(head: list[bytes]) -> HTTPHeaderDict:
-    """The headers of the last head among these lines, without trailers; others were interim answers, or a proxy's."""
+    """The headers of the last response in these lines, without trailers.
+
+    Earlier ones are interim answers, or a proxy's.
+    """
     headers = HTTPHeaderDict()
-    over = False
+    has_ended = False
     for line in head:
         if line.startswith(b"HTTP/"):
-            headers, over = HTTPHeaderDict(), False
-        elif not (over := over or not line.strip()):
+            headers, has_ended = HTTPHeaderDict(), False
+        elif not (has_ended := has_ended or not line.strip()):
             name, _, value = line.decode("latin-1").partition(":")
             headers.add(name.strip(), value.strip())
     return headers

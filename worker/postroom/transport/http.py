@@ -1,6 +1,6 @@
-"""One HTTP exchange with a total deadline: what every transport keeps to, and what it takes from the environment.
+"""One HTTP exchange with a total deadline: the interface of both transports, and what they take from the environment.
 
-The transports: `http_requests` always works, `http_curl` costs a fraction of the CPU and needs the extra `curl`.
+`requests_http.py` always works. `curl_http.py` takes a fraction of the CPU, and needs the extra `curl`.
 """
 
 import os
@@ -16,25 +16,25 @@ from urllib.parse import urlsplit
 import requests
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 
-MAX_ANSWER = 1_000_000
-IDLE_S = 30.0
+MAX_ANSWER = 1_000_000  # bytes of a body
+IDLE_S = 30.0  # a connection that was idle for so long is not used again
 PORTS = {"http": 80, "https": 443}
 # Azure's metadata service answers only without a proxy:
 # https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#proxies
 _NEVER_BY_PROXY = {"169.254.169.254"}
 _METHODS = {"DELETE", "GET", "POST", "PUT"}
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~]")  # how one begins: RFC 9110, 5.1 and 5.5
-_URL = re.compile(r"https?://(?![/?#])[!#-;=?-Z\[\]_a-z~]+")  # nothing that had to be quoted
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~]")  # how a header begins: RFC 9110, 5.1 and 5.5
+_URL = re.compile(r"https?://(?![/?#])[!#-;=?-Z\[\]_a-z~]+")  # a URL in which nothing has to be quoted
 
 
 class NotSent(Exception):
-    """Nothing of the request was written: no look-up, connection, handshake or proxy, or no time left."""
+    """Nothing of the request was written: look-up, connection, handshake or proxy failed, or time was up before."""
 
 
 class Lost(Exception):
     """The request was written, perhaps in part, and no complete answer came.
 
-    `status` is what the answer's status line said, where the answer broke off after it.
+    `status` is the HTTP status, where the answer broke off after its status line.
     """
 
     def __init__(self, detail: str, status: int | None = None) -> None:
@@ -44,16 +44,18 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
+    """A complete answer. The names of `headers` compare without case."""
+
     status: int
-    headers: Mapping[str, str]  # names compare without case
+    headers: Mapping[str, str]
     body: bytes = field(repr=False)
 
 
 class Http(Protocol):
-    """HTTP exchanges from any thread and after any fork: TLS verifies, connections are kept.
+    """HTTP exchanges from any thread and after any fork. Certificates are verified, connections are kept.
 
-    A connection that was idle for IDLE_S is not used again: the server may be closing it, and a request written into
-    that would have an unknown outcome.
+    A connection that was idle for IDLE_S is not used again: the server may be closing it, and a request that is written
+    at that moment would have an unknown outcome.
     """
 
     def exchange(
@@ -66,21 +68,22 @@ class Http(Protocol):
         deadline_s: float,
         before_write: Callable[[], None] | None = None,
     ) -> Response:
-        """The complete answer to one request, within `deadline_s` seconds in all; raises NotSent or Lost.
+        """The complete answer to one request, within `deadline_s` seconds for all of it. Raises NotSent or Lost.
 
-        Redirects are answers, nothing is tried twice, cookies are dropped. `before_write` runs once the connection
-        stands, directly before the first byte is written; what it raises comes out unchanged, and nothing is written.
+        A redirect is an answer. Nothing is tried twice, and cookies are dropped. `before_write` is called once the
+        connection stands, directly before the first byte is written. If it raises, nothing is written, and `exchange`
+        raises the same.
         """
 
 
 class Deadline:
-    """A time by `time.monotonic`: `at`."""
+    """A moment so many seconds from now. `at` is that moment by `time.monotonic`."""
 
     def __init__(self, seconds: float) -> None:
         self.at = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds until the deadline; TimeoutError if there are none."""
+        """The seconds until the deadline, more than 0. Raises TimeoutError after it."""
         left = self.at - time.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline has passed")
@@ -88,22 +91,25 @@ class Deadline:
 
 
 def header_lines(method: str, url: str, headers: Mapping[str, str]) -> list[str]:
-    """The headers as `Name: value`. NotSent where one, or the method, could pass for more of a request than it is."""
+    """The headers as `Name: value`.
+
+    Raises NotSent where a server could read a header, or the method, as more than that: with a line break, for example.
+    """
     lines = [_header_line(name, value) for name, value in headers.items()]
     if method not in _METHODS or None in lines:
         raise NotSent(f"{host_of(url)}: the request has a method or a header that cannot be")
     return cast("list[str]", lines)
 
 
-@lru_cache(maxsize=100)  # for a token is long, and most headers are those of the request before
+@lru_cache(maxsize=100)  # most headers are those of the last request, and a token is long
 def _header_line(name: str, value: str) -> str | None:
-    """None where it cannot be."""
+    """None where this is no valid header."""
     line = f"{name}: {value}"
     return line if line.isascii() and line.replace("\t", " ").isprintable() and _HEADER.match(line) else None
 
 
 def sendable(url: str) -> str:
-    """The URL in ASCII and without what must be quoted; NotSent if it is none."""
+    """The URL in ASCII, with all quoted that must be. Raises NotSent where this is no URL."""
     if _URL.fullmatch(url):
         return url
     prepared = requests.PreparedRequest()
@@ -117,7 +123,7 @@ def sendable(url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """All of a URL that may stand in an error."""
+    """The host in a URL, which is all of it that may stand in an error; "no host" where there is none."""
     try:
         return urlsplit(url).hostname or "no host"
     except ValueError:
@@ -125,6 +131,7 @@ def host_of(url: str) -> str:
 
 
 def port_of(url: str) -> int:
+    """The port in a URL, or that of its scheme."""
     return _port_of(origin(url))
 
 
@@ -135,31 +142,37 @@ def _port_of(root: str) -> int:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port."""
+    """Scheme, host and port of a URL."""
     return "/".join(url.split("/", 3)[:3])
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy that the environment (HTTPS_PROXY, NO_PROXY …) has for this URL; NotSent if it is none of HTTP."""
+    """The URL of the proxy that the environment (HTTPS_PROXY, NO_PROXY …) has for `url`; None where it has none.
+
+    Raises NotSent where that is no proxy for HTTP.
+    """
     if host_of(url) in _NEVER_BY_PROXY:
         return None
-    found = select_proxy(url, get_environ_proxies(url))
-    if not found:
+    chosen = select_proxy(url, get_environ_proxies(url))
+    if not chosen:
         return None
     try:
-        proxy = urlsplit(found if "://" in found else f"http://{found}")
+        proxy = urlsplit(chosen if "://" in chosen else f"http://{chosen}")
         given_port = proxy.port
     except ValueError:
         proxy, given_port = urlsplit(""), None
     if proxy.scheme not in PORTS or not proxy.hostname:
         raise NotSent(f"{host_of(url)}: the proxy of the environment is no http:// or https:// one")
-    # libcurl's default for a proxy's port is another one.
+    # libcurl would take 1080 for a proxy without a port.
     where = proxy.netloc.removesuffix(f":{given_port}")
     return f"{proxy.scheme}://{where}:{given_port or PORTS[proxy.scheme]}"
 
 
 def ca_bundle(given: str | None) -> Path:
-    """The file or folder of CA certificates (PEM): the given, the environment's, or certifi's. OSError without it."""
+    """The file or folder of CA certificates (PEM): the given one, else the environment's, else certifi's.
+
+    Raises OSError where it cannot be used.
+    """
     environment = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     where = Path(given or environment or DEFAULT_CA_BUNDLE_PATH)
     try:
@@ -170,5 +183,5 @@ def ca_bundle(given: str | None) -> Path:
 
 
 def reason(fault: OSError) -> str:
-    """The system's own words; an error's others may quote what the server sent."""
+    """The system's message for an error; other messages may quote what the server sent."""
     return " ".join(str(fault.strerror or fault).split())[:200]

@@ -1,8 +1,8 @@
-"""HTTP exchanges over `requests`: what always works. One adapter with its connections per thread.
+"""HTTP exchanges over `requests`, which always works. Each thread has an adapter with connections of its own.
 
-`requests` restarts its time-out with each byte that arrives, so a server that drips could hold a worker for ever.
-Here every call that may block (look-up, connect, handshake, each read, each write) gets what is left of one deadline:
-the sockets below set their time-out before each call, and the C code of `socket` and `ssl` keeps it within a call.
+The time-out of `requests` begins again with each byte that arrives, so a server that sends a byte at a time could hold
+a worker for ever. Here each call that may block (look-up, connect, handshake, read, write) has what is left of one
+deadline: the socket classes below set their time-out before each call.
 """
 
 import http.client
@@ -50,7 +50,7 @@ class RequestsHttp:
     name = f"requests ({requests.__version__})"
 
     def __init__(self, given_ca_bundle: str | None = None, *, idle_s: float = IDLE_S) -> None:
-        """`given_ca_bundle`: a file or folder of CA certificates (PEM), before what the environment names."""
+        """`given_ca_bundle`: a file or folder of CA certificates (PEM), by default the environment's or certifi's."""
         self._given_ca_bundle = given_ca_bundle
         self._idle_s = idle_s
         self._thread = _Thread()
@@ -86,7 +86,7 @@ class RequestsHttp:
             _current.exchange = None
 
     def _adapter(self) -> "_Adapter":
-        # A forked child must not speak on its parent's connections.
+        # A forked child must not use its parent's connections.
         if self._thread.adapter is None or self._thread.pid != os.getpid():
             self._thread.adapter, self._thread.pid = _Adapter(_tls_context(self._given_ca_bundle)), os.getpid()
         return self._thread.adapter
@@ -100,7 +100,7 @@ class RequestsHttp:
 
 
 class _Thread(threading.local):
-    """What one thread keeps between its exchanges."""
+    """What a thread keeps between its exchanges."""
 
     def __init__(self) -> None:
         self.adapter: _Adapter | None = None
@@ -109,9 +109,9 @@ class _Thread(threading.local):
 
 
 def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> requests.PreparedRequest:
-    """What a Session would make of these, without what it takes along: cookies, hooks, redirects, a .netrc.
+    """A request as a Session would prepare it, but without cookies, hooks and .netrc, which we do not want.
 
-    An exchange costs a third less so.
+    That takes a third off the CPU of an exchange.
     """
     request = requests.PreparedRequest()
     request.method, request.url, request.body = method, url, body
@@ -132,7 +132,7 @@ class _Exchange:
 
 
 class _Current(threading.local):
-    """The exchange this thread is in: urllib3 makes connections and sockets itself and hands nothing through."""
+    """The exchange that a thread is in. urllib3 makes connections and sockets itself, and cannot pass it to them."""
 
     exchange: _Exchange | None = None
 
@@ -158,7 +158,7 @@ def _tls_context(given_ca_bundle: str | None) -> ssl.SSLContext:
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Our pools, and one TLS context for all (requests would load the CA file again for each connection)."""
+    """Has our connection pools, and one TLS context for all: requests would load the CA file for each connection."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -181,7 +181,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def get_connection_with_tls_context(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
         root = origin(request.url or "")
         pool = self._pools.get(root)
-        if pool is None or pool.pool is None:  # or closed, for others that were used since
+        if pool is None or pool.pool is None:  # or closed, since too many others were used after it
             pool = self._pools[root] = super().get_connection_with_tls_context(request, *args, **kwargs)
         return pool
 
@@ -191,10 +191,12 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return response
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """The context verifies already; requests would have each connection load its own CA file on top."""
+        """Nothing: our context verifies. requests would have each connection load a CA file as well."""
 
 
 class _Connection(HTTPConnection):
+    """Calls `before_write` before it writes, and writes head and body at once."""
+
     idle_since = 0.0  # by time.monotonic
     _unsent: list[bytes] | None = None
 
@@ -206,7 +208,7 @@ class _Connection(HTTPConnection):
             try:
                 run.before_write()
             except BaseException as veto:
-                run.veto = veto  # urllib3 would wrap some of them
+                run.veto = veto  # kept here, since urllib3 replaces some exceptions with its own
                 raise
         run.deadline.left()
         run.written = True
@@ -216,7 +218,7 @@ class _Connection(HTTPConnection):
             super().request(*args, **kwargs)
         finally:
             self._unsent = None
-        # In one write, one record of TLS and one packet, unless to join them costs more.
+        # In one write, so in one TLS record and one packet, unless they are large: then joining costs more.
         for part in [b"".join(unsent)] if sum(map(len, unsent)) <= _ONE_WRITE else unsent:
             self.send(part)
 
@@ -263,6 +265,8 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class _Socket(socket.socket):
+    """A socket each of whose calls ends at the deadline of the exchange that its thread is in."""
+
     def recv(self, *args: Any) -> bytes:
         self.settimeout(_running().deadline.left())
         return super().recv(*args)
@@ -277,7 +281,8 @@ class _Socket(socket.socket):
 
 
 class _TlsSocket(ssl.SSLSocket):
-    # All of SSLSocket's ways to receive end in `read`, and to send in `send`.
+    """The same over TLS. All of SSLSocket's methods that receive call `read`, all that send call `send`."""
+
     def do_handshake(self, *args: Any) -> None:
         self.settimeout(_running().deadline.left())
         super().do_handshake(*args)
@@ -295,14 +300,14 @@ def _read(answer: requests.Response, run: _Exchange) -> Response:
     try:
         body = answer.raw.read(MAX_ANSWER + 1, decode_content=True)
     finally:
-        answer.close()  # the connection, if it has more to say; one that has not is back in its pool
+        answer.close()  # closes the connection if the answer was not read to its end; else the pool has it already
     if len(body) > MAX_ANSWER:
         raise Lost(f"{host_of(answer.url)}: an answer of more than {MAX_ANSWER} bytes", run.status)
     return Response(answer.raw.status, answer.raw.headers, body)
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong at the bottom. Only the system's own words: others may quote what the server sent."""
+    """The innermost cause, in the system's words or as a class name: other messages may quote what the server sent."""
     for part in (error.__cause__, getattr(error, "reason", None), *error.args):
         if isinstance(part, BaseException):
             return _reason(part)
