@@ -1,7 +1,7 @@
 """The Celery app: `celery -A postroom.tasks worker`, or `postroom worker`, which supervises several of them.
 
 Two tasks. `postroom.round(sender)` works a lane; its messages are hints that may be lost or doubled. `postroom.send`
-takes a mail in, for producers that only know Celery. Why each setting is as it is: docs/architecture.md, "Celery".
+takes a mail in, for producers that only know Celery. Why each setting is as it is: docs/design/rounds.md.
 """
 
 import json
