@@ -18,8 +18,8 @@ from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor
 
-from ..adapters.test_ledger import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, mail, room
-from ..adapters.test_ledger_doubt import looked
+from ..store.test_in_doubt import looked
+from ..store.test_ledger import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, mail, room
 
 __all__ = ["room"]
 

@@ -19,7 +19,7 @@ from postroom.store.attachments import INSIDE, SMALL, Attachments
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 
-from ..adapters.test_ledger import ACCEPTED, FREE, SENDER, Room, mail, room
+from .test_ledger import ACCEPTED, FREE, SENDER, Room, mail, room
 
 __all__ = ["room"]
 

@@ -28,7 +28,7 @@ from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor
 from tests.acceptance.record import load
 
-from ..adapters.test_ledger import SENDER, Room, mail, room
+from .test_ledger import SENDER, Room, mail, room
 
 __all__ = ["room"]
 

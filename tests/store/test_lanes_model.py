@@ -1,6 +1,6 @@
 """Whatever happens in whatever order: the ledger against a plain model of what must hold, on a real server.
 
-`HYPOTHESIS_PROFILE=long pytest tests/adapters/test_lanes_model.py` looks much longer.
+`HYPOTHESIS_PROFILE=long pytest tests/store/test_lanes_model.py` looks much longer.
 """
 
 import json
