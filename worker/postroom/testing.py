@@ -9,7 +9,7 @@ It checks as Postroom does, and knows keys and batches as Postroom does; it send
 
 import json
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -139,11 +139,6 @@ class _Memory(Ledger):
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None = None
     ) -> list[Receipt | PostroomError]:
         return [self._one_of_many(entry, batch) for entry in entries]
-
-    def take_in_portions(
-        self, given: Iterable[tuple[Sequence[Entry], Common | None]], batch: str | None, now: int | None = None
-    ) -> Generator[list[Receipt | PostroomError], None, None]:
-        return (self.take_in_many(entries, batch, common) for entries, common in given)
 
     def _one_of_many(self, entry: Entry, batch: str | None) -> Receipt | PostroomError:
         try:
