@@ -164,7 +164,7 @@ class Templates:
 
     def _what(self, error: Exception, variables: Mapping[str, Any], source: str) -> str:
         match error:
-            case TemplateSyntaxError():  # told before a variable was looked at
+            case TemplateSyntaxError():  # raised before a variable was looked at
                 return str(error.message)
             case UndefinedError():
                 return _undefined(error.message or "", variables, source)

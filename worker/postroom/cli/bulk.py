@@ -24,7 +24,7 @@ from postroom.mail.priority import Priority
 from postroom.settings.loading import load_settings
 from postroom.settings.values import duration
 
-SAID = 20  # faults that are told one by one
+SAID = 20  # faults that are listed one by one
 PORTION = 200
 LOOK_S = 1.0
 

@@ -19,7 +19,7 @@ from postroom.jobs.job_filter import JobFilter
 from postroom.operations.dead_letters import DeadLetters, Letter, Overview, selection
 from postroom.store.operator import Actor, Reply
 
-SAID = 20  # refusals that are told one by one
+SAID = 20  # refusals that are listed one by one
 
 _EXPLAINED = {
     "unknown": "no such job, or its record is past its retention",

@@ -31,20 +31,20 @@ PROCESSES = min(4, max(2, os.cpu_count() or 1))
     "--concurrency",
     type=click.IntRange(1, MOST_SLOTS),
     show_default=f"{SLOTS}, or {PREFORK_SLOTS} processes",
-    help="Hands in each process.",
+    help="Mails that each process sends at once.",
 )
 @click.option(
     "--pool",
     type=click.Choice(["threads", "prefork"]),
     default="threads",
     show_default=True,
-    help="Whether the hands of a process share its threads, or are processes each.",
+    help="threads: all mails of a process in its threads; prefork: one process for each mail at a time.",
 )
 def worker(processes: int, concurrency: int | None, pool: str) -> None:
     """Deliver mail: several Celery workers, restarted when they die.
 
-    A hand waits for Graph most of its time, so there are many. Stop with SIGTERM or Ctrl-C: each worker finishes the
-    mail in hand. A second signal stops at once.
+    Each sends many mails at once, for most of the time they wait for Graph. Stop with SIGTERM or Ctrl-C: each worker
+    finishes the mails that it is sending. A second signal stops at once.
     """
     from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
 

@@ -1,10 +1,10 @@
-"""One attempt: a claimed job is put into a request, marked as sending, and posted; the outcome is what comes back.
+"""One attempt to send a claimed job: make the request, mark the job as sending, post, and read the outcome.
 
-What can be found out before the request is found out before the mark. The mark is the point of no return: a worker
-that dies before it has sent nothing; one that dies after it leaves an outcome that nobody knows.
+Whatever can fail without a request fails before the mark. The mark is the point of no return: a worker that dies before
+it has sent nothing; one that dies after it leaves an outcome that nobody knows.
 
-A mail goes out by one request, or, where its sender asks for it, by a draft (`drafts.py`): two requests, and
-afterwards the draft itself tells whether it has left.
+Most mail is sent with one request. Mail that is large, or whose sender wants it so, is sent by a draft (`drafts.py`):
+with two requests, after which the draft itself shows whether it was sent.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ Read = TypeVar("Read")
 
 
 def deliver(job: Job, context: DeliveryContext) -> Outcome:
-    """The outcome of one attempt to send this job's mail; raises ClaimLost if it is no longer ours to send."""
+    """The outcome of one attempt to send this job's mail. Raises ClaimLost if another round may have the job by now."""
     app = app_of(job, context)
     if isinstance(app, Deferred):
         return app

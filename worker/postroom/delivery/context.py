@@ -79,13 +79,13 @@ class Templates(Protocol):
 
 
 class RunInThread(Protocol):
-    """Says what `do` says, which may take its time: deliveries are made by turns, and others go on meanwhile."""
+    """Returns what `do` returns. It may take long: other deliveries of this process go on meanwhile."""
 
     def __call__(self, do: Callable[[], Done], /) -> Done: ...
 
 
 class Seal(Protocol):
-    """`open` gives None for what was closed with another key."""
+    """Encrypts and decrypts text; `open` returns None for what was closed with another key."""
 
     def close(self, text: str) -> str: ...
     def open(self, closed: str) -> str | None: ...
@@ -95,7 +95,7 @@ class Seal(Protocol):
 class App:
     """A registration in Entra: where its tokens come from and which Graph it speaks to.
 
-    `seal` closes what must lie in Redis and be read by nobody but this app's workers; None where there is no key to.
+    `seal` encrypts what lies in Redis but only this app's workers may read; None if the app has no secret for a key.
     """
 
     tokens: Tokens
@@ -105,17 +105,17 @@ class App:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryContext:
-    """What a delivery needs of the world.
+    """What a delivery needs from the outside.
 
-    Both `mark(job, client_request_id, size)`, before a request that sends, and `note(job, fields, size)`, before any
-    other, renew the lease and say whether the request of `size` bytes may be made: 0, or in how many seconds, or None
-    if the claim is lost.
+    `mark(job, client_request_id, size)` is called before a request that sends, `note(job, fields, size)` before any
+    other. Both renew the lease and return when the request of `size` bytes may be made: 0 for now, else the seconds to
+    wait; None if the claim is lost.
     """
 
     apps: Mapping[str, App]
     templates: Templates
     mailbox_of: Callable[[str], str]
-    addresses_of: Callable[[str], frozenset[str]]  # the mailbox's own, casefolded: those that may stand as a From
+    addresses_of: Callable[[str], frozenset[str]]  # addresses that the mailbox may send from, casefolded
     delivery_of: Callable[[str], DeliveryMode]
     on_unknown: Callable[[str], OnUnknown]
     mark: Callable[[Job, str, int], float | None]
@@ -152,7 +152,7 @@ Said = TypeVar("Said", bound=Outcome | LookupResult | Drafted | Session | Upload
 
 
 def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:
-    """What `request` says with a token, or with a fresh one where Graph rejected the first."""
+    """The answer to `request` with a token; if Graph rejects that token (401), the answer with a fresh one."""
     token = app.tokens.get()
     if isinstance(token, Deferred | Held | Throttled):
         return token
@@ -168,7 +168,7 @@ def with_token(app: App, request: Callable[[Token], Said]) -> Said | NoToken:
 def ask(
     job: Job, app: App, context: DeliveryContext, request: Callable[[Call], Said], *, size: int = 0, **notes: str
 ) -> Said | NoToken:
-    """What Graph says to a request that sends nothing; the `notes` are kept with the job before it is made."""
+    """The answer of Graph to a request that sends nothing. The `notes` are kept with the job before it is made."""
 
     def once(token: Token) -> Said | Deferred | Throttled:
         renewed_at = context.monotonic()
@@ -186,7 +186,7 @@ def ask(
 
 
 def new_call(context: DeliveryContext, token: Token, client_request_id: str, renewed_at: float) -> Call:
-    """A call that raises Stalled instead of writing, if by then the lease leaves no room for the whole deadline."""
+    """A call that raises Stalled instead of writing when the rest of the lease is shorter than the deadline."""
 
     def lease_leaves_room() -> None:
         if context.monotonic() + context.deadline_s > renewed_at + context.lease_s:
@@ -196,7 +196,7 @@ def new_call(context: DeliveryContext, token: Token, client_request_id: str, ren
     return Call(
         token=token.value,
         client_request_id=client_request_id,
-        # Many requests that nobody answers may have begun together; to give all up at once would hold up others.
+        # Many requests without an answer may have begun at the same moment. They are not given up at the same moment.
         deadline_s=context.deadline_s * (1 - SPREAD * context.chance()),
         before_write=lease_leaves_room,
     )

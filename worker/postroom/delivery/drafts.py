@@ -1,7 +1,7 @@
 """Drafts: a mail that must never be doubled is put into Drafts, noted by its id, and then sent from there.
 
 Needs Mail.ReadWrite. The id is immutable (https://learn.microsoft.com/graph/outlook-immutable-id): the message keeps
-it in Sent Items, so after an unknown outcome it tells itself whether it has left. A draft whose creation was never
+it in Sent Items, so after an unknown outcome the draft itself shows whether it was sent. A draft whose creation was never
 answered is found by its job's id, and only such ones are removed.
 """
 
@@ -68,8 +68,8 @@ def clean_up(job: Job, context: DeliveryContext) -> CleanedUp | Outcome:
     app = app_of(job, context)
     if isinstance(app, Deferred):
         return app
-    for stray in job.orphaned_drafts:
-        removed = _remove(job, stray, app, context)
+    for orphan in job.orphaned_drafts:
+        removed = _remove(job, orphan, app, context)
         if not isinstance(removed, CleanedUp):
             return removed
     draft_id = job.draft

@@ -28,7 +28,7 @@ def tick_for_ever(
 ) -> None:
     """Runs ticks until `stop` is set: at once when one is due, else each second. No error ends it.
 
-    `probe` must return at once, for the clock waits for nobody.
+    `probe` must return at once: a late tick would delay leases and schedules.
     """
     while not stop.is_set():
         sleep = longest_s
@@ -51,7 +51,7 @@ def tick_for_ever(
 def remove_files_for_ever(
     remove_due: Callable[[], tuple[int, int]], stop: Event, emit: Emit, longest_s: float = LONGEST_TICK_S
 ) -> None:
-    """Removes files of ended jobs until `stop` is set. The folder may be slow or away: no clock depends on it."""
+    """Removes files of ended jobs until `stop` is set. The folder may be slow or away: the ticks do not wait for it."""
     while not stop.is_set():
         gone = 0
         try:
@@ -98,7 +98,7 @@ def store_results_for_ever(
     emit: Emit,
     longest_s: float = LONGEST_TICK_S,
 ) -> None:
-    """Stores results in a backend elsewhere until `stop` is set. It may be slow or away: no clock depends on it."""
+    """Stores results in another backend until `stop` is set. It may be slow or away: the ticks do not wait for it."""
     while not stop.is_set():
         try:
             due = ledger.results_due()

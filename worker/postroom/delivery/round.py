@@ -1,9 +1,8 @@
 """A Round: a worker takes jobs from one lane, one after the other, until the lane has none for now.
 
-A Celery task begins with the round that its message asks for. Where more rounds wait in the queue, the hand goes on
-with the next of them, for some seconds, and others are invited to do so: each without a task of its own, which costs as
-much as a mail. Losing a round's message, or running it twice, loses and doubles nothing: what is true stands in the
-ledger.
+A Celery task begins with the round that its message names. If more rounds wait in the queue, the same fiber goes on
+with the next of them for some seconds, and invites other free fibers: a Celery task for each would cost as much as a mail.
+If a round's message is lost, or comes twice, no mail is lost or doubled, for the ledger alone says what is to be done.
 """
 
 import time
@@ -27,8 +26,8 @@ from postroom.telemetry.redaction import mask_address, place_of
 Done = TypeVar("Done", bound=Outcome | LookupResult | CleanedUp)
 Said = TypeVar("Said")
 
-SLICE_S = 1.0  # then a round steps aside, if other lanes wait
-LONGEST_TASK_S = 10.0  # then a hand goes back to Celery
+SLICE_S = 1.0  # then a round ends, if other lanes wait
+LONGEST_TASK_S = 10.0  # then a fiber goes back to Celery
 
 
 class Ledger(Protocol):
@@ -51,9 +50,9 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundContext:
-    """What a round works with. `stopping()`: the worker is to end; the round stops after the mail in hand.
+    """What a round works with. Once `stopping()` is true, a round ends after its present mail.
 
-    `invite` asks another hand of this process to do something, if one is free.
+    `invite` gives work to another fiber of this process, if one is free.
     """
 
     ledger: Ledger
@@ -67,23 +66,23 @@ class RoundContext:
 
 
 def work(lane: str, context: RoundContext) -> None:
-    """Delivers the lane's jobs while there are any for this round, and then those of the rounds that wait.
+    """Delivers the lane's jobs, then those of the rounds that wait in the queue; with an empty `lane` only the latter.
 
-    Without a lane only those; other hands are invited to as many of them as there are.
+    Invites other fibers while more rounds wait. Never raises: what went wrong is in the log.
     """
     if context.stopping():
         return
     try:
         _work(lane, context)
-    except Unavailable as error:  # until the worker was to end
+    except Unavailable as error:  # Redis was away until the worker had to stop
         context.emit("round.failed", error=str(error))
-    except Exception as error:  # noqa: BLE001 - a fault of ours, which nobody else tells of
+    except Exception as error:  # noqa: BLE001 - a fault of ours, which must be in the log
         context.emit("round.failed", error=place_of(error))
 
 
 def _work(lane: str, context: RoundContext) -> None:
     monotonic, claimant = context.delivery.monotonic, context.delivery.claimant()
-    # Perhaps only the answer was lost, and the claim is there, marked with its mail: it must not be left alone.
+    # If only the reply was lost, the claim exists, and may be marked already. So it is asked for until Redis replies.
     job = _answer(
         lambda: context.ledger.claim(lane, claimant, may_switch_lane=True), context, gives_up=context.stopping
     )
@@ -129,14 +128,14 @@ def attempt(job: Job, context: RoundContext) -> tuple[Outcome | LookupResult | C
 
 
 def guarded(do: Callable[[Job, DeliveryContext], Done], job: Job, context: RoundContext) -> Done | Deferred | None:
-    """What `do` says of this job, None if its claim was lost. An error of ours is one that may pass."""
+    """The result of `do` for this job; None if its claim was lost. An error of ours is a fault that may pass."""
     try:
         return do(job, context.delivery)
     except ClaimLost:
         return None
     except Unavailable:
         return Deferred(reason="redis_unavailable", free=True)
-    except Exception as error:  # noqa: BLE001 - before the mark nothing was sent, and the next mail must not suffer
+    except Exception as error:  # noqa: BLE001 - before the mark nothing was sent; the round must go on with other mail
         context.emit("round.failed", job=job.id, error=place_of(error))
         return Deferred(reason="internal_error", answer=Answer(detail=type(error).__name__))
 
@@ -151,8 +150,8 @@ def _settle(
     may_switch_lane: bool,
     context: RoundContext,
 ) -> Job | None:
-    """Records the move however long Redis is away, for a 202 that is not recorded would be sent again."""
-    # Decided once: a repeated call whose first reply was lost must find the claim that the first one made.
+    """Records the transition, however long Redis is away: a mail whose 202 is not recorded would be sent again."""
+    # The same claimant for each try: if only the first reply was lost, the next try finds the claim of the first.
     claimant = None if context.stopping() else context.delivery.claimant()
 
     def settle() -> tuple[bool, Job | None]:
@@ -173,7 +172,7 @@ def _settle(
 
 
 def _answer(ask: Callable[[], Said], context: RoundContext, *, gives_up: Callable[[], bool] = lambda: False) -> Said:
-    """What the ledger answers, however long Redis is away; Unavailable only once it `gives_up`."""
+    """The ledger's reply, however long Redis is away. Raises Unavailable only if `gives_up()` is true then."""
     wait = 0.05
     while True:
         try:

@@ -56,7 +56,7 @@ class Identity:
 
 
 def check_credential(identity: Identity, now: datetime) -> list[str]:
-    """What is wrong with the identity's credential, as far as its files tell."""
+    """What is wrong with the identity's credential, as far as its files show."""
     match identity.credential:
         case Secret(value) if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
             return ["the client secret looks like a secret's ID; Entra needs its value"]

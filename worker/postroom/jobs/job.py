@@ -38,8 +38,8 @@ RECIPIENT_TOKEN_LENGTH = 16  # characters of a recipient in the index
 class Claimant(NamedTuple):
     """Who asks for a claim: the token that fences it, for how long it is leased.
 
-    `apps`: those for which there is a token of Entra's, so that a plain mail of theirs is marked in the same step.
-    `asked_at`: when it is asked for, by the caller's own clock. The lease begins no earlier.
+    `apps`: those that this worker has a token for; a plain mail of theirs is marked in the same step. `asked_at`: when
+    the caller asked, in seconds of its monotonic clock. The lease begins no earlier.
     """
 
     token: str

@@ -76,7 +76,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """`no_token`: Entra gives none, so that a request for one tells whether it has been mended."""
+    """`no_token`: Entra gives no token, so a request for one shows whether the fault is repaired."""
 
     recorded_as: ClassVar[str] = "held"
     reason: str

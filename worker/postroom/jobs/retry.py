@@ -84,7 +84,7 @@ class Transition:
     `look_ups`: how many have been made, where this was one. `resend`: it is sent again, as soon as its lane works.
     """
 
-    status: Status | None  # None: it has ended before, and was only tidied up after
+    status: Status | None  # None: it had ended before, and only its draft was removed
     reason: str | None = None
     wait_s: float | None = None
     spends_attempt: bool = False

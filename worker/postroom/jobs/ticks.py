@@ -1,4 +1,4 @@
-"""What a tick of the clock tells the worker that made it."""
+"""What a tick returns to the worker that made it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -42,7 +42,7 @@ One = TypeVar("One")
 
 
 class Staged(NamedTuple):
-    """What take-in is told of content that was stored before: under which name, and how many parts."""
+    """Content that was stored before the mail: its name in Redis, and how many parts it has."""
 
     files: str
     parts: int

@@ -1,4 +1,4 @@
-"""Celery's results in a backend elsewhere: which are due, and what they are to show."""
+"""Celery's results in a backend that is not this Redis: which are due, and what they should show."""
 
 import json
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ class ResultDue(NamedTuple):
 
 
 class Results:
-    """What a result backend that is not this Redis is told of. Raises Unavailable."""
+    """Results for a backend that is not this Redis. Each raises Unavailable."""
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
@@ -26,11 +26,11 @@ class Results:
         run(self._redis, "mirror", now, job_id, shown_as)
 
     def results_due(self, now: int | None = None) -> list[str]:
-        """Jobs whose results a backend elsewhere should show; lent to the caller for half a minute."""
+        """Jobs whose results another backend should show; the caller has them to itself for half a minute."""
         return [job_id.decode() for job_id in run(self._redis, "results_due", now)]
 
     def result_due(self, job_id: str) -> ResultDue | None:
-        """What a result backend elsewhere should show for this job; None if its record is gone."""
+        """What another result backend should show for this job; None if its record is gone."""
         answer = run(self._redis, "result_due", None, job_id)
         if not answer:
             return None
