@@ -1,7 +1,7 @@
 """Drafts: a mail that must never be doubled is put into Drafts, noted by its id, and then sent from there.
 
-Needs Mail.ReadWrite. The id is immutable (https://learn.microsoft.com/graph/outlook-immutable-id): the message keeps
-it in Sent Items, so after an unknown outcome the draft itself shows whether it was sent. A draft whose creation was never
+Needs Mail.ReadWrite. The id is immutable (https://learn.microsoft.com/graph/outlook-immutable-id): the message keeps it
+in Sent Items, so after an unknown outcome the draft itself shows whether it was sent. A draft whose creation was never
 answered is found by its job's id, and only such ones are removed.
 """
 

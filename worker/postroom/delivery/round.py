@@ -1,8 +1,9 @@
 """A Round: a worker takes jobs from one lane, one after the other, until the lane has none for now.
 
 A Celery task begins with the round that its message names. If more rounds wait in the queue, the same fiber goes on
-with the next of them for some seconds, and invites other free fibers: a Celery task for each would cost as much as a mail.
-If a round's message is lost, or comes twice, no mail is lost or doubled, for the ledger alone says what is to be done.
+with the next of them for some seconds, and invites other free fibers: a Celery task for each would cost as much as a
+mail. If a round's message is lost, or comes twice, no mail is lost or doubled, for the ledger alone says what is to be
+done.
 """
 
 import time
