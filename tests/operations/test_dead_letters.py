@@ -18,10 +18,7 @@ from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor
 
-from ..store.test_in_doubt import looked
-from ..store.test_ledger import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, mail, room
-
-__all__ = ["room"]
+from ..store.room import ACCEPTED, BUSY, NO_ANSWER, OTHER, SENDER, Room, looked, mail
 
 WRONG = Refused(reason="invalid_recipients", answer=Answer(http_status=400, graph_code="ErrorInvalidRecipients"))
 ORDER = Actor("order-1", "ops@mailhost", "mended")
