@@ -10,7 +10,7 @@ from postroom.store import functions
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 
-from ..store.test_ledger import FREE, OTHER, SENDER, Room, mail
+from ..store.room import FREE, OTHER, SENDER, Room, mail
 
 
 def real_room(connection: "redis.Redis[bytes]") -> Room:

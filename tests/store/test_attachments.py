@@ -19,9 +19,7 @@ from postroom.store.attachments import INSIDE, SMALL, Attachments
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 
-from .test_ledger import ACCEPTED, FREE, SENDER, Room, mail, room
-
-__all__ = ["room"]
+from .room import ACCEPTED, FREE, SENDER, Room, mail
 
 LARGE = bytes(range(256)) * 4096  # 1 MiB: three pieces, the last one incomplete
 OTHER = LARGE[::-1]

@@ -12,9 +12,7 @@ from postroom.jobs.outcome import Refused
 from postroom.store.functions import PREFIX
 from postroom.store.operator import Actor
 
-from .test_ledger import ACCEPTED, Room, mail, room
-
-__all__ = ["room"]
+from .room import ACCEPTED, Room, mail
 
 WELCOMED = {"task": "shop.welcomed", "args": [4711, []], "kwargs": {"empty": {}}, "options": {"queue": "shop"}}
 

@@ -13,21 +13,7 @@ from postroom.store import functions
 from postroom.store.functions import PREFIX
 from postroom.store.operator import Actor, ReleaseResult
 
-from .test_ledger import (
-    ACCEPTED,
-    FREE,
-    NO_ANSWER,
-    NO_TOKEN,
-    NOT_ALLOWED,
-    OTHER,
-    SENDER,
-    Room,
-    mail,
-    room,
-    throttled,
-)
-
-__all__ = ["room"]
+from .room import ACCEPTED, FREE, NO_ANSWER, NO_TOKEN, NOT_ALLOWED, OTHER, SENDER, Room, mail, throttled
 
 REJECTED = Held(reason="token_rejected", scope=Scope.APP, answer=Answer(http_status=401))
 SEND_AS_DENIED = Refused(reason="send_as_denied", answer=Answer(http_status=403, graph_code="ErrorSendAsDenied"))

@@ -12,7 +12,6 @@ from postroom.jobs.outcome import (
     Deferred,
     Found,
     Held,
-    LookupResult,
     NotFound,
     NotPermitted,
     Refused,
@@ -23,9 +22,7 @@ from postroom.jobs.retry import OnUnknown, Policy, Transition, after_lookup
 from postroom.mail.model import Attachment
 from postroom.store.functions import PREFIX
 
-from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, OTHER, SENDER, Room, mail, room
-
-__all__ = ["room"]
+from .room import ACCEPTED, BUSY, FREE, NO_ANSWER, OTHER, SENDER, Room, looked, mail
 
 
 def test_a_mail_in_doubt_is_looked_up_first_without_rate_or_recipients(room: Room) -> None:
@@ -40,15 +37,6 @@ def test_a_mail_in_doubt_is_looked_up_first_without_rate_or_recipients(room: Roo
 
     assert (job.id, job.to_look_up, job.look_ups) == (doubtful, True, 0)
     assert room.claim() is None, "the rate is spent"
-
-
-def looked(room: Room, finding: LookupResult, on_unknown: OnUnknown = OnUnknown.RESEND) -> Job:
-    job = room.held()
-    assert job.to_look_up
-    policy = Policy(max_attempts=3, look_ups_s=(10, 60, 300))
-    move = after_lookup(finding, job, policy, on_unknown, lambda: 1.0)
-    assert room.ledger.settle(job, move, finding, 7, now=room.now)[0]
-    return job
 
 
 def test_a_mail_that_is_found_is_accepted_and_its_look_up_is_no_attempt(room: Room) -> None:

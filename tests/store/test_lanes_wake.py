@@ -10,9 +10,8 @@ from postroom.jobs.retry import Policy, decide
 from postroom.store.functions import PREFIX
 from postroom.store.shared_content import Sharing
 
-from .test_ledger import ACCEPTED, BUSY, SENDER, Room, mail, room
+from .room import ACCEPTED, BUSY, SENDER, Room, mail
 
-__all__ = ["room"]
 DAY_S = 86400
 LOST_AFTER_S = 30  # after this a round that has not started was lost
 

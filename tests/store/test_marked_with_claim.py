@@ -13,9 +13,8 @@ from postroom.mail.message import compose
 from postroom.mail.model import Attachment, Mail
 from postroom.store.functions import PREFIX
 
-from .test_ledger import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, mail, room
+from .room import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, mail
 
-__all__ = ["room"]
 APP = FREE.app
 
 

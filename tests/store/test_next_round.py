@@ -14,9 +14,8 @@ from postroom.mail.priority import Priority
 from postroom.store import functions, settle_codec
 from postroom.store.functions import PREFIX
 
-from .test_ledger import ACCEPTED, OTHER, SENDER, Room, mail, room
+from .room import ACCEPTED, OTHER, SENDER, Room, mail
 
-__all__ = ["room"]
 THIRD = "third@contoso.com"
 
 

@@ -8,9 +8,8 @@ from postroom.jobs.job import Job
 from postroom.jobs.outcome import Answer, Deferred, LookupResult, NotPermitted, Outcome, Scope, Unknown
 from postroom.jobs.retry import OnUnknown, Policy, after_lookup, decide
 
-from .test_ledger import ACCEPTED, Room, mail, room
+from .room import ACCEPTED, Room, mail
 
-__all__ = ["room"]
 LANES = [f"m{n}@contoso.com" for n in range(4)]
 POLICY = Policy()
 HOUR, STEP = 3600, 6

@@ -7,9 +7,8 @@ from postroom.operations import stats
 from postroom.store import functions
 from postroom.store.functions import PREFIX
 
-from .test_ledger import ACCEPTED, FREE, OTHER, SENDER, Room, mail, room
+from .room import ACCEPTED, FREE, OTHER, SENDER, Room, mail
 
-__all__ = ["room"]
 TOO_FAST = Throttled(answer=Answer(http_status=429), wait_s=1)
 OUR_OWN = Throttled(wait_s=1)
 

@@ -21,9 +21,7 @@ from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor
 from postroom.store.shared_content import Entry, Sharing
 
-from .test_ledger import ACCEPTED, FREE, OTHER, SENDER, Room, room
-
-__all__ = ["room"]
+from .room import ACCEPTED, FREE, OTHER, SENDER, Room
 
 BODY = "<p>" + "news " * 200
 LARGE = Attachment("prices.pdf", bytes(range(256)) * 300)

@@ -28,9 +28,7 @@ from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor
 from tests.acceptance.record import load
 
-from .test_ledger import SENDER, Room, mail, room
-
-__all__ = ["room"]
+from .room import SENDER, Room, mail
 
 RECORDS = sorted((Path(__file__).parents[1] / "recorded").glob("*.json"))
 ORDER = Actor("order", "ops@mailhost")

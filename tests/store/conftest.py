@@ -1,0 +1,25 @@
+"""What tests of the store share: a mail room, and a server that may be maltreated."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from postroom.store import embedded
+
+from .room import OTHER, SENDER, Room
+
+
+@pytest.fixture
+def room(connection: "redis.Redis[bytes]") -> Room:
+    room = Room(connection)
+    room.quick(SENDER, OTHER)
+    return room
+
+
+@pytest.fixture
+def own_server(folder: Path) -> Iterator[str]:
+    """A server that a test may maltreat."""
+    yield embedded.ensure(folder)
+    embedded.stop(folder)
