@@ -69,7 +69,7 @@ def test_every_block_runs_and_the_mails_of_the_tour_arrive(folder: Path) -> None
     assert {
         "Welcome to Contoso, Ann",
         "Nightly report",
-        "Actor 4711 is on its way",
+        "Order 4711 is on its way",
         "Wir schließen um 16:00",
         "By SMTP",
     } <= subjects
