@@ -1,4 +1,4 @@
-"""API keys: who may send, read or operate over HTTP, for which senders and how fast. Redis has their hashes only."""
+"""API keys: who may send, read or operate over HTTP, for which senders and how fast. Redis has only their hashes."""
 
 import hashlib
 import json
@@ -28,12 +28,12 @@ class Scope(StrEnum):
 
 
 class KeyFault(PostroomError):
-    """An API key cannot be made as it was asked for, or there is none of that name."""
+    """An API key cannot be created as asked, or there is no key with that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """What a key allows. Without `senders` it is for all of them; `rate` is (requests, seconds)."""
+    """What a key allows. With empty `senders` it is for all senders. `rate` is (requests, seconds)."""
 
     id: str
     name: str
@@ -41,10 +41,10 @@ class ApiKey:
     senders: tuple[str, ...]
     rate: tuple[int, float]
     created_at: datetime
-    used_on: datetime | None = None  # the day
+    used_on: datetime | None = None  # the day of its last use
 
     def may_use(self, sender: str) -> bool:
-        """Whether mail of this sender is its business."""
+        """Whether the key may use mail of this sender."""
         return not self.senders or sender.casefold() in self.senders
 
 
@@ -61,7 +61,7 @@ class ApiKeys:
         senders: Iterable[str] = (),
         rate: tuple[int, float] = RATE,
     ) -> tuple[ApiKey, str]:
-        """A new key, and its secret, which is kept nowhere. KeyFault if the name is taken."""
+        """A new key and its secret, which is stored nowhere. KeyFault if the name is no name or is taken."""
         if not _NAME.fullmatch(name):
             raise KeyFault(f"{name!r} is no name for a key: letters, digits, dots, - and _, at most 64")
         if any(key.name == name for key in self.list()):
@@ -93,7 +93,7 @@ class ApiKeys:
         return sorted((_key(fields, used.get(fields["id"].encode())) for fields in keys), key=lambda key: key.name)
 
     def revoke(self, name: str) -> ApiKey:
-        """Ends a key, by its name or id, for every door at once; KeyFault if there is none."""
+        """Ends a key, by its name or id, at once and everywhere, and returns it. KeyFault if there is none."""
         with functions.or_unavailable():
             for digest, text in self._redis.hgetall(KEYS).items():
                 fields = json.loads(text)
@@ -107,14 +107,17 @@ class ApiKeys:
         raise KeyFault(f"there is no key {name!r}; postroom keys list shows all of them")
 
     def use(self, secret: str, now: int | None = None) -> tuple[ApiKey, float] | None:
-        """Whose key this is, and in how many seconds it may be used (0: this use is counted); None if it is none."""
+        """The key with this secret, and in how many seconds it may be used; None if there is none.
+
+        0 means that it may be used now, and that this use is counted.
+        """
         record, wait = functions.run(self._redis, "use_key", now, _digest(secret))
         return (_key(json.loads(record), None), wait / 1000) if record else None
 
     def first_use(self, key: str, digest: str) -> bool:
-        """Whether an idempotency key is new or was used with the same content before.
+        """Whether this idempotency key of a batch is new, or was used with the same content (`digest`) before.
 
-        It is forgotten after a week. Nothing is doubled by that: each mail of a batch has a key of its own.
+        It is forgotten after a week. That sends no mail twice: each mail of a batch has a key of its own.
         """
         with functions.or_unavailable():
             before = self._redis.set(FIRST + _digest(key), digest, nx=True, get=True, ex=FIRST_KEPT_S)
@@ -122,7 +125,7 @@ class ApiKeys:
 
 
 def _digest(secret: str) -> str:
-    # Looked up by its hash, a secret of 256 random bits needs neither salt nor a comparison in constant time.
+    # A secret of 256 random bits that is looked up by its hash needs neither salt nor a comparison in constant time.
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Who may hand mail over by SMTP: by a name and a password, or by the network they come from; and as which senders."""
+"""Who may send mail by SMTP, and as which senders: clients with a name and a password, or in certain networks."""
 
 import base64
 import hashlib
@@ -10,16 +10,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 Network = IPv4Network | IPv6Network
 
-# https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html: 16 MB for each try
+# https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html: each check takes 16 MB
 _N, _R, _P = 2**14, 8, 1
 _FORM = "scrypt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """One client, or a kind of them. `name` is empty for the networks that may send from every address.
+    """A client, or all clients in certain networks.
 
-    `senders` are addresses, `*@domain` for all of a domain, or `*`.
+    `name` is empty for the networks of POSTROOM_SMTP_ALLOW, which may send from any address. `senders` are addresses,
+    `*@domain` for all of a domain, or `*`.
     """
 
     name: str
@@ -32,14 +33,14 @@ class Login:
         return f"login {self.name}" if self.name else "this network"
 
     def may_send_as(self, address: str) -> bool:
-        """Whether this address may be the sender of its mail."""
+        """Whether this client may send mail from this address."""
         wanted = address.casefold()
         domain = f"*@{wanted.rpartition('@')[2]}"
         return any(sender.casefold() in {"*", wanted, domain} for sender in self.senders)
 
 
 class Logins:
-    """All of them."""
+    """All logins of a server."""
 
     def __init__(self, logins: Iterable[Login]) -> None:
         self._logins = tuple(logins)
@@ -51,7 +52,7 @@ class Logins:
         return any(login.password_hash for login in self._logins)
 
     def of_network(self, host: str) -> Login | None:
-        """The login of whoever comes from this address without a password; the narrowest network counts."""
+        """The login of clients at this IP address that need no password, or None. The smallest network counts."""
         address = _plain(host)
         if address is None:
             return None
@@ -59,11 +60,11 @@ class Logins:
         return max(fits, key=lambda fit: fit[0])[1] if fits else None
 
     def known(self, name: str, password: str) -> Login | None:
-        """The login if this password was right before; without the work that `check` takes."""
+        """The login, if this password was right before, else None. Much faster than `check`."""
         return self._named(name) if self._print(name, password) in self._known else None
 
     def check(self, name: str, password: str) -> Login | None:
-        """The login with this name, if this is its password. Takes some 50 ms, and as long for a name there is not."""
+        """The login with this name, if this is its password, else None. Takes some 50 ms, for unknown names too."""
         login = self._named(name)
         if not matches(password, login.password_hash if login and login.password_hash else _NOBODY) or login is None:
             return None
@@ -78,9 +79,10 @@ class Logins:
 
 
 class Failures:
-    """How long an address waits before its next password is tried: the longer, the more were wrong lately.
+    """How long a client must wait before its next password is checked: the more were wrong lately, the longer.
 
-    What was right before is not tried again (`Logins.known`), so nobody waits because of a neighbour.
+    A password that was right before is not checked again (`Logins.known`), so no client waits because of others at the
+    same address.
     """
 
     def __init__(
@@ -90,38 +92,38 @@ class Failures:
         self._times: dict[str, list[float]] = {}
 
     def wait(self, host: str, now: float) -> float:
-        """Seconds to wait from now."""
+        """How many seconds to wait. `now` is a monotonic time in seconds."""
         times = [time for time in self._times.get(_site(host), []) if time > now - self._window_s]
         more = len(times) - self._free
         return min(self._first_s * 2.0**more, self._longest_s) if more >= 0 else 0.0
 
     def note(self, host: str, now: float) -> None:
-        """One more was wrong."""
+        """Notes a wrong password."""
         if len(self._times) > 10_000:
             self._times = {site: times for site, times in self._times.items() if times[-1] > now - self._window_s}
         self._times[_site(host)] = [*self._times.get(_site(host), [])[-20:], now]
 
 
 def _site(host: str) -> str:
-    """What one attacker has: an IPv4 address, or a network of IPv6."""
+    """What one attacker can use: an IPv4 address, or a /64 network of IPv6."""
     address = _plain(host)
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)
 
 
 def hashed(password: str) -> str:
-    """What stands in the settings in a password's place."""
+    """The hash of a password, as it is written into the settings."""
     salt = secrets.token_bytes(16)
     return "$".join((_FORM, str(_N), str(_R), str(_P), _text(salt), _text(_scrypt(password, salt, _N, _R, _P))))
 
 
 def matches(password: str, password_hash: str) -> bool:
-    """Whether this is the password that was hashed."""
+    """Whether this password has this hash."""
     n, r, p, salt, digest = _parts(password_hash)
     return hmac.compare_digest(_scrypt(password, salt, n, r, p), digest)
 
 
 def is_hash(text: str) -> bool:
-    """Whether `hashed` wrote this."""
+    """Whether this text is a hash that `hashed` makes."""
     try:
         n, r, p, salt, digest = _parts(text)
     except ValueError:
@@ -146,7 +148,7 @@ def _text(data: bytes) -> str:
 
 
 def _plain(host: str) -> IPv4Address | IPv6Address | None:
-    """The address; IPv4 that comes over IPv6 is IPv4."""
+    """The IP address, or None. An IPv4 address mapped into IPv6 becomes IPv4."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -154,5 +156,5 @@ def _plain(host: str) -> IPv4Address | IPv6Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
-# What is compared where there is no such name, so that the time tells nothing.
+# Compared where there is no login of that name, so that the time of the answer does not reveal this.
 _NOBODY = "$".join((_FORM, str(_N), str(_R), str(_P), _text(bytes(16)), _text(bytes(32))))

@@ -1,4 +1,4 @@
-"""The application: its routes, its errors, and what it says of itself (OpenAPI 3.1 at /openapi.json)."""
+"""The application: its routes, its errors, and its description (OpenAPI 3.1 at /openapi.json)."""
 
 from importlib.metadata import version
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who may do what: a bearer key with its scope, its senders and its pace."""
+"""Checks the bearer key of a request: its scope, its senders and its pace."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key that
 
 
 def allowed(services: Services, secret: str | None, scope: Scope) -> ApiKey:
-    """The key that came with a request, if it may do this now."""
+    """The key with this secret. Refusal if there is none, if it lacks the scope, or if it is used too often."""
     used = services.keys.use(secret) if secret else None
     if used is None:
         message = "a key is needed: Authorization: Bearer pr_…" if secret is None else "this key is unknown or revoked"
@@ -47,12 +47,12 @@ MayOperate = Annotated[ApiKey, Security(_may(Scope.OPERATE))]
 
 
 def own(key: ApiKey, delivery: Delivery) -> Delivery:
-    """A job that is the key's business; for any other it is as if there were none."""
+    """The same delivery, if the key may see it. Otherwise UnknownJob, as if there were no such job."""
     if not key.may_use(delivery.sender):
         raise UnknownJob(delivery.id)
     return delivery
 
 
 def person(key: ApiKey) -> str:
-    """Who did something, for the audit."""
+    """The name of this key for the audit."""
     return f"api:{key.name}"

@@ -1,4 +1,4 @@
-"""What the routes work with, and the one place that puts it together."""
+"""The services that the routes use, and the one place that creates them."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ THREADS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Made once, shared by all requests. `connection` is a redis client that gives bytes."""
+    """The services, created once and shared by all requests. `connection` is a redis client that returns bytes."""
 
     connection: Any
     client: Client
@@ -43,7 +43,7 @@ class Services:
 
 
 def open_services(settings: Settings, emit: Emit, connection: Any = None) -> Services:
-    """All of it by these settings; ConfigError if the rules for events are wrong."""
+    """The services for these settings. ConfigError if the rules for events are wrong."""
     redis = connection or connect(
         settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-api", max_connections=2 * THREADS
     )
@@ -64,7 +64,7 @@ def open_services(settings: Settings, emit: Emit, connection: Any = None) -> Ser
 
 
 def event_rules(settings: Settings) -> EventRules | None:
-    """The rules of POSTROOM_EVENTS; None where it is not set."""
+    """The rules of POSTROOM_EVENTS; None if it is not set. ConfigError if the file is missing or wrong."""
     if settings.events is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The one form of errors, `{"error": {"code", "message", "details"}}`, and which error is which status."""
+"""The form of all errors, `{"error": {"code", "message", "details"}}`, and the status of each error."""
 
 import http
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from postroom.mail.validation import plainly
 from postroom.store.queries import BadCursor
 
 RETRY_AFTER_S = 5
-# What may be answered to any request with a key; and to one with a body, besides.
+# The statuses that any request with a key may get; and those that a request with a body may get.
 ASKED = (401, 403, 422, 429, 503)
 BROUGHT = (400, 408, 413, 415, *ASKED)
 
 
 class ErrorBody(BaseModel):
-    """What went wrong: a code for programs, a message for people, and what else there is to say."""
+    """What went wrong: a code for programs, a message for people, and details."""
 
     code: str
     message: str
@@ -31,13 +31,13 @@ class ErrorBody(BaseModel):
 
 
 class Error(BaseModel):
-    """The answer to every request that was not done."""
+    """The answer to every request that failed."""
 
     error: ErrorBody
 
 
 class Refusal(Exception):
-    """A request that is not done, with its answer."""
+    """Raised for a request that is refused. It has the answer."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Refusal(Exception):
         super().__init__(message)
 
     def body(self) -> dict[str, Any]:
-        """The error as it stands in an answer."""
+        """The error object of the answer."""
         return {"code": self.code, "message": self.message, "details": self.details}
 
     def response(self) -> JSONResponse:
@@ -61,13 +61,13 @@ class Refusal(Exception):
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """These statuses in the form of FastAPI's `responses`."""
+    """These statuses as FastAPI's `responses`, for OpenAPI."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {status: {"content": content, "description": http.HTTPStatus(status).phrase} for status in sorted(statuses)}
 
 
 def refusal(error: PostroomError) -> Refusal:
-    """An error of ours as an answer."""
+    """The answer for an error of Postroom."""
     match error:
         case InvalidMail(faults=faults):
             return Refusal(422, "invalid_mail", "this mail cannot be sent as it is", {"faults": list(faults)})
@@ -92,7 +92,7 @@ def refusal(error: PostroomError) -> Refusal:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of this application an answer in that form."""
+    """Makes the application answer every error in this form."""
 
     @app.exception_handler(Refusal)
     async def _refused(_: Request, error: Refusal) -> JSONResponse:
@@ -117,7 +117,7 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(request: Request) -> list[str]:
-    """All that this path allows; Starlette names those of one route, and each of ours has one method."""
+    """All methods of a path, for the header Allow. Each of our routes has one, and Starlette names only one route's."""
     paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
     plainest_first = sorted(paths, key=lambda path: path.count("{"))
     fitting = next((path for path in plainest_first if compile_path(path)[0].match(request.url.path)), None)
@@ -125,6 +125,6 @@ def _methods(request: Request) -> list[str]:
 
 
 def invalid_request(errors: Any) -> Refusal:
-    """What pydantic found wrong with a request, without what was given."""
+    """The answer for pydantic's faults of a request. It does not repeat the values that were given."""
     faults = [f"{'.'.join(map(str, one['loc']))}: {plainly(one['msg'])}" for one in errors]
     return Refusal(422, "invalid_request", "the request is not as it should be", {"faults": faults})

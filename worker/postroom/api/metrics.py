@@ -1,4 +1,4 @@
-"""The figures of the mail room for Prometheus."""
+"""The figures of /metrics, for Prometheus."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ PATIENCE_S = 2.0
 
 
 class Metrics:
-    """The figures of all, read at most once in a few seconds however many ask."""
+    """The figures. They are read from Redis at most once in `FRESH_S` seconds, however many requests there are."""
 
     def __init__(self, connection: Any) -> None:
         self._redis = connection
@@ -22,8 +22,8 @@ class Metrics:
         self._until, self._text = 0.0, ""
 
     def text(self) -> str:
-        """Prometheus' text form. Raises Unavailable."""
-        # While Redis hangs, who asks for figures must not take the threads of those who bring mail.
+        """The figures in Prometheus' text format. Raises Unavailable."""
+        # While Redis hangs, requests for figures must not take all threads from requests that bring mail.
         if not self._lock.acquire(timeout=PATIENCE_S):
             raise Unavailable("somebody else waits for the figures already")
         try:

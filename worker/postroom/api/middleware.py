@@ -1,4 +1,4 @@
-"""What stands before all routes: limits that need no key, an answer to every fault, and one log line a request."""
+"""Surrounds all routes: limits that need no key, an answer to every fault, and one log line for each request."""
 
 import time
 from typing import Any
@@ -14,12 +14,12 @@ from postroom.telemetry.redaction import place_of
 
 MOST_HEADER_BYTES = 16 * 1024
 GONE = 499  # in the log: the client hung up before it was answered
-MOST_WAITING = 128  # requests that wait for a thread; each thread is free again within a few seconds
+MOST_WAITING = 128  # requests that may wait for a thread; a thread is busy for a few seconds at most
 _ALWAYS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
 
 class Gate:
-    """An ASGI application around another."""
+    """An ASGI application that surrounds another one."""
 
     def __init__(self, app: ASGIApp, emit: Emit) -> None:
         self._app, self._emit = app, emit
@@ -53,7 +53,7 @@ class Gate:
         self._log(scope, status, began)
 
     def _log(self, scope: Scope, status: int, began: float) -> None:
-        # The route, never the path: that may hold an address.
+        # The route, never the path: a path may have an address in it.
         route: Any = scope.get("route")
         where = getattr(route, "path", None)
         if where in ("/healthz", "/readyz", "/metrics") and status < 500:
@@ -72,7 +72,7 @@ def _refused(scope: Scope) -> Refusal | None:
         message = f"the headers are larger than {MOST_HEADER_BYTES} bytes"
         return Refusal(431, "headers_too_large", message, headers={"Connection": "close"})
     if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
-        # A proxy may have believed the other one: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+        # A proxy before us may have used the other of the two: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
         message = "Content-Length and Transfer-Encoding cannot come together"
         return Refusal(400, "bad_request", message, headers={"Connection": "close"})
     names = [name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]

@@ -1,4 +1,4 @@
-"""Bodies of requests: read by whoever has shown a key, within a size, a time and a memory that all share."""
+"""Reads bodies of requests after the key was checked, within limits of size, of time, and of memory for all."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ from postroom.cloudevents import strict_json
 from postroom.cloudevents.parsing import media_type
 
 DEADLINE_S = 60.0
-AT_ONCE = 4  # of the largest bodies; each takes several times its size while it is read
+AT_ONCE = 4  # so many of the largest bodies may be in memory; reading one takes several times its size
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -22,20 +22,20 @@ def _no_number(value: object) -> object:
     return value
 
 
-# pydantic would take a number of seconds too.
+# pydantic would also take a number of seconds.
 Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 _CLOSE = {"Connection": "close"}
 
 
 class Bodies:
-    """How many bytes of bodies may be in memory, and how many are."""
+    """Counts how many bytes of bodies are in memory, against the limit for all requests."""
 
     def __init__(self, largest: int, deadline_s: float = DEADLINE_S) -> None:
         self.largest, self.deadline_s = largest, deadline_s
         self._free = AT_ONCE * largest
 
     async def read(self, request: Request) -> bytes:
-        """The whole body. Its size counts until it is given back; Refusal if it is too large, too slow or too much."""
+        """The whole body. Its size counts until `give_back`. Refusal if it is too large or slow, or memory is full."""
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refusal(415, "unsupported_media_type", "a body without Content-Encoding is needed", headers=_CLOSE)
         declared = request.headers.get("content-length", "")
@@ -57,7 +57,7 @@ class Bodies:
         return bytes(body)
 
     def give_back(self, size: int) -> None:
-        """So many bytes are no longer in memory."""
+        """Notes that so many bytes are no longer in memory."""
         self._free += size
 
     def _check(self, size: int) -> None:
@@ -97,12 +97,12 @@ def _object(body: bytes) -> dict[str, Any]:
     return value
 
 
-# In the order of a route's parameters: name it after the key, so that nobody's body is read who has none.
+# FastAPI resolves a route's parameters in order. This one must come after the key: without one no body is read.
 JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
 
 
 def body_of(model: type[M]) -> Callable[..., M]:
-    """A dependency that gives a body as this model; no body is an empty object."""
+    """A dependency that reads a body as this model. A missing body counts as an empty object."""
 
     def read(request: Request, body: Raw) -> M:
         given = _json_object(request, body) if body else {}
@@ -115,6 +115,6 @@ def body_of(model: type[M]) -> Callable[..., M]:
 
 
 def takes(schema: str, *, required: bool = True) -> dict[str, Any]:
-    """A route's body for OpenAPI; bodies are read by us, not by FastAPI."""
+    """Describes a route's body in OpenAPI. FastAPI cannot do it, because we read bodies ourselves."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     return {"requestBody": {"required": required, "content": content}}

@@ -1,4 +1,4 @@
-"""Runs the application: one process, until SIGTERM or SIGINT, then it finishes what it has begun."""
+"""Runs the application in one process until SIGTERM or SIGINT. Then it finishes the requests that have begun."""
 
 import asyncio
 import contextlib
@@ -27,14 +27,14 @@ MOST_CONNECTIONS = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiOptions:
-    """Where it listens; port 0 is a free one."""
+    """Where the API listens. Port 0 takes a free port."""
 
     host: str
     port: int
 
 
 def serve(options: ApiOptions, services: Services, on_ready: Callable[[str], None]) -> None:
-    """Serves until a signal; `on_ready` is told the URL once it listens. OSError if it cannot listen."""
+    """Serves until SIGTERM or SIGINT. Calls `on_ready(url)` once it listens. OSError if it cannot listen."""
     with _listen(options) as listener:
         host = "localhost" if options.host in ("0.0.0.0", "::", "") else options.host  # noqa: S104 - compared only
         port = listener.getsockname()[1]
@@ -43,7 +43,7 @@ def serve(options: ApiOptions, services: Services, on_ready: Callable[[str], Non
 
 
 def config(app: ASGIApp) -> uvicorn.Config:
-    """How the application is served."""
+    """uvicorn's configuration for the application."""
     return uvicorn.Config(
         app,
         http=_Patient,
@@ -71,7 +71,7 @@ def _listen(options: ApiOptions) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server: it says when it listens, and ends a drain with exit code 0."""
+    """uvicorn's server, but it reports when it listens, and a clean stop has exit code 0."""
 
     def __init__(
         self, config: uvicorn.Config, listener: socket.socket, on_ready: Callable[[], None], services: Services
@@ -89,7 +89,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # Ours, because uvicorn's raises the signal once more after a clean stop: the exit code would be a crash's.
+        # uvicorn's own would raise the signal again after a clean stop, and the exit code would be that of a crash.
         loop = asyncio.get_running_loop()
         signals = (signal.SIGINT, signal.SIGTERM)
         for one in signals:
@@ -101,29 +101,29 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(one)
 
     def _stop(self) -> None:
-        # A second signal does not wait for what is under way.
+        # After a second signal it does not wait for requests that have begun.
         self._services.emit("api.stopping", at_once=self.should_exit)
         self.force_exit = self.should_exit
         self.should_exit = True
 
 
 class _Patient(H11Protocol):
-    """uvicorn's HTTP/1.1, which waits for the head of a request so long and no longer, and says why it refuses one."""
+    """uvicorn's HTTP/1.1, but with a time limit for the head of a request, and with our errors for bad heads."""
 
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Gives the first head its time; more connections than the process can serve are not kept waiting."""
+        """Starts the time limit for the first head. Closes the connection if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.close()
             return
-        # asyncio does this only for sockets that name their protocol, which accepted ones do not.
+        # asyncio does this only for sockets that know their protocol. Accepted sockets do not.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Stops the clock once a head is complete; what follows has its own deadline."""
+        """Stops the time limit once a head is complete. The body has a limit of its own."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_watching()
@@ -139,7 +139,7 @@ class _Patient(H11Protocol):
         self._stop_watching()
 
     def send_400_response(self, msg: str) -> None:
-        """The same in our form of errors; heads that are too large are a 431."""
+        """Answers a bad head in our form of errors; 431 for one that is too large."""
         status = getattr(sys.exc_info()[1], "error_status_hint", 400)
         code = "headers_too_large" if status == 431 else "bad_request"
         body = bytes(Refusal(status, code, "this is no HTTP/1.1 request that can be read").response().body)

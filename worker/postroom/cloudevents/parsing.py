@@ -1,4 +1,4 @@
-"""The forms in which events arrive over HTTP: CloudEvents 1.0 (structured, binary, batch) and Azure Event Grid's own.
+"""Reads events from HTTP requests: CloudEvents 1.0 (structured, binary, batch) and Azure Event Grid's own format.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
 https://learn.microsoft.com/azure/event-grid/event-schema
@@ -28,7 +28,7 @@ _GRID_FIELDS = {"eventType": "type", "topic": "source", "eventTime": "time", "da
 
 
 class BadEvents(PostroomError):
-    """What came is no event. `faults` names each reason."""
+    """The body has no valid events. `faults` has the reasons."""
 
     def __init__(self, *faults: str) -> None:
         self.faults = faults
@@ -36,12 +36,12 @@ class BadEvents(PostroomError):
 
 
 class UnknownForm(PostroomError):
-    """What came has a content type that no form of events has."""
+    """The content type is that of no format of events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `attributes` are all that rules see: CloudEvents' names, with the event's `data`."""
+    """One event. `attributes` is what rules see: the attributes by CloudEvents' names, and the event's `data`."""
 
     attributes: Mapping[str, Any]
 
@@ -60,21 +60,21 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Event Grid's question whether events are wanted here; the answer is its code."""
+    """Event Grid's question whether this endpoint wants events. The answer must repeat the code."""
 
     code: str
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """The events of one request. `several`: in a form that may hold several, so each is answered for itself."""
+    """The events of one request. `several`: the format allows several events, so each gets its own result."""
 
     events: tuple[Event, ...]
     several: bool
 
 
 def read(headers: Mapping[str, str], body: bytes) -> Arrived | Validation:
-    """The events in a request; header names are in lower case. Raises BadEvents, UnknownForm."""
+    """The events of a request. Header names must be in lower case. Raises BadEvents, UnknownForm."""
     content_type = media_type(headers.get("content-type", ""))
     if content_type == STRUCTURED:
         return Arrived((_cloud_event(_json(body), "the event"),), several=False)
@@ -91,7 +91,7 @@ def read(headers: Mapping[str, str], body: bytes) -> Arrived | Validation:
 
 
 def read_sample(text: bytes) -> Arrived:
-    """The events of a file: one CloudEvent, a list of them, or a list in the schema of Event Grid."""
+    """The events of a file: one CloudEvent, a list of them, or a list in Event Grid's schema. Raises BadEvents."""
     value = _json(text)
     if isinstance(value, dict):
         return Arrived((_cloud_event(value, "the event"),), several=False)
@@ -134,7 +134,7 @@ def _cloud_event(value: Any, where: str) -> Event:
         except BadEvents:
             if "datacontenttype" in attributes:
                 raise
-            attributes["data"] = given  # nobody said of what kind it is
+            attributes["data"] = given  # its type was not given
     return _event(attributes, where)
 
 
@@ -154,7 +154,7 @@ def _grid_event(value: Any, where: str) -> Event:
     if not isinstance(value, dict):
         raise BadEvents(f"{where}: an object is needed")
     known = {_GRID_FIELDS.get(name, name.lower()): value for name, value in value.items() if value is not None}
-    # The topic is optional where a publisher leaves it to Event Grid to fill in.
+    # A publisher may leave out the topic, which Event Grid then fills in.
     return _event({"source": "eventgrid", **known, "specversion": "1.0"}, where)
 
 
@@ -196,7 +196,7 @@ def _from_base64(given: object, where: str) -> bytes:
 
 
 def _content(body: bytes, content_type: str, where: str) -> Any:
-    """Data as rules see it: JSON as what it is, text as text, anything else as base64."""
+    """The data as rules see it: JSON as its value, text as a str, anything else as base64."""
     kind = media_type(content_type)
     if not kind or _JSON_TYPE.fullmatch(kind):
         try:

@@ -1,4 +1,4 @@
-"""What sample events would send: the rules tried on them, and the templates on what the rules find. Nothing is sent."""
+"""Tries rules and templates on sample events, and shows what would be sent. Nothing is sent."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from postroom.render import Templates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What one rule makes of one sample event; `faults` say why it would send nothing, or be dead at once."""
+    """What one rule makes of one sample event. `faults` says why no mail would be sent, or would be dead at once."""
 
     sample: str
     event: str | None
@@ -27,7 +27,10 @@ class Trial:
 def trials(
     samples: Iterable[Path], rules: EventRules, templates: Templates, default_sender: Address | None
 ) -> Iterator[Trial]:
-    """One for each rule that fits a sample, and one for a sample that none fits. Samples are files, or folders."""
+    """A trial for each rule that matches a sample; for a sample that no rule matches, one trial that says so.
+
+    `samples` are files, or folders with *.json files.
+    """
     for sample in _files(samples):
         try:
             events = read_sample(sample.read_bytes()).events

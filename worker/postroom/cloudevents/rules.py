@@ -1,7 +1,7 @@
-"""Rules that make mails of events: which events, and where in them the recipients and variables stand.
+"""Rules that make mails of events: for which events, and where in an event the recipients and variables are.
 
-Expressions are JMESPath (https://jmespath.org), read when the rules are. A template, a sender and a priority are never
-taken from an event: whoever sends events decides what a mail says, not who it comes from.
+Expressions are JMESPath (https://jmespath.org), compiled when the rules are read. Template, sender and priority are
+never taken from an event: whoever sends events decides what a mail says, but not who it is from.
 """
 
 import difflib
@@ -33,14 +33,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A JMESPath expression, and what it finds in an event."""
+    """A JMESPath expression, compiled."""
 
     text: str
     compiled: Any = field(compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: object) -> "Expression":
-        """ValueError says where it is wrong."""
+        """The expression with this text. ValueError says where it is wrong."""
         if isinstance(text, cls):
             return text
         if not isinstance(text, str) or not text.strip():
@@ -51,7 +51,7 @@ class Expression:
             raise ValueError(f"no JMESPath expression: {str(error).splitlines()[0]}") from None
 
     def of(self, event: Mapping[str, Any]) -> Any:
-        """What it finds; ValueError if it cannot be applied, without what it was applied to."""
+        """What the expression finds in an event, or None. ValueError if it cannot be applied; it quotes no data."""
         try:
             return self.compiled.search(event)
         except JMESPathError as error:
@@ -63,7 +63,7 @@ def _listed(value: object) -> object:
 
 
 def _variables(value: object) -> object:
-    """Strings are expressions, wherever they stand; numbers and the like are themselves."""
+    """The variables of a rule, in which each string, at any depth, is an expression. Other values stay as they are."""
     if isinstance(value, str):
         return Expression.parse(value)
     if isinstance(value, dict):
@@ -77,7 +77,7 @@ Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class Rule(BaseModel):
-    """One rule: the events that it is for, and the mail that each of them becomes."""
+    """One rule: which events it matches, and which mail it makes of each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, populate_by_name=True)
 
@@ -103,7 +103,7 @@ class Rule(BaseModel):
         return self
 
     def fits(self, event: Event) -> bool:
-        """Whether this event is one of those that the rule is for."""
+        """Whether the rule matches this event. ValueError if its `when` cannot be applied."""
         attributes = event.attributes
         return (
             any(fnmatch.fnmatchcase(event.type, pattern) for pattern in self.type)
@@ -125,13 +125,13 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class EventRules:
-    """The rules by their names."""
+    """All rules, by name."""
 
     rules: Mapping[str, Rule]
 
     @classmethod
     def parse(cls, text: str, where: str) -> "EventRules":
-        """The rules of a file `where`; ConfigError names every fault."""
+        """The rules in the text of a file named `where`. ConfigError lists all faults."""
         try:
             content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -153,12 +153,12 @@ class EventRules:
         return cls(rules)
 
     def plan(self, event: Event, default_sender: Address | None) -> list[Planned]:
-        """What each rule that fits makes of the event, in the order of the file; empty if none fits."""
+        """What each rule that matches makes of the event, in the order of the file; empty if none matches."""
         return [planned for name, rule in self.rules.items() if (planned := _plan(name, rule, event, default_sender))]
 
 
 def key_of(event: Event, rule: str) -> str:
-    """The same event is the same mail, however often and in whatever form it is delivered."""
+    """The idempotency key: the same event gives the same mail, however often and in whatever format it is delivered."""
     digest = hashlib.sha256(f"{event.source}\n{event.id}".encode()).hexdigest()[:32]
     return f"event/{rule}/{digest}"
 
@@ -186,7 +186,7 @@ def _plan(name: str, rule: Rule, event: Event, default_sender: Address | None) -
 
 
 def _values(rule: Rule, event: Event, faults: list[str]) -> dict[str, Any]:
-    """The fields of the mail; what an expression does not find is left out."""
+    """The fields of the mail. A field whose expression finds nothing is left out."""
 
     def found(where: str, expression: Expression) -> Any:
         try:
@@ -232,7 +232,7 @@ def _flat(values: Iterator[Any]) -> Iterator[Any]:
 
 
 def _distinct(values: Iterator[Any]) -> list[Any]:
-    """Each once, in their order; who asked for a site and owns it is told once."""
+    """The recipients, each once, in their order: a person may be found by two expressions."""
     seen: dict[str, Any] = {}
     for value in values:
         seen.setdefault(str(value).casefold(), value)
@@ -240,7 +240,7 @@ def _distinct(values: Iterator[Any]) -> list[Any]:
 
 
 def _is_true(value: Any) -> bool:
-    """As JMESPath has it: what is empty is false, and 0 is not."""
+    """Whether JMESPath takes the value as true: empty values are false, 0 is true."""
     return value not in (None, False, "", [], {}) or (value == 0 and value is not False)
 
 

@@ -1,4 +1,4 @@
-"""JSON from outside, read so that nobody can read it otherwise: each name once, no NaN, not nested without end."""
+"""Reads JSON strictly, so that it has one meaning only: no name twice in an object, no NaN, no endless nesting."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ DEEPEST = 64
 
 
 def read(text: bytes) -> Any:
-    """The value that `text` is; ValueError says what is wrong with it."""
+    """The value of a JSON text. ValueError says what is wrong with it."""
     try:
         value = json.loads(text.decode(), object_pairs_hook=_each_name_once, parse_constant=_no_number)
     except UnicodeDecodeError:

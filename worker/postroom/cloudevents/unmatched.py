@@ -1,4 +1,4 @@
-"""Events that made no mail, or not all of it: counted, and the newest kept for people to look at."""
+"""Events that made no mail, or not all of their mails: they are counted, and the newest are kept for people."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ KEPT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """An event without mail: `reason` is `unmatched` (no rule fits), `no_recipient` or `invalid`, of that `rule`."""
+    """An event without mail. `reason` is `unmatched` (no rule matches), or says why `rule` made no mail."""
 
     at: datetime
     reason: str
@@ -37,7 +37,7 @@ class EventNotes:
     def add(
         self, event: Event, reason: str, *, key: str, rule: str | None = None, faults: tuple[str, ...] = ()
     ) -> None:
-        """Counts an event, and keeps what it was; its data is not kept."""
+        """Counts an event, and keeps its type, source and id. Its data is not kept."""
         with functions.or_unavailable():
             seconds, micros = self._redis.time()
             note = {
@@ -57,13 +57,13 @@ class EventNotes:
             pipe.execute()
 
     def counts(self) -> dict[str, int]:
-        """How many there have been, by reason."""
+        """How many events without mail there have been, by reason."""
         with functions.or_unavailable():
             counts = self._redis.hgetall(COUNTS)
         return {reason.decode(): int(count) for reason, count in sorted(counts.items())}
 
     def newest(self, most: int) -> list[Note]:
-        """The newest ones first."""
+        """The newest `most` notes, newest first."""
         with functions.or_unavailable():
             entries = self._redis.lrange(NEWEST, 0, most - 1)
         return [_note(json.loads(text)) for text in entries]

@@ -1,18 +1,19 @@
-"""An Address: who a mail is from or to, in the one form that all compare."""
+"""An Address: who a mail is from or to, in a normal form, so that equal addresses compare equal."""
 
 import re
 from email.header import decode_header, make_header
 from typing import Self
 
-# Half a surrogate pair, as a careless cut through an emoji leaves it, is JSON but no text.
+# Half a surrogate pair is left where somebody cut a text inside an emoji. JSON can carry it, UTF-8 cannot.
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
-# email-validator refuses these endings, but an organisation's own domain may have one; it is checked under a stand-in.
+# An organisation's own domain may have one of these endings, but email-validator refuses them. So the address is
+# checked with another ending in its place.
 _PRIVATE = re.compile(r"(@(?:[^@<>]*\.)?(?:arpa|invalid|local|localhost|onion|test))$", re.IGNORECASE)
 _STAND_IN = ".stand-in.example.com"
-# Most addresses: email-validator takes them as they are but for the case of the domain, and takes ten times as long.
+# Most addresses are like this. email-validator would change only the case of their domain, and takes ten times as long.
 _LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PLAIN = re.compile(rf"(?=.{{3,100}}$)(?=.{{1,64}}@)([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@({_LABEL}(?:\.{_LABEL})*)")
-# Except these, which it writes in small letters (RFC 2142).
+# Except these names, which email-validator writes in small letters (RFC 2142).
 _SMALL = {
     "info", "marketing", "sales", "support", "abuse", "noc", "security", "postmaster", "hostmaster", "usenet", "news",
     "webmaster", "www", "uucp", "ftp",
@@ -57,7 +58,7 @@ class Address(str):
 
     @classmethod
     def stored(cls, text: str) -> Self:
-        """The one that has been written as this text."""
+        """The address whose `str` is this text. It is not checked again."""
         return cls(*_name_and_address(text)) if text.endswith(">") else cls("", text)
 
     @property
@@ -67,18 +68,18 @@ class Address(str):
 
 
 def _checked(address: str) -> str:
-    """The address in the one form that what Graph, MIME and our own lanes compare has: its domain in ASCII."""
+    """The address in its normal form, with its domain in ASCII, as Graph, MIME and the lanes need it."""
     return _plain(address) or _validated(address)
 
 
 def _plain(address: str) -> str | None:
-    """The same for most addresses; None for others, and for what is none."""
+    """The same for most addresses; None for all others, and for what is no address."""
     plain = _PLAIN.fullmatch(address)
     return f"{plain[1]}@{plain[2].lower()}" if plain and plain[1].lower() not in _SMALL else None
 
 
 def _validated(address: str) -> str:
-    """The same for any address, by email-validator. ValueError if it is none."""
+    """The same for any address, by email-validator. ValueError if it is no address."""
     # Few addresses need it, and it takes as long to import as half of this module.
     from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
 
@@ -91,7 +92,7 @@ def _validated(address: str) -> str:
 
 
 def _name_and_address(text: str) -> tuple[str, str]:
-    """`Name <address>` in its parts. A name may be plain, quoted, or encoded as in a header (RFC 2047)."""
+    """The two parts of `Name <address>`. A name may be plain, quoted, or encoded as in a header (RFC 2047)."""
     before, opened, rest = text.rpartition("<")
     if not opened or not rest.endswith(">"):
         return "", text

@@ -1,6 +1,6 @@
-"""What an attachment or a source holds: bytes in memory, a file of the producer's, or content kept apart from its mail.
+"""The content of an attachment or of a MIME source: bytes in memory, a file of the producer, or content in the store.
 
-All three are known by their size and read in ranges, so that nobody needs the whole of a large one in memory.
+Each of the three has a size and is read in ranges, so a large one never needs to be in memory as a whole.
 """
 
 import hashlib
@@ -17,14 +17,17 @@ PIECE = 384 * 1024
 
 
 class AttachmentMissing(Exception):
-    """Stored content is no longer all there, or no longer what it was. No retry brings it back."""
+    """Stored content is missing, in part or as a whole, or was changed. A retry does not help."""
 
 
 class Source(Protocol):
     """Where stored content is read from."""
 
     def read(self, stored: "Stored", begin: int, end: int) -> bytes:
-        """These bytes of it. AttachmentMissing if they are gone; Unavailable or OSError if they may come back."""
+        """The bytes from `begin` to before `end`.
+
+        AttachmentMissing if they are gone; Unavailable or OSError if a retry may help.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ class File:
         return cls(path=path, size=status.st_size, modified_ns=status.st_mtime_ns)
 
     def read(self, begin: int, end: int) -> bytes:
-        """These bytes of it. InvalidMail if it is not the same file any longer."""
+        """The bytes from `begin` to before `end`. InvalidMail if the file has changed, or cannot be read any longer."""
         try:
             with self.path.open("rb") as file:
                 now = os.fstat(file.fileno())
@@ -61,9 +64,10 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """Content apart from its mail: `where` it is kept, the `name` of that mail's files there, its number among them.
+    """Content that is kept apart from its mail.
 
-    `piece` is how many bytes each of its pieces has, except the last.
+    `where` is "redis" or "folder", `name` the name of the mail's files there, `number` this one's number among them.
+    `piece` is the size of each of its pieces in bytes; the last one may be smaller.
     """
 
     where: str
@@ -75,7 +79,7 @@ class Stored:
     source: Source | None = field(default=None, compare=False, repr=False)
 
     def read(self, begin: int, end: int) -> bytes:
-        """These bytes of it; see `Source`. The whole is compared with its SHA-256."""
+        """The bytes from `begin` to before `end`; see `Source`. If all are read, they are compared with the SHA-256."""
         if self.source is None:
             raise TypeError("this mail was read without a place to read its attachments from")
         data = self.source.read(self, begin, end)
@@ -84,12 +88,12 @@ class Stored:
         return data
 
     def to_json(self) -> dict[str, str | int]:
-        """What the mail says of it."""
+        """The fields that stand for this content in the mail's JSON."""
         return {name: getattr(self, name) for name in _SAID}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any], source: Source | None) -> Self:
-        """What `to_json` wrote, perhaps in a newer version, to be read from `source`."""
+        """The content whose fields `to_json` wrote, perhaps in a newer version. It is read from `source`."""
         return cls(**{name: fields[name] for name in _SAID}, source=source)
 
 
@@ -100,17 +104,17 @@ Content = bytes | File | Stored
 
 
 def size_of(content: Content) -> int:
-    """Its size in bytes."""
+    """The size of any content in bytes."""
     return len(content) if isinstance(content, bytes) else content.size
 
 
 def read(content: Content, begin: int = 0, end: int | None = None) -> bytes:
-    """Its bytes from `begin` to before `end`; all of them by default."""
+    """The bytes of any content from `begin` to before `end`; all of them by default."""
     end = size_of(content) if end is None else end
     return content[begin:end] if isinstance(content, bytes) else content.read(begin, end)
 
 
 def pieces(content: Content) -> Iterator[bytes]:
-    """All of it, piece by piece; each has `PIECE` bytes, except the last."""
+    """All bytes of any content, piece by piece. Each piece has `PIECE` bytes; the last one may be smaller."""
     size = size_of(content)
     return (read(content, begin, min(begin + PIECE, size)) for begin in range(0, size, PIECE))

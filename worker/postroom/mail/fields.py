@@ -1,4 +1,4 @@
-"""The kinds of fields that a mail has: how each is read, checked, and written as JSON."""
+"""The types of a mail's fields: how each is read, checked, and written as JSON."""
 
 import base64
 import binascii
@@ -25,13 +25,13 @@ from postroom.mail.content import Content, File, Stored
 
 OUR_HEADER = "x-postroom-job"
 MOST_HEADERS = 100
-# Set by a field of the mail, by Postroom or by Exchange; a second one would be refused or mislead.
+# These are set by fields of the mail, by Postroom or by Exchange. Another one would be refused, or would mislead.
 MANAGED_HEADERS = {
     "from", "sender", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version",
     "received", "return-path", "dkim-signature", "importance", "disposition-notification-to",
     "return-receipt-to", OUR_HEADER,
 }  # fmt: skip
-_USUAL = 320  # characters of an address: a longer one, with its name, is not kept in memory
+_USUAL = 320  # characters of an address with its name; longer ones are not cached
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 section 3.6.8 (ftext)
 _CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 _NOT_IN_TEXT = bytes(code for code in range(0x20) if chr(code) not in "\t\n\r")
@@ -42,7 +42,7 @@ _known_sender = lru_cache(maxsize=1000)(Address.parse)
 
 
 def _sender(value: object) -> Address:
-    """Reads a sender's address: there are few, so each is read once."""
+    """Reads a sender's address. There are few senders, so the result is cached."""
     return _known_sender(value) if type(value) is str and len(value) <= _USUAL else Address.parse(value)
 
 
@@ -57,7 +57,8 @@ def _one_line(text: str) -> str:
 
 
 def _readable(text: str) -> str:
-    # XML cannot carry them, and Exchange refuses what it cannot store. (In bytes: a regex takes five times as long.)
+    # XML cannot carry control characters, and Exchange refuses what it cannot store. (A regular expression would take
+    # five times as long as this.)
     data = _encoded(text)
     if data.translate(_WITHOUT_THEM) != data:
         raise ValueError("control characters are not allowed here")
@@ -72,7 +73,7 @@ def _variables(values: dict[str, Any]) -> Any:
 
 
 def _json(value: Any) -> Any:
-    """A copy of it, for the mail is its own. In one walk: pydantic's JsonValue takes four times as long."""
+    """A copy of a JSON value, so that only the mail has it. pydantic's JsonValue takes four times as long."""
     match value:
         case None | bool() | int():
             return value
@@ -145,7 +146,7 @@ def _headers(headers: dict[str, str]) -> dict[str, str]:
 
 
 def needs_mime(headers: Mapping[str, str]) -> list[str]:
-    """The headers that Graph's JSON cannot carry (only four `x-` of the sender's own fit beside ours, in ASCII)."""
+    """The names of headers that Graph's JSON cannot carry: it takes four `x-` headers beside ours, in ASCII."""
     foreign = [name for name, value in headers.items() if not name.lower().startswith("x-") or not value.isascii()]
     return foreign or (sorted(headers) if len(headers) > 4 else [])
 
@@ -156,7 +157,7 @@ def _a_content_type(value: str) -> str:
     return value
 
 
-# For who makes requests from the schema. More is an address: letters of all scripts, and domains of them.
+# For programs that make requests from the schema. Postroom takes more addresses: letters and domains of all scripts.
 _WORD = "[A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+"
 _AN_ADDRESS = rf"{_WORD}([._+-]{_WORD})*@([A-Za-z0-9]+(-[A-Za-z0-9]+)*\.)+[A-Za-z]{{2,}}"
 _ADDRESS_SCHEMA: dict[str, Any] = {

@@ -1,9 +1,10 @@
-"""What a worker must understand to send a mail (`v` of its record), so that an older worker leaves it to a newer one.
+"""Formats of mail: the version that a worker must understand to send it. It is `v` of the job's record.
 
-A format is added, and only for mail that needs it, when an older worker would send something else.
+A worker leaves mail of a newer format to newer workers. Add a format when an older worker would send something else
+than was meant, and use it only for mail that needs it.
 """
 
 PLAIN = 1
-MIME = 2  # the source of a message, in a field that workers of format 1 do not know
-SHARED_OR_CALLBACKS = 2  # shares its content with other mails of its batch, or has a task to call at its end
-NEWEST = 2  # what this version understands
+MIME = 2  # the mail is the source of a message; workers of format 1 do not know that field
+SHARED_OR_CALLBACKS = 2  # the mail shares content with others of its batch, or a task is called at its end
+NEWEST = 2  # the newest format that this version understands

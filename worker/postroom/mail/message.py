@@ -1,4 +1,4 @@
-"""A Message: the rendered, transmittable form of a Mail, ready to be put into a request."""
+"""A Message: the rendered form of a Mail, ready to be put into a request."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from postroom.mail.priority import Importance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bodies:
-    """What a template renders to. At least one of html and text is there."""
+    """What a template renders to. At least one of `html` and `text` is not None."""
 
     subject: str
     html: str | None
@@ -21,7 +21,7 @@ class Bodies:
 
 
 class DeliveryMode(StrEnum):
-    """How a message is handed over: by one request, or as a draft that is sent then."""
+    """How a message is sent: by one request (send), from a draft (draft), or from one only if it is large (auto)."""
 
     AUTO = "auto"
     SEND = "send"
@@ -30,7 +30,7 @@ class DeliveryMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """What came as MIME and is passed on. `own` are the addresses that may stand as its From."""
+    """A message that came as MIME and is sent as it came. `own` are the addresses that its From may have."""
 
     source: Content
     own: frozenset[str]
@@ -61,7 +61,7 @@ class Message(NamedTuple):
 
 
 def message_id(job_id: str, mailbox: str) -> str:
-    """The Message-ID header, derived from the job id so that a look-up needs no saved state."""
+    """The Message-ID of a job's message. It is derived from the job's id, so a look-up needs nothing else."""
     domain = mailbox.rpartition("@")[2]
     return f"<{job_id}@{domain if domain.isascii() else domain.encode('idna').decode()}>"
 
@@ -74,9 +74,9 @@ def compose(
     redirect_all_to: Address | None,
     ready: Ready | None = None,
 ) -> Message:
-    """The message that `mail` asks for; `bodies` is what its template gave, None for ready bodies.
+    """The message of a mail. `bodies` is what its template rendered to, None if the mail has bodies of its own.
 
-    `ready` is what came as MIME. `redirect_all_to` (staging) stands in for every recipient of every kind.
+    `ready` is given for mail that came as MIME. `redirect_all_to` (for staging) replaces all recipients.
     """
 
     def instead_of(addresses: tuple[Address, ...]) -> tuple[Address, ...]:

@@ -1,6 +1,6 @@
-"""The source of a MIME message, as far as it must be understood to pass it on: its header fields, as they stand there.
+"""The source of a MIME message: its header fields, as far as Postroom needs them to send the message on.
 
-Fields are read and written as bytes, for what is passed on stays as it came: https://www.rfc-editor.org/rfc/rfc5322
+Fields are read and written as bytes, so that a message is sent as it came: https://www.rfc-editor.org/rfc/rfc5322
 """
 
 import re
@@ -11,30 +11,31 @@ from email.header import decode_header, make_header
 from typing import NamedTuple
 
 LONGEST_HEADER = 256 * 1024
-# In one address list: more of them is no list that anybody writes, and takes long to read.
+# In one address list. Nobody writes a list with more of them, and reading one would take long.
 MOST_ESCAPES = 200
 
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:.*\r\n(?:[ \t].*\r\n)*")  # without DOTALL: each line by itself
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:.*\r\n(?:[ \t].*\r\n)*")  # without DOTALL, `.` ends with the line
 _LONE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
-# Of an address list: quoted text, an address in angles, what separates; a comment is taken out before.
+# The parts of an address list: quoted text, an address in angle brackets, a separator, other text. Comments are removed
+# before.
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|<[^<>]*>|[,;:]|[^",;:<>]+', re.DOTALL)
 _COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|\((?:\\.|[^()\\])*\)', re.DOTALL)
 
 
 class Field(NamedTuple):
-    """One header field. `raw` is all of it, with its line ends."""
+    """One header field. `raw` is the whole field, with its line ends."""
 
     name: str
     raw: bytes
 
     @property
     def text(self) -> str:
-        """What it says, unfolded and decoded (RFC 2047)."""
+        """The field's value, unfolded and decoded (RFC 2047)."""
         return decoded(self._value)
 
     @property
     def people(self) -> list["Person"] | None:
-        """The mailboxes that it names; None if it cannot be read as a list of them."""
+        """The mailboxes that the field names; None if it is no readable list of mailboxes."""
         return _people(self._value)
 
     @property
@@ -50,26 +51,26 @@ class Person(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A message in two parts; `body` has the empty line before it, if there is one."""
+    """A message in two parts. `body` begins with the empty line that ends the header, if there is one."""
 
     fields: tuple[Field, ...]
     body: bytes
 
     def all(self, name: str) -> list[Field]:
-        """The fields of this name (in lower case), whatever the case they stand there in."""
+        """The fields with this name, which must be given in lower case. The case in the message does not matter."""
         return [field for field in self.fields if field.name == name]
 
     def text(self, name: str) -> str | None:
-        """What the first field of this name says; None if there is none."""
+        """The value of the first field with this name; None if there is none."""
         return next((field.text for field in self.fields if field.name == name), None)
 
     def people(self, name: str) -> list[Person] | None:
-        """Whom all fields of this name name; None if one of them cannot be read."""
+        """The mailboxes in all fields with this name; None if one of the fields cannot be read."""
         lists = [field.people for field in self.all(name)]
         return None if None in lists else [person for people in lists if people for person in people]
 
     def without(self, names: Iterable[str]) -> "Source":
-        """The same without the fields of these names."""
+        """This message without the fields of these names, which must be given in lower case."""
         gone = set(names)
         return Source(tuple(field for field in self.fields if field.name not in gone), self.body)
 
@@ -78,7 +79,7 @@ class Source:
 
 
 def faults(source: bytes) -> Iterator[str]:
-    """Why this cannot be passed on; nothing if it can."""
+    """Why this message cannot be sent on, in words; empty if it can."""
     if lone := _LONE.search(source):
         kind = "LF without CR" if lone[0] == b"\n" else "CR without LF"
         line = source.count(b"\n", 0, lone.start()) + 1
@@ -93,7 +94,7 @@ def faults(source: bytes) -> Iterator[str]:
 
 
 def parse(source: bytes) -> Source:
-    """The message in its parts; ValueError if a line of its header is no field."""
+    """The message in its two parts. ValueError if a line of its header is no field."""
     fields, at = _fields(source)
     if at < len(source) and not source.startswith(b"\r\n", at):
         raise ValueError("a line of the header is no field")
@@ -101,7 +102,7 @@ def parse(source: bytes) -> Source:
 
 
 def head_of(source: bytes) -> Source:
-    """The header fields of what is perhaps only the beginning of a message."""
+    """The header fields of a message of which `source` may be only the beginning."""
     return Source(tuple(_fields(source)[0]), b"")
 
 
@@ -114,13 +115,13 @@ def _fields(source: bytes) -> tuple[list[Field], int]:
 
 
 def _no_field(source: bytes) -> int:
-    """The number of the first line of the header that is no field; 0 if all are."""
+    """The number, from 1, of the first line of the header that belongs to no field; 0 if there is none."""
     _, at = _fields(source)
     return 0 if at == len(source) or source.startswith(b"\r\n", at) else source.count(b"\n", 0, at) + 1
 
 
 def decoded(value: str) -> str:
-    """A value without the encoding of RFC 2047; as it is, where that cannot be read."""
+    """A value with its encoded words (RFC 2047) decoded; unchanged if they cannot be decoded."""
     if "=?" not in value:
         return value
     try:
@@ -130,7 +131,7 @@ def decoded(value: str) -> str:
 
 
 def _people(value: str) -> list[Person] | None:
-    """An address list, strictly: what could be read in two ways is not read.
+    """The mailboxes of an address list; None if it could be read in two ways.
 
     `email.utils.getaddresses` finds addresses in what others read as names (CVE-2023-27043).
     """
@@ -143,7 +144,7 @@ def _people(value: str) -> list[Person] | None:
         if part == ":":
             if "@" in "".join(item):
                 return None
-            item = []  # the name of a group
+            item = []  # this was the name of a group
         elif part not in {",", ";"}:
             item.append(part)
         elif "".join(item).strip():
@@ -158,7 +159,7 @@ def _people(value: str) -> list[Person] | None:
 
 def _without_comments(value: str) -> str:
     before = None
-    while before != value and value.count("(") <= MOST_ESCAPES:  # from the inside outwards
+    while before != value and value.count("(") <= MOST_ESCAPES:  # removes nested comments, the innermost first
         before, value = value, _COMMENT.sub(lambda match: match[1] or "", value)
     return value
 
@@ -175,7 +176,7 @@ def _tokens(value: str) -> list[str] | None:
 
 
 def _person(item: list[str]) -> Person | None:
-    """`Name <address>`, or an address alone."""
+    """The mailbox in `Name <address>`, or in an address alone."""
     at = next((place for place, token in enumerate(item) if token.startswith("<")), None)
     if at is None:
         return Person("", "".join(item).strip())

@@ -1,4 +1,4 @@
-"""A Mail: what a producer asks to have sent. One that exists can be sent, as far as its form goes.
+"""A Mail: what a producer asks to have sent. A Mail that exists has been checked: its form is right.
 
 Its fields are those of Graph's message resource: https://learn.microsoft.com/graph/api/resources/message
 """
@@ -52,10 +52,10 @@ _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":
 
 
 class Attachment(BaseModel):
-    """A file that travels with the mail. With a `content_id` it is an inline image: `<img src="cid:…">`.
+    """A file that is sent with the mail. With a `content_id` it is an inline image: `<img src="cid:…">`.
 
-    `content` is bytes, or a `pathlib.Path`: that file is read piece by piece when the mail is taken in, and must stay
-    as it is until then. A str is read as base64, as in JSON. `content_type` is guessed from the name if missing.
+    `content` is bytes or a `pathlib.Path`. The file at the path is read piece by piece when the mail is taken in, and
+    must not change before. A str is read as base64, as in JSON. `content_type` is guessed from the name if missing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
@@ -80,11 +80,11 @@ class Attachment(BaseModel):
 
     @property
     def size(self) -> int:
-        """Its size in bytes."""
+        """The size of the content in bytes."""
         return contents.size_of(self.content)
 
     def read(self, begin: int = 0, end: int | None = None) -> bytes:
-        """Its bytes from `begin` to before `end`; all of them by default. What is raised: see `mail.content`."""
+        """The content's bytes from `begin` to before `end`, by default all of them. Errors: see `mail.content`."""
         return contents.read(self.content, begin, end)
 
     @property
@@ -93,10 +93,10 @@ class Attachment(BaseModel):
 
 
 class Mail(BaseModel):
-    """What a producer asks to have sent. Raises InvalidMail, which names every fault at once.
+    """What a producer asks to have sent. Raises InvalidMail, which lists all faults at once.
 
-    Bodies are either `template` + `variables` or `html`/`text`. A `subject` beside a template wins over the template's.
-    Or `mime` is the source of the whole message, and is passed on as it is: `to`, `cc` and `bcc` say who gets it.
+    The bodies come from `template` + `variables`, or are `html` and `text`. A `subject` wins over the template's own.
+    Or `mime` is the source of the whole message, which is sent as it is; `to`, `cc` and `bcc` say who gets it.
     """
 
     model_config = ConfigDict(
@@ -105,7 +105,7 @@ class Mail(BaseModel):
         populate_by_name=True,
         arbitrary_types_allowed=True,
         hide_input_in_errors=True,
-        defer_build=True,  # until there is a first mail: it is a fifth of what `import postroom` would cost
+        defer_build=True,  # until the first mail is made: building takes a fifth of the time of `import postroom`
     )
 
     sender: ASender | None = Field(
@@ -159,7 +159,7 @@ class Mail(BaseModel):
         return (*self.to, *self.cc, *self.bcc)
 
     def with_sender(self, default: Address | None) -> "Mail":
-        """This mail with its sender filled in; InvalidMail if there is none to fill in."""
+        """This mail, with `default` as its sender if it has none. InvalidMail if there is neither."""
         if self.sender is not None:
             return self
         if default is None:
@@ -168,7 +168,7 @@ class Mail(BaseModel):
 
     @property
     def size(self) -> int:
-        """Bytes that the mail takes, counted as Exchange does: attachments in base64, a third larger than they are."""
+        """The size of the mail in bytes, as Exchange counts it: attachments in base64, which is a third larger."""
         if self.mime is not None:
             return contents.size_of(self.mime)
         bodies = _bytes_of(self.text) + _bytes_of(self.html)
@@ -176,23 +176,23 @@ class Mail(BaseModel):
 
     @property
     def format(self) -> int:
-        """What a worker must understand to send this mail: see mail/formats.py."""
+        """The format that a worker must understand to send this mail: see mail/formats.py."""
         return formats.PLAIN if self.mime is None else formats.MIME
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is nothing to do about it but to post it: bodies that are ready, in one request of JSON."""
+        """Whether the mail can be posted as it is: a ready body that fits into one request in JSON."""
         return not (
             self.template or self.attachments or self.mime is not None or self.headers or (self.text and self.html)
         )
 
     @property
     def enclosed(self) -> tuple[Content, ...]:
-        """What may be kept apart from this mail: its files, or its source."""
+        """The content that may be kept apart from this mail: its attachments, or its MIME source."""
         return (self.mime,) if self.mime is not None else tuple([a.content for a in self.attachments])
 
     def with_contents(self, stored: Mapping[int, Stored]) -> "Mail":
-        """This mail with stored content in place of what is `enclosed`, at these places."""
+        """This mail, in which stored content replaces some of `enclosed`: `stored` has it by its place there."""
         if self.mime is not None:
             return self.model_copy(update={"mime": stored.get(0, self.mime)})
         attachments = tuple(
@@ -202,14 +202,14 @@ class Mail(BaseModel):
         return self.model_copy(update={"attachments": attachments})
 
     def to_fields(self, **context: str) -> dict[str, Any]:
-        """The fields that were set, as JSON has them. With a `mark`, that stands for what attachments hold."""
+        """The fields that were set, as JSON values. If a `mark` is given, it replaces the content of attachments."""
         return self.model_dump(mode="json", exclude_unset=True, by_alias=True, context=context)
 
     def to_texts(self, **context: str) -> dict[str, str]:
-        """The same, the value of each as a text that equal ones share."""
+        """The same, with each value as JSON text. Equal values have equal texts."""
         texts: dict[str, str] = {}
         values = self.__dict__
-        for name in self.model_fields_set:  # pydantic takes twice as long where all are usual ones
+        for name in self.model_fields_set:  # for usual fields pydantic takes twice as long
             value = values[name]
             if isinstance(value, str):
                 texts["from" if name == "sender" else name] = as_json(value)
@@ -220,13 +220,13 @@ class Mail(BaseModel):
         return texts
 
     def to_json(self, **context: str) -> str:
-        """All of them as one text; `from_json` reads it."""
+        """The fields that were set, as one JSON text, which `from_json` reads."""
         return joined(self.to_texts(**context))
 
     def digest(self, text: str | None = None) -> str:
-        """SHA-256 of the mail in JSON, with all content in it, wherever that is kept and without loading it whole.
+        """The SHA-256 of the mail's JSON with all content in it, wherever it is kept. Content is read piece by piece.
 
-        `text` is that JSON where nothing is enclosed, for whoever needs both.
+        `text` is that JSON, if the caller has it already and nothing is `enclosed`.
         """
         if text is not None:
             return sha256(text.encode()).hexdigest()
@@ -241,12 +241,12 @@ class Mail(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes, source: Source | None = None) -> "Mail":
-        """The mail that `to_json` wrote, perhaps in a newer version: fields not known here are left out.
+        """The mail that `to_json` wrote, perhaps in a newer version: fields unknown to this version are left out.
 
-        `source` is where its stored content is read from, when it is.
+        `source` is where its stored content is read from, when it is read.
         """
         values = json.loads(text)
-        # Here and nowhere else: a producer that could name stored content might name another mail's.
+        # Only here: a producer that could name stored content could name another mail's.
         for attachment in values.get("attachments", ()):
             if isinstance(attachment["content"], dict):
                 attachment["content"] = Stored.from_json(attachment["content"], source)
@@ -257,8 +257,8 @@ class Mail(BaseModel):
 
     @classmethod
     def of_job(cls, text: str | bytes, source: Source | None = None) -> "Mail":
-        """The same of a mail that was taken in: the usual fields are not checked once more."""
-        usual = _usual(from_json(text))  # in half the time that json takes
+        """The same for a mail that was taken in. If it has usual fields only, they are not checked again."""
+        usual = _usual(from_json(text))  # pydantic's: it takes half the time of json
         return _blank().model_copy(update=usual) if usual else cls.from_json(text, source)
 
 
@@ -267,7 +267,7 @@ _ADDRESSES = {"to", "cc", "bcc", "reply_to"}
 
 
 def _usual(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a mail, where all are usual ones and of their kind; else nothing."""
+    """The fields of a mail, if all are usual ones and have usual types; else an empty dict."""
     usual: dict[str, Any] = {}
     for name, value in values.items():
         if name in _TEXTS and isinstance(value, str):
@@ -294,15 +294,15 @@ def _known() -> frozenset[str]:
 
 
 def as_json(value: object) -> str:
-    """A mail's field as a text that equal ones share."""
+    """A field of a mail as JSON text. Equal values have equal texts."""
     if not isinstance(value, str):
         return _JSON.encode(value)
-    # pydantic writes a long text as json does, in half the time.
+    # For a long text pydantic gives the same as json, in half the time.
     return to_json(value).decode() if len(value) > _LONG else encode_basestring(value)
 
 
 def joined(fields: Mapping[str, str]) -> str:
-    """The JSON object of these fields."""
+    """The JSON object that has these fields. Each value is JSON text already."""
     return "{" + ",".join([f'"{name}":{fields[name]}' for name in sorted(fields)]) + "}"
 
 
@@ -317,7 +317,7 @@ def _in_base64(size: int) -> int:
 
 
 def _too_much(mail: Mail) -> Iterator[str]:
-    """What only the whole mail shows."""
+    """Faults that only the whole mail shows."""
     if mail.attachments:
         inline = [a.content_id for a in mail.attachments if a.content_id]
         if len(set(inline)) < len(inline):

@@ -1,4 +1,4 @@
-"""How urgent a mail is: for Postroom, and for its reader."""
+"""How urgent a mail is: for Postroom (Priority), and as its reader's mail program shows it (Importance)."""
 
 from enum import StrEnum
 

@@ -13,17 +13,17 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 MB = 1024 * 1024
 MAX_RECIPIENTS = 500
-# A whole mail: what Exchange Online lets a mailbox send unless its administrator raised it, and the most it can be.
+# The size of a whole mail: what Exchange Online allows by default, and the most that an administrator can allow.
 MAX_MESSAGE = 35 * MB
 LARGEST_MESSAGE = 150 * MB
-# The most that one request to Graph can carry: https://learn.microsoft.com/graph/outlook-large-attachments
+# The size of the largest request that Graph takes: https://learn.microsoft.com/graph/outlook-large-attachments
 MAX_REQUEST = 4_000_000
-# The source of a mail that came as MIME: in base64, with what is added to its header, it must fit into a request.
+# The size of a MIME source: in base64, with header fields that are added, it must fit into one request.
 MAX_MIME = 1_600_000
 MOST_UNKNOWN = 20
 MOST_ENTRIES = 1000  # of any list or table in a mail
 _LISTED = (list, tuple, dict)
-# What a mail's own source says, so that no field may say it too.
+# A MIME source has these itself, so they must not be given as fields too.
 _IN_MIME = (
     "subject", "text", "html", "template", "variables", "locale", "attachments", "headers", "reply_to", "importance",
     "read_receipt", "delivery_receipt",
@@ -31,7 +31,7 @@ _IN_MIME = (
 
 
 def far_too_much(values: Mapping[str, Any], known: frozenset[str]) -> list[str]:
-    """What no mail has, so that telling all that is wrong with it would take longer than it took to send."""
+    """Faults of something that is clearly no mail. To list all its other faults would take too long."""
     unknown = [] if known.issuperset(values) else values.keys() - known
     faults = [f"{len(unknown)} fields that there are not; this is no mail"] if len(unknown) > MOST_UNKNOWN else []
     for name, value in values.items():
@@ -41,7 +41,7 @@ def far_too_much(values: Mapping[str, Any], known: frozenset[str]) -> list[str]:
 
 
 def contradictions(values: Mapping[str, Any]) -> list[str]:
-    """Faults between fields, told from the values as they were given, so that they show beside faults in fields."""
+    """Faults between fields. They are looked for in the values as given, so they are listed beside faults of fields."""
     faults = []
     recipients = sum([len(_listed(values[field])) for field in ("to", "cc", "bcc") if field in values])
     if not recipients:
@@ -79,7 +79,7 @@ def _listed(value: object) -> Sequence[object]:
 
 
 def _as_datetime(value: object) -> datetime | None:
-    """The time that the field will be; None if that says itself what is wrong."""
+    """The time that the field will have; None if it is wrong, which the field itself reports."""
     try:
         return _time().validate_python(value)
     except ValidationError:
@@ -92,7 +92,7 @@ def _time() -> TypeAdapter[datetime]:
 
 
 def too_large(size: int, most: int) -> str:
-    """What is wrong with a mail of `size` bytes where only `most` may be sent."""
+    """The fault of a mail of `size` bytes, if at most `most` bytes may be sent."""
     return (
         f"attachments: the mail takes {size / MB:.1f} MB as Exchange counts, which adds a third to attachments; "
         f"at most {most / MB:.1f} MB are allowed (POSTROOM_MAX_MESSAGE)"
@@ -100,12 +100,12 @@ def too_large(size: int, most: int) -> str:
 
 
 def plainly(message: str) -> str:
-    """What pydantic says of a value, without its own terms: `Input should be 'a' or 'b'` is `must be 'a' or 'b'`."""
+    """pydantic's message about a value in plain words: `Input should be 'a' or 'b'` becomes `must be 'a' or 'b'`."""
     return message.removeprefix("Value error, ").replace("Input should ", "must ", 1)
 
 
 def field_faults(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
-    """What pydantic says of fields; a name that is none is perhaps near to one of those that are `known`."""
+    """pydantic's faults of fields, in words. For an unknown field, the most similar one of `known` is suggested."""
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":

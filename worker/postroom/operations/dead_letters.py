@@ -1,6 +1,6 @@
-"""Dead letters: a person looks through them, sends them again, changes one first, or lets go of them.
+"""Dead letters: people list them, send them again as they are or changed, or discard them.
 
-A selection is worked off newest first in bounded portions. It may be interrupted at any point, and begun again.
+Many letters are handled newest first, in bounded portions. This may be interrupted at any point and started again.
 """
 
 import json
@@ -23,7 +23,7 @@ from postroom.store.ledger import Ledger
 from postroom.store.operator import Actor, Reply
 
 TIMEOUT_S = 5.0
-# What an operator may not need to see; variables hold what templates make bodies of.
+# Fields that an operator may not need to see. Variables are private too: templates make bodies of them.
 CONTENT = ("text", "html", "variables")
 
 
@@ -46,7 +46,7 @@ def selection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """The dead letters of one reason: how many, how many of these may have been sent, and the newest."""
+    """The dead letters with one reason: how many, how many of these may have been sent, and the newest one."""
 
     reason: str
     count: int
@@ -56,7 +56,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """How many dead letters fit, by reason, the most frequent first; and the newest of them."""
+    """How many dead letters match, by reason, the most frequent first; and the newest of them."""
 
     total: int
     reasons: list[Kind]
@@ -65,14 +65,14 @@ class Overview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """All that is known of a job. `mail` is what was taken in; None where it is no longer kept."""
+    """A job and its mail. `mail` is None if it is no longer kept."""
 
     job: Delivery
     mail: Mapping[str, Any] | None
 
 
 class DeadLetters:
-    """What a person can do about them. Raises Unavailable when Redis does not answer."""
+    """What people can do with dead letters. All methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, ledger: Ledger, sender: Address | None = None) -> None:
         self._ledger = ledger
@@ -80,7 +80,7 @@ class DeadLetters:
 
     @classmethod
     def from_env(cls) -> "DeadLetters":
-        """With the settings of the environment, as `Client.from_env`."""
+        """An object with the settings of the environment, as in `Client.from_env`."""
 
         settings = load_settings()
         return cls(Ledger(connect(settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-operator")), settings.sender)
@@ -110,7 +110,7 @@ class DeadLetters:
         )
 
     def show(self, job_id: str, *, content: bool = False) -> Letter:
-        """One job with its mail: with `content` all of it, else without bodies, variables and files."""
+        """One job with its mail; without `content` no bodies, variables and files. UnknownJob if there is none."""
         payload = self._ledger.records.payload(job_id)
         job = self._ledger.records.read(job_id)
         if payload is None:
@@ -132,12 +132,12 @@ class DeadLetters:
         twice: bool = False,
         dry_run: bool = False,
     ) -> Iterator[Reply]:
-        """Puts them back into their lanes, as `Ledger.requeue` says; what came of each, as it happens."""
+        """Puts jobs back into their lanes, see `Ledger.requeue`. Gives each result as soon as it is there."""
         for some in _in_portions(job_ids):
             yield from self._ledger.requeue(some, actor, expires=expires, twice=twice, dry_run=dry_run)
 
     def discard(self, job_ids: Iterable[str], actor: Actor, *, dry_run: bool = False) -> Iterator[Reply]:
-        """Ends them for good, as `Ledger.discard` says; what came of each, as it happens."""
+        """Cancels jobs and removes their mail, see `Ledger.discard`. Gives each result as soon as it is there."""
         for some in _in_portions(job_ids):
             yield from self._ledger.discard(some, actor, dry_run=dry_run)
 
@@ -150,22 +150,22 @@ class DeadLetters:
         twice: bool = False,
         dry_run: bool = False,
     ) -> tuple[str, str]:
-        """Sends a dead letter with these fields of its mail changed, as a new job: what came of it, and its id.
+        """Sends a dead letter again as a new job, with these fields changed. Returns the result and the new job's id.
 
-        A field that is None is left out; `variables` are added to those there are. Raises InvalidMail for what cannot
-        be sent, UnknownJob.
+        None removes a field. `variables` are added to those of the mail. Raises InvalidMail if the changed mail cannot
+        be sent, UnknownJob if there is no such job.
         """
         payload = self._ledger.records.payload(job_id)
         if payload is None:
             self._ledger.records.read(job_id)
-            return "not_dead", ""  # what is dead or expired keeps its mail
+            return "not_dead", ""  # a job that is dead or expired has its mail still
         values = changed(json.loads(payload), changes)
-        # What came as no mail was never checked: it could name stored attachments of another's mail.
+        # A job without recipients never was a valid mail: nobody checked it, and it could name another mail's files.
         was_mail = self._ledger.records.read(job_id).recipients > 0
         mail = (Mail.from_json(json.dumps(values)) if was_mail else Mail.model_validate(values)).with_sender(
             self._sender
         )
-        new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"postroom:{job_id}:{actor.id}"))  # the same when it is repeated
+        new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"postroom:{job_id}:{actor.id}"))  # the same if this is repeated
         outcome = self._ledger.replace(job_id, new_id, mail, sorted(changes), actor, twice=twice, dry_run=dry_run)
         return outcome, new_id
 
@@ -175,7 +175,7 @@ class DeadLetters:
 
 
 def changed(values: object, changes: Mapping[str, object]) -> dict[str, object]:
-    """The fields of a mail with these changes. InvalidMail if one is none that is known: it would not be sent."""
+    """The fields of a mail with these changes. InvalidMail if there is a field that this version does not know."""
     if not isinstance(values, dict):
         raise InvalidMail("what came was no mail, so there is nothing to change; send a new one")
     if unknown := {name for name in (*values, *changes) if changes.get(name, "") is not None} - {
@@ -194,7 +194,7 @@ def changed(values: object, changes: Mapping[str, object]) -> dict[str, object]:
 
 
 def without_content(mail: Mapping[str, Any]) -> dict[str, Any]:
-    """A mail's fields: of a body its length, of variables their names, of files what they are called."""
+    """A mail's fields without their content: bodies by their length, variables by their names, files by their size."""
     shown = dict(mail)
     for name in CONTENT:
         value = shown.get(name)
@@ -220,7 +220,7 @@ def _bytes(content: object) -> dict[str, object]:
     match content:
         case str():
             return {"bytes": len(content) * 3 // 4 - content.count("=")}
-        case {"size": size}:  # it is kept apart
+        case {"size": size}:  # it is kept apart from the mail
             return {"bytes": size}
         case _:
             return {}

@@ -1,4 +1,4 @@
-"""Figures of the whole mail room. What they cost grows with the lanes that wait, never with the jobs."""
+"""Figures of the whole system. Their cost grows with the number of waiting lanes, not with the number of jobs."""
 
 import heapq
 from collections.abc import Mapping
@@ -37,9 +37,9 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """What waits in a lane: `ready` to go, `later`; `sending` are the claims that are open.
+    """How many jobs of a lane are `ready` to go, wait for a time (`later`), or are claimed (`sending`).
 
-    `pace` is what part of its full pace it has since Graph throttled it; None: all of it.
+    `pace` is the part of its full pace that the lane has since Graph throttled it; None means full pace.
     """
 
     lane: str
@@ -56,7 +56,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What Redis uses, in bytes; `most` is its maxmemory, None where it has none."""
+    """The memory that Redis uses, in bytes. `most` is its maxmemory, None if it has none."""
 
     used: int
     most: int | None
@@ -64,9 +64,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """The figures. `dead_by_reason` is of the newest 100,000 dead letters, lanes of the first 20,000 to wake up.
+    """The figures at one time.
 
-    `events` are those that made no mail, by reason.
+    `dead_by_reason` counts the newest 100,000 dead letters. `lanes` are of the 20,000 lanes that wake up first.
+    `events` counts events that made no mail, by reason.
     """
 
     at: datetime
@@ -87,9 +88,9 @@ class Stats:
 
 
 def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
-    """The figures of now, with the `lanes` whose backlog is largest. Raises Unavailable.
+    """The figures of now, with the `lanes` lanes that have the largest backlog. Raises Unavailable.
 
-    Without `reasons` dead letters are counted only as jobs, which costs the same however many they are.
+    Without `reasons`, dead letters are not counted by reason, and the cost does not grow with their number.
     """
     now, workers = _workers(connection)
     with functions.or_unavailable():
@@ -118,12 +119,12 @@ def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
 
 
 def lanes(connection: Any, most: int) -> list[Lane]:
-    """The lanes whose backlog is largest. Raises Unavailable."""
+    """The lanes with the largest backlog. Raises Unavailable."""
     return _backlog(connection, most)[0]
 
 
 def alive(connection: Any, host: str | None = None) -> list[Worker]:
-    """The workers that ticked within the last 15 s; with `host` only those of that machine. Raises Unavailable."""
+    """The workers that ticked within the last 15 s; with `host` only those on that machine. Raises Unavailable."""
     return [
         worker for worker in _workers(connection)[1] if worker.alive and host in (None, worker.name.rpartition(":")[0])
     ]
@@ -133,7 +134,7 @@ def _workers(connection: Any) -> tuple[datetime, list[Worker]]:
     with functions.or_unavailable():
         pipe = connection.pipeline(transaction=False)
         pipe.time()
-        pipe.hgetall(PREFIX + "workers")  # one field a worker process
+        pipe.hgetall(PREFIX + "workers")  # one field for each worker process
         (seconds, micros), records = pipe.execute()
     now = seconds + micros / 1e6
     workers = []
@@ -188,6 +189,6 @@ def _memory(connection: Any) -> Memory | None:
     with functions.or_unavailable():
         try:
             info = connection.info("memory")
-        except redis.exceptions.ResponseError:  # some hosted ones do not tell
+        except redis.exceptions.ResponseError:  # some hosted servers do not allow it
             return None
     return Memory(used=int(info["used_memory"]), most=int(info.get("maxmemory") or 0) or None)

@@ -1,4 +1,4 @@
-"""The types of settings' fields: what their text may be, with bounds and words for what is wrong."""
+"""The types of the settings' fields: how their text is read, the bounds, and the words for what is wrong."""
 
 import re
 from ipaddress import ip_network
@@ -100,7 +100,7 @@ OneAddress = Annotated[Address, BeforeValidator(Address.parse)]
 
 
 def networks(value: object) -> object:
-    """Networks in `10.0.0.0/8,::1`; an address is a network of one."""
+    """The networks in a text such as `10.0.0.0/8,::1`. A single address is a network of one."""
     given = value.split(",") if isinstance(value, str) else value
     if not isinstance(given, list | tuple):
         return value

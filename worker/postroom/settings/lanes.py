@@ -1,4 +1,4 @@
-"""Which lane, app and mailbox a sender stands for, and the limits that the workers publish for it."""
+"""The lane, app and mailbox of each sender, and the limits that the workers publish for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ _NO_SENDER = SenderSettings()
 
 @dataclass(frozen=True, kw_only=True)
 class Lanes:
-    """Which lane, app and mailbox a sender stands for."""
+    """The lane, app and mailbox of each sender."""
 
     settings: Settings
 
     @cached_property
     def _senders(self) -> Mapping[str, list[SenderSettings]]:
-        """What the settings have for each lane."""
+        """The settings of senders, by lane."""
         by_lane: dict[str, list[SenderSettings]] = {}
         for address, sender in self.settings.senders.items():
             by_lane.setdefault(self.name(address, sender), []).append(sender)
@@ -37,7 +37,7 @@ class Lanes:
         )
 
     def name(self, address: str, sender: SenderSettings) -> str:
-        """A lane is one app and mailbox; the app is named only where it is not the default one."""
+        """The name of the lane: its mailbox, and its app if that is not the default one."""
         mailbox = str(sender.mailbox or address).casefold()
         return mailbox if sender.app == "default" else f"{mailbox}#{sender.app}"
 
@@ -65,7 +65,7 @@ class Lanes:
         return lane.partition("#")[0]
 
     def addresses(self, lane: str) -> frozenset[str]:
-        """The mailbox's own address and its aliases; not those that only leave through it."""
+        """The mailbox's own address and its aliases. Senders that only use the mailbox are not among them."""
         aliases = (alias for sender in self._senders.get(lane, ()) for alias in sender.aliases)
         return frozenset({self.mailbox(lane), *(str(alias).casefold() for alias in aliases)})
 

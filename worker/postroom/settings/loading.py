@@ -20,7 +20,7 @@ from postroom.settings.model import PREFIX, TABLES, Settings
 SECRETS = {"client_secret", "client_certificate_password", "redis_url", "result_backend"}
 
 
-# Azure's own names, as its SDKs read them: https://learn.microsoft.com/python/api/azure-identity
+# Azure's own names, which its SDKs read too: https://learn.microsoft.com/python/api/azure-identity
 AZURE = {
     "AZURE_TENANT_ID": "tenant_id",
     "AZURE_CLIENT_ID": "client_id",
@@ -32,7 +32,7 @@ AZURE = {
 }
 
 
-# What Kubernetes puts into every pod for a service called postroom or postroom-something.
+# Kubernetes sets such variables in every pod for a service called postroom or postroom-something.
 _KUBERNETES = re.compile(
     r"POSTROOM_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )

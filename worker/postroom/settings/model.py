@@ -1,6 +1,6 @@
-"""Settings: from the environment (`POSTROOM_…`), a `.env` file beside, and `postroom.toml` for several senders or apps.
+"""The settings: from the environment (`POSTROOM_…`), a `.env` file, and `postroom.toml` for several senders or apps.
 
-A wrong or unknown setting fails at start: ConfigError lists every fault, each by its name.
+Wrong or unknown settings fail at start: ConfigError lists all faults, each with the name of the setting.
 """
 
 from collections.abc import Iterator, Mapping
@@ -80,7 +80,7 @@ class _Strict(BaseModel):
 
 
 class AppSettings(_Strict):
-    """An app registration and its credential. `credential` says which kind; found by itself if not given."""
+    """An app registration and its credential. If `credential` is None, `kind` follows from the other settings."""
 
     tenant_id: Annotated[str, AfterValidator(directory_id)] | None = None
     client_id: str | None = None
@@ -95,7 +95,7 @@ class AppSettings(_Strict):
 
     @property
     def kind(self) -> Credential | None:
-        """The kind of credential: the one that is set, or else the one whose parts are there."""
+        """The kind of credential: the one that is set, or the one whose settings are there; None if none are."""
         if self.credential:
             return self.credential
         if self.client_secret:
@@ -105,7 +105,7 @@ class AppSettings(_Strict):
         return Credential.FEDERATED if self.federated_token_file else None
 
     def faults(self, where: str) -> Iterator[str]:
-        """What is missing for this app to get a token."""
+        """What is missing for this app to get a token. `where` is a format string for the name of a setting."""
         needs = {
             Credential.SECRET: "client_secret",
             Credential.CERTIFICATE: "client_certificate",
@@ -132,7 +132,7 @@ class Limits(_Strict):
 
 
 class SenderSettings(_Strict):
-    """One mailbox of postroom.toml. What is not set here is as for every mailbox."""
+    """One mailbox of postroom.toml. For what is None, the general settings hold."""
 
     app: str = "default"
     mailbox: OneAddress | None = None
@@ -145,7 +145,7 @@ class SenderSettings(_Strict):
 
 
 class SmtpClient(_Strict):
-    """Who may hand mail over by SMTP, and as which senders: with a password, or from a network."""
+    """A client of the SMTP door, with a password or a network, and the senders that it may use."""
 
     senders: Annotated[tuple[Annotated[str, AfterValidator(sender_pattern)], ...], Field(min_length=1)]
     password_hash: SecretStr | None = None
@@ -171,9 +171,9 @@ class Transport(StrEnum):
 
 
 class Settings(AppSettings, Limits):
-    """Everything that an operator can set. `POSTROOM_` and the field's name in capitals is its name."""
+    """All settings. The name of a setting is `POSTROOM_` and the field's name in capitals."""
 
-    # not shown in a repr: they may hold passwords
+    # left out of the repr: they may contain passwords
     redis_url: Annotated[str, BeforeValidator(checked_redis_url), Field(repr=False)]
     result_backend: Annotated[str | None, Field(repr=False)] = None
     ca_bundle: Path | None = None
@@ -209,7 +209,7 @@ class Settings(AppSettings, Limits):
 
     @property
     def all_apps(self) -> dict[str, AppSettings]:
-        """Every app by its name; "default" is the one of the environment."""
+        """All apps by name; "default" is the one of the environment."""
         own = AppSettings(**{name: getattr(self, name) for name in AppSettings.model_fields})
         return {"default": own, **self.apps}
 
@@ -228,7 +228,7 @@ class Settings(AppSettings, Limits):
         return Logins([*own, Login(name="", senders=("*",), networks=self.smtp_allow or ())])
 
     def smtp_faults(self, *, over_tls: bool) -> list[str]:
-        """What the SMTP door lacks: somebody who may use it, and a certificate where there is to be TLS."""
+        """What the SMTP door lacks: clients that may use it, or a certificate for TLS."""
         faults: list[str] = []
         if not self.smtp and not self.smtp_allow:
             faults.append(f"{PREFIX}SMTP_ALLOW is missing (127.0.0.1 is one; or [smtp.NAME] in postroom.toml)")
@@ -243,7 +243,7 @@ class Settings(AppSettings, Limits):
         return faults
 
     def worker_faults(self) -> list[str]:
-        """What a worker lacks beyond what every process needs: credentials, templates, files that must be there."""
+        """What a worker lacks and other processes do not need: credentials, templates, files."""
         faults: list[str] = []
         used = {sender.app for sender in self.senders.values()} or {"default"}
         for name, app in self.all_apps.items():

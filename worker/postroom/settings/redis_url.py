@@ -1,4 +1,4 @@
-"""Where Redis is, for commands that only read: to load all settings takes longer than such a command itself."""
+"""Reads only the URL of Redis, for commands that only read: loading all settings takes longer than such a command."""
 
 import os
 
@@ -10,9 +10,9 @@ _NAME = "POSTROOM_REDIS_URL"
 
 
 def redis_url() -> str:
-    """POSTROOM_REDIS_URL, from the same places as `load_settings`; nothing else is looked at.
+    """POSTROOM_REDIS_URL, from the same places as in `load_settings`. Other settings are not checked.
 
-    Raises ConfigError, which lists the faults of all settings, where the URL is missing or wrong.
+    ConfigError if the URL is missing or wrong; then it lists the faults of all settings.
     """
     values = {**dotenv_values(".env"), **os.environ}
     if f"{_NAME}_FILE" not in values and (text := values.get(_NAME)) and _is_right(text):

@@ -1,4 +1,4 @@
-"""Reads the texts of settings and options: durations, rates, sizes."""
+"""Reads values from the texts of settings and options: durations, rates, sizes."""
 
 import re
 
@@ -18,7 +18,7 @@ def duration(value: object) -> float:
 
 
 def rates(value: object) -> tuple[tuple[int, float], ...]:
-    """(requests, seconds) for each part of `30/min` or `30/min,10000/day`; none for `off`."""
+    """(requests, seconds) for each part of `30/min` or `30/min,10000/day`; empty for `off`. ValueError otherwise."""
     if isinstance(value, tuple):
         return value
     if str(value).strip().lower() == "off":
@@ -33,7 +33,7 @@ def rates(value: object) -> tuple[tuple[int, float], ...]:
 
 
 def size(value: object) -> int:
-    """Bytes in `35MB` or `500kB`, by 1024 as Exchange counts."""
+    """Bytes in `35MB` or `500kB`; a kB has 1024, as Exchange counts. ValueError otherwise."""
     if isinstance(value, int):
         return value
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kb|mb)", str(value).strip().lower())
@@ -43,7 +43,7 @@ def size(value: object) -> int:
 
 
 def look_ups(value: object) -> tuple[float, ...]:
-    """Rising seconds in `10s,1min,5min`; none for `off`."""
+    """Rising seconds in `10s,1min,5min`; empty for `off`. ValueError otherwise."""
     if isinstance(value, tuple):
         return value
     if str(value).strip().lower() == "off":

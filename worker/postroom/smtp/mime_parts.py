@@ -1,6 +1,6 @@
-"""A MIME message taken apart: bodies and files, for mail that is too large to be passed on as it came.
+"""Takes a MIME message apart into bodies and files, for mail that is too large to be sent as it came.
 
-Only what comes out whole is taken apart; a signed or encrypted message, or an invitation, would not be the same.
+This is done only where nothing is lost. A signed or encrypted message, or an invitation, would not be the same.
 """
 
 import mimetypes
@@ -32,8 +32,8 @@ class Parts:
 
 
 def parts_of(source: bytes) -> Parts:
-    """What the message holds. Raises Whole."""
-    # Its parser takes time for each boundary at each line.
+    """The bodies and files of the message. Raises Whole if it cannot be taken apart."""
+    # Python's parser compares each line with each boundary.
     if source.lower().count(b"boundary") > MOST_PARTS:
         raise Whole("it has too many parts")
     parts = Parts()
@@ -46,7 +46,7 @@ def parts_of(source: bytes) -> Parts:
 
 
 def headers_of(message: Source) -> dict[str, str]:
-    """The header fields that go on with the parts; of several with one name the first."""
+    """The header fields that the mail keeps, by name. Of several fields with one name it keeps the first."""
     headers: dict[str, str] = {}
     for one in message.fields:
         known = one.name in MANAGED_HEADERS or one.name.startswith(("content-", "resent-", "arc-"))
@@ -56,7 +56,7 @@ def headers_of(message: Source) -> dict[str, str]:
 
 
 def _leaves(part: Message, inside: tuple[str, ...]) -> Iterator[tuple[Message, tuple[str, ...]]]:
-    """The parts that have no parts, each with the kinds of multipart that it is in."""
+    """The parts that contain no other parts, each with the kinds of multipart around it, from the outside in."""
     if part.defects:
         raise Whole(f"its parts cannot be told apart ({type(part.defects[0]).__name__})")
     _read_as_utf8(part)
@@ -71,7 +71,7 @@ def _leaves(part: Message, inside: tuple[str, ...]) -> Iterator[tuple[Message, t
 
 
 def _read_as_utf8(part: Message) -> None:
-    """RFC 6532: what is not ASCII in a header is UTF-8."""
+    """Header fields that are not ASCII are UTF-8 (RFC 6532)."""
     for name, value in list(part.raw_items()):
         if not str(value).isascii():
             part.replace_header(name, str(value).encode("ascii", "surrogateescape").decode("utf-8", "replace"))

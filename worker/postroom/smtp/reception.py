@@ -1,4 +1,4 @@
-"""What all SMTP sessions share: who is connected, whose passwords are right, and how a message is kept."""
+"""What all SMTP sessions of a server share: its limits, who is connected, checked passwords, how a message is kept."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ GOODBYE = Reply(code=421, status="4.3.2", text="Postroom is being stopped; conne
 FULL = Reply(code=421, status="4.7.0", text="Too many connections; connect again later")
 CROWDED = Reply(code=451, status="4.3.2", text="Others are sending their messages still; send it again later")
 LATER = Reply(code=451, status="4.3.0", text="The mail could not be kept just now; send it again later")
-# A pool of an application's goes through many of the first kind in the life of one connection.
+# How often a command may be sent in one connection. An application may send many mails in one.
 COMMANDS = {"MAIL": 10_000, "RCPT": 100_000, "DATA": 10_000, "RSET": 10_000, "NOOP": 1_000, "QUIT": 10, "*": 20}
 
 
@@ -36,19 +36,19 @@ class Limits:
     message: int
     connections: int = 400
     of_one_address: int = 100
-    receiving: int = 16  # messages that are received at once: each is in memory
-    turn_s: float = 10.0  # how long another one waits for its turn
+    receiving: int = 16  # messages that are received at the same time; each is in memory
+    turn_s: float = 10.0  # how long a further message waits for its turn
     recipients: int = MAX_RECIPIENTS
     commands: Mapping[str, int] = field(default_factory=lambda: COMMANDS)
     wrong_passwords: int = 3  # in one connection
-    unknown_s: float = 60.0  # how long one that has not logged in may wait with its next command
-    idle_s: float = 300.0  # the same for one that has; and the longest that a message may take
+    unknown_s: float = 60.0  # the longest time between two commands before the login
+    idle_s: float = 300.0  # the same after the login; and the longest time that receiving a message may take
     keep_s: float = 60.0
     drain_s: float = 30.0
 
 
 class Guest(Protocol):
-    """A session, as the reception sees it."""
+    """What the reception needs of a session."""
 
     host: str
 
@@ -58,7 +58,7 @@ class Guest(Protocol):
 
 
 class Reception:
-    """One SMTP server's shared part. `take_in` keeps a mail and may take seconds; it is called in a thread."""
+    """What all sessions of an SMTP server share. `take_in` keeps a mail; it may block, and is called in a thread."""
 
     def __init__(
         self,
@@ -92,13 +92,13 @@ class Reception:
         return None
 
     def leave(self, guest: Guest) -> None:
-        """It has ended."""
+        """Notes that this session has ended."""
         self._guests.discard(guest)
         if not self._guests:
             self._empty.set()
 
     async def check(self, host: str, name: str, password: str) -> Login | None:
-        """The login with this name, if this is its password. After wrong ones from `host` it takes longer."""
+        """The login with this name, if the password is right, else None. After wrong passwords from `host` it waits."""
         if login := self.logins.known(name, password):
             return login
         await asyncio.sleep(self._failures.wait(host, time.monotonic()))
@@ -111,8 +111,9 @@ class Reception:
 
     @asynccontextmanager
     async def receiving(self, host: str) -> AsyncIterator[bool]:
-        """While a message is received: only so many are at once, and no address takes all of them. False: it was not
-        this one's turn in time.
+        """Surrounds the receiving of a message. Gives False if so many others are received that it got no turn in time.
+
+        One client address gets at most half of the places.
         """
         of_host = self._of_host.setdefault(host, asyncio.Semaphore(max(1, self.limits.receiving // 2)))
         async with AsyncExitStack() as stack:
@@ -155,12 +156,13 @@ class Reception:
         except KeyConflict as error:
             if not submitted.by_content:
                 return Reply(code=550, status="5.5.4", text=f"X-Postroom-Key: {error}")
-            receipt = Receipt(id=error.job_id, known=True)  # it was read by other settings, or another version
+            # It is the same message, read before with other settings or by another version.
+            receipt = Receipt(id=error.job_id, known=True)
         again = " (it was kept already)" if receipt.known else ""
         return Reply(code=250, status="2.0.0", text=f"Ok: queued as {receipt.id}{again}")
 
     async def drain(self) -> None:
-        """Lets transactions that are under way end, within a bound, and dismisses everybody else."""
+        """Ends all sessions: those in a transaction when it is over, or after `drain_s` seconds; all others at once."""
         self.stopping = True
         for guest in [one for one in self._guests if not one.in_transaction]:
             guest.dismiss(GOODBYE)

@@ -20,9 +20,9 @@ Tell = Callable[[str, str, int], None]
 
 
 def serve(settings: Settings, host: str, port: int, tls_port: int | None, emit: Emit, tell: Tell) -> None:
-    """Serves until SIGTERM or SIGINT. `tell(scheme, host, port)` hears where, once it listens.
+    """Serves until SIGTERM or SIGINT. Calls `tell(scheme, host, port)` for each address once it listens there.
 
-    `port` has SMTP, with STARTTLS where there is a certificate; `tls_port` has TLS from the first byte.
+    `port` speaks SMTP, with STARTTLS if there is a certificate; `tls_port` speaks TLS from the first byte.
     """
     redis = connect(settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-smtp")
     client = Client(Ledger(redis, settings.attachments), settings.sender)
@@ -47,11 +47,11 @@ def serve(settings: Settings, host: str, port: int, tls_port: int | None, emit: 
 
 
 def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    """How clients are met over TLS. ConfigError if these files are no certificate with its key."""
+    """The TLS context of the server. ConfigError if these files are no certificate with its key."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, key)
-    except OSError as error:  # ssl's own is one
+    except OSError as error:  # SSLError is an OSError too
         why = getattr(error, "reason", None) or error.strerror
         raise ConfigError(f"POSTROOM_SMTP_CERTIFICATE: {certificate} is no certificate with its key ({why})") from None
     return context
@@ -60,7 +60,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 async def listen(
     reception: Reception, host: str, port: int, tls: ssl.SSLContext | None, *, secure: bool
 ) -> asyncio.Server:
-    """A server of this reception."""
+    """A server that listens there, and whose sessions share this reception."""
     loop = asyncio.get_running_loop()
     name = socket.getfqdn()
     return await loop.create_server(

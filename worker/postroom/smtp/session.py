@@ -1,4 +1,4 @@
-"""One SMTP connection: aiosmtpd speaks the protocol, and this says what of it is allowed, and in which words.
+"""One SMTP connection: aiosmtpd speaks the protocol; this says what is allowed and what the answers say.
 
 https://www.rfc-editor.org/rfc/rfc5321, https://www.rfc-editor.org/rfc/rfc6409
 """
@@ -19,11 +19,11 @@ from postroom.smtp.reception import CROWDED, GOODBYE, LATER, Reception
 from postroom.smtp.submission import Reply
 from postroom.telemetry.redaction import place_of
 
-# A message's lines may be longer than the 998 bytes of the RFC: many applications write such, and Exchange takes them.
+# The RFC allows lines of 998 bytes. Many applications write longer ones, and Exchange takes them.
 LONGEST_LINE = 64 * 1024
 LONGEST_COMMAND = 2048
 
-# What aiosmtpd answers without an enhanced status (RFC 3463), by its code.
+# The enhanced status (RFC 3463) for answers of aiosmtpd that have none, by code.
 _STATUS = {
     "221": "2.0.0", "250": "2.0.0", "252": "2.0.0", "454": "4.7.0", "500": "5.5.2", "501": "5.5.4", "502": "5.5.1",
     "503": "5.5.1", "504": "5.5.4", "530": "5.7.0", "552": "5.3.4", "553": "5.1.3", "554": "5.7.0", "555": "5.5.4",
@@ -32,7 +32,7 @@ _BARE = re.compile(r"(\d{3}) (?!\d\.\d)(?:Error: )?(.*)", re.DOTALL)
 
 
 class SmtpSession(SMTP):
-    """A connection from its greeting to its end. `secure`: TLS came before the first byte of SMTP."""
+    """A connection from its greeting to its end. `secure`: it speaks TLS from the first byte."""
 
     line_length_limit = LONGEST_LINE
     AuthLoginUsernameChallenge = "Username:"
@@ -58,14 +58,14 @@ class SmtpSession(SMTP):
             authenticator=_to_be_checked,
             command_call_limit=dict(reception.limits.commands),
         )
-        # aiosmtpd's own are shared by all connections, and grow with each EHLO.
+        # aiosmtpd shares one dict among all connections, in which the limits grow with each EHLO.
         self.command_size_limits = defaultdict(lambda: LONGEST_COMMAND)
         self.command_size_limit = LONGEST_COMMAND
 
     # The connection
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Begins a session, or once more after STARTTLS, with nothing left of what was said before."""
+        """Begins a session. After STARTTLS it begins again, and forgets what the client sent before."""
         began = self._original_transport is not None
         self.host = str((transport.get_extra_info("peername") or ("",))[0])
         if not began and (refused := self._reception.admit(self)):
@@ -79,27 +79,27 @@ class SmtpSession(SMTP):
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Ends it."""
+        """Ends the session."""
         if self._admitted:
             self._reception.leave(self)
             super().connection_lost(error)
 
     def eof_received(self) -> bool | None:
-        """The client sends no more."""
+        """The client sends nothing more."""
         return super().eof_received() if self._admitted else False
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a mail is being handed over."""
+        """Whether the client is sending a mail: MAIL FROM was accepted."""
         return bool(self.envelope and self.envelope.mail_from)
 
     def dismiss(self, reply: Reply) -> None:
-        """Says this and ends the connection."""
+        """Answers this and closes the connection."""
         transport = self.transport
         if not isinstance(transport, Transport) or transport.is_closing():
             return
         if transport.get_write_buffer_size():
-            transport.abort()  # it does not read what it is told
+            transport.abort()  # the client does not read our answers
         else:
             transport.write(f"{reply}\r\n".encode())
             transport.close()
@@ -117,14 +117,14 @@ class SmtpSession(SMTP):
         async def readuntil(separator: bytes = b"") -> bytes:
             if separator:
                 return await read(separator)
-            # A command. A lone CR or LF is a line's end to some and not to others: it has no place in one.
+            # A command. Some programs take a lone CR or LF as the end of a line and others do not, so none is allowed.
             line = await read(b"\n")
             return line if line.endswith(b"\r\n") and b"\r" not in line[:-2] else b"\r\n"
 
         reader.readuntil = readuntil  # type: ignore[method-assign,assignment]
 
     async def push(self, status: str | bytes) -> None:
-        """Writes one answer, with an enhanced status wherever one belongs."""
+        """Writes one answer, with an enhanced status where RFC 2034 asks for one."""
         text = status.decode(errors="replace") if isinstance(status, bytes) else status
         if not self._greets and (bare := _BARE.fullmatch(text)) and bare[1] in _STATUS:
             text = f"{bare[1]} {_STATUS[bare[1]]} {bare[2]}"
@@ -135,12 +135,12 @@ class SmtpSession(SMTP):
         await super().push("".join(character if " " <= character <= "~" else "?" for character in text))
 
     async def handle_exception(self, error: Exception) -> str:
-        """What is answered where Postroom is at fault."""
+        """The answer to a fault of Postroom."""
         if not isinstance(error, TLSSetupException):
             self._reception.emit("smtp.failed", error=place_of(error))
         return str(LATER)
 
-    # Who it is
+    # The login
 
     async def smtp_AUTH(self, arg: str | None) -> None:
         """AUTH PLAIN or LOGIN."""
@@ -160,7 +160,7 @@ class SmtpSession(SMTP):
 
     async def _checked(self, result: AuthResult) -> AuthResult:
         if not isinstance(result.auth_data, LoginPassword):
-            return result  # it was no name and password, which has been said
+            return result  # the client sent no name and password, and was answered already
         name, password = (part.decode(errors="replace") for part in result.auth_data)
         login = await self._reception.check(self.host, name, password)
         if login:
@@ -174,7 +174,7 @@ class SmtpSession(SMTP):
         return AuthResult(success=False, handled=True)
 
     async def check_auth_needed(self, caller_method: str) -> bool:
-        """Whether this client has to say first who it is; then it is told so."""
+        """Whether the client must log in first. If so, it is answered that."""
         if self.login:
             return False
         if self._reception.logins.by_password:
@@ -183,7 +183,7 @@ class SmtpSession(SMTP):
             await self.push("550 5.7.1 This address may not send here: it is in no network of POSTROOM_SMTP_ALLOW")
         return True
 
-    # What is handed over
+    # The mail
 
     async def smtp_HELO(self, hostname: str) -> None:
         """The old greeting."""
@@ -192,7 +192,7 @@ class SmtpSession(SMTP):
         self._greets = False
 
     async def smtp_EHLO(self, hostname: str) -> None:
-        """The greeting, with what this server can do."""
+        """The greeting, which is answered with the extensions of this server."""
         self._greets = True
         await super().smtp_EHLO(hostname)
         self._greets = False
@@ -209,19 +209,19 @@ class SmtpSession(SMTP):
         return [f"250{' ' if line is can[-1] else '-'}{line}" for line in can]
 
     async def smtp_MAIL(self, arg: str | None) -> None:
-        """MAIL FROM, unless it is too late for another mail."""
+        """MAIL FROM. While the server stops, the connection is closed instead."""
         if self._reception.stopping:
             self.dismiss(GOODBYE)
         else:
             await super().smtp_MAIL(arg)
 
     async def handle_MAIL(self, _: SMTP, session: Facts, envelope: Envelope, address: str, options: list[str]) -> str:
-        """A transaction begins."""
+        """Begins a transaction."""
         envelope.mail_from = address
         return "250 2.1.0 Sender ok"
 
     async def handle_RCPT(self, _: SMTP, session: Facts, envelope: Envelope, address: str, options: list[str]) -> str:
-        """One recipient more."""
+        """Adds a recipient."""
         if len(envelope.rcpt_tos) >= self._reception.limits.recipients:
             return f"452 4.5.3 At most {self._reception.limits.recipients} recipients in one transaction"
         try:
@@ -231,7 +231,7 @@ class SmtpSession(SMTP):
         return "250 2.1.5 Recipient ok"
 
     async def smtp_DATA(self, arg: str | None) -> None:
-        """The message."""
+        """Receives the message, when it is this connection's turn."""
         async with self._reception.receiving(self.host) as its_turn:
             self._reset_timeout()
             if its_turn:
@@ -242,24 +242,24 @@ class SmtpSession(SMTP):
             self.dismiss(GOODBYE)
 
     async def handle_DATA(self, _: SMTP, session: Facts, envelope: Envelope) -> str:
-        """It is here: it is kept now, or refused."""
+        """Keeps the message that was received, or refuses it."""
         self._reset_timeout()
         sender = "" if envelope.mail_from in {None, "<>"} else str(envelope.mail_from)
         recipients = [Address.parse(one) for one in envelope.rcpt_tos]
-        login = cast("Login", self.login)  # without one, nobody comes this far
+        login = cast("Login", self.login)  # `check_auth_needed` lets nobody without one come this far
         return str(await self._reception.keep(cast("bytes", envelope.content), sender, recipients, login))
 
     def _getparams(self, params: Any) -> dict[str, str | bool] | None:
-        # RFC 4954: who announces AUTH takes this of MAIL FROM, and may leave it at that.
+        # RFC 4954: a server with AUTH must accept this parameter, and may ignore it.
         return super()._getparams([one for one in params if not one.startswith("AUTH=")])
 
     async def smtp_POST(self, arg: str | None) -> None:
-        """A browser that was led here would send SMTP in the body of its request."""
+        """HTTP: closes the connection. A web page could make a browser send SMTP commands in the body of a request."""
         self.dismiss(Reply(code=421, status="4.7.0", text="This is SMTP"))
 
     smtp_GET = smtp_PUT = smtp_OPTIONS = smtp_CONNECT = smtp_POST
 
 
 def _to_be_checked(server: SMTP, session: Facts, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
-    """aiosmtpd asks this in its event loop; the check takes long, and comes after."""
+    """aiosmtpd calls this in its event loop. The check takes long, so it is made later, in `_checked`."""
     return AuthResult(success=False, handled=False, auth_data=given)

@@ -1,4 +1,4 @@
-"""From what an SMTP client hands over, an envelope and a message, to the Mail that is meant and its idempotency key."""
+"""Makes a Mail and its idempotency key of an SMTP client's envelope and message."""
 
 import difflib
 import hashlib
@@ -19,9 +19,9 @@ from postroom.mail.priority import Priority
 from postroom.mail.validation import MAX_MIME
 from postroom.smtp import mime_parts
 
-# A message up to this size is passed on as it came; the rest is for the recipients in the header that it is given.
+# A message up to this size is sent as it came. The other 100 kB are for the recipients that are added to its header.
 AS_IT_CAME = MAX_MIME - 100_000
-# What a header may ask for: each with the field of the mail that it is, or None for the key.
+# The headers by which a client sets a field of the mail, with that field; None stands for the key.
 HEADERS = {
     "x-postroom-key": None,
     "x-postroom-template": "template",
@@ -33,7 +33,7 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer of SMTP: its code, the enhanced status (RFC 3463) and a text that says what to do."""
+    """An SMTP answer: its code, the enhanced status (RFC 3463) and a text that says what to do."""
 
     code: int
     status: str
@@ -46,7 +46,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A mail with its key. `by_content`: the key was made of the message, so whatever has it is this very message."""
+    """A mail with its key. `by_content`: the key was made from the message, so the same key means the same message."""
 
     mail: Mail
     key: str | None
@@ -56,9 +56,10 @@ class Submission:
 def read(
     source: bytes, sender: str, recipients: Sequence[Address], login: Login, default: Address | None
 ) -> Submission | Reply:
-    """The mail that this message is, from `sender` (MAIL FROM, perhaps empty) to these recipients, or why it is none.
+    """The mail for this message, or the answer that refuses it.
 
-    `default` is the sender of a mail that names none.
+    `sender` is MAIL FROM and may be empty. `default` is the sender of a mail that names none. InvalidMail is never
+    raised: it becomes an answer.
     """
     if wrong := next(mime_source.faults(source), None):
         return Reply(code=550, status="5.6.11" if "LF" in wrong or "NUL" in wrong else "5.6.0", text=wrong)
@@ -86,13 +87,13 @@ def read(
 
 
 def too_large(most: int) -> Reply:
-    """The answer to a message of more bytes than `most`."""
+    """The answer to a message of more than `most` bytes."""
     text = f"the message is larger than {most} bytes; send smaller files, or a link to them"
     return Reply(code=552, status="5.3.4", text=text)
 
 
 def _author(message: Source, sender: str) -> Address | Reply | None:
-    """Who the mail is from: its From, else its MAIL FROM, else nobody: the default sender."""
+    """The mail's author: its From, else MAIL FROM, else None. Or the answer that refuses it."""
     people = message.people("from")
     if people is None or len(people) > 1 or len(message.all("from")) > 1:
         return Reply(code=550, status="5.6.0", text="From must be one header that names one address")
@@ -108,14 +109,14 @@ def _author(message: Source, sender: str) -> Address | Reply | None:
 
 
 def _name(name: str) -> str:
-    """A display name that may stand in a mail; one that may not is left out."""
+    """The display name, or "" if it has characters that a mail must not have."""
     return name if name.isprintable() else ""
 
 
 def _people(message: Source, recipients: Sequence[Address]) -> dict[str, list[Address]]:
-    """Each recipient of the envelope once: in To or Cc if that header names it, else in Bcc.
+    """The recipients of the envelope by field: To or Cc if that header names the recipient, else Bcc.
 
-    Whom a header names and the envelope does not gets nothing: these are perhaps served by a transaction of their own.
+    A recipient that only a header names gets nothing. Perhaps the client sends to it in another transaction.
     """
     envelope = {one.lane: one for one in recipients}
     people: dict[str, list[Address]] = {}
@@ -138,7 +139,7 @@ def _address(text: str) -> Address | None:
 
 
 def _asked(message: Source) -> dict[str, Any]:
-    """What the X-Postroom headers say, by the mail's field."""
+    """The values of the X-Postroom headers, by the mail's field. InvalidMail lists all faults."""
     faults: list[str] = []
     asked: dict[str, Any] = {}
     for name in dict.fromkeys(field.name for field in message.fields if field.name.startswith("x-postroom-")):
@@ -158,7 +159,7 @@ def _asked(message: Source) -> dict[str, Any]:
 
 
 def _understood(asked: dict[str, Any]) -> Iterator[str]:
-    """Puts values in the place of texts; what is wrong with those that are none."""
+    """Replaces texts in `asked` by the values that they stand for. Gives the faults of those that stand for none."""
     if "variables" in asked:
         try:
             asked["variables"] = json.loads(asked["variables"])
@@ -180,7 +181,7 @@ def _understood(asked: dict[str, Any]) -> Iterator[str]:
 
 
 def _content(message: Source, *, template: bool) -> dict[str, Any] | Reply:
-    """The message as it is, if Graph takes it so; else in parts. A template's mail has its own body."""
+    """The mail's fields for the message: its source, or its parts if it is large or a template makes the body."""
     source = bytes(message)
     if not template and len(source) <= AS_IT_CAME:
         return {"mime": source}
@@ -204,9 +205,9 @@ def _content(message: Source, *, template: bool) -> dict[str, Any] | Reply:
 
 
 def _own_key(message: Source, source: bytes, sender: str, recipients: Sequence[Address], login: Login) -> str | None:
-    """The key of a message that has a Message-ID: that it is the same one, to the same people, if it comes again.
+    """The key of a message with a Message-ID: made from the message, its sender, its recipients and the client.
 
-    A client that lost the answer sends it again. Without a Message-ID nobody can tell that from a second mail.
+    A client that got no answer sends its message again. Without a Message-ID (None) that could be a second mail.
     """
     if not (message.text("message-id") or "").strip():
         return None

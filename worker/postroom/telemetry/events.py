@@ -1,4 +1,4 @@
-"""What happened, in the past tense: one event a move, written as one log line by whoever listens.
+"""Events: something happened, named in the past tense. Each becomes one line of the log.
 
 An event never carries an address, a subject, a body or a secret.
 """

@@ -1,4 +1,4 @@
-"""Events as log lines: JSON for machines, or a form that people read."""
+"""Writes events as log lines: as JSON for machines, or in a form for people."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ import structlog
 from postroom.telemetry.events import Emit
 from postroom.telemetry.redaction import place_of
 
-# What an operator should hear of; the rest is the way things go.
+# Events that are warnings: an operator should look at them. All others are information.
 WRONG = {
     "mail.dead",
     "mail.left",
@@ -35,40 +35,40 @@ WRONG = {
 }
 
 
-_JSON = json.JSONEncoder(default=repr)  # kept, for json.dumps would make one for each line
+_JSON = json.JSONEncoder(default=repr)  # made once; json.dumps would make one for each line
 
 
 class Loop(Protocol):
-    """What is needed of an asyncio event loop."""
+    """What the log needs of an asyncio event loop."""
 
     def call_soon(self, callback: Callable[..., object], /, *arguments: Any) -> object: ...
     def call_later(self, delay: float, callback: Callable[..., object], /, *arguments: Any) -> object: ...
 
 
-PIECE = 4000  # what a pipe takes at once where it takes anything (PIPE_BUF)
-MOST_KEPT = 1_000_000  # characters that nobody has read yet; then the oldest lines go
+PIECE = 4000  # bytes that a pipe takes without blocking, if it is writable at all (PIPE_BUF)
+MOST_KEPT = 1_000_000  # characters that wait to be written; if there are more, the oldest lines are dropped
 AGAIN_S = 0.1
 
 
 class _Lines:
-    """A file for log lines. A log that cannot be written costs no mail."""
+    """A file for log lines. Errors of writing are ignored: a log that cannot be written must stop no mail."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
     def write(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # full, gone, or closed
+        with suppress(OSError, ValueError):  # the disk is full, the reader has gone, or the file is closed
             self._file.write(text)
             self._file.flush()
 
     def flush(self) -> None:
-        """Each `write` sees to that."""
+        """Does nothing: each `write` flushes."""
 
 
 class _LinesOfLoop(_Lines):
-    """The same where a loop works, which must not wait for whoever reads them: what is not read now is tried again.
+    """The same for threads with an event loop, which must not block: what the reader does not take now is tried later.
 
-    What the same turn of the loop writes goes there at once: each time costs as much as a line.
+    All lines of one turn of the loop are written together, because each write costs as much as making a line.
     """
 
     def __init__(self, file: TextIO, loop_here: Callable[[], Loop | None]) -> None:
@@ -94,7 +94,7 @@ class _LinesOfLoop(_Lines):
             loop.call_later(AGAIN_S, self._in_turn, loop)
 
     def _write_waiting(self) -> bool:
-        """Whether something is left."""
+        """Writes as much as the reader takes. Returns whether something is left."""
         with self._lock:
             text, self._waiting = "".join(self._waiting), []
             while text and self._is_read():
@@ -108,19 +108,20 @@ class _LinesOfLoop(_Lines):
         return bool(text)
 
     def _is_read(self) -> bool:
-        """Whether it takes a piece more without waiting."""
+        """Whether a further piece can be written without blocking."""
         try:
             poll = select.poll()
             poll.register(self._file.fileno(), select.POLLOUT)
             return bool(poll.poll(0))
-        except (OSError, ValueError):  # no file of the system's, or closed
+        except (OSError, ValueError):  # it is no file of the operating system, or closed
             return True
 
 
 def start(log_format: str, loop_here: Callable[[], Loop | None] | None = None) -> Emit:
-    """Sets up the lines on stderr and returns what writes one; keeps mail out of other libraries' lines.
+    """Sets up the log on stderr, and returns the function that writes an event. Keeps addresses out of libraries' logs.
 
-    `loop_here`, where loops work, gives that of the thread that it is called in, if it has one.
+    `log_format` is "json" or "console". `loop_here`, where there are event loops, returns the one of the thread that
+    calls it, or None.
     """
     _keep_mail_out()
     stderr = sys.__stderr__ or sys.stderr
@@ -138,7 +139,7 @@ def start(log_format: str, loop_here: Callable[[], Loop | None] | None = None) -
         ],
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
     )
-    log = structlog.get_logger().bind()  # bound here, once: else it is for each line
+    log = structlog.get_logger().bind()  # bound once here; otherwise it would be bound again for each line
 
     def emit(event: str, **facts: object) -> None:
         wrong = event in WRONG or facts.get("reason") == "held"
@@ -148,20 +149,20 @@ def start(log_format: str, loop_here: Callable[[], Loop | None] | None = None) -
 
 
 def _keep_mail_out() -> None:
-    # They write paths and arguments, which hold addresses; urllib3 even when it warns of a strange answer.
+    # urllib3's debug lines and warnings have paths, which have addresses.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    # aiosmtpd writes down each command, and with it who writes to whom.
+    # aiosmtpd logs each command, with senders and recipients.
     logging.getLogger("mail.log").disabled = True
     for name in ("celery.pool", "celery.concurrency", "kombu"):
         logging.getLogger(name).setLevel(logging.INFO)
-    # What Celery cannot run it writes down whole.
+    # Celery logs messages that it cannot run, with all they contain.
     logging.getLogger("celery.worker.consumer.consumer").addFilter(_first_line)
     logging.getLogger("celery.app.trace").addFilter(_type_and_place)
 
 
 def _first_line(record: logging.LogRecord) -> bool:
     line = record.getMessage().strip().partition("\n")[0]
-    # That the broker is away says where it is, and no more (Celery leaves its password out).
+    # This line has only the broker's address (Celery leaves its password out), so it is kept whole.
     record.msg, record.args = line if line.startswith("consumer: Cannot connect") else line.partition(": ")[0], ()
     record.exc_info = None
     return True

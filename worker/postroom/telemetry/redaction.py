@@ -1,4 +1,4 @@
-"""Takes private words out of texts that are logged or shown: addresses, ids, URLs, quoted text."""
+"""Removes private parts of texts that are logged or shown: addresses, ids, URLs, quoted text."""
 
 import re
 import traceback
@@ -7,7 +7,7 @@ _QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*\"""")
 
 
 def redact(text: str) -> str:
-    """`text` on one short line, without what it quotes and without anything like an address, link, id or token."""
+    """`text` on one short line, without quoted text and without anything like an address, a link, an id or a token."""
     words = _QUOTED.sub("'…'", text[:2000]).split()
     shown = " ".join("…" if _private(word) else word for word in words)
     return "".join(character for character in shown if character.isprintable())[:200]
@@ -20,7 +20,7 @@ def _private(word: str) -> bool:
 
 
 def mask_address(address: str) -> str:
-    """Enough of an address to know whose it is: `n…@contoso.com`."""
+    """A shortened address, in which people recognise their own: `n…@contoso.com`."""
     local, _, domain = address.rpartition("@")
     return f"{local[:1]}…@{domain}"
 
@@ -31,6 +31,6 @@ def mask_actor(by: str) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """An error's type and where it was raised; its text may quote what an event must not hold."""
+    """An error's type and the place where it was raised. Its text is left out: it may quote private text."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__

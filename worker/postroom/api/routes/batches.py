@@ -1,4 +1,4 @@
-"""Batches: counted, cancelled, held and released. A key with senders sees and stops its own mail of them only."""
+"""Routes of batches: count, cancel, hold, release. A key with senders sees and stops only mail of its senders."""
 
 from typing import Annotated, Any
 
@@ -19,14 +19,14 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 
 class Batch(BaseModel):
-    """How many mails of a batch are in which state, and whether it is held."""
+    """How many mails of a batch are in each state, and whether the batch is held."""
 
     counts: BatchCounts
     hold: Hold | None
 
 
 class HoldOrder(BaseModel):
-    """Why something is held, and for how long; without `for_s` until somebody releases it."""
+    """Why something is held, and for how many seconds. Without `for_s` it is held until somebody releases it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,7 +42,7 @@ class HoldOrder(BaseModel):
 def cancel(
     services: WithServices, key: MayOperate, batch: str, body: Annotated[Why, Depends(body_of(Why))]
 ) -> BatchCancelled:
-    """Stop what of a batch has not left yet, and say how much had."""
+    """Cancel the mails of a batch that have not left yet, and count the others."""
     _counts(services, key, batch)
     return services.client.cancel_batch(batch, by=person(key), why=body.why, senders=key.senders)
 
@@ -67,7 +67,7 @@ def release(services: WithServices, key: MayOperate, batch: str) -> ReleaseResul
     return services.client.release(batch=batch)
 
 
-# Last, for it fits what the others do: a batch may have any name.
+# Last, because its path matches those of the other routes too: a batch may have any name.
 @router.get("/{batch:path}", responses=documented(*ASKED, 404))
 def counts(services: WithServices, key: MayRead, batch: str) -> Batch:
     """Count the mails of a batch by state."""

@@ -1,4 +1,4 @@
-"""Dead letters: looked through, sent again as they are or changed, let go of."""
+"""Routes of dead letters: list, count, send again as they are or changed, discard."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -25,7 +25,7 @@ JobIds = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Fi
 
 
 class DeadLetterQuery(BaseModel):
-    """Which dead letters a list is of. Reason `expired` means those that expired. `since` is when they came in."""
+    """Which dead letters a list is of. Reason `expired` means those that expired. `since` is when they ended."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,7 +38,7 @@ class DeadLetterQuery(BaseModel):
 
 
 class ReasonCount(BaseModel):
-    """How many dead letters of one reason there are; of these `in_doubt` may have been sent."""
+    """How many dead letters with one reason there are. `in_doubt` of them may have been sent."""
 
     reason: str
     count: int
@@ -53,7 +53,7 @@ class ReasonCounts(BaseModel):
 
 
 class RequeueOrder(BaseModel):
-    """Which letters are sent again, and how. What may have been sent is looked up first, unless `may_send_twice`."""
+    """Which letters are sent again, and how. If one may have been sent, it is looked up, unless `may_send_twice`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,7 +64,7 @@ class RequeueOrder(BaseModel):
 
 
 class ChangeOrder(BaseModel):
-    """What is different in a letter that is sent again: fields of its mail; null leaves one out."""
+    """What is changed in a letter that is sent again: fields of its mail. null removes a field."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,7 +74,7 @@ class ChangeOrder(BaseModel):
 
 
 class DiscardOrder(BaseModel):
-    """Which letters are let go of, and why."""
+    """Which letters are discarded, and why."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -83,7 +83,7 @@ class DiscardOrder(BaseModel):
 
 
 class Said(BaseModel):
-    """What came of an order for one job, in a word: `requeued`, `look_up`, `discarded`, or why not."""
+    """The result for one job, in one word: `requeued`, `look_up`, `discarded`, or why it was not done."""
 
     id: str
     said: str
@@ -91,13 +91,13 @@ class Said(BaseModel):
 
 
 class Replies(BaseModel):
-    """What came of an order for each job."""
+    """The result for each job."""
 
     results: list[Said]
 
 
 class Replaced(BaseModel):
-    """The new job that stands for a changed letter."""
+    """The new job that replaces a changed letter."""
 
     id: str
     requeued_from: str
@@ -143,7 +143,7 @@ def requeue(
 def discard(
     services: WithServices, key: MayOperate, how: Annotated[DiscardOrder, Depends(body_of(DiscardOrder))]
 ) -> Replies:
-    """Let go of up to 500 letters: they are cancelled, and their mail is removed."""
+    """Discard up to 500 letters: they are cancelled, and their mail is removed."""
     ids, actor = _own(services, key, how.ids), Actor.here(person(key), how.why)
     return _told(how.ids, services.letters.discard(ids, actor))
 
@@ -160,7 +160,7 @@ def change(
     if own(key, services.records.read(job_id)).status not in (Status.DEAD, Status.EXPIRED):
         raise Refusal(409, "not_dead", "this job is neither dead nor expired", {"said": "not_dead"})
     if given := {"from", "sender"} & how.changes.keys():
-        # Only the sender is looked at; the rest is checked when the whole mail is.
+        # Only the sender is checked here; the other fields are checked with the whole mail.
         values = changed({}, {name: how.changes[name] for name in given})
         mail = Mail.model_validate({"to": "a@example.com", "text": "a", **values}).with_sender(services.sender)
         checked(mail, key)
@@ -171,10 +171,10 @@ def change(
     return Replaced(id=new_id, requeued_from=job_id)
 
 
-# Last, for it fits what the others do.
+# Last, because its path matches those of the other routes too.
 @router.get("/{job_id}", responses=documented(*ASKED, 404))
 def show(services: WithServices, key: MayRead, job_id: str, content: bool = False) -> Letter:
-    """Show a job with its mail: with `content` all of it, else without bodies, variables and files."""
+    """Show a job with its mail. Without `content`, bodies, variables and files are left out."""
     own(key, services.records.read(job_id))
     return services.letters.show(job_id, content=content)
 
@@ -186,7 +186,7 @@ def _own(services: Services, key: ApiKey, ids: list[str]) -> list[str]:
 
 
 def _told(asked: list[str], replies: Iterator[Reply]) -> Replies:
-    """In the order asked for; a job of others is as unknown as none."""
+    """The replies in the order of the ids. A job of somebody else's sender is unknown, as if there were none."""
     results = {reply.id: Said(id=reply.id, said=reply.said, status=reply.status) for reply in replies}
     return Replies(results=[results.get(one) or Said(id=one, said="unknown", status="") for one in asked])
 

@@ -1,4 +1,4 @@
-"""Mails: taken in one by one or as a batch, found again, cancelled."""
+"""Routes of mails: send one or a batch, list, show, cancel."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from postroom.store.queries import CURSOR, Cursor
 
 MOST_IN_BATCH = 500
 REPLAY = "Idempotent-Replay"
-# Much of what is printable, for who makes requests from the schema; no pattern says all of it.
+# Many printable characters, for programs that make requests from the schema. No pattern covers all.
 _PRINTABLE = "^[ -~\u00a1-\u00ac\u00ae-\u0377\u3041-\u3096\u4e00-\u9fff\uac00-\ud7a3]+$"
 router = APIRouter(prefix="/v1/emails", tags=["emails"])
 
@@ -47,7 +47,7 @@ class Taken(BaseModel):
 
 
 class Row(BaseModel):
-    """What came of one mail of a batch: its id, or why it was not taken in. `known`: it had been before."""
+    """The result for one mail of a batch: its id, or why it was not taken in. `known`: it was taken in before."""
 
     id: str | None = None
     status: Status | None = None
@@ -56,7 +56,7 @@ class Row(BaseModel):
 
 
 class BatchTaken(BaseModel):
-    """What came of each mail of a batch, in their order."""
+    """The result for each mail of a batch, in their order."""
 
     batch: str | None
     taken: int
@@ -66,14 +66,14 @@ class BatchTaken(BaseModel):
 
 
 class Emails(BaseModel):
-    """One page of a list. It may be short, or empty, though another follows: `next_cursor` says whether."""
+    """One page of a list. There are more pages if it has a `next_cursor`, even if this page is short or empty."""
 
     items: list[Delivery]
     next_cursor: str | None
 
 
 class Why(BaseModel):
-    """Why somebody does this, for the job's audit."""
+    """Why this is done, for the job's audit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -126,7 +126,7 @@ def send(
 def send_batch(
     services: WithServices, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
 ) -> BatchTaken:
-    """Take up to 500 mails in, each for itself: `results` says of each, in order, what came of it."""
+    """Take up to 500 mails in, each by itself. `results` has the result for each, in order."""
     mails, batch = given.get("emails"), _batch_name(given.get("batch"))
     if unknown := given.keys() - {"emails", "batch"}:
         raise _wrong(*(f"{name[:100]}: no such field" for name in sorted(unknown)))
@@ -162,7 +162,7 @@ def find(services: WithServices, key: MayRead, wanted: Annotated[EmailQuery, Que
 
 @router.get("/{job_id}", responses=documented(*ASKED, 404))
 def status(services: WithServices, key: MayRead, job_id: str) -> Delivery:
-    """Tell what became of one mail, with every attempt."""
+    """Show what became of one mail, with every attempt."""
     return own(key, services.records.read(job_id))
 
 
@@ -174,7 +174,7 @@ def status(services: WithServices, key: MayRead, job_id: str) -> Delivery:
 def cancel(
     services: WithServices, key: MayOperate, job_id: str, body: Annotated[Why, Depends(body_of(Why))]
 ) -> Delivery:
-    """End a mail that has not been sent."""
+    """Cancel a mail that has not been sent."""
     own(key, services.records.read(job_id))
     return services.client.cancel(job_id, by=person(key), why=body.why)
 
@@ -186,20 +186,20 @@ def page(services: Services, wanted: JobFilter, limit: int, cursor: str | None) 
 
 
 def _first_status(mail: Mail, known: Delivery | None) -> Status:
-    """The status that a mail had when it was taken in; a replay is answered with it, whatever became of it since."""
+    """The status that a mail had when it was taken in. A repeated request gets it too, whatever the status is now."""
     scheduled_at, taken_at = (known.scheduled_at, known.created_at) if known else (mail.scheduled_at, datetime.now(UTC))
     return Status.DEFERRED if scheduled_at and scheduled_at > taken_at else Status.QUEUED
 
 
 def mail_of(given: Any, key: ApiKey, default: Address | None) -> Mail:
-    """The mail in a request; its sender is one of the key's."""
+    """The mail of a request. Refusal or InvalidMail if it is none, or the key may not send it."""
     if len(key.senders) == 1:
         default = Address.parse(key.senders[0])
     return checked(Mail.model_validate(given).with_sender(default), key)
 
 
 def checked(mail: Mail, key: ApiKey) -> Mail:
-    """The same mail, if the key may send it."""
+    """The same mail, if the key may send it. Refusal if not."""
     if mail.sender is not None and not key.may_use(mail.sender.address):
         raise Refusal(403, "sender_not_allowed", "this key may not send from this address")
     return mail
@@ -215,12 +215,13 @@ def _mail_or_refusal(given: Any, key: ApiKey, default: Address | None) -> Mail |
 
 
 def _rows(services: Services, given: list[Mail | Refusal], scoped: str | None, batch: str | None) -> list[Row]:
-    """Takes in what is mail, and says of each row what came of it.
+    """Takes the mails in, and gives the result for each row.
 
-    Where Redis is away the whole batch is sent again; with an Idempotency-Key nothing of it is doubled.
+    Raises Unavailable when Redis is away. The caller then sends the whole batch again, and with an Idempotency-Key no
+    mail is taken in twice.
     """
     mails = {place: one for place, one in enumerate(given) if isinstance(one, Mail)}
-    # No Idempotency-Key has a § in it, so a mail of a batch never has the key of one that came alone.
+    # An Idempotency-Key has no §, so a mail of a batch never has the same key as a mail that was sent alone.
     keys = [f"{scoped}§{place}" if scoped else None for place in mails]
     outcomes: dict[int, Receipt | PostroomError | Refusal] = {
         place: one for place, one in enumerate(given) if isinstance(one, Refusal)
@@ -246,7 +247,7 @@ def _same_batch(services: Services, scoped: str, given: Any) -> None:
 
 
 def _scoped(key: ApiKey, idempotency_key: str | None) -> str | None:
-    """Two keys never meet: what one calls its mail is nobody else's business."""
+    """The idempotency key of a mail, for this API key only: two API keys may use the same Idempotency-Key."""
     return f"api/{key.id}/{idempotency_key}" if idempotency_key else None
 
 
@@ -261,13 +262,13 @@ def _wrong(*faults: str) -> Refusal:
 
 
 def _only(name: str) -> dict[str, Any]:
-    """A mail whose content is this field, and none of the others."""
+    """The schema of a mail that has this field as its content, and none of the others."""
     others = {other: {"type": "null"} for other in ("template", "html", "text", "mime") if other != name}
     return {"required": [name], "properties": {name: {"type": "string"}, **others}}
 
 
 def _bodies() -> dict[str, Any]:
-    """A mail with ready bodies: one of them, or both."""
+    """The schema of a mail with ready bodies: one of them, or both."""
     one_of_them = [
         {"required": [name], "properties": {name: {"type": "string", "minLength": 1}}} for name in ("text", "html")
     ]
@@ -276,7 +277,7 @@ def _bodies() -> dict[str, Any]:
 
 
 def _somebody(name: str) -> dict[str, Any]:
-    """A mail with a recipient in this field."""
+    """The schema of a mail with a recipient in this field."""
     return {"required": [name], "properties": {name: {"not": {"enum": [[], "", None]}}}}
 
 
@@ -295,7 +296,7 @@ def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
     email["oneOf"] = [_only("template"), _bodies(), _only("mime")]
     email["anyOf"] = [_somebody("to"), _somebody("cc"), _somebody("bcc")]
     yield "Email", email | {"title": "Email", "description": "A mail: a template with variables, or ready bodies."}
-    # Each is checked for itself, so one that is no mail makes the request no wrong one.
+    # Each mail is checked by itself. If one is wrong, the request is still right.
     one = {"description": "A mail as POST /v1/emails takes it, without `batch`; what is none is refused in its row."}
     rows = {"type": "array", "minItems": 1, "maxItems": MOST_IN_BATCH, "items": one}
     yield (

@@ -1,4 +1,4 @@
-"""Events: each becomes the mails that the rules make of it; what becomes none is counted and kept to look at."""
+"""Routes of events: rules make mails of them. Events without mail are counted, and the newest are kept."""
 
 import re
 from collections import Counter
@@ -26,7 +26,7 @@ _ORIGIN = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 
 
 class Mailed(BaseModel):
-    """What one rule made of an event: a mail, known already if the event had come before; or why there is none."""
+    """What one rule made of an event: a mail (`known` if the event was received before), or why there is none."""
 
     rule: str | None
     id: str | None = None
@@ -35,7 +35,7 @@ class Mailed(BaseModel):
 
 
 class Handled(BaseModel):
-    """What became of one event: a mail for each rule that fits it. `unmatched`: none does."""
+    """What became of one event: a mail for each rule that matches it. `unmatched`: no rule does."""
 
     event_id: str
     unmatched: bool
@@ -49,7 +49,7 @@ class EventsHandled(BaseModel):
 
 
 class ValidationAnswer(BaseModel):
-    """What Event Grid wants to hear before it delivers events."""
+    """The answer that Event Grid needs before it delivers events."""
 
     validationResponse: str  # noqa: N815 - Event Grid's name
 
@@ -66,7 +66,7 @@ def _key(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None,
 ) -> ApiKey | None:
-    # Event Grid asks before it knows its own headers; what it then delivers must have the key.
+    # Event Grid sends its question without our key. The events that it delivers later must have the key.
     if credentials is None and request.headers.get("aeg-event-type", "") == "SubscriptionValidation":
         return None
     return allowed(services, credentials.credentials if credentials else None, Scope.SEND)
@@ -74,7 +74,7 @@ def _key(
 
 @router.options("", include_in_schema=False)
 async def may_i(request: Request) -> Response:
-    """Answers CloudEvents' question whether events from this origin are wanted: those with a key are."""
+    """Answers the question of CloudEvents whether this origin may send events: it may, with a key."""
     origin = request.headers.get("webhook-request-origin", "")
     if not _ORIGIN.fullmatch(origin):
         return Response(status_code=200, headers={"Allow": "OPTIONS, POST"})
@@ -137,10 +137,10 @@ def receive(services: WithServices, key: Annotated[ApiKey | None, Depends(_key)]
 
 @router.get("/unmatched", responses=documented(*ASKED))
 def unmatched(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Unmatched:
-    """Show events that no rule fits, or of which a rule could make no mail."""
+    """Show events that no rule matches, or of which a rule could make no mail."""
     if not key.senders:
         return Unmatched(counts=services.notes.counts(), newest=services.notes.newest(limit))
-    # Whose mail it would have been is not known, so a key sees what came with it, as far as that is kept.
+    # Nobody knows whose mail it would have been. So a key sees the events that came with it, as far as they are kept.
     notes = [note for note in services.notes.newest(1000) if note.key == key.name]
     return Unmatched(counts=Counter(note.reason for note in notes), newest=notes[:limit])
 
@@ -178,7 +178,7 @@ def _mailed(services: Services, key: ApiKey, event: Event, planned: Planned) -> 
         _note(services, key, event, refused.code, planned)
         return _not_mailed(planned, refused.code, refused.message, {})
     except KeyConflict as known:
-        # The event is the same; its mail is not, because the rule was changed in between.
+        # It is the same event with another mail, because the rule was changed in between.
         return Mailed(rule=planned.rule, id=known.job_id, known=True)
     return Mailed(rule=planned.rule, id=receipt.id, known=receipt.known)
 

@@ -1,4 +1,4 @@
-"""Whether it is alive, whether mail goes out, and figures for Prometheus: all of it without a key."""
+"""Routes without a key: whether this process is alive, whether mail is sent, and figures for Prometheus."""
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
@@ -18,7 +18,7 @@ class Healthy(BaseModel):
 
 
 class Ready(BaseModel):
-    """Redis answers, and so many workers tick."""
+    """Redis answers, and `workers` are alive."""
 
     ready: bool
     workers: int
@@ -26,13 +26,13 @@ class Ready(BaseModel):
 
 @router.get("/healthz")
 async def healthz() -> Healthy:
-    """Tell that this process answers, whatever Redis does."""
+    """Answer as long as this process runs, whatever Redis does."""
     return Healthy(status="ok")
 
 
 @router.get("/readyz", responses=documented(503))
 def readyz(services: WithServices) -> Ready:
-    """Tell whether what is taken in is also sent: Redis answers, and a worker has ticked within 15 s."""
+    """Tell whether mail that is taken in is also sent: Redis answers, and a worker has ticked within 15 s."""
     workers = stats.alive(services.connection)
     if not workers:
         raise Refusal(503, "no_worker", f"no worker has ticked for {stats.LOST_AFTER_S:.0f} s: nothing is sent")
@@ -41,5 +41,5 @@ def readyz(services: WithServices) -> Ready:
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=documented(503))
 def metrics(services: WithServices) -> PlainTextResponse:
-    """Give the figures of the whole mail room in Prometheus' text form, at most 5 s old."""
+    """Give the figures of the whole system in Prometheus' text format, at most 5 s old."""
     return PlainTextResponse(services.figures.text(), media_type="text/plain; version=0.0.4")

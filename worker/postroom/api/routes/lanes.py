@@ -1,4 +1,4 @@
-"""Lanes: their backlog, pace and pauses, and what is held. A mailbox that several senders share is held for all."""
+"""Routes of lanes and holds. If several senders share a mailbox, a hold is for all of them."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ class LaneAndHold(BaseModel):
 
 
 class Lanes(BaseModel):
-    """The lanes in which most waits."""
+    """The lanes in which most mails wait."""
 
     items: list[LaneAndHold]
 
@@ -40,7 +40,7 @@ class Holds(BaseModel):
 
 @router.get("/lanes", responses=documented(*ASKED))
 def lanes(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Lanes:
-    """List the lanes that wait, the longest first, with backlog, pace, pauses and holds."""
+    """List the lanes in which mails wait, those with most mails first, with backlog, pace, pauses and holds."""
     waiting = stats.lanes(services.connection, 1000 if key.senders else limit)
     holds = {hold.name: hold for hold in services.records.holds() if hold.scope == "lane"}
     items = [LaneAndHold(lane=one, hold=holds.get(one.lane)) for one in waiting if _is_own(services, key, one.lane)]
@@ -73,7 +73,7 @@ def hold(
 
 @router.post("/lanes/{sender}/release", responses=documented(*ASKED))
 def release(services: WithServices, key: MayOperate, sender: str) -> ReleaseResult:
-    """Let held mail go; where a fault holds the mailbox or its app, that is probed at once."""
+    """Let held mail go. If a fault holds the mailbox or its app, it is probed at once."""
     _must_be_own(services, key, sender)
     return services.client.release(sender=sender)
 
