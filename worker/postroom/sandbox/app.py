@@ -7,12 +7,12 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
 from postroom.sandbox.connection import Call, Receive, Scope, Send
-from postroom.sandbox.control_api import control_routes
-from postroom.sandbox.entra import Entra
-from postroom.sandbox.graph import Graph
-from postroom.sandbox.inbox import page_routes
+from postroom.sandbox.control.routes import control_routes
+from postroom.sandbox.entra.endpoints import Entra
+from postroom.sandbox.graph.endpoints import Graph
+from postroom.sandbox.graph.uploads import UPLOADS
 from postroom.sandbox.options import SandboxAddress, SandboxOptions
-from postroom.sandbox.uploads import UPLOADS
+from postroom.sandbox.pages.routes import page_routes
 from postroom.sandbox.world import World
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from postroom.sandbox.exchange import Exchange
-from postroom.sandbox.faults import STAGES, FaultRule, Faults
+from postroom.sandbox.control.faults import STAGES, FaultRule, Faults
+from postroom.sandbox.control.request_log import Bell, RequestLog
+from postroom.sandbox.entra.tenant import Tenant
+from postroom.sandbox.entra.tokens import TokenMint
+from postroom.sandbox.exchange.mailboxes import Exchange
+from postroom.sandbox.graph.uploads import Uploads
 from postroom.sandbox.options import SandboxAddress, SandboxOptions
-from postroom.sandbox.request_log import Bell, RequestLog
-from postroom.sandbox.tenant import Tenant
-from postroom.sandbox.tokens import TokenMint
-from postroom.sandbox.uploads import Uploads
 
 
 class World:

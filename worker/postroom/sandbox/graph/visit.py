@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.graph_error import GraphError
-from postroom.sandbox.message import Outgoing
-from postroom.sandbox.request_log import Arrival
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.traffic import Meter
+from postroom.sandbox.control.request_log import Arrival
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Outgoing
+from postroom.sandbox.exchange.traffic import Meter
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from postroom.sandbox.graph_error import invalid_body
+from postroom.sandbox.exchange.errors import invalid_body
 
 Check = Callable[[Any, str], None]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.faults import ActiveFault, FaultRule
-from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.control.faults import ActiveFault, FaultRule
+from postroom.sandbox.control.request_log import Arrival
 from postroom.sandbox.world import World
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from math import ceil
 
-from postroom.sandbox.graph_error import GraphError
+from postroom.sandbox.exchange.errors import GraphError
 
 REQUESTS, REQUESTS_WINDOW = 10_000, 600
 UPLOAD, UPLOAD_WINDOW = 150 * 1024 * 1024, 300

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from postroom.sandbox.connection import Answer
-from postroom.sandbox.effects import dress
-from postroom.sandbox.faults import FaultRule
-from postroom.sandbox.graph_error import GraphError, graph_headers, refuse, unauthorized
-from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.control.effects import dress
+from postroom.sandbox.control.faults import FaultRule
+from postroom.sandbox.control.request_log import Arrival
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.graph.errors import graph_headers, refuse, unauthorized
 
 _USUAL = {
     400: ("BadRequest", "The request is malformed or incorrect."),

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from postroom.sandbox import edm
 from postroom.sandbox.connection import Answer
-from postroom.sandbox.drafts import require_role
-from postroom.sandbox.graph_error import GraphError, graph_headers
-from postroom.sandbox.json_mail import check_attachment, load_json, read_attachment
-from postroom.sandbox.look_up import ROLES
-from postroom.sandbox.message import Attachment, Message, Outgoing
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Attachment, Message, Outgoing
+from postroom.sandbox.graph import edm
+from postroom.sandbox.graph.drafts import require_role
+from postroom.sandbox.graph.errors import graph_headers
+from postroom.sandbox.graph.json_mail import check_attachment, load_json, read_attachment
+from postroom.sandbox.graph.look_up import ROLES
+from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
 
 SMALL = 3 * 1024 * 1024

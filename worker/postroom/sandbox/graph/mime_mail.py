@@ -10,10 +10,10 @@ from email.message import Message as Parsed
 from email.utils import getaddresses
 from typing import cast
 
-from postroom.sandbox.edm import decode_base64
-from postroom.sandbox.graph_error import GraphError
-from postroom.sandbox.json_mail import check_recipients
-from postroom.sandbox.message import Address, Attachment, Outgoing
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Address, Attachment, Outgoing
+from postroom.sandbox.graph.edm import decode_base64
+from postroom.sandbox.graph.json_mail import check_recipients
 
 
 def read_mime_mail(body: bytes, *, complete: bool = True) -> Outgoing:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.graph_error import GraphError, graph_headers
-from postroom.sandbox.json_mail import read_json_mail
-from postroom.sandbox.message import Outgoing
-from postroom.sandbox.mime_mail import read_mime_mail
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Outgoing
+from postroom.sandbox.graph.errors import graph_headers
+from postroom.sandbox.graph.json_mail import read_json_mail
+from postroom.sandbox.graph.mime_mail import read_mime_mail
+from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
 
 

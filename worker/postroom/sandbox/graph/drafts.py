@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.graph_error import GraphError, graph_headers
-from postroom.sandbox.json_mail import check_recipients, read_json_message
-from postroom.sandbox.look_up import ROLES, message_resource
-from postroom.sandbox.message import Message, Outgoing
-from postroom.sandbox.mime_mail import read_mime_mail
-from postroom.sandbox.send_mail import read_mail
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Message, Outgoing
+from postroom.sandbox.graph.errors import graph_headers
+from postroom.sandbox.graph.json_mail import check_recipients, read_json_message
+from postroom.sandbox.graph.look_up import ROLES, message_resource
+from postroom.sandbox.graph.mime_mail import read_mime_mail
+from postroom.sandbox.graph.send_mail import read_mail
+from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
 
 

@@ -9,10 +9,10 @@ from itertools import count
 from secrets import token_hex
 from typing import Any
 
-from postroom.sandbox.graph_error import GraphError
-from postroom.sandbox.message import Message, Outgoing
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Message, Outgoing
+from postroom.sandbox.exchange.traffic import Limits, Meter
 from postroom.sandbox.options import SandboxOptions
-from postroom.sandbox.traffic import Limits, Meter
 
 TOO_MANY_RECIPIENTS = "550 5.1.90 the sender has reached the daily limit for message recipients"
 

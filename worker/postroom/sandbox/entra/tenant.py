@@ -8,11 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from postroom.sandbox.credentials import check_assertion, check_secret
-from postroom.sandbox.entra_error import EntraError
-from postroom.sandbox.graph_error import GraphError
+from postroom.sandbox.entra.credentials import check_assertion, check_secret
+from postroom.sandbox.entra.errors import EntraError
+from postroom.sandbox.entra.tokens import GRAPH_APP_ID, GRAPH_ROOTS, Claims, TokenMint
+from postroom.sandbox.exchange.errors import GraphError
 from postroom.sandbox.options import AppRegistration, SandboxOptions
-from postroom.sandbox.tokens import GRAPH_APP_ID, GRAPH_ROOTS, Claims, TokenMint
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 

@@ -1,13 +1,13 @@
-"""Graph's refusals, in Graph's own shape."""
+"""How Graph refuses a request: the answer, with the headers that all its answers have."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from postroom.sandbox.connection import Answer
-from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.control.request_log import Arrival
+from postroom.sandbox.exchange.errors import GraphError
 
 DIAGNOSTIC = (
     '{"ServerInfo":{"DataCenter":"Sandbox","Slice":"E","Ring":"1","ScaleUnit":"001","RoleInstance":"POSTROOM"}}'
@@ -16,27 +16,6 @@ AUTHENTICATE = (
     'Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", '
     'client_id="00000003-0000-0000-c000-000000000000"'
 )
-
-
-class GraphError(Exception):
-    """Graph says no: the HTTP status, Graph's code for it, the message, and headers of its own."""
-
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(f"{status} {code}: {message}")
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = dict(headers or {})
-
-
-def invalid_body(message: str) -> GraphError:
-    """The body does not fit the resource's type."""
-    return GraphError(400, "RequestBodyRead", message)
-
-
-def invalid_recipients(message: str) -> GraphError:
-    """Exchange cannot send to these recipients."""
-    return GraphError(400, "ErrorInvalidRecipients", f"At least one recipient is not valid., {message}")
 
 
 def unauthorized(message: str) -> GraphError:

@@ -6,9 +6,9 @@ import json
 import re
 from typing import Any
 
-from postroom.sandbox import edm
-from postroom.sandbox.graph_error import GraphError, invalid_body, invalid_recipients
-from postroom.sandbox.message import Address, Attachment, Outgoing
+from postroom.sandbox.exchange.errors import GraphError, invalid_body, invalid_recipients
+from postroom.sandbox.exchange.message import Address, Attachment, Outgoing
+from postroom.sandbox.graph import edm
 
 MAX_RECIPIENTS = 500
 MAX_HEADERS = 5

@@ -16,11 +16,12 @@ from secrets import compare_digest, token_urlsafe
 from urllib.parse import parse_qs
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.exchange import Exchange
-from postroom.sandbox.graph_error import GraphError, graph_headers, unauthorized
-from postroom.sandbox.message import Attachment, Message, Outgoing
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.mailboxes import Exchange
+from postroom.sandbox.exchange.message import Attachment, Message, Outgoing
+from postroom.sandbox.graph.errors import graph_headers, unauthorized
+from postroom.sandbox.graph.visit import Visit
 
 UPLOADS = "/api/v2.0/AttachmentSessions/"
 

@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from postroom.sandbox.entra_error import EntraError
+from postroom.sandbox.entra.errors import EntraError
+from postroom.sandbox.entra.tokens import base64url
 from postroom.sandbox.options import AppRegistration, FederatedCredential
-from postroom.sandbox.tokens import base64url
 
 CLOCK_SKEW = 300  # seconds that Entra lets a client's clock be off
 

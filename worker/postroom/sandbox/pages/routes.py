@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from postroom.sandbox.faults import EFFECTS, STAGES, FaultRule
-from postroom.sandbox.message import Message
+from postroom.sandbox.control.faults import EFFECTS, STAGES, FaultRule
+from postroom.sandbox.exchange.message import Message
 from postroom.sandbox.world import World
 
 PAGE = 50
@@ -85,7 +85,7 @@ class _Pages:
     def __init__(self, world: World) -> None:
         self._world = world
         self._templates = Environment(
-            loader=PackageLoader("postroom.sandbox", "pages"),
+            loader=PackageLoader("postroom.sandbox.pages"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -94,7 +94,7 @@ class _Pages:
         self._templates.globals |= {"address": world.address}
         self._templates.filters |= {"clock": _clock, "size": _size, "snippet": _snippet}
         self._static = {
-            name: files("postroom.sandbox").joinpath("pages", name).read_bytes()
+            name: files("postroom.sandbox.pages").joinpath("static", name).read_bytes()
             for name in ("sandbox.css", "sandbox.js", "icon.svg")
         }
 

@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from postroom.sandbox.connection import Answer
-from postroom.sandbox.graph_error import GraphError, graph_headers
-from postroom.sandbox.message import Address, Message
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Address, Message
+from postroom.sandbox.graph.errors import graph_headers
+from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
 
 ROLES = frozenset({"Mail.Read", "Mail.ReadBasic", "Mail.ReadBasic.All", "Mail.ReadWrite"})

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from random import Random
 from typing import Any
 
-from postroom.sandbox.message import Outgoing
+from postroom.sandbox.exchange.message import Outgoing
 
 STAGES = ("graph", "draft", "attachment", "upload", "delete", "lookup", "token", "discovery")
 _WRITING = ("graph", "draft", "attachment", "upload", "delete")
