@@ -1,4 +1,4 @@
-"""The sandbox as one ASGI application: Graph and Entra by hand, the pages and the control interface by Starlette."""
+"""The sandbox as one ASGI application. Graph and Entra use no framework, pages and control interface use Starlette."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from postroom.sandbox.world import World
 
 
 class App:
-    """Leads each call to the service whose path it is."""
+    """Passes each call to the service that its path belongs to."""
 
     def __init__(self, world: World) -> None:
         self.world = world

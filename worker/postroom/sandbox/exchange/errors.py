@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 class GraphError(Exception):
-    """Graph says no: the HTTP status, Graph's code for it, the message, and headers of its own."""
+    """A request is refused: with this HTTP status, Graph's code and message, and these further headers."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{status} {code}: {message}")
@@ -17,10 +17,10 @@ class GraphError(Exception):
 
 
 def invalid_body(message: str) -> GraphError:
-    """The body does not fit the resource's type."""
+    """The error for a body that does not fit the type that is expected."""
     return GraphError(400, "RequestBodyRead", message)
 
 
 def invalid_recipients(message: str) -> GraphError:
-    """Exchange cannot send to these recipients."""
+    """The error for recipients that Exchange cannot send to."""
     return GraphError(400, "ErrorInvalidRecipients", f"At least one recipient is not valid., {message}")

@@ -1,4 +1,4 @@
-"""Draft, then send: `POST …/messages`, `POST …/messages/{id}/send`; `GET …/messages/{id}` tells which it is."""
+"""Drafts: `POST …/messages` makes one, `POST …/messages/{id}/send` sends it; `GET` and `DELETE …/messages/{id}`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from postroom.sandbox.world import World
 
 
 class CreateDraft:
-    """Puts a mail into Drafts and tells its id."""
+    """Puts a mail into Drafts and answers with its id."""
 
     stage = "draft"
     method = "POST"
@@ -27,11 +27,11 @@ class CreateDraft:
         self._world = world
 
     def read(self, visit: Visit, body: bytes) -> Outgoing:
-        """The mail in this body; it may still lack recipients."""
+        """The mail in this body, which may have no recipients yet."""
         return read_mail(visit.call, body, read_json_message, lambda mime: read_mime_mail(mime, complete=False))
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may write mail; the mailbox must be there."""
+        """Raises GraphError unless the token may write mail and the mailbox exists."""
         require_role(claims, frozenset({"Mail.ReadWrite"}))
         self._world.exchange.require(visit.user)
 
@@ -45,7 +45,7 @@ class CreateDraft:
 
 
 class SendDraft:
-    """Sends a draft; it can be sent once, because then it is none any longer."""
+    """Sends a draft. It can be sent once only, since it is no draft any more then."""
 
     stage = "graph"
     method = "POST"
@@ -59,12 +59,12 @@ class SendDraft:
         return self._world.exchange.require_draft(visit.arrival.mailbox, self._draft_id).mail
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the caller may send from this mailbox, and there is one."""
+        """Raises GraphError unless the caller may send from this mailbox, and it exists."""
         self._world.tenant.require_mail_send(claims, visit.arrival.mailbox)
         self._world.exchange.require(visit.user)
 
     def perform(self, visit: Visit) -> Answer:
-        """Hands the draft to Exchange."""
+        """Gives the draft to Exchange."""
         arrival, exchange = visit.arrival, self._world.exchange
         mail = visit.mail_or_error()
         check_recipients(mail.recipients())
@@ -85,10 +85,10 @@ class GetMessage:
         self._message_id = message_id
 
     def read(self, visit: Visit, body: bytes) -> None:
-        """To look brings no mail."""
+        """Nothing: the request has no body."""
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may read mail; the mailbox must be there."""
+        """Raises GraphError unless the token may read mail and the mailbox exists."""
         require_role(claims, ROLES)
         self._world.exchange.require(visit.user)
 
@@ -100,7 +100,7 @@ class GetMessage:
 
 
 class DeleteMessage:
-    """Takes a message away, draft or sent."""
+    """Deletes a message, draft or sent."""
 
     stage = "delete"
     method = "DELETE"
@@ -110,16 +110,16 @@ class DeleteMessage:
         self._message_id = message_id
 
     def read(self, visit: Visit, body: bytes) -> Outgoing:
-        """The mail that is to go."""
+        """The mail that is deleted."""
         return self._world.exchange.require_message(visit.arrival.mailbox, self._message_id).mail
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may write mail; the mailbox must be there."""
+        """Raises GraphError unless the token may write mail and the mailbox exists."""
         require_role(claims, frozenset({"Mail.ReadWrite"}))
         self._world.exchange.require(visit.user)
 
     def perform(self, visit: Visit) -> Answer:
-        """Nothing is left to show."""
+        """Deletes the message; the answer has no body."""
         arrival = visit.arrival
         visit.mail_or_error()
         self._world.exchange.delete(arrival.mailbox, self._message_id)
@@ -127,7 +127,7 @@ class DeleteMessage:
 
 
 def require_role(claims: Claims, any_of: frozenset[str]) -> None:
-    """Passes where the token has one of these roles."""
+    """Raises GraphError unless the token has one of these roles."""
     if not claims.roles & any_of:
         raise GraphError(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
 

@@ -1,4 +1,4 @@
-"""Graph's mail endpoints. Load tests beat this path, so no framework stands between the socket and the mail."""
+"""Graph's endpoints for mail. They use no web framework, so that load tests are not limited by one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_REQUEST = 4 * 1024 * 1024
 
 
 class Graph:
-    """Everything below `/v1.0`, and the URLs of upload sessions, which Graph hands out."""
+    """Everything below `/v1.0`, and the URLs of upload sessions, which Graph gives out."""
 
     def __init__(self, world: World) -> None:
         self._world = world

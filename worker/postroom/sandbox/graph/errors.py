@@ -19,12 +19,12 @@ AUTHENTICATE = (
 
 
 def unauthorized(message: str) -> GraphError:
-    """The token is none, or not good enough."""
+    """The error for a token that is missing, broken or not valid."""
     return GraphError(401, "InvalidAuthenticationToken", message, {"www-authenticate": AUTHENTICATE})
 
 
 def refuse(arrival: Arrival, error: GraphError) -> Answer:
-    """The refusal as Graph sends it; noted in the record of the request."""
+    """The answer with which Graph refuses a request. Notes the error's code in the request's record."""
     arrival.code = error.code
     inner = {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
@@ -38,7 +38,7 @@ def refuse(arrival: Arrival, error: GraphError) -> Answer:
 
 
 def graph_headers(request_id: str, client_request_id: str) -> dict[str, str]:
-    """What every answer of Graph carries."""
+    """The headers that each answer of Graph has."""
     return {
         "cache-control": "private",
         "request-id": request_id,

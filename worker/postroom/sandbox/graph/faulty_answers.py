@@ -1,4 +1,4 @@
-"""How a fault speaks for Graph: the code and text that usually go with a status, where the rule does not say more."""
+"""What Graph answers under a fault: its usual code and text for a status, where the rule names none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STATUS = {code: status for status, (code, _) in _USUAL.items()} | {
 
 
 def faulty_answer(rule: FaultRule, arrival: Arrival) -> Answer:
-    """What Graph answers where this rule has struck."""
+    """Graph's answer to a request that this rule has struck."""
     status = rule.status or _STATUS.get(rule.code, 503)
     if status < 300:
         return dress(rule, Answer(status, graph_headers(arrival.request_id, arrival.client_request_id)))

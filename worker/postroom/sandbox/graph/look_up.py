@@ -41,10 +41,10 @@ class LookUp:
         self._folder = folder and folder.casefold()
 
     def read(self, visit: Visit, body: bytes) -> None:
-        """A look-up brings no mail."""
+        """Nothing: a look-up has no body."""
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may read mail; the mailbox must be there."""
+        """Raises GraphError unless the token may read mail and the mailbox exists."""
         if not claims.roles & ROLES:
             raise GraphError(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
         self._world.exchange.require(visit.user)

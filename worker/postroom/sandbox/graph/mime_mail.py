@@ -1,4 +1,4 @@
-"""sendMail in MIME: base64 of a whole RFC 5322 message, whose To, Cc and Bcc headers are the envelope."""
+"""Reads a mail in MIME: a whole RFC 5322 message in base64. Its To, Cc and Bcc are the envelope."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from postroom.sandbox.graph.json_mail import check_recipients
 
 
 def read_mime_mail(body: bytes, *, complete: bool = True) -> Outgoing:
-    """The mail in a body of type text/plain, or the GraphError that it earns; a draft need not be complete."""
+    """The mail in a body of type text/plain. Only a `complete` one must have recipients. Raises GraphError."""
     try:
         source = decode_base64(body)
     except ValueError:

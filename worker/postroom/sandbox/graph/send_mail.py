@@ -32,7 +32,7 @@ def read_mail(
 
 
 class SendMail:
-    """Takes in a mail, as JSON or as MIME."""
+    """Sends a mail that is given as JSON or as MIME."""
 
     stage = "graph"
     method = "POST"
@@ -45,12 +45,12 @@ class SendMail:
         return read_mail(visit.call, body, read_json_mail, read_mime_mail)
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the caller may send from this mailbox, and there is one."""
+        """Raises GraphError unless the caller may send from this mailbox, and it exists."""
         self._world.tenant.require_mail_send(claims, visit.arrival.mailbox)
         self._world.exchange.require(visit.user)
 
     def perform(self, visit: Visit) -> Answer:
-        """Hands the mail to Exchange."""
+        """Gives the mail to Exchange."""
         arrival, exchange = visit.arrival, self._world.exchange
         mail = visit.mail_or_error()
         exchange.require_send_as(arrival.mailbox, mail)

@@ -1,4 +1,4 @@
-"""The pages: an inbox to look at, each mail from every side, and the room from which faults are set."""
+"""The pages: the inbox, each mail with its parts, and the room from which faults are set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SAFE = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-# A mail is hostile input. No script, no form, nothing from the network; a link opens outside.
+# A mail may be hostile: no script, no form and nothing from the network. A link opens in another tab.
 _MAIL_SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 _MAIL_SAFE = {
     "content-security-policy": (
@@ -79,8 +79,8 @@ def page_routes(world: World) -> list[Route]:
 
 
 class _Pages:
-    # Handlers that only read are plain functions: Starlette runs them in a thread, so that a search through ten
-    # thousand mails holds up no sendMail. Those that change something run on the loop, like all other changes.
+    # Handlers that only read are plain functions, which Starlette runs in a thread: a search through ten thousand mails
+    # must not delay a sendMail. Those that change something are coroutines: all changes are made in the event loop.
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -226,7 +226,7 @@ def _rule(form: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _told(rule: FaultRule) -> str:
-    """The rule in a sentence."""
+    """The rule as a sentence."""
     if rule.effect == "answer":
         status = rule.status or "its usual status"
         does = f"answers {status} {rule.code}".rstrip()
