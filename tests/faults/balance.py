@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from postroom import Delivery, Status
 from postroom.sandbox.control import RequestRecord
-from postroom.sandbox.traffic import BusiestMinute
+from postroom.sandbox.exchange.traffic import BusiestMinute
 
 MOST_IN_FLIGHT, MOST_PER_MINUTE = 4, 30
 CONNECTING_S = 1.0  # a worker's deadline begins before its request arrives: as much earlier, at the most

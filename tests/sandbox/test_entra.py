@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from postroom.sandbox import FederatedCredential, SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
-from postroom.sandbox.tokens import base64url
+from postroom.sandbox.entra.tokens import base64url
 
 from .sandbox_clients import KeyPair, Office, client
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from postroom.sandbox.faults import FaultRule, Faults
-from postroom.sandbox.json_mail import read_json_mail
-from postroom.sandbox.message import Outgoing
+from postroom.sandbox.control.faults import FaultRule, Faults
+from postroom.sandbox.exchange.message import Outgoing
+from postroom.sandbox.graph.json_mail import read_json_mail
 
 MAIL = b"""{"message": {
     "subject": "Your Invoice 7",

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postroom.sandbox.graph_error import GraphError
-from postroom.sandbox.json_mail import read_json_mail
-from postroom.sandbox.message import Address, Outgoing
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Address, Outgoing
+from postroom.sandbox.graph.json_mail import read_json_mail
 
 ANN = {"emailAddress": {"name": "Ann", "address": "ann@fabrikam.com"}}
 FILE = {"@odata.type": "#microsoft.graph.fileAttachment", "name": "a.txt", "contentBytes": "YQ=="}

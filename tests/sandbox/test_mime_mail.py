@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postroom.sandbox.graph_error import GraphError
-from postroom.sandbox.mime_mail import read_mime_mail
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.graph.mime_mail import read_mime_mail
 
 
 def letter() -> EmailMessage:

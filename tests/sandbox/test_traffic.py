@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.sandbox.traffic import BusiestMinute, Limits, Meter, SlidingSum
+from postroom.sandbox.exchange.traffic import BusiestMinute, Limits, Meter, SlidingSum
 
 
 def test_the_fifth_request_in_flight_is_throttled() -> None:

@@ -11,7 +11,7 @@ import requests
 
 from postroom.sandbox import SandboxOptions, running
 from postroom.sandbox.control import Sandbox
-from postroom.sandbox.traffic import UPLOAD
+from postroom.sandbox.exchange.traffic import UPLOAD
 
 from .sandbox_clients import Office, client, mail
 

@@ -1,4 +1,4 @@
-"""The sandbox as one ASGI application: Graph and Entra by hand, the pages and the control interface by Starlette."""
+"""The sandbox as one ASGI application. Graph and Entra use no framework, pages and control interface use Starlette."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
 from postroom.sandbox.connection import Call, Receive, Scope, Send
-from postroom.sandbox.control_api import control_routes
-from postroom.sandbox.entra import Entra
-from postroom.sandbox.graph import Graph
-from postroom.sandbox.inbox import page_routes
+from postroom.sandbox.control.routes import control_routes
+from postroom.sandbox.entra.endpoints import Entra
+from postroom.sandbox.graph.endpoints import Graph
+from postroom.sandbox.graph.uploads import UPLOADS
 from postroom.sandbox.options import SandboxAddress, SandboxOptions
-from postroom.sandbox.uploads import UPLOADS
+from postroom.sandbox.pages.routes import page_routes
 from postroom.sandbox.world import World
 
 
 class App:
-    """Leads each call to the service whose path it is."""
+    """Passes each call to the service that its path belongs to."""
 
     def __init__(self, world: World) -> None:
         self.world = world

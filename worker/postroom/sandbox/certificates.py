@@ -1,4 +1,4 @@
-"""The sandbox's own certificate authority: MSAL and requests insist on TLS, so the stand-in speaks it too."""
+"""The sandbox's own certificate authority: MSAL and requests insist on TLS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """The key material of one sandbox: who vouches for its TLS, and the key that signs its tokens."""
+    """The keys of one sandbox: for its TLS, and to sign its tokens. `ca_file` is its CA's certificate."""
 
     ca_file: Path
     tls: ssl.SSLContext
@@ -21,7 +21,7 @@ class Keys:
 
 
 def open_keys(folder: Path, names: tuple[str, ...]) -> Keys:
-    """The keys kept in this folder; those that are missing are made. The TLS certificate covers `names`."""
+    """The keys in this folder; makes those that are missing. The TLS certificate is for `names`."""
     folder.mkdir(parents=True, exist_ok=True)
     ca_file = folder / "ca.pem"
     ca = _kept_or_new_ca(ca_file, folder / "ca.key")

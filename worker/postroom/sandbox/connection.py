@@ -1,4 +1,4 @@
-"""One HTTP call and the connection beneath it: an answer, or the ways in which a network fails to bring one."""
+"""One HTTP call and its connection: it is answered, or fails in one of the ways in which networks fail."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class OpenProtocol(H11Protocol):
 
 @dataclass(slots=True)
 class Answer:
-    """A status, headers and a body, ready to be sent whole or in drips."""
+    """A status, headers and a body."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
 
     def raw(self) -> bytes:
-        """The answer as it goes over the wire when nobody else writes its head."""
+        """The answer as bytes, head included, for when uvicorn does not write it."""
         phrase = STATUS_PHRASES.get(self.status, b"").decode()
         fields = {"date": formatdate(usegmt=True), **self._fields(), "connection": "close"}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -68,7 +68,7 @@ class Answer:
 
 
 class Call:
-    """One request, with every way it can end."""
+    """One request, and the ways to end it."""
 
     __slots__ = ("headers", "method", "path", "receive", "scope", "send")
 
@@ -86,12 +86,12 @@ class Call:
 
     @property
     def content_length(self) -> int:
-        """What the client announces as its body's size; 0 where it does not."""
+        """The size of the body by its header, in bytes; 0 without one."""
         announced = self.headers.get(b"content-length", b"0")
         return int(announced) if announced.isdigit() else 0
 
     async def body(self) -> bytes | None:
-        """The whole body, or None when the client left before it was all here."""
+        """The whole body; None where the client left before it had sent all of it."""
         parts = []
         while (message := await self.receive())["type"] == "http.request":
             parts.append(message["body"])
@@ -122,12 +122,12 @@ class Call:
         await self.close()
 
     async def hang(self) -> None:
-        """Answers nothing until the client gives up."""
+        """Does not answer, and returns when the client has given up."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
     async def reset(self) -> None:
-        """Breaks the connection with RST, as when a machine on the way dies."""
+        """Resets the connection (RST), as when a machine on the way dies."""
         transport = self._transport()
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -135,7 +135,7 @@ class Call:
         await self.hang()
 
     async def close(self) -> None:
-        """Closes the connection politely, with nothing (more) said."""
+        """Closes the connection (FIN), without an answer or after a part of one."""
         self._transport().close()
         await self.hang()
 

@@ -34,19 +34,19 @@ class AppRegistration:
     federated: tuple[FederatedCredential, ...] = ()
     roles: tuple[str, ...] = ("Mail.Send",)
     rbac_mailboxes: tuple[str, ...] = ()
-    """Where Exchange's RBAC for Applications lets the app send, whatever its token says."""
+    """Mailboxes that Exchange's RBAC for Applications lets the app send from, whatever its token says."""
     policy_mailboxes: tuple[str, ...] | None = None
-    """All that a legacy Application Access Policy leaves of what the token's roles allow."""
+    """The only mailboxes that a legacy Application Access Policy leaves to the app; None: there is no policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
-    """Everything a sandbox can be told before it starts; the defaults are a tenant in which sending just works."""
+    """How a sandbox is set up before it starts. By default its app may send from any mailbox."""
 
     host: str = "127.0.0.1"
     port: int = 0
     public_host: str | None = None
-    """The name clients call the sandbox by, where that is not `host` (a container's name)."""
+    """The name by which clients reach the sandbox, where that is not `host` (a container's name)."""
     folder: Path | None = None
     """Keeps the CA and the token key over restarts; without it both are new at each start."""
 
@@ -64,9 +64,9 @@ class SandboxOptions:
     refresh_in: int | None = None
 
     mailboxes: tuple[str, ...] | None = None
-    """The mailboxes of the tenant; None: whichever is asked for exists."""
+    """The mailboxes of the tenant; None: any mailbox exists."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """alias -> mailbox, as proxy addresses are."""
+    """The mailbox of each alias (proxy address)."""
 
     latency: float = 0.0
     limits: bool = True
@@ -74,12 +74,12 @@ class SandboxOptions:
     retry_after: float = 1.0
     """What a 429 of the sandbox's own limits asks for, in seconds."""
     rate_per_minute: int = 30
-    """Above it Exchange accepts and delivers later; it never refuses."""
+    """Above it Exchange accepts mail and delivers it later; it refuses nothing."""
     refuse_above_per_minute: int | None = None
     """A stricter service than Exchange: 429 above this many requests in 60 s to one mailbox."""
 
     max_message: int = 35 * 1024 * 1024
-    """The largest mail that mailboxes may send, counted as Exchange does: attachments are a third larger in it."""
+    """The size in bytes of the largest mail that may be sent, with the third that base64 adds to attachments."""
     upload_session_lifetime: float = 3600.0
 
     sent_items_after: float = 0.0

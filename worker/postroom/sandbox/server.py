@@ -30,7 +30,7 @@ def serve(options: SandboxOptions, on_ready: Callable[[SandboxAddress], None]) -
 
 @contextlib.contextmanager
 def running(options: SandboxOptions | None = None) -> Iterator[SandboxAddress]:
-    """A sandbox in a thread of this process, gone when the block ends."""
+    """A sandbox in a thread of this process, until the block ends."""
     ready: SimpleQueue[SandboxAddress | BaseException] = SimpleQueue()
     with _opened(options or SandboxOptions(), ready.put) as server:
 
@@ -112,7 +112,7 @@ def _config(app: App, keys: Keys) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, stopped at once even while faults keep requests hanging."""
+    """uvicorn's server, which stops at once even where faults keep requests open."""
 
     def __init__(self, app: App, config: uvicorn.Config, listener: socket.socket, on_ready: Callable[[], None]) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""All that one sandbox consists of, in one place, so that every page and endpoint looks at the same things."""
+"""The state of one sandbox, which all its endpoints and pages share."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from postroom.sandbox.exchange import Exchange
-from postroom.sandbox.faults import STAGES, FaultRule, Faults
+from postroom.sandbox.control.faults import STAGES, FaultRule, Faults
+from postroom.sandbox.control.request_log import Bell, RequestLog
+from postroom.sandbox.entra.tenant import Tenant
+from postroom.sandbox.entra.tokens import TokenMint
+from postroom.sandbox.exchange.mailboxes import Exchange
+from postroom.sandbox.graph.uploads import Uploads
 from postroom.sandbox.options import SandboxAddress, SandboxOptions
-from postroom.sandbox.request_log import Bell, RequestLog
-from postroom.sandbox.tenant import Tenant
-from postroom.sandbox.tokens import TokenMint
-from postroom.sandbox.uploads import Uploads
 
 
 class World:
-    """One sandbox's tenant, mailboxes, requests and faults."""
+    """The tenant, mailboxes, requests and faults of one sandbox."""
 
     def __init__(self, options: SandboxOptions, address: SandboxAddress, signing_key: rsa.RSAPrivateKey) -> None:
         self.options = options
@@ -33,13 +33,13 @@ class World:
         self.faults = self._faults_at_start()
 
     async def pause(self, seconds: float) -> None:
-        """Waits, but never longer than the sandbox lives."""
+        """Waits for so long, or until the sandbox closes."""
         if seconds > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.closing.wait(), seconds)
 
     def reset(self) -> None:
-        """Everything as it was at the start."""
+        """Sets everything back to how it was at the start."""
         self.exchange.reset()
         self.uploads.reset()
         self.log.reset()
@@ -47,7 +47,7 @@ class World:
         self.faults = self._faults_at_start()
 
     def stats(self) -> dict[str, Any]:
-        """Exchange's counters, and how many requests reached which stage."""
+        """The counters of `Exchange.stats`, and how many requests there were of each stage."""
         requests = {stage: self.log.total[stage] for stage in STAGES}
         return {**self.exchange.stats(), "requests": requests, "token_requests": requests["token"]}
 

@@ -1,23 +1,24 @@
-"""Draft, then send: `POST …/messages`, `POST …/messages/{id}/send`; `GET …/messages/{id}` tells which it is."""
+"""Drafts: `POST …/messages` makes one, `POST …/messages/{id}/send` sends it; `GET` and `DELETE …/messages/{id}`."""
 
 from __future__ import annotations
 
 import json
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.graph_error import GraphError, graph_headers
-from postroom.sandbox.json_mail import check_recipients, read_json_message
-from postroom.sandbox.look_up import ROLES, message_resource
-from postroom.sandbox.message import Message, Outgoing
-from postroom.sandbox.mime_mail import read_mime_mail
-from postroom.sandbox.send_mail import read_mail
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Message, Outgoing
+from postroom.sandbox.graph.errors import graph_headers
+from postroom.sandbox.graph.json_mail import check_recipients, read_json_message
+from postroom.sandbox.graph.look_up import ROLES, message_resource
+from postroom.sandbox.graph.mime_mail import read_mime_mail
+from postroom.sandbox.graph.send_mail import read_mail
+from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
 
 
 class CreateDraft:
-    """Puts a mail into Drafts and tells its id."""
+    """Puts a mail into Drafts and answers with its id."""
 
     stage = "draft"
     method = "POST"
@@ -26,11 +27,11 @@ class CreateDraft:
         self._world = world
 
     def read(self, visit: Visit, body: bytes) -> Outgoing:
-        """The mail in this body; it may still lack recipients."""
+        """The mail in this body, which may have no recipients yet."""
         return read_mail(visit.call, body, read_json_message, lambda mime: read_mime_mail(mime, complete=False))
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may write mail; the mailbox must be there."""
+        """Raises GraphError unless the token may write mail and the mailbox exists."""
         require_role(claims, frozenset({"Mail.ReadWrite"}))
         self._world.exchange.require(visit.user)
 
@@ -44,7 +45,7 @@ class CreateDraft:
 
 
 class SendDraft:
-    """Sends a draft; it can be sent once, because then it is none any longer."""
+    """Sends a draft. It can be sent once only, since it is no draft any more then."""
 
     stage = "graph"
     method = "POST"
@@ -58,12 +59,12 @@ class SendDraft:
         return self._world.exchange.require_draft(visit.arrival.mailbox, self._draft_id).mail
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the caller may send from this mailbox, and there is one."""
+        """Raises GraphError unless the caller may send from this mailbox, and it exists."""
         self._world.tenant.require_mail_send(claims, visit.arrival.mailbox)
         self._world.exchange.require(visit.user)
 
     def perform(self, visit: Visit) -> Answer:
-        """Hands the draft to Exchange."""
+        """Gives the draft to Exchange."""
         arrival, exchange = visit.arrival, self._world.exchange
         mail = visit.mail_or_error()
         check_recipients(mail.recipients())
@@ -84,10 +85,10 @@ class GetMessage:
         self._message_id = message_id
 
     def read(self, visit: Visit, body: bytes) -> None:
-        """To look brings no mail."""
+        """Nothing: the request has no body."""
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may read mail; the mailbox must be there."""
+        """Raises GraphError unless the token may read mail and the mailbox exists."""
         require_role(claims, ROLES)
         self._world.exchange.require(visit.user)
 
@@ -99,7 +100,7 @@ class GetMessage:
 
 
 class DeleteMessage:
-    """Takes a message away, draft or sent."""
+    """Deletes a message, draft or sent."""
 
     stage = "delete"
     method = "DELETE"
@@ -109,16 +110,16 @@ class DeleteMessage:
         self._message_id = message_id
 
     def read(self, visit: Visit, body: bytes) -> Outgoing:
-        """The mail that is to go."""
+        """The mail that is deleted."""
         return self._world.exchange.require_message(visit.arrival.mailbox, self._message_id).mail
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may write mail; the mailbox must be there."""
+        """Raises GraphError unless the token may write mail and the mailbox exists."""
         require_role(claims, frozenset({"Mail.ReadWrite"}))
         self._world.exchange.require(visit.user)
 
     def perform(self, visit: Visit) -> Answer:
-        """Nothing is left to show."""
+        """Deletes the message; the answer has no body."""
         arrival = visit.arrival
         visit.mail_or_error()
         self._world.exchange.delete(arrival.mailbox, self._message_id)
@@ -126,7 +127,7 @@ class DeleteMessage:
 
 
 def require_role(claims: Claims, any_of: frozenset[str]) -> None:
-    """Passes where the token has one of these roles."""
+    """Raises GraphError unless the token has one of these roles."""
     if not claims.roles & any_of:
         raise GraphError(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.graph_error import GraphError, graph_headers
-from postroom.sandbox.json_mail import read_json_mail
-from postroom.sandbox.message import Outgoing
-from postroom.sandbox.mime_mail import read_mime_mail
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Outgoing
+from postroom.sandbox.graph.errors import graph_headers
+from postroom.sandbox.graph.json_mail import read_json_mail
+from postroom.sandbox.graph.mime_mail import read_mime_mail
+from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
 
 
@@ -31,7 +32,7 @@ def read_mail(
 
 
 class SendMail:
-    """Takes in a mail, as JSON or as MIME."""
+    """Sends a mail that is given as JSON or as MIME."""
 
     stage = "graph"
     method = "POST"
@@ -44,12 +45,12 @@ class SendMail:
         return read_mail(visit.call, body, read_json_mail, read_mime_mail)
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the caller may send from this mailbox, and there is one."""
+        """Raises GraphError unless the caller may send from this mailbox, and it exists."""
         self._world.tenant.require_mail_send(claims, visit.arrival.mailbox)
         self._world.exchange.require(visit.user)
 
     def perform(self, visit: Visit) -> Answer:
-        """Hands the mail to Exchange."""
+        """Gives the mail to Exchange."""
         arrival, exchange = visit.arrival, self._world.exchange
         mail = visit.mail_or_error()
         exchange.require_send_as(arrival.mailbox, mail)

@@ -1,13 +1,13 @@
-"""Graph's refusals, in Graph's own shape."""
+"""How Graph refuses a request: the answer, with the headers that all its answers have."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from postroom.sandbox.connection import Answer
-from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.control.request_log import Arrival
+from postroom.sandbox.exchange.errors import GraphError
 
 DIAGNOSTIC = (
     '{"ServerInfo":{"DataCenter":"Sandbox","Slice":"E","Ring":"1","ScaleUnit":"001","RoleInstance":"POSTROOM"}}'
@@ -18,34 +18,13 @@ AUTHENTICATE = (
 )
 
 
-class GraphError(Exception):
-    """Graph says no: the HTTP status, Graph's code for it, the message, and headers of its own."""
-
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(f"{status} {code}: {message}")
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = dict(headers or {})
-
-
-def invalid_body(message: str) -> GraphError:
-    """The body does not fit the resource's type."""
-    return GraphError(400, "RequestBodyRead", message)
-
-
-def invalid_recipients(message: str) -> GraphError:
-    """Exchange cannot send to these recipients."""
-    return GraphError(400, "ErrorInvalidRecipients", f"At least one recipient is not valid., {message}")
-
-
 def unauthorized(message: str) -> GraphError:
-    """The token is none, or not good enough."""
+    """The error for a token that is missing, broken or not valid."""
     return GraphError(401, "InvalidAuthenticationToken", message, {"www-authenticate": AUTHENTICATE})
 
 
 def refuse(arrival: Arrival, error: GraphError) -> Answer:
-    """The refusal as Graph sends it; noted in the record of the request."""
+    """The answer with which Graph refuses a request. Notes the error's code in the request's record."""
     arrival.code = error.code
     inner = {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
@@ -59,7 +38,7 @@ def refuse(arrival: Arrival, error: GraphError) -> Answer:
 
 
 def graph_headers(request_id: str, client_request_id: str) -> dict[str, str]:
-    """What every answer of Graph carries."""
+    """The headers that each answer of Graph has."""
     return {
         "cache-control": "private",
         "request-id": request_id,

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.faults import ActiveFault, FaultRule
-from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.control.faults import ActiveFault, FaultRule
+from postroom.sandbox.control.request_log import Arrival
 from postroom.sandbox.world import World
 
 
 async def prepare(world: World, fault: ActiveFault | None, arrival: Arrival) -> FaultRule | None:
-    """The rule that struck, after its delay and revocation have taken place."""
+    """Waits the rule's delay and revokes tokens as it says. Returns the rule that struck, if any."""
     if fault is None:
         return None
     arrival.fault = fault.id
@@ -23,7 +23,7 @@ async def prepare(world: World, fault: ActiveFault | None, arrival: Arrival) -> 
 
 
 def dress(rule: FaultRule, answer: Answer) -> Answer:
-    """The answer with the rule's own body and headers in place."""
+    """The answer, with body and headers of the rule where it has any."""
     if rule.body is not None:
         answer.body = rule.body.encode()
         answer.headers["content-type"] = "text/html" if rule.body.lstrip().startswith("<") else "text/plain"
@@ -42,7 +42,7 @@ async def finish(
     answer: Answer,
     over: Callable[[], None] = lambda: None,
 ) -> None:
-    """Ends the call with this answer, or as the rule has it.
+    """Ends the call with this answer, or as the rule says.
 
     `over` is called before its client can know of the end, and ask for the next: then nothing of this is in flight.
     """

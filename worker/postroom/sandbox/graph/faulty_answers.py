@@ -1,12 +1,13 @@
-"""How a fault speaks for Graph: the code and text that usually go with a status, where the rule does not say more."""
+"""What Graph answers under a fault: its usual code and text for a status, where the rule names none."""
 
 from __future__ import annotations
 
 from postroom.sandbox.connection import Answer
-from postroom.sandbox.effects import dress
-from postroom.sandbox.faults import FaultRule
-from postroom.sandbox.graph_error import GraphError, graph_headers, refuse, unauthorized
-from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.control.effects import dress
+from postroom.sandbox.control.faults import FaultRule
+from postroom.sandbox.control.request_log import Arrival
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.graph.errors import graph_headers, refuse, unauthorized
 
 _USUAL = {
     400: ("BadRequest", "The request is malformed or incorrect."),
@@ -32,7 +33,7 @@ _STATUS = {code: status for status, (code, _) in _USUAL.items()} | {
 
 
 def faulty_answer(rule: FaultRule, arrival: Arrival) -> Answer:
-    """What Graph answers where this rule has struck."""
+    """Graph's answer to a request that this rule has struck."""
     status = rule.status or _STATUS.get(rule.code, 503)
     if status < 300:
         return dress(rule, Answer(status, graph_headers(arrival.request_id, arrival.client_request_id)))

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.graph_error import GraphError
-from postroom.sandbox.message import Outgoing
-from postroom.sandbox.request_log import Arrival
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.traffic import Meter
+from postroom.sandbox.control.request_log import Arrival
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Outgoing
+from postroom.sandbox.exchange.traffic import Meter
 
 
 @dataclass(slots=True)
 class Visit:
-    """What is known of the request when it is decided upon; `mail` is the one it is about, or why there is none.
+    """What is known of a request when it is decided. `mail` is the mail that it is about, or why it could not be read.
 
-    `done`: what was asked for has been done, whatever will be answered.
+    `done`: what was asked for is done, whatever the answer will be.
     """
 
     call: Call
@@ -28,14 +28,14 @@ class Visit:
     done: bool = False
 
     def mail_or_error(self) -> Outgoing:
-        """The mail, or raised, why it could not be read."""
+        """The mail. Raises GraphError where it could not be read."""
         if isinstance(self.mail, Outgoing):
             return self.mail
         raise self.mail or GraphError(400, "UnableToDeserializePostBody", "were unable to deserialize ")
 
 
 class Operation(Protocol):
-    """What can be done with a mailbox. Each step raises the GraphError that the request earns there."""
+    """What a request does with a mailbox. Each method raises GraphError to refuse the request."""
 
     stage: str
     method: str
@@ -44,7 +44,7 @@ class Operation(Protocol):
         """The mail that the request is about, for operations that send or write one."""
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the caller may do this with the mailbox, and there is one."""
+        """Raises GraphError unless the caller may do this, and the mailbox exists."""
 
     def perform(self, visit: Visit) -> Answer:
-        """Does it."""
+        """Does what was asked for, and returns the answer."""

@@ -1,4 +1,4 @@
-"""A client for a running sandbox: what arrived there, and the switches that make it misbehave."""
+"""A client for a running sandbox: it reads what arrived there, and makes the sandbox fail."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Gives the connection back."""
+        """Closes the connection."""
         self._session.close()
 
     def address(self) -> SandboxAddress:
-        """Where the sandbox is, and what opens it."""
+        """Where the sandbox is, and the credentials that it takes."""
         return SandboxAddress(**self._call("GET", "/address"))
 
     def messages(self, to: str | None = None, sender: str | None = None, job: str | None = None) -> list[InboxMessage]:
@@ -112,7 +112,7 @@ class Sandbox:
         return [_message(one) for one in self._call("GET", "/messages", to=to, sender=sender, job=job)]
 
     def wait_for_messages(self, count: int, timeout: float = 10, **filters: str | None) -> list[InboxMessage]:
-        """The mails, as soon as there are `count` of them; TimeoutError where they do not come."""
+        """The mails, as soon as there are `count` of them. Raises TimeoutError after `timeout` seconds."""
         found = self._call("GET", "/messages", count=count, timeout=timeout, **filters)
         return [_message(one) for one in _enough(found, count, timeout, "mails")]
 
@@ -131,7 +131,7 @@ class Sandbox:
     def wait_for_requests(
         self, count: int, timeout: float = 10, **filters: str | int | bool | None
     ) -> list[RequestRecord]:
-        """The requests, as soon as `count` of them have arrived; TimeoutError where they do not come."""
+        """The requests, as soon as `count` of them have arrived. Raises TimeoutError after `timeout` seconds."""
         found = self._call("GET", "/requests", count=count, timeout=timeout, **filters)
         return [RequestRecord(**one) for one in _enough(found, count, timeout, "requests")]
 
@@ -140,39 +140,39 @@ class Sandbox:
         return dict(self._call("GET", "/stats"))
 
     def add_fault(self, **rule: Any) -> str:
-        """Puts a fault in force and tells its id; the fields are those of `FaultRule`."""
+        """Adds a fault, with the fields of `FaultRule`, and returns its id."""
         return str(self._call("POST", "/faults", body=rule)["id"])
 
     def faults(self) -> list[dict[str, Any]]:
-        """The faults in force, with what each has met and struck."""
+        """The faults, and how many requests each has matched and struck."""
         return list(self._call("GET", "/faults"))
 
     def remove_fault(self, fault_id: str) -> None:
-        """Takes one fault out of force."""
+        """Removes a fault."""
         self._call("DELETE", f"/faults/{fault_id}")
 
     def clear_faults(self) -> None:
-        """Takes all faults out of force."""
+        """Removes all faults."""
         self._call("DELETE", "/faults")
 
     def reset(self) -> None:
-        """An empty inbox, no records, and faults, credentials and mailboxes as at the start."""
+        """Empties inbox and records, and sets faults, credentials and mailboxes back to the start."""
         self._call("POST", "/reset")
 
     def revoke_tokens(self) -> None:
-        """No token issued until now is good any longer."""
+        """Makes all tokens that were issued until now invalid."""
         self._call("POST", "/revoke-tokens")
 
     def set_secrets(self, *secrets: str, expired: Iterable[str] = (), client_id: str | None = None) -> None:
-        """The app's secrets from now on, and those that Entra is to call expired."""
+        """Sets the app's secrets, and those that Entra calls expired."""
         self._change_app(client_id, secrets=secrets, expired_secrets=list(expired))
 
     def set_certificates(self, *certificates: str, client_id: str | None = None) -> None:
-        """The app's certificates (PEM) from now on."""
+        """Sets the app's certificates (PEM)."""
         self._change_app(client_id, certificates=certificates)
 
     def set_roles(self, *roles: str, client_id: str | None = None) -> None:
-        """The app's consented roles from now on; a token keeps those it was issued with."""
+        """Sets the app's roles. A token keeps those that it was issued with."""
         self._change_app(client_id, roles=roles)
 
     def set_access(
@@ -182,12 +182,12 @@ class Sandbox:
         policy_mailboxes: Iterable[str] | None = None,
         client_id: str | None = None,
     ) -> None:
-        """Where Exchange lets the app send: by RBAC besides its roles, by access policy only there."""
+        """Sets where Exchange lets the app send: by RBAC in addition to its roles, by access policy only there."""
         policy = None if policy_mailboxes is None else list(policy_mailboxes)
         self._change_app(client_id, rbac_mailboxes=list(rbac_mailboxes), policy_mailboxes=policy)
 
     def set_mailboxes(self, mailboxes: Iterable[str] | None, disabled: Iterable[str] = ()) -> None:
-        """The mailboxes there are (None: any), and those that Graph cannot reach."""
+        """Sets which mailboxes exist (None: any), and which of them Graph cannot reach."""
         body = {"mailboxes": None if mailboxes is None else list(mailboxes), "disabled": list(disabled)}
         self._call("POST", "/mailboxes", body=body)
 

@@ -1,30 +1,31 @@
-"""Graph's mail endpoints. Load tests beat this path, so no framework stands between the socket and the mail."""
+"""Graph's endpoints for mail. They use no web framework, so that load tests are not limited by one."""
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack
 
-from postroom.sandbox.attachments import AddAttachment, CreateUploadSession, ListAttachments
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.drafts import CreateDraft, DeleteMessage, GetMessage, SendDraft
-from postroom.sandbox.effects import dress, finish, prepare
-from postroom.sandbox.faults import FaultRule
-from postroom.sandbox.graph_error import GraphError, refuse, unauthorized
-from postroom.sandbox.graph_fault import faulty_answer
-from postroom.sandbox.look_up import LookUp
-from postroom.sandbox.message import Outgoing
-from postroom.sandbox.send_mail import SendMail
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.uploads import UPLOADS, CancelUpload, UploadRange, UploadSession
-from postroom.sandbox.visit import Operation, Visit
+from postroom.sandbox.control.effects import dress, finish, prepare
+from postroom.sandbox.control.faults import FaultRule
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Outgoing
+from postroom.sandbox.graph.attachments import AddAttachment, CreateUploadSession, ListAttachments
+from postroom.sandbox.graph.drafts import CreateDraft, DeleteMessage, GetMessage, SendDraft
+from postroom.sandbox.graph.errors import refuse, unauthorized
+from postroom.sandbox.graph.faulty_answers import faulty_answer
+from postroom.sandbox.graph.look_up import LookUp
+from postroom.sandbox.graph.send_mail import SendMail
+from postroom.sandbox.graph.uploads import UPLOADS, CancelUpload, UploadRange, UploadSession
+from postroom.sandbox.graph.visit import Operation, Visit
 from postroom.sandbox.world import World
 
 MAX_REQUEST = 4 * 1024 * 1024
 
 
 class Graph:
-    """Everything below `/v1.0`, and the URLs of upload sessions, which Graph hands out."""
+    """Everything below `/v1.0`, and the URLs of upload sessions, which Graph gives out."""
 
     def __init__(self, world: World) -> None:
         self._world = world

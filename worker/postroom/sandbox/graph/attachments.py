@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from postroom.sandbox import edm
 from postroom.sandbox.connection import Answer
-from postroom.sandbox.drafts import require_role
-from postroom.sandbox.graph_error import GraphError, graph_headers
-from postroom.sandbox.json_mail import check_attachment, load_json, read_attachment
-from postroom.sandbox.look_up import ROLES
-from postroom.sandbox.message import Attachment, Message, Outgoing
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Attachment, Message, Outgoing
+from postroom.sandbox.graph import edm
+from postroom.sandbox.graph.drafts import require_role
+from postroom.sandbox.graph.errors import graph_headers
+from postroom.sandbox.graph.json_mail import check_attachment, load_json, read_attachment
+from postroom.sandbox.graph.look_up import ROLES
+from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
 
 SMALL = 3 * 1024 * 1024
@@ -54,7 +55,7 @@ class _OfDraft:
         return self._draft(visit).mail
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may write mail; the mailbox must be there."""
+        """Raises GraphError unless the token may write mail and the mailbox exists."""
         require_role(claims, frozenset({"Mail.ReadWrite"}))
         self._claims = claims
         self._world.exchange.require(visit.user)
@@ -64,7 +65,7 @@ class _OfDraft:
 
 
 class AddAttachment(_OfDraft):
-    """Adds a file to a draft; 3 MB are more than one request holds in base64."""
+    """Adds a file to a draft. It must be smaller than 3 MB, since a request has at most 4 MB in base64."""
 
     def perform(self, visit: Visit) -> Answer:
         """The attachment, with its id."""
@@ -86,7 +87,7 @@ class ListAttachments(_OfDraft):
         return self._world.exchange.require_message(visit.arrival.mailbox, self._draft_id).mail
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may read mail; the mailbox must be there."""
+        """Raises GraphError unless the token may read mail and the mailbox exists."""
         require_role(claims, ROLES)
         self._world.exchange.require(visit.user)
 
@@ -99,7 +100,7 @@ class CreateUploadSession(_OfDraft):
     """Begins the upload of a file of 3 MB to 150 MB."""
 
     def perform(self, visit: Visit) -> Answer:
-        """Where to PUT the file's ranges, and until when."""
+        """An answer with the URL that the file's ranges are PUT to, and until when."""
         visit.mail_or_error()
         given = {name.casefold(): value for name, value in load_json(self._body).items()}
         item = given.get("attachmentitem")
@@ -128,7 +129,7 @@ def attachment_resource(attachment: Attachment) -> dict[str, Any]:
 
 
 def _empty(item: dict[str, Any] | None) -> tuple[Attachment, int]:
-    """The file that is announced, and its size."""
+    """The file that is announced, without content, and its size in bytes."""
     item = item or {}
     name, size = item.get("name"), item.get("size")
     if item.get("attachmentType") != "file" or not name or size is None:

@@ -1,4 +1,4 @@
-"""Exchange behind Graph: which mailboxes there are, what they accepted, and how often each job was sent."""
+"""The mailboxes behind Graph: which there are, what they accepted, and how often each job was sent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import count
 from secrets import token_hex
 from typing import Any
 
-from postroom.sandbox.graph_error import GraphError
-from postroom.sandbox.message import Message, Outgoing
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Message, Outgoing
+from postroom.sandbox.exchange.traffic import Limits, Meter
 from postroom.sandbox.options import SandboxOptions
-from postroom.sandbox.traffic import Limits, Meter
 
 TOO_MANY_RECIPIENTS = "550 5.1.90 the sender has reached the daily limit for message recipients"
 
@@ -34,7 +34,7 @@ class Exchange:
         self.reset()
 
     def reset(self) -> None:
-        """As it was at the start: empty, with the mailboxes of the options."""
+        """Sets all back to the start: no mail, and the mailboxes of the options."""
         self._meters: dict[tuple[str, str], Meter] = {}
         self._messages: OrderedDict[str, Message] = OrderedDict()
         self._drafts: OrderedDict[str, Message] = OrderedDict()
@@ -44,7 +44,7 @@ class Exchange:
         self.set_mailboxes(self._options.mailboxes)
 
     def set_mailboxes(self, mailboxes: Iterable[str] | None, disabled: Iterable[str] = ()) -> None:
-        """Which mailboxes there are (None: any), and which of them have no REST API (no licence, on-premises)."""
+        """Sets which mailboxes exist (None: any), and which of them Graph cannot reach (no licence, on-premises)."""
         self._mailboxes = None if mailboxes is None else {box.casefold() for box in mailboxes}
         self._disabled = {box.casefold() for box in disabled}
 
@@ -54,7 +54,7 @@ class Exchange:
         return self._aliases.get(key, key)
 
     def require(self, user: str) -> None:
-        """Passes where this mailbox exists and Graph can reach it."""
+        """Raises GraphError unless this mailbox exists and Graph can reach it."""
         key = self.mailbox(user)
         exists = self._mailboxes is None or key in self._mailboxes or key in self._disabled
         if not exists:
@@ -64,7 +64,7 @@ class Exchange:
             raise GraphError(404, "MailboxNotEnabledForRESTAPI", message)
 
     def require_send_as(self, mailbox: str, mail: Outgoing) -> None:
-        """Passes where the mail's From is this mailbox's own, or one of its aliases."""
+        """Raises GraphError unless the mail's From is this mailbox's address or an alias of it."""
         # A mailbox addressed by its object id has no address here to compare with.
         if mail.author is None or "@" not in mailbox or self.mailbox(mail.author.address) == mailbox:
             return
@@ -86,7 +86,7 @@ class Exchange:
     def accept(
         self, mailbox: str, mail: Outgoing, job: str, request_id: str, meter: Meter, message_id: str = ""
     ) -> Message:
-        """The mail is Exchange's from here on; `message_id` is that of a draft which keeps its own."""
+        """Accepts a mail; `message_id` is the id of a draft that keeps it. Raises GraphError for one too large."""
         self.require_size(mail)
         self._name(mail)
         now = time.monotonic()
@@ -110,7 +110,7 @@ class Exchange:
         return message
 
     def create_draft(self, mailbox: str, mail: Outgoing, job: str, immutable_id: bool) -> Message:
-        """A mail in Drafts. Its id outlives sending where the client asked for immutable ids."""
+        """Puts a mail into Drafts. It keeps its id when it is sent where the client asked for immutable ids."""
         self._name(mail)
         draft = Message(
             id=_new_id(),
@@ -132,7 +132,7 @@ class Exchange:
         return draft
 
     def send_draft(self, mailbox: str, draft_id: str, request_id: str, meter: Meter) -> Message:
-        """The draft is a mail like any other from here on, and always saved."""
+        """Sends a draft, which is always saved. Raises GraphError where there is none, or it is too large."""
         draft = self.require_draft(mailbox, draft_id)
         self.require_size(draft.mail)
         del self._drafts[draft_id]
@@ -140,12 +140,12 @@ class Exchange:
         return self.accept(mailbox, draft.mail, draft.job, request_id, meter, kept_id)
 
     def require_size(self, mail: Outgoing) -> None:
-        """Passes where the mailbox may send mails of this size."""
+        """Raises GraphError where a mailbox may not send mails of this size."""
         if mail.size > self._options.max_message:
             raise GraphError(413, "ErrorMessageSizeExceeded", "The message exceeds the maximum supported size.")
 
     def delete(self, mailbox: str, message_id: str) -> None:
-        """Takes a message out of the mailbox. Of one that was sent only the sender's copy goes."""
+        """Deletes a message: a draft, or the sender's copy of a mail that was sent."""
         message = self.require_message(mailbox, message_id)
         if message.is_draft:
             del self._drafts[message_id]
@@ -153,14 +153,14 @@ class Exchange:
             message.folder = ""
 
     def require_draft(self, mailbox: str, draft_id: str) -> Message:
-        """The mailbox's draft with this id; one that was sent is none any longer."""
+        """The mailbox's draft with this id. Raises GraphError where there is none, or it was sent."""
         draft = self._drafts.get(draft_id)
         if draft is None or draft.mailbox != mailbox:
             raise GraphError(404, "ErrorItemNotFound", "The specified object was not found in the store.")
         return draft
 
     def require_message(self, mailbox: str, message_id: str) -> Message:
-        """The mailbox's message with this id, be it draft or sent."""
+        """The mailbox's message with this id, draft or sent. Raises GraphError where there is none."""
         sent = self._messages.get(message_id)
         if sent is not None and sent.folder and sent.mailbox == mailbox:
             return sent

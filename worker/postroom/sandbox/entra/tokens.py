@@ -37,7 +37,7 @@ class Claims:
 
 
 class TokenMint:
-    """Issues tokens and knows them again; a token is verified once and then looked up by its text."""
+    """Issues tokens and verifies them. A token that was verified once is looked up by its text from then on."""
 
     def __init__(self, signing_key: rsa.RSAPrivateKey, tenant_id: str, graph_root: str) -> None:
         self._signing_key = signing_key
@@ -69,12 +69,12 @@ class TokenMint:
         return jwt.encode(payload, self._signing_key, "RS256", {"kid": self._key_id, "x5t": self._key_id})
 
     def revoke_all(self) -> None:
-        """No token issued until now is good any longer."""
+        """Makes all tokens that were issued until now invalid."""
         self._generation += 1
         self._verified.clear()
 
     def read(self, token: str, now: float) -> Claims | str:
-        """What the token says, or the sentence with which Graph refuses it."""
+        """The claims of the token, or the message with which Graph refuses it."""
         claims = self._verified.get(token)
         if claims is None:
             checked = self._verify(token)

@@ -1,4 +1,4 @@
-"""A mail as the sandbox understood it, whichever way it came in."""
+"""A mail as the sandbox has read it, from JSON or MIME."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Address(NamedTuple):
-    """A mail address with the name that stands before it."""
+    """A mail address, with the name before it."""
 
     name: str
     address: str
@@ -19,7 +19,7 @@ class Address(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Attachment:
-    """One file of a mail; `inline` ones are shown where the HTML names their content id."""
+    """A file of a mail. An `inline` one is shown where the HTML names its content id."""
 
     filename: str
     content_type: str
@@ -50,10 +50,10 @@ class Outgoing:
     properties: dict[str, str] = field(default_factory=dict)
     save: bool = True
     added: int = 0
-    """Bytes of attachments that came after the source."""
+    """Bytes of attachments that were added after the source."""
 
     def attach(self, attachment: Attachment) -> None:
-        """Puts a file into a draft."""
+        """Adds a file to a draft."""
         self.attachments.append(attachment)
         self.added += len(attachment.content)
 
@@ -100,12 +100,12 @@ class Message:
 
     @property
     def is_draft(self) -> bool:
-        """Whether it was made and not sent."""
+        """Whether it has not been sent."""
         return self.folder == "drafts"
 
     @property
     def size(self) -> int:
-        """What keeping this message costs, roughly."""
+        """About how many bytes of memory this message takes."""
         return 2 * len(self.mail.source) + self.mail.added + 1000
 
     def matches(self, words: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""sendMail in MIME: base64 of a whole RFC 5322 message, whose To, Cc and Bcc headers are the envelope."""
+"""Reads a mail in MIME: a whole RFC 5322 message in base64. Its To, Cc and Bcc are the envelope."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from email.message import Message as Parsed
 from email.utils import getaddresses
 from typing import cast
 
-from postroom.sandbox.edm import decode_base64
-from postroom.sandbox.graph_error import GraphError
-from postroom.sandbox.json_mail import check_recipients
-from postroom.sandbox.message import Address, Attachment, Outgoing
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Address, Attachment, Outgoing
+from postroom.sandbox.graph.edm import decode_base64
+from postroom.sandbox.graph.json_mail import check_recipients
 
 
 def read_mime_mail(body: bytes, *, complete: bool = True) -> Outgoing:
-    """The mail in a body of type text/plain, or the GraphError that it earns; a draft need not be complete."""
+    """The mail in a body of type text/plain. Only a `complete` one must have recipients. Raises GraphError."""
     try:
         source = decode_base64(body)
     except ValueError:

@@ -16,11 +16,12 @@ from secrets import compare_digest, token_urlsafe
 from urllib.parse import parse_qs
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.exchange import Exchange
-from postroom.sandbox.graph_error import GraphError, graph_headers, unauthorized
-from postroom.sandbox.message import Attachment, Message, Outgoing
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.mailboxes import Exchange
+from postroom.sandbox.exchange.message import Attachment, Message, Outgoing
+from postroom.sandbox.graph.errors import graph_headers, unauthorized
+from postroom.sandbox.graph.visit import Visit
 
 UPLOADS = "/api/v2.0/AttachmentSessions/"
 
@@ -48,7 +49,7 @@ class UploadSession:
 
     @property
     def received(self) -> int:
-        """How many bytes are here, and so where the next range has to begin."""
+        """How many bytes have arrived, which is where the next range must begin."""
         return self.content.tell()
 
     @property
@@ -58,7 +59,7 @@ class UploadSession:
 
 
 class Uploads:
-    """The sessions that are open."""
+    """All sessions that are open."""
 
     def __init__(self, exchange: Exchange, root: str, lifetime: float) -> None:
         self._exchange = exchange
@@ -67,11 +68,11 @@ class Uploads:
         self._sessions: dict[str, UploadSession] = {}
 
     def reset(self) -> None:
-        """No session is open any longer."""
+        """Ends all sessions."""
         self._sessions.clear()
 
     def begin(self, draft: Message, user: str, claims: Claims, announced: tuple[Attachment, int]) -> UploadSession:
-        """A session for this file of this draft."""
+        """Opens a session for this file of this draft."""
         now = time.time()
         for old in [one for one in self._sessions.values() if one.ends <= now]:
             self.end(old)
@@ -91,7 +92,7 @@ class Uploads:
         return session
 
     def admit(self, call: Call) -> UploadSession | GraphError:
-        """The session that this call's URL opens."""
+        """The session that this call's URL names, or why there is none."""
         if call.header(b"authorization"):
             return unauthorized("The upload URL is pre-authenticated; send no Authorization header with it.")
         session = self._sessions.get(call.path.removeprefix(UPLOADS))
@@ -107,12 +108,12 @@ class Uploads:
         return session
 
     def end(self, session: UploadSession) -> None:
-        """The session is over; what it has received is gone, unless it was complete."""
+        """Ends the session. What it has received is dropped, unless the file was complete."""
         self._sessions.pop(session.id, None)
 
 
 class UploadRange:
-    """Takes one range of the file; the last one makes it an attachment of the draft."""
+    """Receives one range of the file. With the last one the file becomes an attachment of the draft."""
 
     stage = "upload"
     method = "PUT"
@@ -130,10 +131,10 @@ class UploadRange:
         return self._session.draft.mail
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the URL opens a session: it says all that a token would."""
+        """Allows everybody: who has the URL needs no token."""
 
     def perform(self, visit: Visit) -> Answer:
-        """Which range comes next, or the place of the attachment that is complete."""
+        """An answer that names the next range, or the attachment once the file is complete."""
         mail = visit.mail_or_error()
         session = self._still_open(visit)
         headers = graph_headers(visit.arrival.request_id, visit.arrival.client_request_id)
@@ -167,7 +168,7 @@ class CancelUpload(UploadRange):
     method = "DELETE"
 
     def perform(self, visit: Visit) -> Answer:
-        """Nothing is left of it."""
+        """Ends the session and drops what it has received."""
         self._uploads.end(self._still_open(visit))
         return Answer(204, graph_headers(visit.arrival.request_id, visit.arrival.client_request_id))
 

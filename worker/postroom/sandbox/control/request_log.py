@@ -1,4 +1,4 @@
-"""The record of every request that arrived, and a bell that rings when something happened."""
+"""A record of each request that arrived, and a bell that rings when something happens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from postroom.sandbox.connection import Call
 
 @dataclass(slots=True)
 class Arrival:
-    """One request: what came, how busy the mailbox was then, and how it ended. `status` None: no answer was sent."""
+    """One request: what it was, how busy the mailbox was, and how it ended. `status` is None without an answer."""
 
     number: int
     stage: str
@@ -41,7 +41,7 @@ class Arrival:
 
 
 class RequestLog:
-    """The last requests, and exact counts of all of them."""
+    """The last requests, and how many there were in all."""
 
     def __init__(self, keep: int, bell: Bell) -> None:
         self._arrivals: deque[Arrival] = deque(maxlen=keep)
@@ -49,7 +49,7 @@ class RequestLog:
         self.total: Counter[str] = Counter()
 
     def arrive(self, stage: str, call: Call, mailbox: str = "", in_flight: int = 0) -> Arrival:
-        """Notes a request, before anything is done about it."""
+        """Notes a request, before anything else is done."""
         self.total[stage] += 1
         request_id = str(uuid4())
         arrival = Arrival(
@@ -68,7 +68,7 @@ class RequestLog:
         return arrival
 
     def end(self, arrival: Arrival, status: int | None) -> None:
-        """Notes how the request ended; written before the answer leaves, so that whoever reads it finds it here."""
+        """Notes how the request ended. Called before the answer is sent, so who has the answer finds it here."""
         arrival.status = status
         arrival.ended = time.monotonic()
         self._bell.ring()
@@ -90,13 +90,13 @@ class Bell:
         self._rung: asyncio.Event | None = None
 
     def ring(self) -> None:
-        """Something happened."""
+        """Wakes all who wait."""
         if self._rung is not None:
             self._rung.set()
             self._rung = None
 
     async def until(self, happened: Callable[[], bool], patience: float) -> bool:
-        """Whether it happened, looking again at each ring, for at most `patience` seconds."""
+        """Waits until it is true, for at most `patience` seconds; looks again at each ring. Returns whether it is."""
         deadline = time.monotonic() + patience
         while not happened():
             left = deadline - time.monotonic()

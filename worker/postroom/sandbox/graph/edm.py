@@ -1,4 +1,4 @@
-"""OData's type checks, as Graph applies them to a request body: a checker per type, built once, called per value."""
+"""Checks the types in a request body as Graph does, which are OData's: one checker for each type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from postroom.sandbox.graph_error import invalid_body
+from postroom.sandbox.exchange.errors import invalid_body
 
 Check = Callable[[Any, str], None]
 
@@ -50,11 +50,11 @@ def binary(value: Any, _name: str) -> None:
 
 
 def anything(_value: Any, _name: str) -> None:
-    """A value that Graph would check and the sandbox does not."""
+    """Any value: Graph would check it, and the sandbox does not."""
 
 
 def choice(type_name: str, *names: str) -> Check:
-    """An enumeration; its members are read without regard to case."""
+    """A checker for an enumeration with these members; upper and lower case are the same."""
     members = {name.casefold() for name in names}
 
     def check(value: Any, _name: str) -> None:
@@ -65,7 +65,7 @@ def choice(type_name: str, *names: str) -> Check:
 
 
 def collection(of: Check, type_name: str) -> Check:
-    """A list; an empty one is fine, null is not."""
+    """A checker for a list, which may be empty, but not null."""
 
     def check(value: Any, name: str) -> None:
         if value is None:
@@ -85,7 +85,7 @@ def collection(of: Check, type_name: str) -> Check:
 
 
 def record(type_name: str, fields: Mapping[str, Check]) -> Check:
-    """An object with these properties and no others; names are case-sensitive."""
+    """A checker for an object that has no other properties than these. Upper and lower case differ."""
 
     def check(value: Any, _name: str) -> None:
         if value is None:
@@ -105,7 +105,7 @@ def record(type_name: str, fields: Mapping[str, Check]) -> Check:
 
 
 def unknown_property(name: str, type_name: str) -> Exception:
-    """The property is not one of this type's."""
+    """The error for a property that the type does not have."""
     return invalid_body(
         f"The property '{name}' does not exist on type '{type_name}'. Make sure to only use property names that are "
         "defined by the type or mark the type as open type."
@@ -113,7 +113,7 @@ def unknown_property(name: str, type_name: str) -> Exception:
 
 
 def decode_base64(encoded: str | bytes) -> bytes:
-    """The decoded bytes; white space between the characters is allowed, anything else is a ValueError."""
+    """The decoded bytes. White space is allowed; raises ValueError for any other character."""
     try:
         return b64decode(encoded, validate=True)
     except (Base64Error, ValueError):

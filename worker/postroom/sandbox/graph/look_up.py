@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from postroom.sandbox.connection import Answer
-from postroom.sandbox.graph_error import GraphError, graph_headers
-from postroom.sandbox.message import Address, Message
-from postroom.sandbox.tokens import Claims
-from postroom.sandbox.visit import Visit
+from postroom.sandbox.entra.tokens import Claims
+from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.message import Address, Message
+from postroom.sandbox.graph.errors import graph_headers
+from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
 
 ROLES = frozenset({"Mail.Read", "Mail.ReadBasic", "Mail.ReadBasic.All", "Mail.ReadWrite"})
@@ -40,10 +41,10 @@ class LookUp:
         self._folder = folder and folder.casefold()
 
     def read(self, visit: Visit, body: bytes) -> None:
-        """A look-up brings no mail."""
+        """Nothing: a look-up has no body."""
 
     def allow(self, claims: Claims, visit: Visit) -> None:
-        """Passes where the token may read mail; the mailbox must be there."""
+        """Raises GraphError unless the token may read mail and the mailbox exists."""
         if not claims.roles & ROLES:
             raise GraphError(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
         self._world.exchange.require(visit.user)

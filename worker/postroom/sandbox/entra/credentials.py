@@ -1,4 +1,4 @@
-"""How a caller proves to be an app: a secret, a certificate's signature, or another issuer's token."""
+"""Checks that a caller is an app: by a secret, a certificate's signature, or another issuer's token."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from postroom.sandbox.entra_error import EntraError
+from postroom.sandbox.entra.errors import EntraError
+from postroom.sandbox.entra.tokens import base64url
 from postroom.sandbox.options import AppRegistration, FederatedCredential
-from postroom.sandbox.tokens import base64url
 
 CLOCK_SKEW = 300  # seconds that Entra lets a client's clock be off
 
 
 def check_secret(app: AppRegistration, secret: str) -> None:
-    """Passes where this is one of the app's secrets."""
+    """Raises EntraError unless this is one of the app's secrets."""
     if _one_of(secret, app.secrets):
         return
     if _one_of(secret, app.expired_secrets):
@@ -40,7 +40,7 @@ def check_secret(app: AppRegistration, secret: str) -> None:
 def check_assertion(
     app: AppRegistration, assertion: str, tenants: Iterable[str], hosts: Iterable[str], now: float
 ) -> None:
-    """Passes where the app, or an issuer it trusts, signed this for us and just now."""
+    """Raises EntraError unless the app, or an issuer that it trusts, has signed this for us, and it is valid now."""
     try:
         header = jwt.get_unverified_header(assertion)
         claims = jwt.decode(assertion, options={"verify_signature": False})

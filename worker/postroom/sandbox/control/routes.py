@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from postroom.sandbox.faults import FaultRule
-from postroom.sandbox.message import Message
-from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.control.faults import FaultRule
+from postroom.sandbox.control.request_log import Arrival
+from postroom.sandbox.exchange.message import Message
 from postroom.sandbox.world import World
 
 T = TypeVar("T")

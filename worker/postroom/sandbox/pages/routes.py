@@ -1,4 +1,4 @@
-"""The pages: an inbox to look at, each mail from every side, and the room from which faults are set."""
+"""The pages: the inbox, each mail with its parts, and the room from which faults are set."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from postroom.sandbox.faults import EFFECTS, STAGES, FaultRule
-from postroom.sandbox.message import Message
+from postroom.sandbox.control.faults import EFFECTS, STAGES, FaultRule
+from postroom.sandbox.exchange.message import Message
 from postroom.sandbox.world import World
 
 PAGE = 50
@@ -33,7 +33,7 @@ _SAFE = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-# A mail is hostile input. No script, no form, nothing from the network; a link opens outside.
+# A mail may be hostile: no script, no form and nothing from the network. A link opens in another tab.
 _MAIL_SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 _MAIL_SAFE = {
     "content-security-policy": (
@@ -79,13 +79,13 @@ def page_routes(world: World) -> list[Route]:
 
 
 class _Pages:
-    # Handlers that only read are plain functions: Starlette runs them in a thread, so that a search through ten
-    # thousand mails holds up no sendMail. Those that change something run on the loop, like all other changes.
+    # Handlers that only read are plain functions, which Starlette runs in a thread: a search through ten thousand mails
+    # must not delay a sendMail. Those that change something are coroutines: all changes are made in the event loop.
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._templates = Environment(
-            loader=PackageLoader("postroom.sandbox", "pages"),
+            loader=PackageLoader("postroom.sandbox.pages"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -94,7 +94,7 @@ class _Pages:
         self._templates.globals |= {"address": world.address}
         self._templates.filters |= {"clock": _clock, "size": _size, "snippet": _snippet}
         self._static = {
-            name: files("postroom.sandbox").joinpath("pages", name).read_bytes()
+            name: files("postroom.sandbox.pages").joinpath("static", name).read_bytes()
             for name in ("sandbox.css", "sandbox.js", "icon.svg")
         }
 
@@ -226,7 +226,7 @@ def _rule(form: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _told(rule: FaultRule) -> str:
-    """The rule in a sentence."""
+    """The rule as a sentence."""
     if rule.effect == "answer":
         status = rule.status or "its usual status"
         does = f"answers {status} {rule.code}".rstrip()

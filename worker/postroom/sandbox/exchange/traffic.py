@@ -1,4 +1,4 @@
-"""How busy one app keeps one mailbox, and where Graph's limits stand in its way. Time is an argument."""
+"""How much one app does in one mailbox, and which limits of Graph it reaches. Time is an argument."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from math import ceil
 
-from postroom.sandbox.graph_error import GraphError
+from postroom.sandbox.exchange.errors import GraphError
 
 REQUESTS, REQUESTS_WINDOW = 10_000, 600
 UPLOAD, UPLOAD_WINDOW = 150 * 1024 * 1024, 300
@@ -15,7 +15,7 @@ DAILY_RECIPIENTS, DAY = 10_000, 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is refused, and how: `refuse_above` is a rate per minute that Exchange itself does not have."""
+    """The limits. `refuse_above` is a rate per minute above which requests are refused; Exchange has none."""
 
     on: bool = True
     in_flight: int = 4
@@ -25,7 +25,7 @@ class Limits:
 
 
 class SlidingSum:
-    """Amounts added up over the last `window` seconds, kept in at most 600 portions so that memory is bounded."""
+    """The sum of amounts over the last `window` seconds, kept in at most 600 parts to limit memory."""
 
     def __init__(self, window: float) -> None:
         self._window = window
@@ -34,7 +34,7 @@ class SlidingSum:
         self._sum = 0
 
     def add(self, amount: int, now: float) -> None:
-        """Counts this amount as of now."""
+        """Adds this amount now."""
         self._sum += amount
         if self._portions and now < self._portions[-1][0] + self._portion:
             since, before = self._portions.pop()
@@ -44,7 +44,7 @@ class SlidingSum:
             self.total(now)
 
     def total(self, now: float) -> int:
-        """What was added within the window that ends now."""
+        """What was added within the last `window` seconds."""
         while self._portions and self._portions[0][0] <= now - self._window:
             self._sum -= self._portions.popleft()[1]
         return self._sum
@@ -55,14 +55,14 @@ class SlidingSum:
 
 
 class BusiestMinute:
-    """The most events that any 60 seconds have held, to the event."""
+    """The largest number of events within any 60 seconds, exactly."""
 
     def __init__(self) -> None:
         self._moments: deque[float] = deque()
         self.most = 0
 
     def add(self, now: float) -> int:
-        """Counts one event; the number of events in the minute that ends with it."""
+        """Counts one event, and returns how many there were within the minute that ends with it."""
         moments = self._moments
         moments.append(now)
         while moments[0] <= now - 60:
@@ -89,7 +89,7 @@ class Meter:
         self._deliveries: deque[float] = deque(maxlen=max(1, limits.per_minute))
 
     def enter(self, size: int, now: float) -> GraphError | None:
-        """Counts a request in; the 429 it earns, if any. A refused request counts against the limits too."""
+        """Notes that a request has begun, and returns the 429 for it, if any. Refused requests count too."""
         self.in_flight += 1
         self.highest_in_flight = max(self.highest_in_flight, self.in_flight)
         self._requests.add(1, now)
@@ -98,11 +98,11 @@ class Meter:
         return self._over(in_this_minute, now) if self.limits.on else None
 
     def leave(self) -> None:
-        """Counts a request out."""
+        """Notes that a request has ended."""
         self.in_flight -= 1
 
     def accept(self, recipients: int, now: float) -> float:
-        """Counts an accepted mail; the seconds by which Exchange carries it over into later minutes."""
+        """Counts an accepted mail, and returns by how many seconds Exchange delays it."""
         self.accepted += 1
         self.recipients += recipients
         self._daily.add(recipients, now)
@@ -114,7 +114,7 @@ class Meter:
         return delivered_at - now
 
     def over_daily_recipients(self, now: float) -> bool:
-        """Whether the last 24 hours hold more recipients than Exchange lets a mailbox have: NDR 5.1.90."""
+        """Whether the last 24 hours had more recipients than a mailbox may have; Exchange returns an NDR 5.1.90."""
         return self._daily.total(now) > DAILY_RECIPIENTS
 
     def _over(self, in_this_minute: int, now: float) -> GraphError | None:
@@ -131,5 +131,5 @@ class Meter:
 
 
 def throttled(message: str, retry_after: float) -> GraphError:
-    """Graph's 429."""
+    """The error for a request that is throttled: Graph's 429."""
     return GraphError(429, "ApplicationThrottled", message, {"retry-after": f"{max(retry_after, 0):g}"})

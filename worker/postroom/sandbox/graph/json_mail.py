@@ -1,4 +1,4 @@
-"""sendMail in JSON: Graph's message resource, and what Exchange demands of it."""
+"""Reads a mail in JSON: Graph's message resource, and what Exchange requires of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import re
 from typing import Any
 
-from postroom.sandbox import edm
-from postroom.sandbox.graph_error import GraphError, invalid_body, invalid_recipients
-from postroom.sandbox.message import Address, Attachment, Outgoing
+from postroom.sandbox.exchange.errors import GraphError, invalid_body, invalid_recipients
+from postroom.sandbox.exchange.message import Address, Attachment, Outgoing
+from postroom.sandbox.graph import edm
 
 MAX_RECIPIENTS = 500
 MAX_HEADERS = 5
@@ -56,7 +56,7 @@ _ATTACHMENTS = {
 
 
 def check_attachment(value: Any, name: str) -> None:
-    """Passes where this is an attachment of one of Graph's types."""
+    """Raises GraphError unless this is an attachment of one of Graph's types."""
     kind = value.get("@odata.type") if isinstance(value, dict) else None
     if kind is None:
         _attachment(value, name)  # names contentBytes as unknown: the base type has none
@@ -90,7 +90,7 @@ MESSAGE: dict[str, edm.Check] = {
         _single_property, "microsoft.graph.singleValueLegacyExtendedProperty"
     ),
     "multiValueExtendedProperties": edm.collection(_multi_property, "microsoft.graph.multiValueLegacyExtendedProperty"),
-    # Graph takes these along and lets them count for nothing when a mail is sent.
+    # Graph accepts these, and ignores them when a mail is sent.
     "id": edm.text,
     "changeKey": edm.text,
     "createdDateTime": edm.moment,
@@ -114,7 +114,7 @@ _message = edm.record("microsoft.graph.message", MESSAGE)
 
 
 def read_json_mail(body: bytes) -> Outgoing:
-    """The mail in a sendMail body, or the GraphError that it earns."""
+    """The mail in the body of a sendMail request. Raises GraphError."""
     parameters = load_json(body)
     message: Any = None
     save: Any = None
@@ -139,14 +139,14 @@ def read_json_mail(body: bytes) -> Outgoing:
 
 
 def read_json_message(body: bytes) -> Outgoing:
-    """The mail in a body that is a message resource: a draft, which may still lack recipients."""
+    """The mail in a body that is a message: a draft, which may have no recipients yet. Raises GraphError."""
     message = load_json(body)
     _message(message, "message")
     return _outgoing(message, body, save=True)
 
 
 def check_recipients(people: list[Address]) -> None:
-    """Passes where Exchange would take these as a mail's recipients."""
+    """Raises GraphError unless Exchange would accept these as a mail's recipients."""
     if not people:
         raise invalid_recipients("A message can't be sent because it contains no recipients.")
     if len(people) > MAX_RECIPIENTS:
@@ -157,7 +157,7 @@ def check_recipients(people: list[Address]) -> None:
 
 
 def check_addresses(people: list[Address]) -> None:
-    """Passes where every address has the form of one."""
+    """Raises GraphError unless each has the form of an address."""
     for person in people:
         if not _is_address(person.address):
             raise invalid_recipients(
@@ -167,7 +167,7 @@ def check_addresses(people: list[Address]) -> None:
 
 
 def load_json(body: bytes) -> dict[str, Any]:
-    """The object in a body, or the GraphError that it earns."""
+    """The JSON object in a body. Raises GraphError."""
     try:
         parameters = json.loads(body)
     except (ValueError, RecursionError):
@@ -255,7 +255,7 @@ def _headers(message: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def read_attachment(attachment: dict[str, Any]) -> Attachment:
-    """The file in an attachment resource."""
+    """The file in an attachment that was checked before. Raises GraphError where it lacks a name or content."""
     is_file = str(attachment["@odata.type"]).endswith("fileAttachment")
     name, content = attachment.get("name"), attachment.get("contentBytes")
     if not name or (is_file and content is None):

@@ -1,4 +1,4 @@
-"""Faults by rule: which requests one strikes, and what it does to them. Chance is a seed, so a run can be repeated."""
+"""Faults: rules that say which requests are struck, and what happens to them. With a seed, chance is repeatable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from random import Random
 from typing import Any
 
-from postroom.sandbox.message import Outgoing
+from postroom.sandbox.exchange.message import Outgoing
 
 STAGES = ("graph", "draft", "attachment", "upload", "delete", "lookup", "token", "discovery")
 _WRITING = ("graph", "draft", "attachment", "upload", "delete")
@@ -68,11 +68,11 @@ class FaultRule:
     drip: float | None = None
     """Seconds between the bytes of the answer, head included."""
     revoke_tokens: bool = False
-    """No token issued until now is good any longer."""
+    """All tokens that were issued until now become invalid."""
 
     @classmethod
     def from_json(cls, rule: Mapping[str, Any]) -> FaultRule:
-        """The rule in this object; ValueError names what is wrong with it."""
+        """The rule in this object. Raises ValueError, which says what is wrong with it."""
         known = {one.name for one in fields(cls)}
         for name in rule:
             if name not in known:
@@ -106,7 +106,7 @@ class FaultRule:
         return asdict(self) | {"headers": dict(self.headers)}
 
     def strikes(self, stage: str, mailbox: str, mail: Outgoing | None, job: str) -> bool:
-        """Whether a request is one of those meant; counts and chance aside."""
+        """Whether the rule is about this request, before counts and chance decide."""
         if stage != self.stage or (self.mailbox and self.mailbox.casefold() != mailbox):
             return False
         if self.job and self.job != job:
@@ -122,7 +122,7 @@ class FaultRule:
 
 @dataclass(slots=True)
 class ActiveFault:
-    """A rule in force, with what it has met and struck so far."""
+    """A rule that is in force, and how many requests it has matched and struck."""
 
     id: str
     rule: FaultRule
@@ -143,26 +143,26 @@ class Faults:
         self._added = 0
 
     def add(self, rule: FaultRule) -> str:
-        """Puts the rule in force; its id."""
+        """Adds the rule, and returns its id."""
         self._added += 1
         fault = ActiveFault(f"fault-{self._added}", rule)
         self._active[fault.id] = fault
         return fault.id
 
     def remove(self, fault_id: str) -> bool:
-        """Whether there was such a rule; now there is none."""
+        """Removes a rule. False where there is none with this id."""
         return self._active.pop(fault_id, None) is not None
 
     def clear(self) -> None:
-        """No rule is in force any longer."""
+        """Removes all rules."""
         self._active.clear()
 
     def active(self) -> list[ActiveFault]:
-        """The rules in force, those that have struck their number of times included."""
+        """All rules, also those that have struck as often as they may."""
         return list(self._active.values())
 
     def strike(self, stage: str, mailbox: str = "", mail: Outgoing | None = None, job: str = "") -> ActiveFault | None:
-        """The fault that this request meets, if any."""
+        """The fault that strikes this request, if any."""
         for fault in self._active.values():
             rule = fault.rule
             if not rule.strikes(stage, mailbox, mail, job):

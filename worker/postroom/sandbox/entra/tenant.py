@@ -8,11 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from postroom.sandbox.credentials import check_assertion, check_secret
-from postroom.sandbox.entra_error import EntraError
-from postroom.sandbox.graph_error import GraphError
+from postroom.sandbox.entra.credentials import check_assertion, check_secret
+from postroom.sandbox.entra.errors import EntraError
+from postroom.sandbox.entra.tokens import GRAPH_APP_ID, GRAPH_ROOTS, Claims, TokenMint
+from postroom.sandbox.exchange.errors import GraphError
 from postroom.sandbox.options import AppRegistration, SandboxOptions
-from postroom.sandbox.tokens import GRAPH_APP_ID, GRAPH_ROOTS, Claims, TokenMint
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -28,19 +28,19 @@ class Tenant:
         self.restore()
 
     def restore(self) -> None:
-        """The registrations as they were at the start."""
+        """Sets the registrations back to how they were at the start."""
         apps = (self._options.app(), *self._options.more_apps)
         self.apps = {app.client_id.casefold(): app for app in apps}
 
     def change(self, client_id: str | None = None, **changes: Any) -> None:
-        """Other secrets, certificates or roles for one app; tokens already issued keep what they say."""
+        """Changes secrets, certificates or roles of one app. Tokens that were issued before do not change."""
         key = (client_id or self._options.client_id).casefold()
         if key not in self.apps:
             raise ValueError(f"no app {key} is registered in the sandbox; registered: {', '.join(self.apps)}")
         self.apps[key] = replace(self.apps[key], **changes)
 
     def require(self, name: str) -> None:
-        """Passes where `name`, the tenant in a URL, is this one."""
+        """Raises EntraError unless `name`, the tenant in a URL, is this one."""
         if name.casefold() in self._names():
             return
         if not _is_guid(name) and "." not in name:
@@ -54,7 +54,7 @@ class Tenant:
         raise EntraError(90002, "invalid_request", text)
 
     def grant(self, tenant: str, form: Mapping[str, str], root: str, now: float) -> dict[str, Any]:
-        """The token endpoint's answer to this form; `root` is how the caller addressed the sandbox."""
+        """The token endpoint's answer to this form; `root` is the URL that the caller used. Raises EntraError."""
         self.require(tenant)
         _require_client_credentials(form)
         app = self._app(form["client_id"])
@@ -72,7 +72,7 @@ class Tenant:
         return answer
 
     def require_mail_send(self, claims: Claims, mailbox: str) -> None:
-        """Passes where the token's app may send from this mailbox: by its roles, or by Exchange's own."""
+        """Raises GraphError unless the token's app may send from this mailbox: by its roles, or by Exchange's RBAC."""
         app = self.apps.get(claims.app_id)
         if app is not None and mailbox in (box.casefold() for box in app.rbac_mailboxes):
             return

@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
 from postroom.sandbox.connection import Answer, Call
-from postroom.sandbox.effects import dress, finish, prepare
-from postroom.sandbox.entra_error import EntraError
-from postroom.sandbox.faults import FaultRule
-from postroom.sandbox.request_log import Arrival
+from postroom.sandbox.control.effects import dress, finish, prepare
+from postroom.sandbox.control.faults import FaultRule
+from postroom.sandbox.control.request_log import Arrival
+from postroom.sandbox.entra.errors import EntraError
 from postroom.sandbox.world import World
 
 TOKEN = "/oauth2/v2.0/token"  # noqa: S105  a path

@@ -1,10 +1,10 @@
-"""Entra's refusals."""
+"""Why Entra refuses a request."""
 
 from __future__ import annotations
 
 
 class EntraError(Exception):
-    """Entra says no: the AADSTS number, OAuth's word for it, the text, and the HTTP status."""
+    """A request is refused: with this AADSTS number, OAuth error code, text and HTTP status."""
 
     def __init__(self, number: int, error: str, text: str, status: int | None = None) -> None:
         super().__init__(text)
