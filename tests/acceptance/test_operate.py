@@ -113,7 +113,7 @@ def test_stats_say_whether_a_worker_is_alive(room: Room) -> None:
     until(lambda: room.client().find(status=Status.ACCEPTED), "the mail to be sent")
 
     told = data(room, "stats")
-    assert (told["jobs"]["accepted"], told["workers"][0]["hands"]) == (1, 4)
+    assert (told["jobs"]["accepted"], told["workers"][0]["slots"]) == (1, 4)
     assert [room.postroom("stats", "--ready", *here).returncode for here in ((), ("--here",))] == [0, 0]
     assert "NO WORKER" not in room.postroom("stats").stdout
     room.kill()

@@ -59,7 +59,7 @@ class FakeLedger:
         self.may_switch_lane.append(may_switch_lane)
         return True, self.jobs.pop(0) if self.jobs and claimant and not slice_expired else None
 
-    def tick(self, worker: str, hands: int, lease_s: float) -> Ticked:
+    def tick(self, worker: str, slots: int, lease_s: float) -> Ticked:
         answer = self.ticks.pop(0)
         if not self.ticks:
             self.when_ticked_out()

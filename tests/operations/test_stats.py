@@ -43,8 +43,8 @@ def test_the_figures_are_those_of_the_room(connection: "redis.Redis[bytes]") -> 
     (lane,) = told.lanes
     assert (lane.lane, lane.app, lane.ready, lane.later, lane.sending) == (OTHER, "main", 5, 1, 0)
     assert (lane.pause_reason, lane.paused_until is not None) == ("throttled", True)
-    assert [(worker.name, worker.hands, worker.alive) for worker in told.workers] == [("host:7", 8, True)]
-    assert told.hands == 8
+    assert [(worker.name, worker.slots, worker.alive) for worker in told.workers] == [("host:7", 8, True)]
+    assert told.slots == 8
     assert told.rounds_queued == len(room.rounds())
     assert told.memory is not None
     assert told.memory.used > 0
@@ -74,7 +74,7 @@ def test_a_worker_that_is_silent_is_not_alive(connection: "redis.Redis[bytes]") 
 
     assert [worker.name for worker in stats.alive(connection)] == ["there:1"]
     assert stats.alive(connection, "here") == []
-    assert [worker.hands for worker in stats.alive(connection, "there")] == [4]
+    assert [worker.slots for worker in stats.alive(connection, "there")] == [4]
 
 
 def test_many_lanes_are_read_in_pages(connection: "redis.Redis[bytes]") -> None:

@@ -222,7 +222,7 @@ def _start_ticking(sender: Any, **_: object) -> None:
         _start(consumers.consume_for_ever, consumer, context, _ticking)
     if settings.attachments:
         _start(remove_files_for_ever, book.attachments.remove_due, _ticking, round_context.emit)
-    round_context.emit("worker.ready", worker=name, hands=slots)
+    round_context.emit("worker.ready", worker=name, slots=slots)
 
 
 def _start(target: Callable[..., None], *arguments: object) -> None:

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from postroom.api import errors
 from postroom.api.dependencies import Services
-from postroom.api.middleware import Gate
+from postroom.api.middleware import Middleware
 from postroom.api.routes import batches, dead_letters, emails, events, health, lanes
 
 ABOUT = "Takes mail and events in, and tells what became of them. Each request needs a key: Authorization: Bearer pr_…"
@@ -28,7 +28,7 @@ def create_app(services: Services) -> FastAPI:
     for module in (emails, batches, dead_letters, lanes, events, health):
         app.include_router(module.router)
     errors.install(app)
-    app.add_middleware(Gate, emit=services.emit)
+    app.add_middleware(Middleware, emit=services.emit)
     app.openapi = _with_bodies(app)  # type: ignore[method-assign]
     return app
 

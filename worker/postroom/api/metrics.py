@@ -45,7 +45,7 @@ def _lines(stats: Stats) -> Iterator[str]:
     oldest = stats.oldest_due_s or 0.0
     yield from _metric("postroom_oldest_due_seconds", "gauge", "For how long the oldest job is due.", {"": oldest})
     yield from _metric("postroom_workers_alive", "gauge", "Worker processes that tick.", {"": alive})
-    yield from _metric("postroom_hands", "gauge", "Mails that these send at once.", {"": stats.hands})
+    yield from _metric("postroom_slots", "gauge", "Mails that these send at once.", {"": stats.slots})
     yield from _metric("postroom_rounds_queued", "gauge", "Rounds that wait for a worker.", {"": stats.rounds_queued})
     yield from _metric("postroom_events_without_mail_total", "counter", "Events that made no mail.", events)
     if stats.memory:

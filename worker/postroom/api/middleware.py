@@ -18,7 +18,7 @@ MOST_WAITING = 128  # requests that may wait for a thread; a thread is busy for 
 _ALWAYS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
 
-class Gate:
+class Middleware:
     """An ASGI application that surrounds another one."""
 
     def __init__(self, app: ASGIApp, emit: Emit) -> None:

@@ -63,7 +63,7 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
     for name, value in (
-        ("workers", f"{len(living)} alive, {figures.hands} hands" if living else "none"),
+        ("workers", f"{len(living)} alive, {figures.slots} slots" if living else "none"),
         (
             "jobs",
             ", ".join(f"{figures.jobs[status]:,} {status}" for status in Status if figures.jobs[status]) or "none",

@@ -19,7 +19,7 @@ LONGEST_TICK_S = 1.0
 def tick_for_ever(
     ledger: Ledger,
     worker: str,
-    hands: int,
+    slots: int,
     lease_s: float,
     stop: Event,
     emit: Emit,
@@ -34,7 +34,7 @@ def tick_for_ever(
         sleep = longest_s
         try:
             hit(Failpoint.TICKING)
-            ticked = ledger.tick(worker, hands, lease_s)
+            ticked = ledger.tick(worker, slots, lease_s)
             hit(Failpoint.TICKED)
             for due in ticked.probes:
                 probe(due)

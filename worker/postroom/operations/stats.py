@@ -24,10 +24,10 @@ _LANES_A_PAGE = 50  # a few milliseconds of Redis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """A worker process: `hands` is how many mails it sends at once, `silent_s` how long ago it ticked."""
+    """A worker process: `slots` is how many mails it sends at once, `silent_s` how long ago it ticked."""
 
     name: str
-    hands: int
+    slots: int
     silent_s: float
 
     @property
@@ -83,8 +83,8 @@ class Stats:
     memory: Memory | None
 
     @property
-    def hands(self) -> int:
-        return sum(worker.hands for worker in self.workers if worker.alive)
+    def slots(self) -> int:
+        return sum(worker.slots for worker in self.workers if worker.alive)
 
 
 def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
@@ -139,9 +139,9 @@ def _workers(connection: Any) -> tuple[datetime, list[Worker]]:
     now = seconds + micros / 1e6
     workers = []
     for name, entry in sorted(records.items()):
-        seen, hands = entry.split()
+        seen, slots = entry.split()
         silent = max(now - int(seen) / 1000, 0.0)
-        workers.append(Worker(name=name.decode(), hands=int(hands), silent_s=round(silent, 1)))
+        workers.append(Worker(name=name.decode(), slots=int(slots), silent_s=round(silent, 1)))
     return moment(round(now * 1000)), workers
 
 

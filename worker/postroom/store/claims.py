@@ -91,9 +91,9 @@ class Claims:
         done, following = run(self._redis, "settle", now, *args)
         return bool(done == b"settled"), decode_claim(following, claimant or NOBODY)
 
-    def tick(self, worker: str, hands: int, lease_s: float, now: int | None = None) -> Ticked:
+    def tick(self, worker: str, slots: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
-        at, first, done, probes, events = run(self._redis, "tick", now, worker, hands, milliseconds(lease_s))
+        at, first, done, probes, events = run(self._redis, "tick", now, worker, slots, milliseconds(lease_s))
         sleep = (float(first) - float(at)) / 1000 if first else 60.0
         return Ticked(
             sleep_s=max(sleep, 0.0),
