@@ -182,6 +182,13 @@ def test_the_tree_names_every_package_and_every_file_beside_them() -> None:
     assert names - tree == set()
 
 
+def test_every_file_that_the_design_pages_and_recipes_name_exists() -> None:
+    files = [f"/{path.relative_to(ROOT)}" for top in ("worker", "tests") for path in (ROOT / top).rglob("*.*")]
+    for page in [ROOT / "CONTRIBUTING.md", ROOT / "docs/architecture.md", *ROOT.glob("docs/design/*.md")]:
+        for name in re.findall(r"`((?:\w+/)*\w+\.(?:py|lua))\b", page.read_text(encoding="utf-8")):
+            assert any(file.endswith(f"/{name}") for file in files), (page.name, name)
+
+
 def test_every_link_between_pages_leads_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):

@@ -30,9 +30,9 @@ CONTENT = ("text", "html", "variables")
 def selection(
     *, reason: str | None = None, senders: Sequence[str] = (), batch: str | None = None, since: datetime | None = None
 ) -> JobFilter:
-    """Which dead letters are meant: those that fit all that is given, and ended at `since` or later, newest end first.
+    """The filter for dead letters that match all that is given and ended at `since` or later; newest end first.
 
-    The reason `expired` means the expired jobs.
+    The reason `expired` selects the expired jobs.
     """
     return JobFilter(
         status=Status.EXPIRED if reason == "expired" else Status.DEAD,
@@ -86,7 +86,7 @@ class DeadLetters:
         return cls(Ledger(connect(settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-operator")), settings.sender)
 
     def overview(self, wanted: JobFilter, limit: int) -> Overview:
-        """What there is, and the newest `limit` of it. It takes longer the more there are, but no more memory."""
+        """Counts of the letters that match, and the newest `limit` of them. Takes time for each letter, not memory."""
         counts: dict[str, list[int]] = {}
         newest: dict[str, str] = {}
         ids: list[str] = []
@@ -119,7 +119,7 @@ class DeadLetters:
         return Letter(job=job, mail=mail if content or not isinstance(mail, dict) else without_content(mail))
 
     def select(self, wanted: JobFilter) -> Iterator[str]:
-        """The ids of those that fit."""
+        """The ids of the letters that match, newest first."""
         for page in self._ledger.records.pages(wanted):
             yield from page.ids
 

@@ -25,7 +25,7 @@ JobIds = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Fi
 
 
 class DeadLetterQuery(BaseModel):
-    """Which dead letters a list is of. Reason `expired` means those that expired. `since` is when they ended."""
+    """Which dead letters are listed. Reason `expired` lists expired mails. `since` compares when they ended."""
 
     model_config = ConfigDict(extra="forbid")
 

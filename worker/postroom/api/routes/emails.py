@@ -81,7 +81,7 @@ class Why(BaseModel):
 
 
 class EmailQuery(BaseModel):
-    """Which mails a list is of."""
+    """Which mails are listed."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -144,7 +144,7 @@ def send_batch(
 
 @router.get("", responses=documented(*ASKED, 400))
 def find(services: WithServices, key: MayRead, wanted: Annotated[EmailQuery, Query()]) -> Emails:
-    """List mails, the newest first."""
+    """List mails, newest first."""
     if wanted.sender is not None and not key.may_use(wanted.sender):
         return Emails(items=[], next_cursor=None)
     chosen = JobFilter(
