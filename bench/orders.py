@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
-Actor = Callable[..., dict[str, Any] | None]
+Order = Callable[..., dict[str, Any] | None]
 
 
-def obey(**orders: Actor) -> None:
+def obey(**orders: Order) -> None:
     """Reads orders from standard input until it ends. An answer has the order's own figures, CPU and wall seconds."""
     own = psutil.Process(os.getpid())
     for line in sys.stdin:
