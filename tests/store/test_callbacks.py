@@ -1,15 +1,20 @@
 """What a producer wants called at the end of its mail, on a real server."""
 
 import json
+import time
+from threading import Event
 from typing import Any
 
 import pytest
 from celery import signature
 
+from postroom.consumers import Context, consume, consumer_of
 from postroom.errors import InvalidMail
 from postroom.jobs.callbacks import Callbacks
 from postroom.jobs.outcome import Refused
+from postroom.store import journal
 from postroom.store.functions import PREFIX
+from postroom.store.journal import CALLBACKS, CallbackStream, Journal
 from postroom.store.operator import Actor
 
 from .room import ACCEPTED, Room, mail
@@ -24,8 +29,22 @@ def take(room: Room, **signatures: Any) -> str:
     return job_id
 
 
+def push_callbacks(room: Room) -> list[dict[str, Any]]:
+    """What a worker does soon after the end of mails; the events of what was refused."""
+    events: list[dict[str, Any]] = []
+    stream = CallbackStream(room.redis, "worker")
+    context = Context(
+        Journal(room.redis, "worker"), stream, None, lambda event, **facts: events.append({"event": event, **facts})
+    )
+    consumer = consumer_of("callbacks", context)
+    assert consumer
+    consume(consumer, Event(), context.emit, 0.001)
+    return events
+
+
 def called(room: Room, queue: str = "celery") -> list[tuple[str, list[Any], dict[str, Any]]]:
     """What was asked for on a queue, the first one first: the task, its arguments."""
+    push_callbacks(room)
     found = []
     for message in map(json.loads, reversed(room.redis.lrange(queue, 0, -1))):
         args, kwargs, _ = json.loads(message["body"])
@@ -33,7 +52,7 @@ def called(room: Room, queue: str = "celery") -> list[tuple[str, list[Any], dict
     return found
 
 
-def test_a_task_is_called_once_in_the_step_that_accepts_with_the_job_s_id_in_front(room: Room) -> None:
+def test_a_task_is_called_once_when_its_mail_was_accepted_with_the_job_s_id_in_front(room: Room) -> None:
     job_id = take(room, on_accepted=WELCOMED, on_dead={"task": "shop.failed"})
     assert called(room, "shop") == []
 
@@ -98,15 +117,37 @@ def test_a_repeated_settle_calls_no_second_time(room: Room) -> None:
     assert len(called(room)) == 1
 
 
-def test_what_cannot_be_called_is_told_and_the_mail_s_end_stands(room: Room) -> None:
+def test_what_cannot_be_called_is_told_and_tried_again_and_the_mail_s_end_stands(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     room.redis.set("shop", "no list")
     job_id = take(room, on_accepted=WELCOMED)
     room.send()
 
     assert str(room.read(job_id).status) == "accepted"
-    told = list(room.ledger.tick("worker", 8, 60, now=room.now).events)
-    assert [(event["event"], event["job"]) for event in told] == [("call.failed", job_id)]
-    assert "WRONGTYPE" in told[0]["error"]
+    (told,) = push_callbacks(room)
+    assert (told["event"], told["job"], told["tries"]) == ("call.failed", job_id, 1)
+    assert "WRONGTYPE" in told["error"]
+
+    assert push_callbacks(room) == []  # not at once
+    room.redis.delete("shop")
+    monkeypatch.setattr(journal, "FIRST_RETRY_S", 0.01)
+    time.sleep(0.02)
+    assert called(room, "shop") == [("shop.welcomed", [job_id, 4711, []], {"empty": {}})]
+    assert room.redis.xlen(CALLBACKS) == 0
+
+
+def test_a_task_is_pushed_once_though_its_worker_asks_twice(room: Room) -> None:
+    take(room, on_accepted={"task": "shop.done"})
+    room.send()
+    stream = CallbackStream(room.redis, "worker")
+    stream.restore("callbacks")
+    (entry,) = stream.read("callbacks", 10, 0.001)
+
+    stream.push("callbacks", entry)
+    stream.push("callbacks", entry)  # the reply was lost
+
+    assert room.redis.llen("celery") == 1
 
 
 def test_a_mail_with_a_call_is_left_alone_by_workers_that_know_of_none(room: Room) -> None:

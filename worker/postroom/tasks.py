@@ -20,7 +20,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready, worke
 from kombu import Queue
 from kombu.utils.scheduling import sorted_cycle
 
-from postroom import wiring
+from postroom import consumers, wiring
 from postroom.delivery.maintenance import (
     probe_apps_for_ever,
     remove_files_for_ever,
@@ -217,6 +217,9 @@ def _start_ticking(sender: Any, **_: object) -> None:
     _start(tick_for_ever, book, name, slots, settings.lease, _ticking, round_context.emit, probes.put)
     _start(probe_apps_for_ever, book, round_context.delivery.apps, probes, _ticking, round_context.emit)
     _start(store_results_for_ever, book, _store_result, _ticking, round_context.emit)
+    context = wiring.consumer_context(settings, round_context.emit)
+    for consumer in consumers.names():
+        _start(consumers.consume_for_ever, consumer, context, _ticking)
     if settings.attachments:
         _start(remove_files_for_ever, book.attachments.remove_due, _ticking, round_context.emit)
     round_context.emit("worker.ready", worker=name, hands=slots)

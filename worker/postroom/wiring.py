@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from postroom.consumers import Context as ConsumerContext
 from postroom.delivery.context import App, DeliveryContext
 from postroom.delivery.round import RoundContext
 from postroom.errors import ConfigError
@@ -29,8 +30,10 @@ from postroom.settings.model import PREFIX, AppSettings, Credential, Settings, T
 from postroom.store import functions
 from postroom.store.celery_urls import CeleryUrls, celery_urls, result_backend
 from postroom.store.connection import connect
+from postroom.store.journal import CallbackStream, Journal
 from postroom.store.ledger import Ledger
 from postroom.telemetry import logs
+from postroom.telemetry.events import Emit
 from postroom.transport.requests_http import RequestsHttp
 
 if TYPE_CHECKING:
@@ -44,6 +47,13 @@ def ledger(settings: Settings) -> Ledger:
     """The worker's ledger: patient with Redis, but never without a bound."""
     redis = connect(settings.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
     return Ledger(BatchingRedis(redis, functions.in_one), settings.attachments)
+
+
+def consumer_context(settings: Settings, emit: Emit) -> ConsumerContext:
+    """What consumers of the journal work with. Each waits on a connection of its own."""
+    redis = connect(settings.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-journal")
+    reader = worker_name()
+    return ConsumerContext(Journal(redis, reader), CallbackStream(redis, reader), settings, emit)
 
 
 def transport(settings: Settings) -> "type[CurlHttp | RequestsHttp]":

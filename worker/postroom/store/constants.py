@@ -9,6 +9,8 @@ from postroom.mail import formats
 from postroom.mail.validation import MAX_MESSAGE, MAX_RECIPIENTS, MAX_REQUEST
 
 PREFIX = "{postroom}:"  # of every key
+# What the journal keeps at most for consumers that lag.
+JOURNAL_ENTRIES, JOURNAL_BYTES = 100_000, 64 * 1024 * 1024
 
 _SHARED: Mapping[str, object] = {
     "KEY_PREFIX": PREFIX,
@@ -22,6 +24,8 @@ _SHARED: Mapping[str, object] = {
     "MAX_REQUEST": MAX_REQUEST,
     "RECIPIENT_TOKEN_LENGTH": RECIPIENT_TOKEN_LENGTH,
     "FRESH_LEASE": milliseconds(FRESH_LEASE_S),
+    "JOURNAL_ENTRIES": JOURNAL_ENTRIES,
+    "JOURNAL_BYTES": JOURNAL_BYTES,
     "DEFAULT_LIMITS": DEFAULT_LIMITS.fields,
 }
 

@@ -19,6 +19,8 @@ WRONG = {
     "mail.dead",
     "mail.left",
     "call.failed",
+    "consumer.failed",
+    "journal.dropped",
     "round.failed",
     "tick.failed",
     "results.failed",

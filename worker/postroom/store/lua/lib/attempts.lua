@@ -12,13 +12,15 @@ function M.entry(details, number, at, client_request_id)
   return '{"number":' .. number .. ',"at":' .. at .. ',' .. own .. string.sub(details, 2)
 end
 
-function M.push(id, entry)
+-- The one place where an attempt is recorded.
+function M.push(id, job, entry)
   local count = redis.call('RPUSH', keys.attempts(id), entry)
   if count > KEPT then redis.call('LTRIM', keys.attempts(id), -KEPT, -1) end
+  journal.note_attempt(id, job, entry)
 end
 
 -- Pushes what is no request of ours, such as a look-up or the end of a hold.
-function M.push_unnumbered(id, details) M.push(id, M.entry(details, '0', call.stamp)) end
+function M.push_unnumbered(id, job, details) M.push(id, job, M.entry(details, '0', call.stamp)) end
 
 function M.begin(id, job, client_request_id)
   local now = call.now
@@ -33,7 +35,7 @@ end
 
 function M.finish(id, job, details)
   local began = job.began or job.since or call.stamp
-  M.push(id, M.entry(details, job.tries or '0', began, job.client_request_id))
+  M.push(id, job, M.entry(details, job.tries or '0', began, job.client_request_id))
 end
 
 return M

@@ -14,6 +14,7 @@
 --   passed_over     how many jobs claims came across that are not to be sent, such as expired ones
 --   open_record     {id = …, fields = …} while the changes of one record are collected, see record.lua
 --   gathered        by key: entries of indexes that are collected, see indexes.lua
+--   journal_kinds   the kinds of entries that consumers of the journal want, as a set; nil before it was read
 --   intake          numbers and entries of indexes of the jobs that this call takes in, see intake.lua
 
 local M = {}
@@ -24,7 +25,7 @@ local clock_now, clock_stamp
 function M.forget()
   M.settings, M.lane_limits, M.decoded, M.lengths, M.no_high, M.job_of_key = {}, {}, {}, {}, {}, {}
   M.states = {lane = {}, app = {}, held = {}}
-  M.passed_over, M.open_record, M.gathered = 0, nil, nil
+  M.passed_over, M.open_record, M.gathered, M.journal_kinds = 0, nil, nil, nil
 end
 
 -- Sets arguments and time. What was read before stays known, for nobody else writes during a call.

@@ -20,7 +20,7 @@ function record.bury_damaged(id, job, field)
   if not job.lane then record.update(id, job, {lane = job.sender or 'nobody'}) end
   if job.phase == 'sending' then attempts.finish(id, job, '{"outcome":"unknown","reason":"damaged"}') end
   transitions.leave_claim(id, job)
-  attempts.push_unnumbered(id, cjson.encode({
+  attempts.push_unnumbered(id, job, cjson.encode({
     outcome = 'refused', reason = 'damaged', detail = 'its record has no usable ' .. field,
   }))
   ending.finish(id, job, 'dead', 'damaged')

@@ -12,7 +12,8 @@ function M.finish(id, job, final_status, reason)
   if job.in_doubt then redis.call('ZREM', keys.doubts, id) end
   -- what a person may requeue keeps its mail
   if final_status == 'accepted' or final_status == 'cancelled' then content.drop(id, job) end
-  callbacks.push(id, job)
+  callbacks.add(id, job)
+  journal.note_end(id, job)
   if drafts.are_left(job, final_status) then drafts.clean_up(id, job) end
 end
 
@@ -29,7 +30,7 @@ end
 -- A 202 came after the job's lease had been taken back; the record keeps that attempt as `left`.
 function M.finish_late_accepted(id, job)
   local answer = cjson.decode(job.left)
-  attempts.push(id, job.left)
+  attempts.push(id, job, job.left)
   update(id, job, {http_status = answer.http_status or '', graph_code = '', request_id = answer.request_id or ''})
   M.finish(id, job, 'accepted')
 end

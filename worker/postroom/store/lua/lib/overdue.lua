@@ -19,7 +19,7 @@ local function hold_of(lane, limits)
 end
 
 local function end_held(id, job, hold)
-  attempts.push_unnumbered(id, cjson.encode({
+  attempts.push_unnumbered(id, job, cjson.encode({
     outcome = 'held', reason = hold.held_reason,
     detail = 'held since ' .. dates.iso(tonumber(hold.held_since)) .. ', longer than POSTROOM_HOLD_PATIENCE',
   }))

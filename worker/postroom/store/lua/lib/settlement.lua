@@ -9,7 +9,7 @@ local function note_attempt(id, job, move)
   if job.phase == 'sending' then
     attempts.finish(id, job, move.attempt)
   else  -- a look-up, or it ended before any request was made
-    attempts.push_unnumbered(id, move.attempt)
+    attempts.push_unnumbered(id, job, move.attempt)
   end
   if move.look_ups then return end
   update(id, job, {

@@ -9,7 +9,7 @@ local FIRST = 9
 local function bury(id, job, mail, reason, details)
   intake.add_job(id, job, mail)
   intake.write_indexes()
-  attempts.push_unnumbered(id, details)
+  attempts.push_unnumbered(id, job, details)
   ending.finish(id, job, 'dead', reason)
 end
 

@@ -92,6 +92,7 @@ return function(arguments)
   done = done + sweeping.staged_files()
   done = done + change_lanes()
   done = done + wake_lanes()
+  if redis.call('EXISTS', keys.journal_consumers) == 1 then journal.trim() end
   local first = redis.call('ZRANGE', keys.lanes, 0, 0, 'WITHSCORES')
   local lines = redis.call('LPOP', keys.events, BATCH) or {}
   return {call.stamp, first[2] or '', done + #lines, lend_probes(), lines}

@@ -1,0 +1,105 @@
+"""What a worker does with the journal. Each module in this package is a consumer, and needs an entry in no list.
+
+A module has `KINDS`, the kinds of entries that it wants, and `consumer(context)`, which returns what is called with
+each entry, or None where the consumer is not wanted here. The consumer has the module's name. An entry for which the
+call raises is refused: it is given again, after half a minute at first. So the call is made at least once for each
+entry, and must bear a second time.
+"""
+
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from threading import Event
+from typing import Any, NamedTuple
+
+from postroom.errors import PostroomError, Unavailable
+from postroom.store.journal import CallbackStream, Entry, Journal, Stream
+from postroom.telemetry.events import Emit
+from postroom.telemetry.redaction import place_of
+
+Handle = Callable[[Entry], None]
+
+__all__ = ["Consumer", "Context", "Entry", "Handle", "consume", "consume_for_ever", "consumer_of", "names"]
+
+LONGEST_WAIT_S = 1.0
+_MOST = 100  # entries at once
+
+
+class Context(NamedTuple):
+    """What a consumer may use."""
+
+    journal: Journal
+    callbacks: CallbackStream
+    settings: Any
+    emit: Emit
+
+
+class Consumer(NamedTuple):
+    """A consumer that is wanted: it reads `stream` under this name. `failed` is the event of a refused entry."""
+
+    name: str
+    stream: Stream
+    handle: Handle
+    failed: str
+
+
+def names() -> Iterator[str]:
+    """The names of all consumers."""
+    return (module.name for module in pkgutil.iter_modules(__path__))
+
+
+def consumer_of(name: str, context: Context) -> Consumer | None:
+    """The consumer, subscribed; None, and unsubscribed, if it is not wanted here. Raises Unavailable."""
+    source = import_module(f"{__name__}.{name}")
+    handle: Handle | None = source.consumer(context)
+    if handle is None:
+        context.journal.unsubscribe(name)
+        return None
+    stream: Stream = source.stream_of(context) if hasattr(source, "stream_of") else context.journal
+    if isinstance(stream, Journal):
+        stream.subscribe(name, source.KINDS)
+    else:
+        stream.restore(name)
+    stream.forget_readers(name)
+    return Consumer(name, stream, handle, getattr(source, "FAILED", "consumer.failed"))
+
+
+def consume_for_ever(name: str, context: Context, stop: Event, longest_s: float = LONGEST_WAIT_S) -> None:
+    """Gives a consumer what the journal has for it, until `stop` is set; returns at once if it is not wanted here.
+
+    No error ends it.
+    """
+    consumer = None
+    while not stop.is_set():
+        try:
+            consumer = consumer or consumer_of(name, context)
+            if consumer is None:
+                return
+            consume(consumer, stop, context.emit, longest_s)
+        except Unavailable:  # as the tick says each second
+            stop.wait(longest_s)
+        except Exception as error:  # noqa: BLE001 - the next time may fare better
+            context.emit("consumer.failed", consumer=name, error=place_of(error))
+            stop.wait(longest_s)
+
+
+def consume(consumer: Consumer, stop: Event, emit: Emit, wait_s: float) -> int:
+    """Handles what is due, and waits so long for anything; how many entries were handled. Raises Unavailable."""
+    name, stream, *_ = consumer
+    entries = stream.retry(name, _MOST)
+    entries += stream.read(name, _MOST, 0.0 if entries else wait_s)
+    handled = [entry.id for entry in entries if not stop.is_set() and _is_handled(consumer, entry, emit)]
+    stream.acknowledge(name, handled)
+    return len(handled)
+
+
+def _is_handled(consumer: Consumer, entry: Entry, emit: Emit) -> bool:
+    try:
+        consumer.handle(entry)
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the entry is given again
+        why = str(error) if isinstance(error, PostroomError) else place_of(error)
+        emit(consumer.failed, consumer=consumer.name, job=entry.job_id, tries=entry.tries, error=why)
+        return False
+    return True
