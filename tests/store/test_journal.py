@@ -18,9 +18,8 @@ from postroom.store import journal as journals
 from postroom.store.functions import PREFIX
 from postroom.store.journal import CallbackStream, Entry, Journal
 from postroom.store.operator import Actor
-from tests.adapters.test_ledger import ACCEPTED, SENDER, Room, mail, room
 
-__all__ = ["room"]
+from .room import ACCEPTED, SENDER, Room, mail
 
 BUSY = Deferred(reason="busy", answer=Answer(http_status=503, request_id="r1"))
 
@@ -327,9 +326,15 @@ def test_a_consumer_is_one_file(room: Room, package: Path) -> None:
     assert events == []
 
 
-def test_what_a_consumer_refuses_is_given_again_later_and_longer(
-    room: Room, journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def age(room: Room, consumer: str, seconds: float) -> None:
+    """Makes the entries that this consumer has look as if they had been given to it so long ago."""
+    pending = room.redis.xpending_range(journals.JOURNAL, consumer, "-", "+", 100)
+    for one in pending:
+        options = {"idle": round(seconds * 1000), "retrycount": one["times_delivered"], "justid": True}
+        room.redis.xclaim(journals.JOURNAL, consumer, one["consumer"], 0, [one["message_id"]], **options)
+
+
+def test_what_a_consumer_refuses_is_given_again_later_and_longer(room: Room, journal: Journal) -> None:
     journal.subscribe("picky", ["ended"])
     for _ in range(2):
         room.take()
@@ -347,33 +352,22 @@ def test_what_a_consumer_refuses_is_given_again_later_and_longer(
 
     assert consumers.consume(picky, Event(), emit, 0.001) == 0
     assert tries == [1, 1]
-    assert [(event["event"], event["consumer"], event["tries"]) for event in events] == [
-        ("consumer.failed", "picky", 1)
-    ] * 2
-    assert consumers.consume(picky, Event(), emit, 0.001) == 0  # not at once
-    assert tries == [1, 1]
-
-    monkeypatch.setattr(journals, "FIRST_RETRY_S", 0.05)
-    time.sleep(0.06)
-    consumers.consume(picky, Event(), emit, 0.001)
-    time.sleep(0.06)
-    consumers.consume(picky, Event(), emit, 0.001)
-    assert tries == [1, 1, 2, 2]  # the second wait is twice as long
-    time.sleep(0.06)
-    assert consumers.consume(picky, Event(), emit, 0.001) == 2
+    told = [(event["event"], event["consumer"], event["tries"]) for event in events]
+    assert told == [("consumer.failed", "picky", 1)] * 2
+    for age_s, so_far in ((0, 2), (31, 4), (31, 4), (61, 6)):
+        age(room, "picky", age_s)
+        consumers.consume(picky, Event(), emit, 0.001)
+        assert len(tries) == so_far
     assert tries == [1, 1, 2, 2, 3, 3]
-    assert room.redis.xlen(f"{PREFIX}journal") == 0
+    assert room.redis.xlen(journals.JOURNAL) == 0
 
 
-def test_what_a_dead_reader_had_is_given_to_another(
-    room: Room, journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_dead_reader_had_is_given_to_another(room: Room, journal: Journal) -> None:
     journal.subscribe("audit", ["ended"])
     job_id = room.take()
     room.send()
     entries(Journal(room.redis, "dead"), "audit")
-    monkeypatch.setattr(journals, "FIRST_RETRY_S", 0.01)
-    time.sleep(0.02)
+    age(room, "audit", 31)
 
     (entry,) = journal.retry("audit", 10)
     assert (entry.job_id, entry.tries) == (job_id, 2)
