@@ -18,9 +18,8 @@ from postroom.store import journal as journals
 from postroom.store.functions import PREFIX
 from postroom.store.journal import CallbackStream, Entry, Journal
 from postroom.store.operator import Actor
-from tests.adapters.test_ledger import ACCEPTED, SENDER, Room, mail, room
 
-__all__ = ["room"]
+from .room import ACCEPTED, SENDER, Room, mail
 
 BUSY = Deferred(reason="busy", answer=Answer(http_status=503, request_id="r1"))
 
