@@ -11,6 +11,9 @@ import redis
 
 from postroom.store import embedded
 
+# So that a failed assertion in a helper shows its values, as one in a test does.
+pytest.register_assert_rewrite("tests.delivery", "tests.graph", "tests.operations", "tests.store")
+
 # Servers sync each write, as they must; a disk takes minutes for what the tests write. In memory it costs nothing, and
 # a process that is killed loses as little. That a power cut loses nothing either is for the server's own tests.
 if Path("/dev/shm").is_dir():

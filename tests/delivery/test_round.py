@@ -1,86 +1,18 @@
-"""What a round does around its attempts. The ledger here is a list of jobs that remembers what it was told."""
+"""What a round does around its attempts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from threading import Event
+from dataclasses import replace
 
 import pytest
 
-from postroom.delivery.maintenance import store_results_for_ever, tick_for_ever
 from postroom.delivery.round import RoundContext, work
 from postroom.errors import Unavailable
-from postroom.jobs.job import Claimant, Job, Status
-from postroom.jobs.outcome import Answer, Deferred, Outcome, Unknown
-from postroom.jobs.retry import Policy, Transition
-from postroom.jobs.ticks import Ticked
+from postroom.jobs.job import Job, Status
+from postroom.jobs.outcome import Answer, Deferred, Unknown
+from postroom.jobs.retry import Policy
 from postroom.mail.model import Mail
 
-from .test_attempt import ACCEPTED, World, a_job
-
-
-@dataclass
-class FakeLedger:
-    jobs: list[Job]
-    away: int = 0  # so many calls of settle find Redis away
-    claims_away: int = 0  # the same of claim
-    claimants: list[Claimant] = field(default_factory=list)
-    lanes: list[str] = field(default_factory=list)  # that a claim was asked for
-    settled: list[tuple[str, Status, Outcome]] = field(default_factory=list)
-    claimed_next: list[bool] = field(default_factory=list)
-    may_switch_lane: list[bool] = field(default_factory=list)
-    ticks: list[Ticked | Exception] = field(default_factory=list)
-    results: list[list[str] | Exception] = field(default_factory=list)
-    when_ticked_out: Callable[[], None] = lambda: None
-
-    def claim(self, lane: str, claimant: Claimant, *, may_switch_lane: bool) -> Job | None:
-        self.claimants.append(claimant)
-        if self.claims_away:
-            self.claims_away -= 1
-            raise Unavailable("away")
-        self.lanes.append(lane)
-        return self.jobs.pop(0) if self.jobs else None
-
-    def settle(
-        self,
-        job: Job,
-        move: Transition,
-        outcome: Outcome,
-        duration_ms: int,
-        *,
-        claimant: Claimant | None,
-        slice_expired: bool,
-        may_switch_lane: bool,
-    ) -> tuple[bool, Job | None]:
-        if self.away:
-            self.away -= 1
-            raise Unavailable("away")
-        self.settled.append((job.id, move.status, outcome))
-        self.claimed_next.append(claimant is not None and not slice_expired)
-        self.may_switch_lane.append(may_switch_lane)
-        return True, self.jobs.pop(0) if self.jobs and claimant and not slice_expired else None
-
-    def tick(self, worker: str, slots: int, lease_s: float) -> Ticked:
-        answer = self.ticks.pop(0)
-        if not self.ticks:
-            self.when_ticked_out()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def results_due(self) -> list[str]:
-        answer = self.results.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-@dataclass
-class Diary:
-    events: list[str] = field(default_factory=list)
-    pauses: list[float] = field(default_factory=list)
-
-    def emit(self, event: str, **_: object) -> None:
-        self.events.append(event)
+from .world import ACCEPTED, Diary, FakeLedger, World, a_job
 
 
 def context(
@@ -245,29 +177,3 @@ def test_an_unknown_outcome_waits_in_doubt(world: World) -> None:
 
     assert ledger.settled[0][1] is Status.DEFERRED
     assert diary.events == ["mail.deferred"]
-
-
-def test_no_error_ends_the_tick(world: World) -> None:
-    stop, diary = Event(), Diary()
-    ledger = FakeLedger([], ticks=[Unavailable("away"), ValueError("a bug"), Ticked(sleep_s=0.0, busy=True)])
-    ledger.when_ticked_out = stop.set
-
-    tick_for_ever(ledger, "worker", 4, 60.0, stop, diary.emit, lambda _: None, longest_s=0.0)
-
-    assert diary.events == ["tick.failed", "tick.failed"]
-
-
-def test_a_result_that_cannot_be_stored_keeps_no_other_from_it(world: World) -> None:
-    stop, diary, stored = Event(), Diary(), list[str]()
-    ledger = FakeLedger([], results=[Unavailable("away"), ValueError("odd"), ["too-long", "job-1"]])
-
-    def store(job_id: str) -> None:
-        if job_id == "too-long":
-            raise ValueError("too long for a column")
-        stored.append(job_id)
-        stop.set()
-
-    store_results_for_ever(ledger, store, stop, diary.emit, longest_s=0.0)
-
-    assert stored == ["job-1"]
-    assert diary.events == ["results.failed", "results.failed"]

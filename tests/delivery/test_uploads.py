@@ -9,10 +9,8 @@ from postroom.delivery.drafts import clean_up
 from postroom.graph.requests import RANGE
 from postroom.jobs.job import Job
 from postroom.jobs.outcome import (
-    Answer,
     CleanedUp,
     Deferred,
-    Drafted,
     Held,
     Outcome,
     Refused,
@@ -27,14 +25,12 @@ from postroom.jobs.outcome import (
 from postroom.mail.message import DeliveryMode
 from postroom.mail.model import Attachment, Mail
 
-from .test_attempt import ACCEPTED, World, a_job
-from .test_lookup import asked
+from .world import ACCEPTED, DRAFT, World, a_job, asked
 
 LARGE = RANGE + 1000
 SMALL = Attachment("small.txt", b"s")
 BIG = Attachment("big.bin", b"b" * LARGE)
 MIDDLE = Attachment("middle.bin", b"m" * 2_000_000)
-DRAFT = Drafted(id="d-1", answer=Answer(http_status=201))
 SESSION = Session(url="https://outlook.example/u")
 ON = Uploaded(next=RANGE)
 DONE = Uploaded()

@@ -1,0 +1,58 @@
+"""Mail follows its sender when newly published settings give it another lane."""
+
+from postroom.store.functions import PREFIX
+
+from .holds import release
+from .room import OTHER, SENDER, Room, mail
+
+
+def test_mail_goes_to_the_lane_that_new_rules_give_its_sender(room: Room) -> None:
+    waiting, later = room.take(mail(OTHER)), room.take(mail(OTHER, scheduled_at=room.at(600)))
+    room.publish(aliases={OTHER: SENDER})
+
+    room.tick(5)
+
+    assert [room.read(job).lane for job in (waiting, later)] == [SENDER, SENDER]
+    assert room.claim(OTHER) is None
+    assert room.send() == waiting
+    room.tick(600)
+    assert room.send() == later
+
+
+def test_so_much_mail_follows_new_rules_at_once_that_nobody_waits_for_redis(room: Room) -> None:
+    senders = [f"s{number}@contoso.com" for number in range(4)]
+    for sender in senders * 60:
+        room.take(mail(sender))
+    room.publish(aliases=dict.fromkeys(senders, SENDER))
+    moved: list[int] = []
+
+    while not moved or moved[-1] < 240:
+        room.tick()
+        moved.append(room.redis.zcard(f"{PREFIX}ready:normal:{SENDER}"))
+
+    assert moved == [100, 200, 240]
+
+
+def test_mail_behind_other_mail_of_its_lane_follows_new_rules_when_its_claim_comes(room: Room) -> None:
+    stays, goes = room.take(), room.take(mail("alias@contoso.com"))
+    room.publish(aliases={})
+    room.tick(1)
+
+    assert room.send() == stays
+    assert room.claim() is None
+    assert room.read(goes).lane == "alias@contoso.com"
+    assert room.send(lane="alias@contoso.com") == goes
+
+
+def test_a_lane_that_is_held_under_its_own_name_is_released_by_it_after_new_rules(room: Room) -> None:
+    held = room.take(mail(OTHER))
+    room.ledger.hold(sender=OTHER, by="ann", now=room.now)
+    room.publish(aliases={OTHER: SENDER})
+    room.tick(5)
+    assert room.read(held).lane == OTHER
+
+    assert release(room, sender=OTHER).was_held
+
+    room.tick(5)
+    assert room.claim(OTHER) is None
+    assert room.send() == held
