@@ -29,8 +29,8 @@ def run(seconds: float) -> dict[str, Any]:
     """Ticks as a worker does, for so long."""
     stop, counted = threading.Event(), Counted()
     threading.Timer(seconds, stop.set).start()
-    hands = 8
-    tick_for_ever(counted, "bench:1", hands, settings.lease, stop, lambda *_, **__: None, lambda _: None)  # type: ignore[arg-type]
+    slots = 8
+    tick_for_ever(counted, "bench:1", slots, settings.lease, stop, lambda *_, **__: None, lambda _: None)  # type: ignore[arg-type]
     return {"ticks": counted.ticks}
 
 
