@@ -23,8 +23,8 @@ ROWS = 4 * PORTION + 50
     ("failpoint", "number", "exit_code", "sent"),
     [
         (Failpoint.TAKING_IN, "KILL", -signal.SIGKILL, PORTION),
-        (Failpoint.TAKEN_IN, "KILL", -signal.SIGKILL, 3 * PORTION),
-        (Failpoint.TAKEN_IN, "INT", 1, 3 * PORTION),
+        (Failpoint.TAKEN_IN, "KILL", -signal.SIGKILL, 2 * PORTION),
+        (Failpoint.TAKEN_IN, "INT", 1, 2 * PORTION),
     ],
 )
 def test_a_mailing_that_is_stopped_halfway_goes_on_where_it_was_and_nobody_has_it_twice(
@@ -37,7 +37,7 @@ def test_a_mailing_that_is_stopped_halfway_goes_on_where_it_was_and_nobody_has_i
 
     assert first.returncode == exit_code, first.stderr
     kept = room.client().batch("news").total
-    assert kept in (sent - PORTION, sent)  # the answer to the last portion was not waited for
+    assert kept == sent
     if number == "INT":
         assert "Interrupted. What was taken in is kept" in first.stderr
         told = rows(report)  # of what it had been told
