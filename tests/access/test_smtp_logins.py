@@ -1,4 +1,4 @@
-"""Who may hand mail over: passwords, networks, and how long a guess takes."""
+"""Who may send by SMTP: passwords, networks, and how long wrong guesses have to wait."""
 
 from ipaddress import ip_network
 

@@ -1,4 +1,4 @@
-"""Lists of people as spreadsheets and programs write them: which mails they make, and what is wrong with which line."""
+"""Lists of recipients as spreadsheets and programs write them: their mails, and what is wrong in which line."""
 
 from collections.abc import Callable
 from pathlib import Path

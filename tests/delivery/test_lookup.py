@@ -1,4 +1,4 @@
-"""A mail in doubt is looked for before anything else."""
+"""A mail in doubt is looked up before it may be sent again."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a worker does besides rounds goes on whatever fails."""
+"""A worker's background loops go on whatever fails."""
 
 from threading import Event
 

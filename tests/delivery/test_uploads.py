@@ -1,4 +1,4 @@
-"""Large attachments reach their draft once and whole, whatever a range is answered with and wherever a round stops."""
+"""Large attachments reach their draft once and whole, whatever Graph answers and wherever a round stops."""
 
 from dataclasses import replace
 

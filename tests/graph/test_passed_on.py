@@ -1,4 +1,4 @@
-"""A message that came as MIME leaves as it came, but for what Exchange goes by: who gets it, and who it is from."""
+"""A message that came as MIME leaves unchanged, except for the fields that Exchange acts on: recipients and sender."""
 
 import base64
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""A mail in JSON keeps Graph's rules; a mail in MIME can be read back as what was asked for."""
+"""A mail in JSON keeps Graph's rules, and a mail in MIME has all that was asked for."""
 
 import base64
 import json

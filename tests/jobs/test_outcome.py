@@ -1,4 +1,4 @@
-"""The words that records have for outcomes."""
+"""The names that outcomes have in records never change."""
 
 from typing import get_args
 

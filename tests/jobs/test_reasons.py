@@ -1,4 +1,4 @@
-"""The list of reasons is whole: what the code says in Python and in Lua stands in it, and nothing else does."""
+"""The list of reasons is complete: it has all reasons that Python and Lua code name, and no others."""
 
 import ast
 import re

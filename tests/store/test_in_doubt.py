@@ -1,4 +1,4 @@
-"""Mails in doubt and their drafts, in the ledger: on a real server, with the time passed in."""
+"""Mails in doubt are looked up before they are sent again, and drafts stay with their jobs. Time is an argument."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A mail that needs nothing but to be posted is marked with its claim, by a worker that has a token for its app."""
+"""A mail that needs only a post is marked with its claim, if the worker has a token for its app."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A hand that goes on with the next round in the queue, without Celery: on a real server, with the time passed in."""
+"""A worker's slot goes on with the next round in the queue, without Celery. Time is an argument."""
 
 import json
 import re
@@ -270,7 +270,7 @@ def test_lanes_that_wait_for_the_same_reason_wake_at_different_moments(room: Roo
 
 
 def test_a_settle_that_arrives_once_more_too_late_claims_nothing(room: Room) -> None:
-    """Its first try was given up, and reaches Redis when its hand has long gone on."""
+    """Its first try was given up, and reaches Redis after the round has gone on."""
     for _ in range(5):
         room.take()
     first = room.held()
@@ -286,13 +286,13 @@ def test_a_settle_that_arrives_once_more_too_late_claims_nothing(room: Room) -> 
 def test_a_claim_that_arrives_once_more_too_late_claims_nothing(room: Room) -> None:
     for _ in range(3):
         room.take()
-    hand = Claimant("once", 60)
-    first = room.ledger.claim(SENDER, hand, now=room.now)
+    claimant = Claimant("once", 60)
+    first = room.ledger.claim(SENDER, claimant, now=room.now)
     assert first
-    assert room.ledger.claim(SENDER, hand, now=room.now) == first
+    assert room.ledger.claim(SENDER, claimant, now=room.now) == first
     assert go_on(room, first)
 
-    assert room.ledger.claim(SENDER, hand, now=room.now) is None
+    assert room.ledger.claim(SENDER, claimant, now=room.now) is None
 
 
 def test_a_joint_call_that_ends_very_many_jobs_writes_each_and_leaves_the_rest_to_the_next(room: Room) -> None:
@@ -317,7 +317,7 @@ def test_a_joint_call_that_ends_very_many_jobs_writes_each_and_leaves_the_rest_t
 
 
 def test_one_index_takes_more_than_lua_can_pass_at_once(room: Room) -> None:
-    """As many hands as there may be, each in trouble, in one trip."""
+    """As many moves as one call may have, each with index entries to write."""
     code = (
         functions.CODE
         + """

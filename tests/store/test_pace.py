@@ -1,4 +1,4 @@
-"""Repeated 429s slow a lane down, quiet brings it back: on a real server, with the time passed in."""
+"""Repeated 429s slow a lane down, and minutes without one restore its pace. Time is an argument."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""How many rounds are asked for, and which lanes get the workers' hands."""
+"""How many rounds are asked for, and which lanes get the workers' slots."""
 
 from postroom.store.functions import PREFIX
 
