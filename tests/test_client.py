@@ -1,4 +1,4 @@
-"""What a `Client` promises, whether it hands its mail to Redis or to the Outbox of somebody's tests."""
+"""What a `Client` promises, both with Redis and with the Outbox that producers use in their tests."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta

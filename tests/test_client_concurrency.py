@@ -1,4 +1,4 @@
-"""One client for threads, for coroutines and over a fork, on a real server."""
+"""One client may be used by threads, by coroutines and after a fork. On a real server."""
 
 import asyncio
 import os

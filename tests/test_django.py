@@ -1,4 +1,4 @@
-"""Django's messages, as what Postroom is asked to send."""
+"""Messages of Django become mails of Postroom."""
 
 import threading
 from collections.abc import Iterator

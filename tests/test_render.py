@@ -1,4 +1,4 @@
-"""What a template may do, and what its author is told when it cannot be rendered."""
+"""What a template may do, and what its author reads when it cannot be rendered."""
 
 import os
 import pickle

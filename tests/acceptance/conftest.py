@@ -25,10 +25,10 @@ from postroom.sandbox.control import Sandbox
 from postroom.store import embedded
 from postroom.store.ledger import Ledger
 
-from .hands import Hands
+from .worker_process import WorkerProcess
 
-Worker = subprocess.Popen[bytes] | Hands
-AnyWorker = TypeVar("AnyWorker", subprocess.Popen[bytes], Hands)
+Worker = subprocess.Popen[bytes] | WorkerProcess
+AnyWorker = TypeVar("AnyWorker", subprocess.Popen[bytes], WorkerProcess)
 
 SENDER = "noreply@contoso.com"
 PATIENCE_S = 60.0
@@ -75,15 +75,15 @@ class Room:
             )
         return self._hired(worker, before)
 
-    def start_hands(
-        self, *arguments: str, hands: int = 4, app: str = "postroom.tasks", ready: bool = True, **settings: str
-    ) -> Hands:
+    def start_worker_process(
+        self, *arguments: str, slots: int = 4, app: str = "postroom.tasks", ready: bool = True, **settings: str
+    ) -> WorkerProcess:
         """The same without a supervisor: one worker process, `celery -A APP worker`, which starts much sooner."""
         before = self._ticking() if ready else None
-        # With a heartbeat Celery goes on for ever, whatever it is told, where Redis goes as it has just come back.
+        # With a heartbeat Celery may not end on a signal if Redis goes away just after it has come back.
         quiet = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
-        given = ("--concurrency", str(hands), *quiet, *arguments)
-        worker = Hands(app, given, self.environment | settings, self._log_of_a_worker())
+        given = ("--concurrency", str(slots), *quiet, *arguments)
+        worker = WorkerProcess(app, given, self.environment | settings, self._log_of_a_worker())
         return self._hired(worker, before)
 
     def _log_of_a_worker(self) -> Path:

@@ -70,7 +70,7 @@ def record(version: str) -> dict[str, Any]:
         room = opened({"POSTROOM_ON_UNKNOWN": "hold"})
         for address, rule in FAULTS.items():
             room.sandbox.add_fault(recipient=address, **rule)
-        room.start_hands(hands=8)
+        room.start_worker_process(slots=8)
         client, jobs = room.client(), {}
 
         def send(name: str, **fields: Any) -> str:

@@ -84,7 +84,7 @@ def test_a_site_that_is_ready_is_told_to_who_asked_and_who_owns_it_and_a_failure
 ) -> None:
     room, start = start_api()
     api = start()
-    room.start_hands()
+    room.start_worker_process()
 
     for sample in ("completed.json", "failed.json", "completed.json"):
         event = json.loads((EXAMPLES / "events" / sample).read_text())

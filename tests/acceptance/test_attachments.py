@@ -22,7 +22,7 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 
 def test_two_megabytes_arrive_and_leave_nothing_behind(open_room: Callable[..., Room], shared: Path | None) -> None:
     room = open_room(settings={"POSTROOM_ATTACHMENTS": str(shared)} if shared else {})
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
     path = room.folder / "plan.bin"
     path.write_bytes(CONTENT)
     client = Client(Ledger(room.redis, shared))
@@ -54,7 +54,7 @@ def test_a_mail_whose_file_is_gone_is_dead_and_never_sent_without_it(
     for key in room.redis.keys("{postroom}:files:*"):
         room.redis.hdel(key, "0:2")
 
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
 
     found = room.settled(job)
     assert (found.status, found.reason) == ("dead", "attachment_missing")

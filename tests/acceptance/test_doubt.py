@@ -1,4 +1,4 @@
-"""A mail whose outcome nobody knows: looked up where that is permitted, told by its draft, or sent again."""
+"""A mail whose outcome nobody knows is looked up where that is permitted, or by its draft, or is sent again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def test_a_mail_that_left_in_spite_of_an_error_is_found_and_not_sent_again(
 ) -> None:
     room = open_room(settings=SOON, roles=READER, sent_items_after=0.3)
     room.sandbox.add_fault(stage="graph", accepted=True, times=1, **fault)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
 
     job = room.client().send(a_mail(**fields)).id
 
@@ -41,7 +41,7 @@ def test_a_mail_that_left_in_spite_of_an_error_is_found_and_not_sent_again(
 def test_a_mail_that_is_not_found_after_all_look_ups_is_sent_again(open_room: OpenRoom) -> None:
     room = open_room(settings=SOON, roles=READER)
     room.sandbox.add_fault(stage="graph", status=504, times=1)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
 
     job = room.client().send(a_mail()).id
 
@@ -52,7 +52,7 @@ def test_a_mail_that_is_not_found_after_all_look_ups_is_sent_again(open_room: Op
 def test_a_look_up_that_fails_says_nothing_and_one_that_is_not_permitted_holds_nobody(open_room: OpenRoom) -> None:
     room = open_room(settings=SOON)
     room.sandbox.add_fault(stage="graph", status=504, accepted=True, times=1)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
     client = room.client()
 
     job = client.send(a_mail()).id
@@ -65,7 +65,7 @@ def test_a_look_up_that_fails_says_nothing_and_one_that_is_not_permitted_holds_n
 def test_on_unknown_hold_leaves_it_to_a_person_once_it_was_not_found(open_room: OpenRoom) -> None:
     room = open_room(settings={**SOON, "POSTROOM_ON_UNKNOWN": "hold"}, roles=READER)
     room.sandbox.add_fault(stage="graph", status=504, times=1)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
 
     delivery = room.settled(room.client().send(a_mail()).id)
 
@@ -77,7 +77,7 @@ def test_a_draft_leaves_once_whatever_its_sending_was_answered_with(open_room: O
     room = open_room(settings={**SOON, "POSTROOM_DELIVERY": "draft", "POSTROOM_BACKOFF": "100ms"}, roles=WRITER)
     room.sandbox.add_fault(stage="graph", recipient="left@contoso.com", status=504, accepted=True, times=1)
     room.sandbox.add_fault(stage="graph", recipient="stayed@contoso.com", status=504, times=1)
-    room.start_hands(hands=4)
+    room.start_worker_process(slots=4)
     client = room.client()
 
     jobs = {name: client.send(a_mail(to=f"{name}@contoso.com")).id for name in ("plain", "left", "stayed")}
@@ -93,14 +93,14 @@ def test_a_draft_leaves_once_whatever_its_sending_was_answered_with(open_room: O
 def test_a_worker_killed_while_it_sends_a_draft_doubles_nothing(open_room: OpenRoom) -> None:
     room = open_room(settings={**SOON, "POSTROOM_DELIVERY": "draft", "POSTROOM_BACKOFF": "100ms"}, roles=WRITER)
     hang = room.sandbox.add_fault(stage="graph", effect="hang", accepted=True)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
     job = room.client().send(a_mail()).id
     until(lambda: room.sandbox.messages(job=job), "the draft to be sent")
     room.kill()
     room.end_leases()
     room.sandbox.remove_fault(hang)
 
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
 
     assert [outcome for outcome, _ in met(room, job)] == ["unknown", "found"]
     assert len(room.sandbox.messages(job=job)) == 1

@@ -1,4 +1,4 @@
-"""Holds with real workers: what a person repairs flows by itself, and what a person holds waits."""
+"""Holds with real workers: mail flows by itself after a repair, and waits while a person holds it."""
 
 import json
 from collections.abc import Callable
@@ -21,8 +21,8 @@ def holds(room: Room) -> list[dict[str, object]]:
 def test_an_app_with_a_wrong_secret_is_held_asks_for_tokens_alone_and_flows_after_the_repair(room: Room) -> None:
     room.environment["POSTROOM_HOLD_PROBE"] = "200ms"
     room.sandbox.set_secrets("another one")
-    room.start_hands(hands=2)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
+    room.start_worker_process(slots=2)
     jobs = [room.client().send(a_mail(**{"from": sender})).id for sender in (SENDER, NEWS) for _ in range(3)]
     until(lambda: [held for held in holds(room) if held["scope"] == "app"], "the hold")
     tried = sum(len(room.client().status(job_id).attempts) for job_id in jobs)
@@ -42,7 +42,7 @@ def test_an_app_with_a_wrong_secret_is_held_asks_for_tokens_alone_and_flows_afte
 def test_a_mailbox_without_access_is_held_while_another_flows_and_flows_after_the_grant(room: Room) -> None:
     room.environment["POSTROOM_HOLD_PROBE"] = "200ms"
     room.sandbox.set_access(policy_mailboxes=[SENDER])
-    room.start_hands()
+    room.start_worker_process()
     held = [room.client().send(a_mail(**{"from": NEWS})).id for _ in range(3)]
     until(lambda: holds(room), "the hold")
 
@@ -62,7 +62,7 @@ def test_an_operator_holds_and_releases_a_sender_and_a_batch(room: Room) -> None
     waits = client.send(a_mail(), batch="wrong").id
     said = room.postroom("hold", "--batch", "wrong", "--reason", "wrong date", "--for", "2h")
     assert said.stdout == "wrong is held: 1 waiting\n"
-    room.start_hands()
+    room.start_worker_process()
     assert room.settled(client.send(a_mail()).id).status is Status.ACCEPTED
     assert client.status(waits).status is Status.QUEUED
     assert "wrong date" in room.postroom("status", waits).stdout

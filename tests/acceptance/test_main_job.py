@@ -15,7 +15,7 @@ OpenRoom = Callable[..., Room]
 
 
 def test_each_producer_s_mail_arrives_and_its_result_tells_how(room: Room) -> None:
-    room.start_hands()
+    room.start_worker_process()
     producer = room.celery()
 
     by_client = room.client().send(a_mail(to=["client@contoso.com"]), key="one").id
@@ -51,7 +51,7 @@ def test_each_producer_s_mail_arrives_and_its_result_tells_how(room: Room) -> No
 
 
 def test_a_task_that_is_no_mail_ends_as_a_dead_letter_that_says_why(room: Room) -> None:
-    room.start_hands()
+    room.start_worker_process()
     producer, mail = room.celery(), {"from": SENDER, "to": ["ann@contoso.com"], "text": "Hi"}
     calls: dict[str, tuple[object, object]] = {
         "to.0: not an address": (mail | {"to": ["nobody"]}, None),
@@ -78,7 +78,7 @@ def test_a_task_that_is_no_mail_ends_as_a_dead_letter_that_says_why(room: Room) 
 
 
 def test_a_key_known_already_shows_the_first_job_s_result_under_the_second_id_too(room: Room) -> None:
-    room.start_hands()
+    room.start_worker_process()
     producer, mail = room.celery(), {"from": SENDER, "to": ["ann@contoso.com"], "text": "Hi"}
 
     first = producer.send_task("postroom.send", args=[mail], kwargs={"key": "k"}, queue="postroom")
@@ -91,7 +91,7 @@ def test_a_key_known_already_shows_the_first_job_s_result_under_the_second_id_to
 
 def test_a_refused_mail_is_dead_with_its_graph_code_and_the_rest_flow_on(room: Room) -> None:
     room.sandbox.add_fault(recipient="bad@contoso.com", status=400, code="ErrorInvalidRecipients")
-    room.start_hands()
+    room.start_worker_process()
 
     bad = room.client().send(a_mail(to=["bad@contoso.com"])).id
     good = room.client().send(a_mail()).id
@@ -113,7 +113,7 @@ def test_states_between_take_in_and_the_end_are_celery_s_own(room: Room) -> None
     now = client.send(a_mail()).id
 
     assert AsyncResult(now, app=producer).state == "PENDING"
-    room.start_hands()
+    room.start_worker_process()
     until(lambda: AsyncResult(later, app=producer).state == "RETRY", "the scheduled mail to show as RETRY")
     assert client.cancel(later).status is Status.CANCELLED
     assert AsyncResult(later, app=producer).state == "REVOKED"
@@ -131,7 +131,7 @@ def test_both_pools_deliver_and_stop_in_order(room: Room, arguments: tuple[str, 
 
 
 def test_celery_s_own_command_works_as_well(room: Room) -> None:
-    worker = room.start_hands()
+    worker = room.start_worker_process()
 
     assert room.settled(room.client().send(a_mail()).id).status is Status.ACCEPTED
     assert room.end(worker) == 0
@@ -141,7 +141,7 @@ def test_results_reach_a_sql_backend_even_when_the_worker_died_before_storing_th
     room = open_room()
     backend = f"db+sqlite:///{room.folder}/results.db"
     producer, client = room.celery(backend), room.client()
-    room.start_hands(POSTROOM_RESULT_BACKEND=backend)
+    room.start_worker_process(POSTROOM_RESULT_BACKEND=backend)
     first = client.send(a_mail()).id
     assert AsyncResult(first, app=producer).get(timeout=30)["id"] == first
     room.kill()
@@ -149,7 +149,7 @@ def test_results_reach_a_sql_backend_even_when_the_worker_died_before_storing_th
     client.cancel(cancelled)  # settled, and not stored: as a worker leaves it that dies between the two
     dead = client.send(a_mail(html=None, text=None, template="nonesuch")).id
 
-    room.start_hands(POSTROOM_RESULT_BACKEND=backend)
+    room.start_worker_process(POSTROOM_RESULT_BACKEND=backend)
 
     until(lambda: AsyncResult(cancelled, app=producer).state == "REVOKED", "the cancelled mail's result")
     with pytest.raises(MailDead, match="template"):
@@ -164,14 +164,14 @@ def test_a_certificate_serves_as_well_as_a_secret(open_room: OpenRoom, tmp_path:
     room = open_room(certificates=(certificate,))
     (room.folder / "app.pem").write_text(pem)
     room.environment.pop("POSTROOM_CLIENT_SECRET")
-    room.start_hands(POSTROOM_CLIENT_CERTIFICATE=str(room.folder / "app.pem"))
+    room.start_worker_process(POSTROOM_CLIENT_CERTIFICATE=str(room.folder / "app.pem"))
 
     assert room.settled(room.client().send(a_mail()).id).status is Status.ACCEPTED
 
 
 def test_a_wrong_secret_kills_no_mail_and_after_the_repair_it_flows_by_itself(room: Room) -> None:
     room.sandbox.set_secrets("another one")
-    room.start_hands()
+    room.start_worker_process()
     job_id = room.client().send(a_mail()).id
     held = until(lambda: room.client().status(job_id).attempts, "the refusal")[0]
     assert (held.outcome, held.graph_code) == ("held", "AADSTS7000215")
@@ -187,7 +187,7 @@ def test_a_template_with_a_typo_is_a_dead_letter_that_names_file_and_line(room: 
     templates.mkdir(parents=True)
     (templates / "subject.txt").write_text("Hello")
     (templates / "body.txt").write_text("Hello\n{{ nmae }}")
-    room.start_hands(POSTROOM_TEMPLATES=str(templates.parent))
+    room.start_worker_process(POSTROOM_TEMPLATES=str(templates.parent))
 
     delivery = room.settled(room.client().send(a_mail(text=None, template="broken", variables={"name": "Ann"})).id)
 
@@ -196,7 +196,7 @@ def test_a_template_with_a_typo_is_a_dead_letter_that_names_file_and_line(room: 
 
 
 def test_the_log_says_what_happened_and_holds_no_address_and_no_secret(room: Room) -> None:
-    room.start_hands("--loglevel", "DEBUG")
+    room.start_worker_process("--loglevel", "DEBUG")
     job_id = room.settled(room.client().send(a_mail(to=["secret.person@contoso.com"], subject="Secret")).id).id
     producer = room.celery()
     mail = {"from": SENDER, "to": ["secret.person@contoso.com"], "text": "Secret"}

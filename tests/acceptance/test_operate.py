@@ -28,7 +28,7 @@ def dead(room: Room, **fields: Any) -> str:
 
 def test_a_dead_letter_is_found_understood_mended_and_sent(room: Room) -> None:
     room.sandbox.add_fault(**REFUSED)
-    room.start_hands()
+    room.start_worker_process()
     mended, changed = dead(room), dead(room, subject="A typo in the address")
 
     listed = data(room, "dead", "list", "--reason", "invalid_recipients")
@@ -51,7 +51,7 @@ def test_a_dead_letter_is_found_understood_mended_and_sent(room: Room) -> None:
 
 def test_dead_letters_are_let_go_by_filter_and_only_with_a_reason(room: Room) -> None:
     room.sandbox.add_fault(**REFUSED)
-    room.start_hands()
+    room.start_worker_process()
     letters = [dead(room, subject=f"no {number}") for number in range(3)]
 
     assert room.postroom("dead", "discard", "--sender", SENDER).returncode == 2
@@ -109,7 +109,7 @@ def test_stats_say_whether_a_worker_is_alive(room: Room) -> None:
     assert "NO WORKER IS ALIVE" in alone.stdout
     assert [room.postroom("stats", "--ready", *here).returncode for here in ((), ("--here",))] == [1, 1]
 
-    room.start_hands()
+    room.start_worker_process()
     until(lambda: room.client().find(status=Status.ACCEPTED), "the mail to be sent")
 
     told = data(room, "stats")

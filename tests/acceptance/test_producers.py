@@ -1,4 +1,4 @@
-"""A mailing from a file to its last answer, and a task of somebody's own that is called at the end of a mail."""
+"""A mailing from a file to its report, and a producer's own task that is called when a mail has ended."""
 
 import base64
 import csv
@@ -16,7 +16,7 @@ from .conftest import SENDER, Room, until
 def test_a_mailing_is_followed_to_its_end_and_the_report_tells_each_row_s(room: Room, tmp_path: Path) -> None:
     file = tmp_path / "people.csv"
     room.sandbox.add_fault(recipient="nobody@contoso.com", status=400, code="ErrorInvalidRecipients")
-    room.start_hands()
+    room.start_worker_process()
     file.write_text("email,name\nann@contoso.com,Ann\nnobody@contoso.com,Nobody\nbob@contoso.com,Bob\n")
     mailing = ("bulk", str(file), "--template", "welcome", "--batch", "news", "--priority", "low")
 
@@ -46,7 +46,7 @@ def test_a_mailing_is_followed_to_its_end_and_the_report_tells_each_row_s(room: 
 
 
 def test_a_batch_with_a_large_attachment_arrives_whole(room: Room) -> None:
-    room.start_hands()
+    room.start_worker_process()
     prices = b"%PDF" + bytes(200_000)
     mails = [
         Mail.model_validate(
@@ -80,7 +80,7 @@ def note(job_id, order, *, what):
 
 def test_a_worker_of_the_producer_s_own_runs_what_is_called(room: Room) -> None:
     room.sandbox.add_fault(recipient="nobody@contoso.com", status=400, code="ErrorInvalidRecipients")
-    room.start_hands()
+    room.start_worker_process()
     url, log = room.redis_url.replace("unix://", "redis+socket://"), room.folder / "shop.log"
     (room.folder / "shop.py").write_text(SHOP.format(url=url, log=str(log)))
     shop: Celery = room.celery()

@@ -1,4 +1,4 @@
-"""What rounds keep to while workers, messages and mailboxes fail."""
+"""Rounds keep their promises while workers, messages and mailboxes fail."""
 
 import json
 import signal
@@ -39,7 +39,7 @@ def test_lost_and_doubled_round_messages_change_nothing(room: Room) -> None:
     client = room.client()
     jobs = [client.send(a_mail(to=[f"u{n}@contoso.com"])).id for n in range(8)]
     room.redis.delete("postroom")  # all lost
-    room.start_hands()
+    room.start_worker_process()
     producer = room.celery()
     for _ in range(20):
         producer.send_task("postroom.round", args=["noreply@contoso.com"], queue="postroom", ignore_result=True)
@@ -53,7 +53,7 @@ def test_a_hanging_mailbox_leaves_hands_for_the_others(open_room: OpenRoom) -> N
     room = open_room(settings={"POSTROOM_LEASE": "20s"})
     room.sandbox.add_fault(mailbox="hanging@contoso.com", effect="hang")
     room.sandbox.add_fault(mailbox="hanging-too@contoso.com", effect="hang")
-    room.start_hands()
+    room.start_worker_process()
     client = room.client()
     for n in range(12):
         client.send(a_mail(**{"from": f"hanging{'-too' * (n % 2)}@contoso.com"}))
@@ -76,7 +76,7 @@ def test_a_worker_killed_while_it_posts_leaves_an_unknown_outcome_and_no_lost_ma
     room.end_leases()
     room.sandbox.remove_fault(hang)
 
-    room.start_hands()
+    room.start_worker_process()
 
     delivery = room.settled(in_hand)
     assert delivery.status is Status.ACCEPTED
@@ -186,7 +186,7 @@ def test_a_second_signal_ends_everything_at_once_and_safely(open_room: OpenRoom)
     room.sandbox.remove_fault(hang)
     assert room.client().status(job_id).status is Status.SENDING
     room.end_leases()
-    room.start_hands()
+    room.start_worker_process()
     assert room.settled(job_id).status is Status.ACCEPTED
 
 
@@ -194,8 +194,8 @@ def test_redis_restarted_under_load_loses_and_doubles_nothing(open_room: OpenRoo
     room = open_room(settings={"POSTROOM_RATE": "off", "POSTROOM_LEASE": "10s"}, latency=0.05)
     client = room.client()
     jobs = [client.send(a_mail(**{"from": f"m{n % 5}@contoso.com"}), key=f"{n}").id for n in range(60)]
-    room.start_hands()
-    room.start_hands()
+    room.start_worker_process()
+    room.start_worker_process()
     until(lambda: len(room.sandbox.messages()) >= 5, "some mails to be sent")
 
     embedded.stop(room.folder)
@@ -213,7 +213,7 @@ def test_a_worker_that_starts_before_redis_waits_for_it(room: Room) -> None:
     embedded.stop(room.folder)
     address = f"unix://{room.folder}/redis.sock"
 
-    room.start_hands(ready=False, POSTROOM_REDIS_URL=address)
+    room.start_worker_process(ready=False, POSTROOM_REDIS_URL=address)
     until(lambda: "worker.waiting" in room.raw_log(), "the worker to say that it waits")
     embedded.ensure(room.folder)
 
@@ -228,10 +228,10 @@ def test_a_prefork_child_killed_while_it_posts_leaves_an_unknown_outcome(open_ro
     until(lambda: in_flight(room), "the request to arrive")
     room.sandbox.remove_fault(hang)
 
-    hands = [hand for child in psutil.Process(worker.pid).children() for hand in child.children()]
-    assert hands
-    for hand in hands:
-        hand.kill()
+    children = [one for child in psutil.Process(worker.pid).children() for one in child.children()]
+    assert children
+    for child in children:
+        child.kill()
     room.end_leases()
 
     delivery = room.settled(job_id)

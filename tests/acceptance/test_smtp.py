@@ -47,7 +47,7 @@ def handed_over(client: smtplib.SMTP, source: bytes, *recipients: str) -> str:
 
 def test_what_is_handed_over_arrives_as_it_was_sent(open_room: OpenRoom) -> None:
     room = open_room(roles=("Mail.Send", "Mail.ReadWrite"), keep_mime_message_id=True)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
     server, (port,) = room.start_smtp()
     small = a_message(Message_ID="<1@shop.contoso.com>", Date="Wed, 25 Nov 2026 04:00:00 +0000", X_Own="a")
     small.add_attachment(os.urandom(100_000), maintype="application", subtype="pdf", filename="plän.pdf")
@@ -99,7 +99,7 @@ def test_a_mail_that_left_in_spite_of_an_error_is_found_by_its_own_message_id(op
         second = handed_over(client, message, "bob@contoso.com")
     room.sandbox.add_fault(stage="graph", recipient="ann@contoso.com", status=504, accepted=True, times=1)
     room.sandbox.add_fault(stage="graph", recipient="bob@contoso.com", status=504, times=1)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
 
     outcomes = [[attempt.outcome for attempt in room.settled(job).attempts] for job in (first, second)]
 
@@ -120,7 +120,7 @@ def test_a_login_of_the_file_comes_in_over_either_kind_of_tls(open_room: OpenRoo
     files = {"POSTROOM_SMTP_CERTIFICATE": "smtp.pem", "POSTROOM_CONFIG": "postroom.toml"}
     settings = {name: str(tmp_path / value) for name, value in files.items()}
     room = open_room(settings={"POSTROOM_CONFIG": settings["POSTROOM_CONFIG"]})
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
     _, (port, tls_port) = room.start_smtp("--tls-port", "0", **settings)
     message = a_message()
     message.replace_header("From", "The Shop <shop@contoso.com>")

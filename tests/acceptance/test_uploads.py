@@ -1,4 +1,4 @@
-"""Mail with large attachments, through a real worker: whole, once, and on from where a worker stopped."""
+"""Mail with large attachments leaves whole and once, and an upload goes on where another worker stopped."""
 
 import os
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def ranges(room: Room) -> int:
 
 def test_small_middle_and_large_attachments_arrive_together(open_room: OpenRoom) -> None:
     room = open_room(roles=WRITER)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
     attachments = files(100, 2 * MB, 2 * MB, 9 * MB)
 
     delivery = room.settled(room.client().send(a_mail(attachments=attachments)).id)
@@ -65,7 +65,7 @@ def test_a_fault_on_the_way_leaves_nothing_out_and_nothing_twice(
 ) -> None:
     room = open_room(settings=SOON, roles=WRITER)
     room.sandbox.add_fault(times=1, **fault)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
     attachments = files(9 * MB)
 
     delivery = room.settled(room.client().send(a_mail(attachments=attachments)).id)
@@ -78,7 +78,7 @@ def test_a_fault_on_the_way_leaves_nothing_out_and_nothing_twice(
 def test_a_worker_that_stops_leaves_its_upload_to_the_next(open_room: OpenRoom) -> None:
     room = open_room(settings=SOON, roles=WRITER)
     slow = room.sandbox.add_fault(stage="upload", effect="pass", delay=0.3)
-    worker = room.start_hands(hands=2)
+    worker = room.start_worker_process(slots=2)
     attachments = files(16 * MB)
     job = room.client().send(a_mail(attachments=attachments)).id
     until(lambda: ranges(room) >= 2, "the upload to be under way")
@@ -87,7 +87,7 @@ def test_a_worker_that_stops_leaves_its_upload_to_the_next(open_room: OpenRoom) 
     before = ranges(room)
     assert before < 5
 
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
 
     assert room.settled(job).status is Status.ACCEPTED
     assert arrived(room, job) == sent(attachments)
@@ -97,7 +97,7 @@ def test_a_worker_that_stops_leaves_its_upload_to_the_next(open_room: OpenRoom) 
 def test_a_cancelled_mail_leaves_no_draft_and_no_upload(open_room: OpenRoom) -> None:
     room = open_room(settings=SOON, roles=WRITER)
     room.sandbox.add_fault(stage="upload", effect="pass", delay=0.3)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
     client = room.client()
     job = client.send(a_mail(attachments=files(30 * MB // 2))).id
     until(lambda: ranges(room) >= 1, "the upload to begin")
@@ -111,7 +111,7 @@ def test_a_cancelled_mail_leaves_no_draft_and_no_upload(open_room: OpenRoom) -> 
 
 def test_without_the_permission_a_large_mail_waits_alone(open_room: OpenRoom) -> None:
     room = open_room(settings=SOON)
-    room.start_hands(hands=2)
+    room.start_worker_process(slots=2)
     client = room.client()
     large = client.send(a_mail(attachments=files(4 * MB))).id
     until(lambda: client.status(large).reason == "held", "the large one to be held")

@@ -1,4 +1,4 @@
-"""Who may hand mail over: passwords, networks, and how long a guess takes."""
+"""Who may send by SMTP: passwords, networks, and how long wrong guesses have to wait."""
 
 from ipaddress import ip_network
 
@@ -16,7 +16,7 @@ def test_a_password_is_right_or_wrong_and_its_hash_is_another_each_time() -> Non
     assert is_hash(HASH)
 
 
-def test_what_is_no_hash_or_takes_too_much_memory_is_none() -> None:
+def test_a_text_that_is_no_hash_or_would_take_too_much_memory_is_refused() -> None:
     others = [HASH.replace("16384", "1073741824"), HASH.replace("16384", "16383"), HASH[:-9]]
     for text in ["", "sesame", "scrypt$1$1$1$a$b", *others]:
         assert not is_hash(text)
@@ -48,7 +48,7 @@ def test_a_name_and_its_password_are_a_login_and_are_known_from_then_on() -> Non
         ("", None),
     ],
 )
-def test_the_narrowest_network_says_who_it_is(host: str, name: str | None) -> None:
+def test_the_login_with_the_narrowest_network_counts(host: str, name: str | None) -> None:
     logins = Logins(
         Login(name=name, senders=("*",), networks=(ip_network(network),))
         for name, network in (("office", "10.0.0.0/8"), ("printers", "10.1.2.0/24"), ("six", "fd00::/8"))

@@ -1,4 +1,4 @@
-"""Who may do what: keys, scopes, senders, pace; and that nothing of a key is kept or told."""
+"""Who may do what: keys, scopes, senders and pace. No key is stored or logged."""
 
 from typing import Any
 

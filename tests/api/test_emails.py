@@ -1,4 +1,4 @@
-"""Mails over HTTP: taken in once, found again, cancelled; and what is no mail is told why."""
+"""Mails over HTTP are taken in once, read, listed and cancelled; wrong ones are refused with the reason."""
 
 import base64
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Events over HTTP: in any form each becomes its mails once, and none is lost without a word."""
+"""Events over HTTP: each becomes its mails once, in whatever form it comes, and none is dropped silently."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an attacker or an accident may send: each has one clear answer, in one form, and costs little."""
+"""Requests of attackers or by accident: each has one clear answer, always in the same form, and costs little."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What the API says of itself, and whether it does that, whatever it is asked."""
+"""The API's own description is right, whatever it is asked."""
 
 from contextlib import suppress
 from pathlib import Path

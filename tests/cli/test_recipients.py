@@ -1,4 +1,4 @@
-"""Lists of people as spreadsheets and programs write them: which mails they make, and what is wrong with which line."""
+"""Lists of recipients as spreadsheets and programs write them: their mails, and what is wrong in which line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_a_column_of_names_is_a_variable_too(people: Callable[..., Recipients]) 
     assert (mail.to, mail.variables) == (("ann@contoso.com",), {"name": "Ann Lee"})
 
 
-def test_a_cell_that_is_missing_is_no_empty_one(people: Callable[..., Recipients]) -> None:
+def test_a_missing_cell_is_not_an_empty_one(people: Callable[..., Recipients]) -> None:
     content = "email,name,city\nann@contoso.com,Ann\nbob@contoso.com,,\n"
 
     mails = [mail for _, mail in people(content, variables={"first": "name", "town": "city"}).mails()]
@@ -84,7 +84,7 @@ def test_json_lines_keep_values_of_any_kind(people: Callable[..., Recipients]) -
     assert [(line, mail.variables) for line, mail in found] == [(1, {"items": [{"n": 1}], "vip": True}), (3, {})]
 
 
-def test_each_line_that_is_wrong_is_named_and_empty_ones_are_none(people: Callable[..., Recipients]) -> None:
+def test_each_wrong_line_is_named_and_empty_lines_do_not_count(people: Callable[..., Recipients]) -> None:
     content = (
         b"email,name\n\nann@@contoso.com,Ann\nann@contoso.com,Ann\n , \n,Bob\nANN@Contoso.com,Ann\n"
         b'bob@contoso.com,"Bob, B.",x\ncora@contoso.com,"Cora\nLee"\ndan@contoso.com,"Dan"x\n'
@@ -101,7 +101,7 @@ def test_each_line_that_is_wrong_is_named_and_empty_ones_are_none(people: Callab
     ]
 
 
-def test_json_lines_that_are_none_are_named(people: Callable[..., Recipients]) -> None:
+def test_wrong_json_lines_are_named(people: Callable[..., Recipients]) -> None:
     content = b'{"email": "ann@contoso.com"}\n[1]\n{"email": \n{"email": ["a"]}\n{"email": "\xe9"}\n'
 
     found = faults(people(content, "people.jsonl"))
@@ -110,7 +110,7 @@ def test_json_lines_that_are_none_are_named(people: Callable[..., Recipients]) -
     assert [fault.partition(":")[0] for fault in found[1:]] == ["line 3", "line 4", "line 5"]
 
 
-def test_duplicates_are_right_where_they_are_meant(people: Callable[..., Recipients]) -> None:
+def test_duplicates_are_accepted_where_they_are_asked_for(people: Callable[..., Recipients]) -> None:
     assert faults(people("email\na@contoso.com\nA@contoso.com\n"), duplicates=True) == []
 
 

@@ -1,4 +1,4 @@
-"""The forms of events: whatever the form, the same event; and what is none is told why."""
+"""The same event is read alike in each form, and what is no event is refused with the reason."""
 
 import base64
 import json

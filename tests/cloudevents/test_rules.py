@@ -1,4 +1,4 @@
-"""Rules for events: which mail an event becomes, and what is said where it becomes none."""
+"""Rules for events: which mail an event becomes, and the reason where it becomes none."""
 
 from pathlib import Path
 from typing import Any

@@ -66,7 +66,7 @@ def test_a_folder_of_attachments_that_is_away_kills_no_mail(world: World) -> Non
 
 
 @pytest.mark.parametrize("headers", [{}, {"List-Id": "x"}], ids=["json", "mime"])
-def test_what_no_request_can_hold_is_not_even_loaded(world: World, headers: dict[str, str]) -> None:
+def test_attachments_that_no_request_can_hold_are_not_loaded(world: World, headers: dict[str, str]) -> None:
     shelf = Shelf(AttachmentMissing())
     world.delivery = DeliveryMode.SEND
     job = with_stored(3_100_000)
@@ -99,7 +99,7 @@ def test_a_fresh_token_that_is_rejected_too_is_a_fault_of_the_app(world: World) 
 
 
 @pytest.mark.parametrize(("status", "distrusted"), [(403, 1), (404, 0)])
-def test_who_is_refused_asks_for_a_fresh_token_next_time_for_a_role_may_have_been_granted(
+def test_after_a_refusal_the_next_attempt_asks_for_a_fresh_token_for_a_role_may_have_been_granted(
     world: World, status: int, distrusted: int
 ) -> None:
     world.answers = [Held(reason="access_denied", scope=Scope.LANE, answer=Answer(http_status=status))]
@@ -189,14 +189,14 @@ def test_a_mail_that_was_marked_with_its_claim_is_posted_under_the_claims_token(
     assert world.diary == ["post t as noreply@contoso.com with first within 30 s"]
 
 
-def test_a_second_post_of_it_is_marked_by_itself(world: World) -> None:
+def test_a_second_post_of_a_mail_marked_with_its_claim_has_a_mark_of_its_own(world: World) -> None:
     world.answers = [REJECTED, ACCEPTED]
 
     assert deliver(marked_with_its_claim(), world.context()) == ACCEPTED
     assert [line.split(" as ")[0] for line in world.diary] == ["post t", "mark request-1", "post request-1"]
 
 
-def test_it_is_not_posted_where_its_claim_took_too_long(world: World) -> None:
+def test_a_mail_marked_with_its_claim_is_not_posted_where_the_claim_took_too_long(world: World) -> None:
     world.clock = 31.0
 
     assert deliver(marked_with_its_claim(asked_at=0.9), world.context()) == Deferred(reason="stalled", free=True)

@@ -90,7 +90,7 @@ def test_a_draft_that_turns_up_late_is_removed_and_never_the_one_that_was_sent()
     assert [line for line in asked(world) if line.startswith("delete")] == ["delete s-1"]
 
 
-def test_of_a_sent_mail_only_strays_are_removed() -> None:
+def test_of_a_sent_mail_only_orphaned_drafts_are_removed() -> None:
     world = World(answers=[CleanedUp(), CleanedUp()])
     sent = a_job()._replace(clean_up=True, sent=True, drafting=True, draft="d-1", orphaned_drafts=("s-1", "s-2"))
 

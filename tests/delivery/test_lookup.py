@@ -1,4 +1,4 @@
-"""A mail in doubt is looked for before anything else."""
+"""A mail in doubt is looked up before it may be sent again."""
 
 from dataclasses import replace
 
@@ -33,7 +33,9 @@ def test_a_mail_in_doubt_is_looked_for_in_both_folders_in_both_ways() -> None:
         Throttled(answer=Answer(http_status=429)),
     ],
 )
-def test_the_first_answer_but_not_there_ends_a_look_up(answer: Found | NotPermitted | Deferred | Throttled) -> None:
+def test_a_look_up_ends_with_the_first_answer_other_than_not_found(
+    answer: Found | NotPermitted | Deferred | Throttled,
+) -> None:
     world = World(answers=[NOT_THERE, answer])
 
     assert look_up(IN_DOUBT, world.context()) == answer
@@ -66,7 +68,9 @@ def test_a_stalled_look_up_asks_nothing() -> None:
 
 
 @pytest.mark.parametrize("found", [Found(), StillDraft(), NotPermitted(), Deferred(reason="look_up_failed", free=True)])
-def test_a_draft_in_doubt_is_asked_itself(found: Found | StillDraft | NotPermitted | Deferred) -> None:
+def test_a_mail_in_doubt_that_has_a_draft_is_looked_up_by_its_draft(
+    found: Found | StillDraft | NotPermitted | Deferred,
+) -> None:
     world = World(answers=[found])
 
     assert look_up(IN_DOUBT._replace(drafting=True, draft="d-1"), world.context()) == found

@@ -1,4 +1,4 @@
-"""What a worker does besides rounds goes on whatever fails."""
+"""A worker's background loops go on whatever fails."""
 
 from threading import Event
 
@@ -19,7 +19,7 @@ def test_no_error_ends_the_tick() -> None:
     assert diary.events == ["tick.failed", "tick.failed"]
 
 
-def test_a_result_that_cannot_be_stored_keeps_no_other_from_it() -> None:
+def test_a_result_that_cannot_be_stored_keeps_no_other_from_being_stored() -> None:
     stop, diary, stored = Event(), Diary(), list[str]()
     ledger = FakeLedger([], results=[Unavailable("away"), ValueError("odd"), ["too-long", "job-1"]])
 

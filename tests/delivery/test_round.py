@@ -63,7 +63,7 @@ def test_a_round_that_starts_while_the_worker_stops_claims_nothing(world: World)
     assert len(ledger.jobs) == 1
 
 
-def test_after_its_slice_a_round_leaves_it_to_the_ledger_whether_it_goes_on(world: World) -> None:
+def test_a_round_tells_the_ledger_when_its_slice_is_over(world: World) -> None:
     ledger = FakeLedger(jobs(2))
     world.mark_takes = 1.5
 
@@ -82,7 +82,7 @@ def test_another_lanes_round_has_a_slice_of_its_own(world: World) -> None:
     assert ledger.claimed_next == [True, True]
 
 
-def test_after_some_seconds_a_hand_goes_back_to_celery(world: World) -> None:
+def test_after_some_seconds_a_slot_goes_back_to_celery(world: World) -> None:
     ledger = FakeLedger([job._replace(lane=f"lane-{n}") for n, job in enumerate(jobs(12))])
     world.answers, world.marks = [ACCEPTED] * 12, [0.0] * 12
     world.mark_takes = 0.9
@@ -92,7 +92,7 @@ def test_after_some_seconds_a_hand_goes_back_to_celery(world: World) -> None:
     assert ledger.may_switch_lane == [True] * 11 + [False]
 
 
-def test_others_are_invited_where_rounds_wait(world: World) -> None:
+def test_free_slots_are_invited_where_rounds_wait(world: World) -> None:
     first, second, third = jobs(3)
     ledger = FakeLedger([first._replace(others_wait=True), second, third])
     world.answers, world.marks = [ACCEPTED] * 3, [0.0] * 3
@@ -115,7 +115,7 @@ def test_a_first_claim_whose_answer_may_be_lost_is_asked_for_again_by_the_same_c
     assert diary.pauses == [0.05, 0.1, 0.2]
 
 
-def test_a_worker_that_is_to_end_waits_for_no_first_claim(world: World) -> None:
+def test_a_worker_that_stops_does_not_wait_for_the_answer_to_a_first_claim(world: World) -> None:
     ledger, diary = FakeLedger(jobs(1), claims_away=9), Diary()
     answers = iter([False, False, True])
 

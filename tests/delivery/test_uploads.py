@@ -1,4 +1,4 @@
-"""Large attachments reach their draft once and whole, whatever a range is answered with and wherever a round stops."""
+"""Large attachments reach their draft once and whole, whatever Graph answers and wherever a round stops."""
 
 from dataclasses import replace
 
@@ -77,7 +77,7 @@ def uploading(at: int | None = 0, upload: str | None = "sealed:https://u") -> Jo
     return a_job_with(BIG)._replace(drafting=True, draft="d-1", to_add=(0,), upload=upload, upload_at=at)
 
 
-def test_another_round_goes_on_at_the_next_range() -> None:
+def test_another_round_continues_an_upload_at_the_next_range() -> None:
     world = World(answers=[DONE, ACCEPTED])
 
     assert deliver(uploading(RANGE), world.context()) == ACCEPTED
@@ -105,7 +105,7 @@ def test_a_range_that_was_not_taken_is_put_again_later(answer: Outcome) -> None:
     assert "delete" not in "".join(asked(world))
 
 
-def test_the_server_may_have_more_of_it_than_was_known_here() -> None:
+def test_an_upload_goes_on_where_the_server_says_though_it_has_more_than_was_known_here() -> None:
     world = World(answers=[ON, DONE, ACCEPTED])
 
     assert deliver(uploading(0), world.context()) == ACCEPTED
@@ -113,7 +113,7 @@ def test_the_server_may_have_more_of_it_than_was_known_here() -> None:
     assert asked(world)[3] == f"put {RANGE}+1000/{LARGE} to https://u"
 
 
-def test_without_its_url_a_session_is_begun_anew_for_the_whole_file() -> None:
+def test_an_upload_whose_url_is_not_known_begins_anew_with_the_whole_file() -> None:
     world = World(answers=[SESSION, ON, DONE, ACCEPTED], seal=None)
 
     assert deliver(uploading(0, None), world.context()) == ACCEPTED
@@ -132,7 +132,7 @@ def test_without_its_url_a_session_is_begun_anew_for_the_whole_file() -> None:
     ],
     ids=["session lost", "last range, session unknown", "draft gone", "added or not", "worker lost while it added"],
 )
-def test_where_nobody_knows_what_a_draft_has_it_is_made_anew(job: Job, answers: list[Outcome | SessionLost]) -> None:
+def test_a_draft_whose_attachments_nobody_knows_is_made_anew(job: Job, answers: list[Outcome | SessionLost]) -> None:
     world = World(answers=[*answers, CleanedUp()])
 
     outcome = deliver(job, world.context())

@@ -15,7 +15,7 @@ from ..acceptance.conftest import Room, rooms
 def room() -> Iterator[Room]:
     with rooms() as open_one:
         room = open_one()
-        room.start_hands()
+        room.start_worker_process()
         yield room
 
 

@@ -24,7 +24,7 @@ def arrived(room: Room, address: str) -> Any:
     )
 
 
-def test_flask(room: Room, example: Example) -> None:
+def test_a_flask_application_sends_its_mail(room: Room, example: Example) -> None:
     visitor = example("flask_app").app.test_client()
 
     first = visitor.post("/people", json={"email": "ann@contoso.com", "name": "Ann"})
@@ -38,7 +38,7 @@ def test_flask(room: Room, example: Example) -> None:
     assert visitor.get(f"/mails/{first.json['mail']}").json == {"status": "accepted"}
 
 
-def test_fastapi(room: Room, example: Example) -> None:
+def test_a_fastapi_application_sends_its_mail(room: Room, example: Example) -> None:
     app = example("fastapi_app").app
 
     async def ask(*questions: tuple[str, str, Any]) -> list[httpx.Response]:
@@ -59,7 +59,7 @@ def test_fastapi(room: Room, example: Example) -> None:
     assert told.json() == {"status": "accepted"}
 
 
-def test_celery(room: Room, example: Example) -> None:
+def test_a_celery_application_sends_its_mail(room: Room, example: Example) -> None:
     shop = example("celery_app")
     worker = subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "examples.celery_app", "worker", "--pool", "solo"],
@@ -78,7 +78,7 @@ def test_celery(room: Room, example: Example) -> None:
     assert room.client().status(job_id).status is Status.ACCEPTED
 
 
-def test_django(room: Room) -> None:
+def test_a_django_application_sends_its_mail(room: Room) -> None:
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-m", "examples.django_app"],

@@ -11,7 +11,7 @@ CHUNK = 65536
 
 
 class Proxy:
-    """Passes bytes between its port and a unix socket, unless it is told otherwise."""
+    """Passes bytes between its port and a unix socket, unless a test says otherwise."""
 
     def __init__(self, target: Path, loop: asyncio.AbstractEventLoop) -> None:
         self._target, self._loop = target, loop
@@ -46,7 +46,7 @@ class Proxy:
         self._losing_answers = True
 
     def forget(self) -> None:
-        """Passes nothing on from now on over the connections that stand, which nobody is told; new ones work."""
+        """Drops all that comes over the connections that stand, without closing them; new connections work."""
         self._do(self._forget_all)
 
     def resume(self) -> None:

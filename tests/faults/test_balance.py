@@ -1,4 +1,4 @@
-"""The books of `make chaos` show each broken promise, and none where all were kept."""
+"""The balance of `make chaos` shows each broken promise, and none where all were kept."""
 
 from collections import Counter
 from dataclasses import replace

@@ -18,7 +18,7 @@ from postroom import Status
 from postroom.runtime.failpoints import Failpoint
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
-from ..acceptance.hands import Hands
+from ..acceptance.worker_process import WorkerProcess
 
 OpenRoom = Callable[..., Room]
 
@@ -99,8 +99,8 @@ def as_promised(mode: str, halt: Halt) -> Story:
     return Status.ACCEPTED, 2 if doubled else 1, may_have_left
 
 
-def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, Hands]]:
-    """For each halt a job, and the worker that had it in hand when it was halted there. They start side by side."""
+def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, WorkerProcess]]:
+    """For each halt a job, and the worker that was halted there while it worked on that job. They start together."""
     ticking = [
         victim(room, Halt(how, failpoint))
         for how in ("KILL", "STOP")
@@ -109,7 +109,7 @@ def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, Hands]]:
     victims = {halt: victim(room, halt) for halt in halts}
     until(lambda: all(map(has_halted, ticking)), "the workers to halt at their tick")
     until(lambda: all(has_ticked(room, worker) for worker in victims.values()), "the workers to be ready")
-    found: dict[Halt, tuple[str, Hands]] = {}
+    found: dict[Halt, tuple[str, WorkerProcess]] = {}
     for n in range(len(victims)):
         job = room.client().send(a_mail(**{"from": f"m{n}@contoso.com"})).id
         halt = until(lambda: next(filter(lambda h: has_halted(victims[h]), victims), None), "a worker to halt")
@@ -117,17 +117,17 @@ def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, Hands]]:
     return found
 
 
-def has_ticked(room: Room, worker: Hands) -> bool:
+def has_ticked(room: Room, worker: WorkerProcess) -> bool:
     return bool(room.redis.hexists("{postroom}:workers", f"{os.uname().nodename}:{worker.pid}"))
 
 
-def victim(room: Room, halt: Halt) -> Hands:
-    # One hand each, and no queue for those that freeze beside their hands: what a frozen worker with a free hand
-    # swallows of the queue comes again, but only after half a minute.
+def victim(room: Room, halt: Halt) -> WorkerProcess:
+    # One slot each, and no rounds for workers that freeze in their tick: what a frozen worker with a free slot takes
+    # from the queue comes again only after half a minute.
     queues = "postroom.high" if halt.failpoint in (Failpoint.TICKING, Failpoint.TICKED) else "postroom,postroom.high"
-    worker = room.start_hands(
+    worker = room.start_worker_process(
         *("--queues", queues, "--hostname", f"{'-'.join(map(str, halt))}@%h"),
-        hands=1,
+        slots=1,
         app="tests.faults.halting",
         ready=False,
         HALT_WITH=halt.how,
@@ -139,17 +139,17 @@ def victim(room: Room, halt: Halt) -> Hands:
 
 
 def finisher(room: Room) -> None:
-    room.start_hands(app="tests.faults.halting")
+    room.start_worker_process(app="tests.faults.halting")
 
 
-def has_halted(worker: Hands) -> bool:
+def has_halted(worker: WorkerProcess) -> bool:
     try:
         return worker.poll() is not None or psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
     except psutil.NoSuchProcess:  # it died between the two questions
         return True
 
 
-def thaw_each_whose_lease_is_over(room: Room, found: dict[Halt, tuple[str, Hands]]) -> None:
+def thaw_each_whose_lease_is_over(room: Room, found: dict[Halt, tuple[str, WorkerProcess]]) -> None:
     client = room.client()
     over = (Status.DEFERRED, Status.ACCEPTED)
     for halt, (job, worker) in found.items():
@@ -189,7 +189,7 @@ def test_a_portion_of_a_batch_whose_producer_is_killed_is_complete_after_a_secon
     assert second.returncode == 0, second.stderr
     jobs = second.stdout.split()
     assert len(set(jobs)) == len(room.client().find(batch="news")) == 6
-    room.start_hands()
+    room.start_worker_process()
     assert {room.settled(job).status for job in jobs} == {Status.ACCEPTED}
     assert sorted(mail.to for mail in room.sandbox.messages()) == [(f"u{n}@contoso.com",) for n in range(6)]
 
@@ -226,8 +226,8 @@ def test_a_result_that_was_stored_by_a_worker_that_died_then_is_stored_again(roo
 
     backend = f"db+sqlite:///{room.folder}/results.db"
     job = room.client().send(a_mail()).id
-    worker = room.start_hands(
-        hands=1,
+    worker = room.start_worker_process(
+        slots=1,
         app="tests.faults.halting",
         ready=False,
         POSTROOM_RESULT_BACKEND=backend,
@@ -239,5 +239,5 @@ def test_a_result_that_was_stored_by_a_worker_that_died_then_is_stored_again(roo
     assert AsyncResult(job, app=room.celery(backend)).state == "SUCCESS"
     assert room.redis.zrange("{postroom}:results", 0, -1) == [job.encode()]
     room.redis.zadd("{postroom}:results", {job: 0})  # half a minute later, its loan is over
-    room.start_hands(POSTROOM_RESULT_BACKEND=backend)
+    room.start_worker_process(POSTROOM_RESULT_BACKEND=backend)
     until(lambda: not room.redis.exists("{postroom}:results"), "the result to be stored again")

@@ -1,4 +1,4 @@
-"""What nobody can use: damaged records and payloads, and messages that are none. They harm no other mail."""
+"""Damaged records, payloads and messages harm no other mail."""
 
 import base64
 import json
@@ -48,7 +48,7 @@ def test_a_damaged_record_is_a_dead_letter_and_stops_nothing(room: Room) -> None
         strike(room, later[what])
     good = [client.send(a_mail(**{"from": sender})).id for sender in (SENDER, "later@contoso.com", "m@contoso.com")]
 
-    room.start_hands()
+    room.start_worker_process()
 
     assert {room.settled(job).status for job in good} == {Status.ACCEPTED}
     assert {what: ending(room, job) for what, job in struck.items()} == dict.fromkeys(RECORDS, ("dead", "damaged"))
@@ -72,7 +72,7 @@ def test_a_payload_that_cannot_be_read_is_a_dead_letter_and_the_others_flow(room
         room.redis.delete(key) if payload is None else room.redis.set(key, payload)
     good = client.send(a_mail()).id
 
-    room.start_hands()
+    room.start_worker_process()
 
     assert room.settled(good).status is Status.ACCEPTED
     assert [ending(room, job) for job in struck] == [("dead", "damaged")] * len(PAYLOADS)
@@ -119,7 +119,7 @@ def test_a_round_whose_sender_is_none_harms_no_other(room: Room) -> None:
     producer = room.celery()
     for sender in ROUNDS.values():
         producer.send_task("postroom.round", args=[sender], queue="postroom")
-    room.start_hands()
+    room.start_worker_process()
 
     assert room.settled(room.client().send(a_mail()).id).status is Status.ACCEPTED
     until(lambda: room.raw_log().count("its message names no sender") >= len(ROUNDS) - 1, "each to be told of")

@@ -1,4 +1,4 @@
-"""A mailing whose program is stopped or killed halfway, and calls whose worker dies on either side of a mail's end."""
+"""A mailing whose program is stopped or killed, and callbacks whose worker dies before or after a mail has ended."""
 
 import csv
 import json
@@ -77,8 +77,8 @@ def rows(report: Path) -> list[dict[str, str]]:
 def test_a_task_is_called_whichever_side_of_the_end_its_worker_dies_on(room: Room) -> None:
     found = {}
     for n, failpoint in enumerate((Failpoint.SETTLED, Failpoint.ANSWERED)):
-        worker = room.start_hands(
-            hands=1,
+        worker = room.start_worker_process(
+            slots=1,
             app="tests.faults.halting",
             HALT_AT=failpoint,
             HALT_WITH="KILL",
@@ -90,7 +90,7 @@ def test_a_task_is_called_whichever_side_of_the_end_its_worker_dies_on(room: Roo
 
     assert called(room) == [found[Failpoint.SETTLED]]
     room.end_leases()
-    room.start_hands(POSTROOM_UNKNOWN_LOOKUPS="100ms")
+    room.start_worker_process(POSTROOM_UNKNOWN_LOOKUPS="100ms")
     assert {room.settled(job).status for job in found.values()} == {Status.ACCEPTED}
     assert sorted(called(room)) == sorted(found.values())
 

@@ -67,7 +67,7 @@ def test_a_network_that_swallows_packets_costs_a_producer_bounded_time_and_a_wor
     door = Client(Ledger(connect(proxy.url, timeout_s=0.5, name="test")))
     kept = door.send(a_mail(), key="before").id
     jobs = [*backlog(busy, 20), kept]
-    busy.start_hands(app="tests.faults.halting", POSTROOM_REDIS_URL=proxy.url)
+    busy.start_worker_process(app="tests.faults.halting", POSTROOM_REDIS_URL=proxy.url)
     until(lambda: arrived(busy) >= 5, "some mails to be sent")
 
     proxy.hold()
@@ -139,7 +139,7 @@ def test_a_worker_looks_for_redis_for_as_long_as_it_takes(busy: Room) -> None:
 
 def two_workers(room: Room, **settings: str) -> None:
     for _ in range(2):
-        room.start_hands(app="tests.faults.halting", **settings)
+        room.start_worker_process(app="tests.faults.halting", **settings)
 
 
 def backlog(room: Room, count: int) -> list[str]:
@@ -163,7 +163,7 @@ def kill_redis(room: Room) -> None:
 
 
 def let_half_a_minute_pass_for_lost_rounds(room: Room) -> None:
-    """Celery loses the message in hand when Redis refuses its note of it; so long does the ledger wait for a round."""
+    """Celery loses a message that it cannot note as taken; the ledger asks for another only after this time."""
     for lane in room.redis.zrange("{postroom}:lanes", 0, -1):
         room.redis.hset(f"{{postroom}}:lane:{lane.decode()}", "asked_at", 0)
         room.redis.zadd("{postroom}:lanes", {lane: 0})

@@ -43,7 +43,7 @@ def test_nothing_is_lost_and_nothing_doubled_but_where_the_outcome_was_unknown(o
         client.send(a_mail(**{"from": MAILBOXES[n % 8]}, to=[f"u{n}@contoso.com"]), key=f"{n}").id for n in range(160)
     ]
     for _ in range(2):
-        room.start_hands(hands=6)
+        room.start_worker_process(slots=6)
 
     def ended() -> int:
         return sum(client.status(job).status.ended for job in jobs)

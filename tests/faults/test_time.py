@@ -1,4 +1,4 @@
-"""What takes long or comes late: Entra that is slow, a secret that is replaced, a stop under load, far schedules."""
+"""A slow Entra, a replaced secret, a stop under load, and mail that is scheduled for years later."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def test_an_entra_that_does_not_answer_costs_no_attempt_and_the_mail_flows_once_
     room = open_room({"SHORT_LEASE": "4"})
     client = room.client()
     entra = room.sandbox.add_fault(stage="token", **fault)
-    room.start_hands(app="tests.faults.halting")
+    room.start_worker_process(app="tests.faults.halting")
     jobs = [client.send(a_mail(**{"from": f"m{n}@contoso.com"})).id for n in range(3)]
 
     until(lambda: all(client.status(job).pause_reason for job in jobs), "the pause of the app")
@@ -42,7 +42,7 @@ def test_a_secret_that_is_replaced_while_mail_flows_loses_and_doubles_nothing(ro
     client, secret = room.client(), room.folder / "secret"
     secret.write_text(room.address.client_secret)
     del room.environment["POSTROOM_CLIENT_SECRET"]
-    old = room.start_hands(POSTROOM_CLIENT_SECRET_FILE=str(secret), POSTROOM_HOLD_PROBE="200ms")
+    old = room.start_worker_process(POSTROOM_CLIENT_SECRET_FILE=str(secret), POSTROOM_HOLD_PROBE="200ms")
     jobs = [client.send(a_mail()).id]
     room.settled(jobs[0])
 
@@ -52,7 +52,7 @@ def test_a_secret_that_is_replaced_while_mail_flows_loses_and_doubles_nothing(ro
     until(client.holds, "the app to be held")
     secret.write_text("a new one")
     room.end(old)
-    room.start_hands(POSTROOM_CLIENT_SECRET_FILE=str(secret))
+    room.start_worker_process(POSTROOM_CLIENT_SECRET_FILE=str(secret))
 
     assert {room.settled(job).status for job in jobs} == {Status.ACCEPTED}
     assert Counter(message.job for message in room.sandbox.messages()) == Counter(jobs)
@@ -68,12 +68,12 @@ def test_workers_that_are_ended_under_load_finish_what_they_have_in_hand_and_lea
     client = room.client()
     jobs = [client.send(a_mail(**{"from": f"m{n % 10}@contoso.com"})).id for n in range(36)]
     for sent in (3, 10):
-        worker = room.start_hands()
+        worker = room.start_worker_process()
         until(lambda sent=sent: int(room.sandbox.stats()["accepted"]) >= sent, "the load")
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=20) == 0
         assert not room.redis.exists(f"{PREFIX}leases"), "nothing is left in its hands"
-    room.start_hands()
+    room.start_worker_process()
 
     ends = [room.settled(job) for job in jobs]
 
@@ -89,13 +89,13 @@ def test_what_is_scheduled_for_years_hence_outlives_workers_and_redis_and_costs_
     hence = datetime.now(UTC) + timedelta(days=3650)
     far = [client.send(a_mail(scheduled_at=hence, to=[f"u{n}@contoso.com"])).id for n in range(3)]
     soon = client.send(a_mail(scheduled_at=datetime.now(UTC) + timedelta(milliseconds=300))).id
-    worker = room.start_hands()
+    worker = room.start_worker_process()
     assert room.settled(soon).status is Status.ACCEPTED
     room.end(worker)
 
     os.kill(room.redis.info("server")["process_id"], signal.SIGKILL)
     embedded.ensure(room.folder)
-    room.start_hands()
+    room.start_worker_process()
     assert room.settled(client.send(a_mail()).id).status is Status.ACCEPTED
 
     for job in far:

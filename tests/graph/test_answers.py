@@ -171,7 +171,7 @@ def said(outcome: Outcome) -> str:
         (100, None, "unknown http_100"),
     ],
 )
-def test_an_answer_of_graph_means(status: int, code: str | None, expected: str) -> None:
+def test_each_answer_of_graph_means_one_outcome(status: int, code: str | None, expected: str) -> None:
     assert said(verdict(status, code)) == expected
 
 
@@ -187,7 +187,7 @@ def test_an_answer_of_graph_means(status: int, code: str | None, expected: str) 
         (504, None, "unknown gateway_timeout"),
     ],
 )
-def test_an_answer_that_names_a_time_means(status: int, code: str | None, expected: str) -> None:
+def test_an_answer_that_names_a_time_says_how_long_to_wait(status: int, code: str | None, expected: str) -> None:
     assert said(verdict(status, code, wait="7")) == expected
 
 
@@ -343,7 +343,9 @@ def test_a_request_without_an_answer_is_unknown_unless_its_status_was_seen() -> 
         (None, None, 500, "deferred app entra_unavailable None free"),
     ],
 )
-def test_a_refusal_of_entra_means(name: str | None, code: int | None, status: int | None, expected: str) -> None:
+def test_each_refusal_of_entra_means_one_outcome(
+    name: str | None, code: int | None, status: int | None, expected: str
+) -> None:
     outcome = judge_token_error(name, [] if code is None else [code], status)
     assert said(outcome) == expected
     assert outcome.answer.graph_code == (f"AADSTS{code}" if code else name)
@@ -380,7 +382,7 @@ JSON = st.recursive(
     headers=st.dictionaries(st.sampled_from(["Retry-After", "date", "request-id"]), st.text()),
     body=st.binary() | JSON.map(lambda value: json.dumps(value).encode()),
 )
-def test_no_answer_is_too_strange(status: int, headers: dict[str, str], body: bytes) -> None:
+def test_every_answer_however_strange_has_an_outcome(status: int, headers: dict[str, str], body: bytes) -> None:
     outcome = judge(status, headers, body, NOON)
     if status == 202:
         assert isinstance(outcome, Accepted)
@@ -390,7 +392,7 @@ def test_no_answer_is_too_strange(status: int, headers: dict[str, str], body: by
     assert "@" not in kept
 
 
-def test_an_answer_of_brackets_is_not_too_deep() -> None:
+def test_a_deeply_nested_answer_has_an_outcome() -> None:
     assert said(judge(500, {}, b'{"error":' * 200_000, NOON)) == "unknown server_error"
 
 
@@ -400,7 +402,9 @@ def test_an_answer_of_brackets_is_not_too_deep() -> None:
     status=st.none() | st.integers(),
     text=st.text(),
 )
-def test_no_refusal_of_entra_is_too_strange(error: str | None, codes: list[int], status: int | None, text: str) -> None:
+def test_every_refusal_of_entra_however_strange_has_an_outcome(
+    error: str | None, codes: list[int], status: int | None, text: str
+) -> None:
     assert judge_token_error(error, codes, status, text=text).scope is Scope.APP
 
 

@@ -1,4 +1,4 @@
-"""A message that came as MIME leaves as it came, but for what Exchange goes by: who gets it, and who it is from."""
+"""A message that came as MIME leaves unchanged, except for the fields that Exchange acts on: recipients and sender."""
 
 import base64
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ def passed_on(made: Message) -> bytes:
     return base64.b64decode(request.body)
 
 
-def test_what_came_leaves_byte_for_byte_under_the_job_s_header() -> None:
+def test_a_source_leaves_byte_for_byte_under_the_job_s_header() -> None:
     assert passed_on(message()) == b"x-postroom-job: job-1\r\n" + SOURCE
 
 
@@ -108,7 +108,7 @@ def test_date_and_message_id_are_added_where_they_are_missing() -> None:
     assert passed_on(message(source)) == head + b"From: shop@contoso.com\r\nTo: ann@contoso.com\r\n\r\n"
 
 
-def test_it_goes_by_a_draft_as_it_is_too() -> None:
+def test_a_source_goes_unchanged_by_a_draft_too() -> None:
     plan = plan_draft(message())
     assert not isinstance(plan, Refused)
     assert (plan.request, plan.to_add) == (request_for(message()), ())
@@ -137,7 +137,7 @@ def test_the_largest_source_fits_into_a_request_and_a_larger_one_is_no_mail() ->
         ({"mime": {"where": "redis"}}, "mime: bytes, base64 or a pathlib.Path is needed"),
     ],
 )
-def test_what_does_not_go_with_a_source_is_named(fields: dict[str, Any], fault: str) -> None:
+def test_fields_that_do_not_go_with_a_source_are_named(fields: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidMail) as caught:
         Mail.model_validate({"from": MAILBOX, "mime": SOURCE, **TO_ANN, **fields})
     assert any(told.startswith(fault) for told in caught.value.faults), caught.value.faults

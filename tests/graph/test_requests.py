@@ -1,4 +1,4 @@
-"""A mail in JSON keeps Graph's rules; a mail in MIME can be read back as what was asked for."""
+"""A mail in JSON keeps Graph's rules, and a mail in MIME has all that was asked for."""
 
 import base64
 import json
@@ -340,7 +340,7 @@ def test_mime_that_is_too_large_is_refused_with_size_and_limit() -> None:
         assert re.search(r"2\d{6} bytes as MIME.*at most 2200000", str(refused.answer.detail))
 
 
-def test_too_large_for_mime_only_for_its_two_bodies_goes_as_json_with_the_html() -> None:
+def test_a_mail_too_large_for_mime_only_because_of_two_bodies_goes_as_json_with_the_html() -> None:
     found = in_json(PLAIN._replace(html="<p>both</p>", attachments=of_size(2_000_000)))
     assert found["message"]["body"] == {"contentType": "html", "content": "<p>both</p>"}
 

@@ -44,7 +44,7 @@ def test_an_unknown_tenant_is_named_though_msal_drops_the_answer() -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("where", ["discovery", "token"])
-def test_entra_down_defers_and_costs_nothing(status: int, where: str) -> None:
+def test_entra_being_down_defers_and_costs_nothing(status: int, where: str) -> None:
     down = reply(status, b"<html>", Retry_After="17")
     entra = Entra(discovery=down) if where == "discovery" else Entra(down)
     outcome = tokens_from(entra).get()

@@ -172,7 +172,7 @@ def test_a_token_that_permits_too_little_is_replaced_by_a_fresh_one_but_not_each
         tokens.distrust(cast("Token", token))
 
 
-def test_a_token_that_was_replaced_meanwhile_is_distrusted_in_vain() -> None:
+def test_distrust_of_a_token_that_was_replaced_meanwhile_changes_nothing() -> None:
     entra, clock = Entra(), Clock()
     tokens = tokens_from(entra, clock)
     first = cast("Token", tokens.get())
@@ -209,7 +209,7 @@ def test_no_secret_shows_in_a_repr() -> None:
     assert "token-1" not in shown
 
 
-def test_the_whole_way_over_tls_and_within_its_deadline(serve: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_comes_over_tls_within_the_deadline(serve: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     hang = threading.Event()
 

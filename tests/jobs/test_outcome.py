@@ -1,4 +1,4 @@
-"""The words that records have for outcomes."""
+"""The names that outcomes have in records never change."""
 
 from typing import get_args
 
@@ -6,7 +6,7 @@ from postroom.jobs.job import LOOKED_UP
 from postroom.jobs.outcome import CleanedUp, LookupResult, Outcome
 
 
-def test_records_keep_their_words_for_outcomes() -> None:
+def test_outcomes_have_the_same_names_in_records_for_ever() -> None:
     words = {one.recorded_as for one in (*get_args(Outcome), *get_args(LookupResult), CleanedUp)}
 
     assert words == {

@@ -1,4 +1,4 @@
-"""The list of reasons is whole: what the code says in Python and in Lua stands in it, and nothing else does."""
+"""The list of reasons is complete: it has all reasons that Python and Lua code name, and no others."""
 
 import ast
 import re
@@ -78,11 +78,11 @@ def test_the_page_has_the_tables_of_the_list() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("template", Kind.REFUSED), ("http_418", Kind.PASSING)])
-def test_what_is_known_of_a_reason_is_found_by_its_name(name: str, kind: Kind) -> None:
+def test_the_entry_of_a_reason_is_found_by_its_name(name: str, kind: Kind) -> None:
     reason = reason_of(name)
     assert reason
     assert reason.kind is kind
 
 
-def test_of_what_graph_says_in_its_own_words_nothing_is_known() -> None:
+def test_a_reason_in_graph_s_own_words_has_no_entry() -> None:
     assert reason_of("something_else") is None

@@ -98,7 +98,7 @@ def told_when(scope: Scope, wait_s: float) -> Transition:
         (Unknown(reason="timeout"), 99, Transition(status=Status.DEFERRED, reason="unknown", wait_s=10, in_doubt=True)),
     ],
 )
-def test_each_outcome_has_its_move(outcome: Outcome, attempts: int, expected: Transition) -> None:
+def test_each_outcome_is_followed_by_one_transition(outcome: Outcome, attempts: int, expected: Transition) -> None:
     assert decide(outcome, attempts, POLICY, half) == expected
 
 
@@ -118,7 +118,7 @@ def test_a_mail_that_alone_is_at_fault_does_not_hold_its_mailbox_again() -> None
     assert decide(held, POLICY.max_attempts, POLICY, half, suspect=True).status is Status.DEAD
 
 
-def test_a_mail_that_was_at_fault_alone_is_not_so_for_the_whole_app() -> None:
+def test_a_fault_of_the_whole_app_is_not_taken_for_one_of_a_mail_that_was_at_fault_alone() -> None:
     held = Held(reason="token_rejected", scope=Scope.APP)
 
     assert decide(held, 0, POLICY, half, suspect=True).hold == held
@@ -197,7 +197,9 @@ def look_again(wait_s: float, look_ups: int) -> Transition:
         (Deferred(reason="look_up_failed", free=True), LOOKED_ENOUGH, OnUnknown.RESEND, look_again(60, 2)),
     ],
 )
-def test_what_follows_a_look_up(finding: LookupResult, job: Job, on_unknown: OnUnknown, expected: Transition) -> None:
+def test_each_result_of_a_look_up_is_followed_by_one_transition(
+    finding: LookupResult, job: Job, on_unknown: OnUnknown, expected: Transition
+) -> None:
     assert after_lookup(finding, job, LOOK_UPS, on_unknown, half) == expected
 
 

@@ -27,7 +27,7 @@ def test_an_address_keeps_its_name_and_compares_without_case() -> None:
         ("<a@b.com>", ""),
     ],
 )
-def test_a_name_is_what_people_are_called(text: str, name: str) -> None:
+def test_a_display_name_may_be_any_name_that_people_have(text: str, name: str) -> None:
     address = Address.parse(text)
 
     assert (address.name, address.address) == (name, "a@b.com")
@@ -50,7 +50,7 @@ LABELS = st.lists(st.text(alphabet="aZ09xn-é_", max_size=8) | st.sampled_from([
 
 
 @given(local=PARTS | st.sampled_from(["Postmaster", "abuse"]), domain=DOMAINS | LABELS.map(".".join))
-def test_an_address_that_is_checked_quickly_is_what_it_is_when_all_of_it_is_checked(local: str, domain: str) -> None:
+def test_the_quick_check_of_an_address_gives_what_the_whole_check_gives(local: str, domain: str) -> None:
     def checked(check: Callable[[str], str]) -> str | None:
         try:
             return check(f"{local}@{domain}")
@@ -60,5 +60,5 @@ def test_an_address_that_is_checked_quickly_is_what_it_is_when_all_of_it_is_chec
     assert checked(_checked) == checked(_validated)
 
 
-def test_the_names_that_are_written_small_are_those_of_the_whole_check() -> None:
+def test_the_names_written_in_small_letters_are_those_of_the_whole_check() -> None:
     assert set(CASE_INSENSITIVE_MAILBOX_NAMES) == _SMALL

@@ -62,7 +62,9 @@ def test_a_field_goes_with_all_its_lines_and_nothing_else_does() -> None:
         ("a@x.de: b@x.de", None),
     ],
 )
-def test_address_lists(text: str, people: list[tuple[str, str]] | None) -> None:
+def test_an_address_list_is_read_as_its_addresses_or_not_at_all(
+    text: str, people: list[tuple[str, str]] | None
+) -> None:
     assert mime_source.parse(f"To: {text}\r\n\r\n".encode()).people("to") == people
 
 

@@ -1,4 +1,4 @@
-"""The figures of the mail room, on a real server with its own clock."""
+"""The figures that `postroom stats` shows, on a real server with its own clock."""
 
 import redis
 from redis.exceptions import ResponseError

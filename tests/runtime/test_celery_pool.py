@@ -1,4 +1,4 @@
-"""Celery's pool: rounds in one thread, all else in threads, and a hand that is free is known to be."""
+"""Celery's pool: rounds share one thread, other tasks have threads, and Celery's loop learns at once of a free slot."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A worker may have a connection for each hand, whatever its system gives a process by default."""
+"""A worker may open a connection for each slot, however few files its system allows by default."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The supervisor's worst day: the system gives it no process."""
+"""The supervisor goes on where the system lets it start no process."""
 
 import errno
 import subprocess

@@ -1,4 +1,4 @@
-"""The token endpoint, asked by MSAL where MSAL can ask, else by hand."""
+"""The token endpoint, asked by MSAL where MSAL can send the request, and by plain HTTP elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An SMTP server of ours in this process, and clients that write what they like to it."""
+"""An SMTP server of ours in this process, and clients that may send it any bytes."""
 
 import asyncio
 import socket
@@ -29,8 +29,8 @@ MESSAGE = b"From: noreply@contoso.com\r\nTo: ann@contoso.com\r\n\r\nHello\r\n"
 
 
 @dataclass
-class HoldResult:
-    """What was taken in. `answer` may be changed to what a ledger would do otherwise."""
+class TakenIn:
+    """What was taken in. A test may set `answer` to what a ledger answers in other cases."""
 
     mails: list[Mail] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Server:
 
     loop: asyncio.AbstractEventLoop
     reception: Reception
-    kept: HoldResult
+    kept: TakenIn
     events: list[dict[str, Any]]
     trust: ssl.SSLContext
     listening: Any = None
@@ -148,7 +148,7 @@ def open_server(authority: trustme.CA) -> Iterator[Callable[..., Server]]:
         def start(*logins: Login, certificate: bool = True, failures: Failures | None = None, **limits: Any) -> Server:
             loop = asyncio.new_event_loop()
             events: list[dict[str, Any]] = []
-            kept = HoldResult()
+            kept = TakenIn()
             ready = threading.Event()
 
             async def run() -> None:

@@ -1,4 +1,4 @@
-"""Clients that people have, as they are: each hands a mail over, and hears what is wrong with one that is refused."""
+"""Usual SMTP clients, unchanged: each can send a mail, and shows the reason when one is refused."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Who means no good: smuggled mail and commands, floods, slowness, guessed passwords; and a server that is stopped."""
+"""Hostile clients: smuggled mail and commands, floods, slowness and guessed passwords; and a server that is stopped."""
 
 import base64
 import socket

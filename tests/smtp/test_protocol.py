@@ -1,4 +1,4 @@
-"""What an SMTP client may count on: the answers, the extensions, and a mail that is kept before it is told so."""
+"""What an SMTP client may rely on: the answers, the extensions, and that 250 comes after the mail is stored."""
 
 import smtplib
 import ssl

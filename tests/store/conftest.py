@@ -1,4 +1,4 @@
-"""What tests of the store share: a mail room, and a server that may be maltreated."""
+"""What tests of the store share: a mail room, and a server that a test may break."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +20,6 @@ def room(connection: "redis.Redis[bytes]") -> Room:
 
 @pytest.fixture
 def own_server(folder: Path) -> Iterator[str]:
-    """A server that a test may maltreat."""
+    """A server that a test may kill, freeze or fill up."""
     yield embedded.ensure(folder)
     embedded.stop(folder)

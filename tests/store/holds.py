@@ -1,4 +1,4 @@
-"""What tests of holds share: holding, releasing, probing, and what is told of it."""
+"""What tests of holds share: to hold, to release, to probe, and to read what the log says."""
 
 from typing import Any
 

@@ -122,12 +122,12 @@ class Room:
         return datetime.fromtimestamp(self.now / 1000, UTC) + timedelta(seconds=seconds)
 
     def quick(self, *lanes: str) -> None:
-        """These lanes' answers are known to come quickly, so they may hold all hands."""
+        """These lanes' answers are known to come quickly, so they may have all worker slots."""
         for lane in lanes:
             self.redis.hset(f"{PREFIX}lane:{lane}", "slow", "0")
 
     def slow(self, *lanes: str) -> None:
-        """These lanes' answers are known to take long, so they may hold half of the hands together."""
+        """These lanes' answers are known to take long, so they may have half of the worker slots together."""
         for lane in lanes:
             self.redis.hset(f"{PREFIX}lane:{lane}", "slow", "1")
 

@@ -1,4 +1,4 @@
-"""Attachments apart from their mail: staged, taken over, read, and gone with it. On a real server."""
+"""Large attachments are stored apart from their mail, and removed with it. On a real server."""
 
 from base64 import b64encode
 from dataclasses import replace

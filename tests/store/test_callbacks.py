@@ -1,4 +1,4 @@
-"""What a producer wants called at the end of its mail, on a real server."""
+"""The tasks that a producer wants called when its mail has ended, on a real server."""
 
 import json
 import time

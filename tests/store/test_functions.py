@@ -1,4 +1,4 @@
-"""The library of Redis functions is loaded where it is missing, and its faults are told from Redis' own."""
+"""The library of Redis functions is loaded where it is missing, and its faults are not taken for Redis' own."""
 
 import pytest
 

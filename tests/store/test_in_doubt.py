@@ -1,4 +1,4 @@
-"""Mails in doubt and their drafts, in the ledger: on a real server, with the time passed in."""
+"""Mails in doubt are looked up before they are sent again, and drafts stay with their jobs. Time is an argument."""
 
 from dataclasses import replace
 
@@ -78,7 +78,7 @@ def test_while_its_lane_fails_a_mail_to_be_sent_again_lets_others_go_first(room:
     assert room.claim() is None, "one probe at a time"
 
 
-def test_of_mails_to_be_sent_again_few_are_spent_on_an_outage(room: Room) -> None:
+def test_an_outage_ends_few_of_the_mails_that_are_to_be_sent_again(room: Room) -> None:
     jobs = [room.take() for _ in range(40)]
     spent = 0
     for _ in range(3600):
@@ -97,7 +97,7 @@ def test_of_mails_to_be_sent_again_few_are_spent_on_an_outage(room: Room) -> Non
     assert all(room.read(job).in_doubt for job in jobs)
 
 
-def test_the_first_success_lets_all_that_stood_back_go(room: Room) -> None:
+def test_the_first_success_lets_all_mails_go_that_had_to_let_others_first(room: Room) -> None:
     for _ in range(3):
         room.take()
         room.send(NO_ANSWER)
@@ -207,7 +207,7 @@ def test_the_draft_of_a_claim_that_was_lost_is_removed_when_its_job_ends(room: R
     assert room.held().orphaned_drafts == ("s-2",), "also one that comes after the end"
 
 
-def test_workers_that_die_count_only_in_a_row(room: Room) -> None:
+def test_lost_claims_count_only_in_a_row(room: Room) -> None:
     job_id = room.take()
     for _ in range(4):
         for _ in range(2):
@@ -219,7 +219,7 @@ def test_workers_that_die_count_only_in_a_row(room: Room) -> None:
     assert room.read(job_id).status != "dead"
 
 
-def test_a_request_that_is_still_out_may_reach_graph_as_late_as_now(room: Room) -> None:
+def test_a_request_counts_into_the_rate_from_its_answer_on_for_graph_may_have_had_it_so_late(room: Room) -> None:
     room.publish(lanes={SENDER: replace(FREE, rates=((1, 60.0),))})
     room.take()
     room.take()
@@ -234,7 +234,7 @@ def test_a_request_that_is_still_out_may_reach_graph_as_late_as_now(room: Room) 
     assert room.claim() is not None
 
 
-def test_the_request_of_a_worker_that_died_may_reach_graph_as_late_as_now(room: Room) -> None:
+def test_the_request_of_a_lost_worker_counts_into_the_rate_from_the_end_of_its_lease_on(room: Room) -> None:
     room.publish(lanes={SENDER: replace(FREE, rates=((1, 60.0),))})
     doubtful = room.take()
     room.take()
@@ -303,7 +303,7 @@ def test_a_large_mail_is_refused_while_its_sender_is_known_to_make_no_drafts(roo
     room.take(large)
 
 
-def test_a_draft_that_was_made_opens_the_door_again(room: Room) -> None:
+def test_a_draft_that_could_be_made_lets_large_mails_in_again(room: Room) -> None:
     large = mail(attachments=[Attachment("a.bin", b"x" * 3_100_000)])
     room.take(large)
     room.settle(room.held(), NO_DRAFTS)

@@ -6,7 +6,7 @@ from .holds import release
 from .room import OTHER, SENDER, Room, mail
 
 
-def test_mail_goes_to_the_lane_that_new_rules_give_its_sender(room: Room) -> None:
+def test_mail_goes_to_the_lane_that_new_settings_give_its_sender(room: Room) -> None:
     waiting, later = room.take(mail(OTHER)), room.take(mail(OTHER, scheduled_at=room.at(600)))
     room.publish(aliases={OTHER: SENDER})
 
@@ -19,7 +19,7 @@ def test_mail_goes_to_the_lane_that_new_rules_give_its_sender(room: Room) -> Non
     assert room.send() == later
 
 
-def test_so_much_mail_follows_new_rules_at_once_that_nobody_waits_for_redis(room: Room) -> None:
+def test_each_tick_moves_only_so_much_mail_to_another_lane_that_nobody_waits_for_redis(room: Room) -> None:
     senders = [f"s{number}@contoso.com" for number in range(4)]
     for sender in senders * 60:
         room.take(mail(sender))
@@ -33,7 +33,7 @@ def test_so_much_mail_follows_new_rules_at_once_that_nobody_waits_for_redis(room
     assert moved == [100, 200, 240]
 
 
-def test_mail_behind_other_mail_of_its_lane_follows_new_rules_when_its_claim_comes(room: Room) -> None:
+def test_mail_behind_other_mail_of_its_lane_follows_new_settings_when_it_would_be_claimed(room: Room) -> None:
     stays, goes = room.take(), room.take(mail("alias@contoso.com"))
     room.publish(aliases={})
     room.tick(1)
@@ -44,7 +44,7 @@ def test_mail_behind_other_mail_of_its_lane_follows_new_rules_when_its_claim_com
     assert room.send(lane="alias@contoso.com") == goes
 
 
-def test_a_lane_that_is_held_under_its_own_name_is_released_by_it_after_new_rules(room: Room) -> None:
+def test_a_lane_held_under_its_own_name_is_released_by_it_after_new_settings(room: Room) -> None:
     held = room.take(mail(OTHER))
     room.ledger.hold(sender=OTHER, by="ann", now=room.now)
     room.publish(aliases={OTHER: SENDER})

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: the ledger against a plain model of what must hold, on a real server.
+"""Random calls in random order: the ledger is compared with a plain model of what must hold, on a real server.
 
 `HYPOTHESIS_PROFILE=long pytest tests/store/test_lanes_model.py` looks much longer.
 """
@@ -51,7 +51,7 @@ class Lanes(People, Rounds, Promises):
 
     def everything_drains(self) -> None:
         """With every round message lost, and from here on every mail accepted."""
-        self.hands.clear()
+        self.holders.clear()
         for what in ({"sender": "a@x.de"}, {"sender": "c@y.de"}, {"batch": "news"}):
             self.ledger.release(**what, now=self.now)
         for step in range(600):
@@ -72,20 +72,20 @@ class Lanes(People, Rounds, Promises):
         assert {self.status(i) for i in self.jobs} <= {None, *ENDED}
 
     def finish_all(self) -> None:
-        while self.hands:
-            hand = self.hands[0]
-            if hand.job.clean_up:
-                self.settles(hand, TIDYING[0])
-            elif hand.job.to_look_up:
-                self.settles(hand, NotPermitted())
-            elif hand.marks:
-                self.settles(hand, AFTER_THE_MARK[0])
-            elif self.ledger.mark(hand.job, f"request-{next(self.names)}", 1000, LEASE_S, now=self.now) == 0:
-                self.spent[hand.job.lane].append((self.now, hand.job.token, self.jobs[hand.job.id].recipients))
-                self.marked[hand.job.lane].append(self.now)
-                self.settles(hand, AFTER_THE_MARK[0])
+        while self.holders:
+            holder = self.holders[0]
+            if holder.job.clean_up:
+                self.settles(holder, TIDYING[0])
+            elif holder.job.to_look_up:
+                self.settles(holder, NotPermitted())
+            elif holder.marks:
+                self.settles(holder, AFTER_THE_MARK[0])
+            elif self.ledger.mark(holder.job, f"request-{next(self.names)}", 1000, LEASE_S, now=self.now) == 0:
+                self.spent[holder.job.lane].append((self.now, holder.job.token, self.jobs[holder.job.id].recipients))
+                self.marked[holder.job.lane].append(self.now)
+                self.settles(holder, AFTER_THE_MARK[0])
             else:
-                self.settles(hand, BEFORE_THE_MARK[1])
+                self.settles(holder, BEFORE_THE_MARK[1])
 
     def everything_is_swept(self) -> None:
         for taken_id, taken in self.jobs.items():

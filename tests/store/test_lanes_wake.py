@@ -1,4 +1,4 @@
-"""No mail depends on a message of Celery's: a lane with mail that can go wakes before long, whatever gets lost."""
+"""No mail depends on one of Celery's messages: a lane whose mail can go wakes soon, whatever gets lost."""
 
 import random
 
@@ -32,7 +32,7 @@ def test_mail_behind_lost_rounds_is_looked_at_soon_where_other_mail_is_due_tomor
     job: Job | None = room.held()
     room.take()
     room.take()
-    while job is not None:  # its hand takes what the two rounds were asked for
+    while job is not None:  # this round takes the mails that two rounds were asked for
         job = goes_on(room, job)
     assert room.wakes_in() > DAY_S - 1
     assert room.rounds() == [SENDER, SENDER]  # they go to a worker that dies

@@ -100,7 +100,7 @@ def test_a_high_job_that_fits_is_not_kept_back_by_one_that_does_not(room: Room) 
     assert room.held().id == high
 
 
-def test_a_cancelled_head_that_kept_the_line_lets_the_rest_go(room: Room) -> None:
+def test_when_the_large_job_at_the_head_of_the_line_is_cancelled_the_rest_go(room: Room) -> None:
     room.publish(lanes={SENDER: replace(FREE, daily_recipients=10)})
     room.take(mail(to=6))
     room.send()
@@ -124,7 +124,7 @@ def test_recipients_of_a_mail_that_was_not_sent_are_given_back(room: Room) -> No
     assert room.claim() is None  # what may have been sent stays spent
 
 
-def test_rules_published_anew_wake_lanes_that_waited_by_the_old_ones(room: Room) -> None:
+def test_settings_published_anew_wake_lanes_that_waited_by_the_old_ones(room: Room) -> None:
     room.publish(lanes={SENDER: replace(FREE, daily_recipients=1)})
     room.take()
     room.send()

@@ -1,4 +1,4 @@
-"""A mail that needs nothing but to be posted is marked with its claim, by a worker that has a token for its app."""
+"""A mail that needs only a post is marked with its claim, if the worker has a token for its app."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,7 @@ def uploaded(room: Room) -> int:
     return int(room.redis.hget(f"{PREFIX}uploaded:{SENDER}", "total") or 0)
 
 
-def test_its_attempt_is_under_way_with_the_claim_under_the_claims_token(room: Room) -> None:
+def test_the_attempt_begins_with_the_claim_and_has_its_token_as_request_id(room: Room) -> None:
     room.take()
 
     job = held(room, "another", APP)
@@ -59,7 +59,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fields", OTHERS.values(), ids=OTHERS)
-def test_a_mail_that_needs_more_than_to_be_posted_is_marked_by_itself(room: Room, fields: dict[str, Any]) -> None:
+def test_a_mail_that_needs_more_than_a_post_is_marked_separately(room: Room, fields: dict[str, Any]) -> None:
     given = {"sender": SENDER, "to": ["ann@contoso.com"], "text": "hello"} | fields
     room.take(Mail(**{name: value for name, value in given.items() if value is not None}))
 
@@ -70,20 +70,20 @@ def test_a_mail_that_needs_more_than_to_be_posted_is_marked_by_itself(room: Room
     assert room.mark(job) == "marked"
 
 
-def test_so_is_one_for_whose_app_the_worker_has_no_token(room: Room) -> None:
+def test_a_mail_for_whose_app_the_worker_has_no_token_is_marked_separately(room: Room) -> None:
     room.take()
 
     assert not held(room, "another").marked
 
 
-def test_so_is_one_that_goes_by_a_draft(room: Room) -> None:
+def test_a_mail_that_goes_by_a_draft_is_marked_separately(room: Room) -> None:
     room.publish(lanes={SENDER: replace(FREE, by_draft=True)})
     room.take()
 
     assert not held(room, APP).marked
 
 
-def test_so_is_the_probe_of_a_lane_or_an_app_in_trouble(room: Room) -> None:
+def test_the_probe_of_a_lane_or_an_app_in_trouble_is_marked_separately(room: Room) -> None:
     for scope in ("lane", "app"):
         room.take()
         room.redis.hset(f"{PREFIX}{scope}:{SENDER if scope == 'lane' else APP}", "trouble", 1)
@@ -93,7 +93,7 @@ def test_so_is_the_probe_of_a_lane_or_an_app_in_trouble(room: Room) -> None:
         room.settle(job, ACCEPTED)
 
 
-def test_so_is_one_that_is_sent_again(room: Room) -> None:
+def test_a_mail_in_doubt_that_is_sent_again_is_marked_separately(room: Room) -> None:
     room.take()
     room.settle(held(room, APP), NO_ANSWER)
     room.jump(20)
@@ -109,7 +109,7 @@ def test_so_is_one_that_is_sent_again(room: Room) -> None:
     assert (again.resend, again.marked) == (True, False)
 
 
-def test_one_that_is_marked_with_its_second_claim_brings_what_it_has_spent(room: Room) -> None:
+def test_a_mail_marked_with_its_second_claim_brings_its_attempts_along(room: Room) -> None:
     room.take()
     assert room.settle(held(room, APP), BUSY)
     room.jump(3600)
@@ -133,7 +133,7 @@ def test_a_claim_whose_reply_was_lost_is_the_same_and_was_marked_once(room: Room
     assert claim(room, APP) is None, "both have spent their part of the rate"
 
 
-def test_it_spends_the_rate_and_its_recipients(room: Room) -> None:
+def test_a_mail_marked_with_its_claim_spends_rate_and_recipients(room: Room) -> None:
     room.publish(lanes={SENDER: LaneLimits(app=APP, parallel=4, daily_recipients=5, rates=((1, 10),))})
     room.take(mail(to=3))
     room.take(mail(to=2))
@@ -150,7 +150,7 @@ def test_it_spends_the_rate_and_its_recipients(room: Room) -> None:
     assert room.wakes_in() > 80_000, "no recipient is left of the day"
 
 
-def test_where_the_upload_budget_may_not_do_it_is_left_to_the_mark_which_knows_its_size(room: Room) -> None:
+def test_a_mail_is_marked_separately_where_the_upload_budget_may_be_too_small_for_it(room: Room) -> None:
     room.take()
     room.take()
     room.mark(room.held(), 150_000_000 - 1000)
@@ -161,7 +161,7 @@ def test_where_the_upload_budget_may_not_do_it_is_left_to_the_mark_which_knows_i
     assert room.mark(job, 900) == "marked"
 
 
-def test_one_whose_worker_is_lost_is_in_doubt(room: Room) -> None:
+def test_a_mail_marked_with_its_claim_is_in_doubt_when_its_worker_is_lost(room: Room) -> None:
     room.take()
     job = held(room, APP)
     room.tick(62)
@@ -199,7 +199,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fields", REQUESTS.values(), ids=REQUESTS)
 @pytest.mark.parametrize("redirected", [None, Address("", f"{LONG}@{LONG}.{LONG}.com")], ids=["", "redirected"])
-def test_it_counts_at_least_the_bytes_that_its_request_has(
+def test_a_mail_marked_with_its_claim_counts_at_least_the_bytes_of_its_request(
     room: Room, fields: dict[str, Any], redirected: Address | None
 ) -> None:
     given = {"sender": f"Post Office <{SENDER}>", "to": ["a@b.de"], "subject": "s", "text": "x"} | fields

@@ -1,4 +1,4 @@
-"""A hand that goes on with the next round in the queue, without Celery: on a real server, with the time passed in."""
+"""A worker's slot goes on with the next round in the queue, without Celery. Time is an argument."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def started(room: Room, lane: str = SENDER) -> Job:
     return room.held(lane)
 
 
-def test_a_hand_goes_on_with_the_round_that_waits_longest(room: Room) -> None:
+def test_a_slot_goes_on_with_the_round_that_waits_longest(room: Room) -> None:
     room.take()
     room.take(mail(OTHER))
     room.take(mail(THIRD))
@@ -66,7 +66,7 @@ def test_a_hand_goes_on_with_the_round_that_waits_longest(room: Room) -> None:
     assert room.redis.hget("{postroom}:lane:" + OTHER, "asked") == b"0"
 
 
-def test_a_hand_that_was_invited_takes_what_waits_in_the_queue(room: Room) -> None:
+def test_an_invited_slot_takes_the_rounds_that_wait_in_the_queue(room: Room) -> None:
     room.take()
     room.take(mail(OTHER))
 
@@ -81,7 +81,7 @@ def test_a_hand_that_was_invited_takes_what_waits_in_the_queue(room: Room) -> No
     assert room.ledger.claim("", Claimant("c", 60), may_switch_lane=True, now=room.now) is None
 
 
-def test_its_own_lane_comes_first(room: Room) -> None:
+def test_a_round_goes_on_with_its_own_lane_first(room: Room) -> None:
     room.take()
     room.take()
     room.take(mail(OTHER))
@@ -92,7 +92,7 @@ def test_its_own_lane_comes_first(room: Room) -> None:
     assert following.lane == SENDER
 
 
-def test_when_its_slice_is_over_it_is_another_lanes_turn_and_its_own_lane_is_seen_to(room: Room) -> None:
+def test_when_a_slice_is_over_another_lane_has_its_turn_and_a_round_is_asked_for_the_first(room: Room) -> None:
     room.take()
     job = started(room)
     room.take(mail(OTHER))
@@ -140,7 +140,7 @@ def test_rounds_of_lanes_that_have_nothing_are_passed_over(room: Room) -> None:
         "[]",
     ],
 )
-def test_what_is_no_round_of_ours_is_left_to_celery(room: Room, message: str) -> None:
+def test_a_message_that_is_no_round_of_ours_is_left_to_celery(room: Room, message: str) -> None:
     room.take()
     job = started(room)
     room.redis.rpush("postroom", message)  # where the next one is taken from
@@ -150,7 +150,7 @@ def test_what_is_no_round_of_ours_is_left_to_celery(room: Room, message: str) ->
     assert room.redis.lindex("postroom", -1) == message.encode()
 
 
-def test_a_reply_that_was_lost_is_asked_for_again(room: Room) -> None:
+def test_a_repeated_settle_gives_the_same_job_of_the_other_lane(room: Room) -> None:
     room.take()
     room.take(mail(OTHER))
     room.take(mail(THIRD))
@@ -163,7 +163,7 @@ def test_a_reply_that_was_lost_is_asked_for_again(room: Room) -> None:
     assert room.rounds() == [THIRD]
 
 
-def test_a_first_claim_that_finds_nothing_goes_on_too_and_may_be_asked_for_again(room: Room) -> None:
+def test_a_first_claim_that_finds_nothing_goes_on_with_another_lane_and_may_be_repeated(room: Room) -> None:
     room.take(mail(OTHER))
 
     first, again = (room.ledger.claim(SENDER, Claimant("t", 60), may_switch_lane=True, now=room.now) for _ in range(2))
@@ -173,7 +173,7 @@ def test_a_first_claim_that_finds_nothing_goes_on_too_and_may_be_asked_for_again
     assert room.claim(OTHER) is None
 
 
-def test_without_elsewhere_and_without_a_token_it_stays_in_its_lane(room: Room) -> None:
+def test_a_round_that_may_not_switch_lanes_or_claims_nothing_takes_no_other_round(room: Room) -> None:
     room.take()
     job = started(room)
     room.take(mail(OTHER))
@@ -183,12 +183,12 @@ def test_without_elsewhere_and_without_a_token_it_stays_in_its_lane(room: Room) 
     assert room.rounds() == [OTHER]
 
 
-def test_what_the_scripts_take_for_granted_is_so() -> None:
+def test_no_script_writes_a_lane_an_app_or_a_held_batch_past_the_cache() -> None:
     written_past_states = r"redis\.call\('(?:HSET|HDEL|HINCRBY|HSETNX)', keys\.(?:lane|app|held_batch)\("
     assert re.findall(written_past_states, functions.CODE) == []
 
 
-def test_several_calls_in_one_are_each_as_it_is_alone(room: Room) -> None:
+def test_each_move_of_a_joint_call_does_what_it_does_alone(room: Room) -> None:
     """And what fails, fails alone."""
     room.take()
     room.take()
@@ -209,7 +209,7 @@ def test_several_calls_in_one_are_each_as_it_is_alone(room: Room) -> None:
         raise failed
 
 
-def test_what_moves_in_one_call_write_into_indexes_is_there_after_it_even_where_one_fails(room: Room) -> None:
+def test_indexes_are_complete_after_a_joint_call_even_where_one_move_fails(room: Room) -> None:
     for _ in range(3):
         room.take()
     first, second = room.sending(), room.sending()
@@ -252,7 +252,7 @@ def test_a_probe_that_is_claimed_is_known_to_the_next_move_of_the_same_call(room
     assert (first[0], second[0]) == (b"claimed", b"nothing")
 
 
-def test_lanes_that_wait_alike_are_not_all_looked_at_in_the_same_moment(room: Room) -> None:
+def test_lanes_that_wait_for_the_same_reason_wake_at_different_moments(room: Room) -> None:
     """As where Graph has stopped to answer, and each mailbox that nobody knows has one request under way."""
     room.ledger.tick("worker", 100, 60, now=room.now)
     lanes = [f"box{number}@contoso.com" for number in range(20)]
@@ -269,8 +269,8 @@ def test_lanes_that_wait_alike_are_not_all_looked_at_in_the_same_moment(room: Ro
     assert wakes[-1] - wakes[0] > 1
 
 
-def test_a_settle_that_comes_late_once_more_claims_nothing(room: Room) -> None:
-    """Its first try was given up, and reaches Redis when its hand has long gone on."""
+def test_a_settle_that_arrives_once_more_too_late_claims_nothing(room: Room) -> None:
+    """Its first try was given up, and reaches Redis after the round has gone on."""
     for _ in range(5):
         room.take()
     first = room.held()
@@ -283,19 +283,19 @@ def test_a_settle_that_comes_late_once_more_claims_nothing(room: Room) -> None:
     assert room.redis.zcard(f"{PREFIX}claims:{SENDER}") == 1
 
 
-def test_a_claim_that_comes_late_once_more_claims_nothing(room: Room) -> None:
+def test_a_claim_that_arrives_once_more_too_late_claims_nothing(room: Room) -> None:
     for _ in range(3):
         room.take()
-    hand = Claimant("once", 60)
-    first = room.ledger.claim(SENDER, hand, now=room.now)
+    claimant = Claimant("once", 60)
+    first = room.ledger.claim(SENDER, claimant, now=room.now)
     assert first
-    assert room.ledger.claim(SENDER, hand, now=room.now) == first
+    assert room.ledger.claim(SENDER, claimant, now=room.now) == first
     assert go_on(room, first)
 
-    assert room.ledger.claim(SENDER, hand, now=room.now) is None
+    assert room.ledger.claim(SENDER, claimant, now=room.now) is None
 
 
-def test_many_endings_in_one_call_are_all_written_and_leave_the_rest_for_the_next(room: Room) -> None:
+def test_a_joint_call_that_ends_very_many_jobs_writes_each_and_leaves_the_rest_to_the_next(room: Room) -> None:
     lanes = [f"lane{number}@contoso.com" for number in range(16)]
     for number in range(4000):
         room.take(mail(lanes[number % 16], expires_at=room.at(60)))
@@ -317,7 +317,7 @@ def test_many_endings_in_one_call_are_all_written_and_leave_the_rest_for_the_nex
 
 
 def test_one_index_takes_more_than_lua_can_pass_at_once(room: Room) -> None:
-    """As many hands as there may be, each in trouble, in one trip."""
+    """As many moves as one call may have, each with index entries to write."""
     code = (
         functions.CODE
         + """
@@ -334,7 +334,7 @@ def test_one_index_takes_more_than_lua_can_pass_at_once(room: Room) -> None:
     assert room.redis.fcall(f"{prefix}gather_many", 0, "") == 10000
 
 
-def test_a_lease_of_what_is_in_no_claim_is_only_let_go(room: Room) -> None:
+def test_a_lease_without_a_claim_is_removed_and_changes_no_job(room: Room) -> None:
     accepted = room.take()
     room.send()
     room.redis.zadd(f"{PREFIX}leases", {accepted: room.now})

@@ -24,7 +24,7 @@ def test_low_still_gets_one_claim_in_ten_even_while_high_never_ends(room: Room) 
 def test_a_high_job_asks_on_the_queue_that_is_read_first_even_when_the_other_is_long(room: Room) -> None:
     for i in range(40):
         room.take(mail(f"m{i}@contoso.com"))
-    assert room.redis.llen("postroom") == 17  # twice the hands, and one
+    assert room.redis.llen("postroom") == 17  # two for each worker slot, and one
 
     room.take(mail("m39@contoso.com", priority="high"))
 

@@ -1,4 +1,4 @@
-"""An hour's outage burns no backlog: on a real server, with the time passed in."""
+"""An hour's outage ends no waiting mail. Time is an argument."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Repeated 429s slow a lane down, quiet brings it back: on a real server, with the time passed in."""
+"""Repeated 429s slow a lane down, and minutes without one restore its pace. Time is an argument."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def test_each_further_429_halves_what_leaves_at_once_and_a_quiet_minute_doubles_
     assert claims(room) == 4
 
 
-def test_four_that_were_under_way_are_one_event(room: Room) -> None:
+def test_four_429s_of_requests_under_way_together_count_once(room: Room) -> None:
     filled(room)
     jobs = [room.sending() for _ in range(4)]
     room.jump(1)
@@ -70,7 +70,7 @@ def test_a_slower_lane_keeps_to_a_part_of_its_rate_and_never_stops(room: Room) -
     assert sum(claims(room) for _ in range(9)) == 8, "the whole rate again"
 
 
-def test_only_graph_slows_a_lane_and_only_this_one(room: Room) -> None:
+def test_only_a_429_of_graph_slows_a_lane_and_it_slows_no_other(room: Room) -> None:
     room.take(mail(sender=OTHER))
     room.send(OUR_OWN, OTHER)
     room.tick(3)
@@ -80,7 +80,7 @@ def test_only_graph_slows_a_lane_and_only_this_one(room: Room) -> None:
     assert claims(room, OTHER) == 4
 
 
-def test_the_present_pace_is_told(room: Room) -> None:
+def test_the_record_of_a_waiting_job_shows_the_present_pace(room: Room) -> None:
     throttled(room, 3)
     waiting = room.take()
 
@@ -102,7 +102,7 @@ def test_no_lane_is_slower_than_an_eighth(room: Room) -> None:
     assert pace(room, waiting) is None, "seven cost no more than four"
 
 
-def test_a_pause_is_no_quiet(room: Room) -> None:
+def test_a_pause_does_not_count_as_quiet(room: Room) -> None:
     throttled(room, 1)
     waiting = room.take()
     room.send(Throttled(answer=Answer(http_status=429), wait_s=300))
@@ -118,7 +118,7 @@ def test_a_pause_is_no_quiet(room: Room) -> None:
     assert pace(room, waiting) is None
 
 
-def test_what_quiet_has_brought_back_is_not_counted_again(room: Room) -> None:
+def test_a_pace_that_quiet_has_restored_begins_to_slow_down_anew(room: Room) -> None:
     throttled(room, 3)
     waiting = room.take()
     room.tick(121)
@@ -130,7 +130,7 @@ def test_what_quiet_has_brought_back_is_not_counted_again(room: Room) -> None:
     assert pace(room, room.take()) == 1 / 2
 
 
-def test_the_time_of_full_pace_is_the_true_one(room: Room) -> None:
+def test_the_lane_has_its_full_pace_at_the_time_that_is_shown(room: Room) -> None:
     throttled(room, 4)
     waiting = room.take()
     told = room.ledger.records.read(waiting, now=room.now).full_pace_at
@@ -152,7 +152,7 @@ def test_a_rate_over_an_hour_is_a_budget_and_is_not_cut(room: Room) -> None:
     assert sum(claims(room) for _ in range(60)) == 40 - 4
 
 
-def test_a_rate_of_one_is_never_none(room: Room) -> None:
+def test_a_rate_of_one_is_never_cut_to_none(room: Room) -> None:
     room.publish(lanes={SENDER: replace(FREE, rates=((1, 1.0),))})
     for _ in range(4):
         room.take()
@@ -203,7 +203,7 @@ def test_a_429_of_the_whole_app_slows_no_lane(room: Room) -> None:
     assert pace(room, room.take()) is None
 
 
-def test_a_lane_s_pace_stands_in_the_figures(room: Room) -> None:
+def test_a_lane_s_pace_is_in_the_stats(room: Room) -> None:
     throttled(room, 3)
     room.take()
 

@@ -36,7 +36,7 @@ def test_a_held_job_is_dead_after_patience_counted_from_the_hold_or_its_due_time
     assert {room.read(job_id).status for job_id in (early, late)} == {"dead"}
 
 
-def test_the_probe_that_has_waited_long_enough_is_dead_with_its_answer(room: Room) -> None:
+def test_a_probe_whose_patience_is_over_is_dead_with_its_answer(room: Room) -> None:
     room.publish(hold_patience_s=90)
     job_id = room.take()
     room.send(NOT_ALLOWED)
@@ -153,7 +153,7 @@ def test_a_mail_that_a_person_requeues_during_the_hold_is_given_the_whole_patien
     assert room.read(job_id).status == "dead"
 
 
-def test_after_the_repair_no_patience_counts(room: Room) -> None:
+def test_mail_that_a_repair_has_released_is_not_ended_by_patience(room: Room) -> None:
     room.publish(hold_patience_s=HOUR)
     for _ in range(3):
         room.take()

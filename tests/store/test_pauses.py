@@ -33,7 +33,7 @@ def test_a_pause_is_only_lengthened_and_no_answer_under_way_ends_it(room: Room) 
     assert room.wakes_in() == 25
 
 
-def test_throttles_in_a_row_double_but_not_by_the_four_answers_of_one_event(room: Room) -> None:
+def test_throttles_in_a_row_double_the_pause_and_four_answers_of_one_event_count_once(room: Room) -> None:
     for _ in range(4):
         room.take()
     jobs = [room.sending() for _ in range(4)]
@@ -77,7 +77,7 @@ def test_while_an_app_is_in_trouble_one_job_of_all_its_lanes_goes_on(room: Room)
     assert room.claim(OTHER) is not None
 
 
-def test_trouble_with_tokens_is_over_as_soon_as_one_is_there(room: Room) -> None:
+def test_trouble_with_tokens_is_over_as_soon_as_there_is_one(room: Room) -> None:
     room.take()
     room.take(mail(OTHER))
     room.settle(room.held(), UNREACHABLE)
@@ -165,7 +165,7 @@ def test_a_second_request_is_not_sent_into_a_pause_either(room: Room) -> None:
     assert room.mark(rejected) == "wait"
 
 
-def test_a_503_that_says_when_pauses_the_whole_lane(room: Room) -> None:
+def test_a_503_with_a_retry_after_pauses_the_whole_lane(room: Room) -> None:
     room.take()
     room.take()
     busy = Deferred(reason="server_busy", scope=Scope.LANE, wait_s=20, answer=Answer(http_status=503))

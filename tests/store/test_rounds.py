@@ -1,4 +1,4 @@
-"""How many rounds are asked for, and which lanes get the workers' hands."""
+"""How many rounds are asked for, and which lanes get the workers' slots."""
 
 from postroom.store.functions import PREFIX
 
@@ -43,7 +43,7 @@ def test_rounds_are_not_asked_for_while_the_queue_is_long_and_the_oldest_wait_co
     assert room.rounds() == waiting + ["m20@contoso.com"] * 3  # each in turn, not all to one
 
 
-def test_lanes_with_slow_answers_hold_at_most_half_of_the_hands(room: Room) -> None:
+def test_lanes_with_slow_answers_hold_at_most_half_of_the_worker_slots(room: Room) -> None:
     lanes = [f"slow{i}@contoso.com" for i in range(6)]
     room.slow(*lanes)
     for lane in lanes:
@@ -60,7 +60,7 @@ def test_lanes_with_slow_answers_hold_at_most_half_of_the_hands(room: Room) -> N
     assert room.claim(lanes[4]) is not None
 
 
-def test_lanes_not_known_yet_leave_a_quarter_of_the_hands_to_the_quick_ones(room: Room) -> None:
+def test_lanes_of_unknown_speed_leave_a_quarter_of_the_worker_slots_to_quick_ones(room: Room) -> None:
     lanes = [f"new{i}@contoso.com" for i in range(8)]
     for lane in lanes:
         room.take(mail(lane))
@@ -71,7 +71,7 @@ def test_lanes_not_known_yet_leave_a_quarter_of_the_hands_to_the_quick_ones(room
     assert [room.claim(lane) for lane in lanes[6:]] == [None, None]
 
 
-def test_a_lane_not_known_yet_shows_its_pace_with_one_mail_first(room: Room) -> None:
+def test_a_lane_of_unknown_speed_sends_one_mail_first(room: Room) -> None:
     for _ in range(5):
         room.take(mail("new@contoso.com"))
     first = room.sending("new@contoso.com")
@@ -82,7 +82,7 @@ def test_a_lane_not_known_yet_shows_its_pace_with_one_mail_first(room: Room) -> 
     assert [room.claim("new@contoso.com") is not None for _ in range(5)] == [True] * 4 + [False]
 
 
-def test_new_lanes_find_a_hand_while_others_hang(room: Room) -> None:
+def test_new_lanes_find_a_worker_slot_while_others_hang(room: Room) -> None:
     for i in range(6):
         room.take(mail(f"hanging{i}@contoso.com"))
         room.sending(f"hanging{i}@contoso.com")
@@ -93,7 +93,7 @@ def test_new_lanes_find_a_hand_while_others_hang(room: Room) -> None:
     assert room.claim("new@contoso.com") is not None
 
 
-def test_a_lane_known_to_be_quick_needs_no_such_hand_until_a_request_is_out_for_long(room: Room) -> None:
+def test_a_lane_known_to_be_quick_counts_as_slow_while_a_request_of_it_hangs(room: Room) -> None:
     room.take()
     room.send()
     room.slow(*(f"slow{i}@contoso.com" for i in range(4)))
@@ -109,7 +109,7 @@ def test_a_lane_known_to_be_quick_needs_no_such_hand_until_a_request_is_out_for_
     assert room.claim() is None  # its own request hangs by now
 
 
-def test_a_free_hand_goes_to_the_next_lane_when_the_first_has_nothing_left(room: Room) -> None:
+def test_a_free_worker_slot_goes_to_the_next_lane_when_the_first_has_no_job_to_give(room: Room) -> None:
     lanes = [f"slow{i}@contoso.com" for i in range(6)]
     room.slow(*lanes)
     for lane in lanes[:4]:

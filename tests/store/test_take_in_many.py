@@ -214,7 +214,7 @@ def test_what_two_producers_brought_at_once_is_kept_once(room: Room, monkeypatch
     assert [sent(room)[1] for _ in range(4)] == [[LARGE.content]] * 4
 
 
-def test_each_is_told_for_itself_and_a_mail_that_cannot_be_taken_in_stops_no_other(room: Room) -> None:
+def test_each_mail_has_an_answer_of_its_own_and_one_that_cannot_be_taken_in_stops_no_other(room: Room) -> None:
     first = room.take(letter(9), key="k")
     sharing = Sharing()
     mails = [letter(0), letter(9), letter(1), letter(2), letter(3, to=["a@b.de"] * 2)]
@@ -229,7 +229,7 @@ def test_each_is_told_for_itself_and_a_mail_that_cannot_be_taken_in_stops_no_oth
     assert [type(error) for error in told[2:]] == [KeyConflict, InvalidMail, InvalidMail]
 
 
-def test_those_before_a_fault_of_the_script_are_whole(room: Room) -> None:
+def test_mails_before_a_fault_of_the_script_are_complete(room: Room) -> None:
     given = entries(room, [letter(n, html=None, text=f"Hello {n}") for n in range(3)], Sharing())
     room.redis.set(f"{PREFIX}to:{recipient_token('u1@contoso.com')}", "no index")
 
@@ -241,7 +241,7 @@ def test_those_before_a_fault_of_the_script_are_whole(room: Room) -> None:
     assert room.claim() is None
 
 
-def test_many_lanes_are_each_asked_a_round_for(room: Room) -> None:
+def test_a_round_is_asked_for_each_of_many_lanes(room: Room) -> None:
     take_many(room, [letter(n, **{"from": (SENDER, OTHER)[n % 2]}) for n in range(6)])
 
     assert set(room.rounds()) == {SENDER, OTHER}

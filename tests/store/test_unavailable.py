@@ -1,4 +1,4 @@
-"""A Redis that is away, frozen, full or a replica is told as such in bounded time, and no mail is lost or doubled."""
+"""A Redis that is away, frozen, full or a replica is reported in bounded time, and no mail is lost or doubled."""
 
 import os
 import signal

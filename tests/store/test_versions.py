@@ -126,7 +126,7 @@ def test_a_job_in_doubt_that_an_old_worker_made_ready_is_claimed_once(old: Old) 
     assert old.ledger.claim(lane, Claimant("two", 60), now=old.now) is None
 
 
-def test_its_dead_letters_are_listed_and_sent_again(old: Old) -> None:
+def test_dead_letters_of_an_older_version_are_listed_and_sent_again(old: Old) -> None:
     letters = DeadLetters(old.ledger)
     found = letters.overview(selection(), limit=10)
     assert {kind.reason: kind.count for kind in found.reasons} == {"unknown": 1, "invalid_recipients": 1}
@@ -141,7 +141,7 @@ def test_its_dead_letters_are_listed_and_sent_again(old: Old) -> None:
     assert [a.number for a in old.ledger.records.read(old.jobs["refused"]).attempts] == [1, 2]
 
 
-def test_its_keys_and_batches_are_known(old: Old) -> None:
+def test_keys_and_batches_of_an_older_version_are_known(old: Old) -> None:
     sent = Mail.model_validate(
         {
             "from": "queued@contoso.com",
@@ -160,7 +160,7 @@ def test_its_keys_and_batches_are_known(old: Old) -> None:
     assert (told.cancelled, told.in_doubt, told.accepted, told.sending, told.ended_before) == (5, 1, 1, 1, 4)
 
 
-def test_its_records_are_swept_whole(old: Old) -> None:
+def test_records_of_an_older_version_are_swept_completely(old: Old) -> None:
     old.run(90, old.finish)
     old.now += 3_600_000
     old.run(3, old.finish)

@@ -74,7 +74,7 @@ def test_lines_of_one_turn_of_a_loop_go_together(file: File) -> None:
     assert events(file) == ["mail.accepted", "mail.dead", "mail.accepted"]
 
 
-def test_a_log_that_nobody_reads_keeps_no_hand_waiting_and_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_nobody_reads_delays_no_mail_and_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = os.pipe()
     with os.fdopen(theirs, "w") as file, os.fdopen(ours, "rb") as reader:
         monkeypatch.setattr(sys, "__stderr__", file)
@@ -98,7 +98,7 @@ def test_a_log_that_nobody_reads_keeps_no_hand_waiting_and_is_written_later(monk
     assert [json.loads(line)["job"] for line in read.splitlines()] == [str(number) for number in range(2001)]
 
 
-def test_of_a_log_that_nobody_ever_reads_the_oldest_lines_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_nobody_ever_reads_loses_its_oldest_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MOST_KEPT", 1000)
     ours, theirs = os.pipe()
     with os.fdopen(theirs, "w") as file, os.fdopen(ours, "rb"):
@@ -139,7 +139,7 @@ def test_a_log_that_cannot_be_written_is_no_fault_of_the_mail(file: File, fault:
         ("Received invalid task: {'to': 'ann@contoso.com'}", "Received invalid task"),
     ],
 )
-def test_of_what_celery_says_of_its_broker_no_mail_is_kept(said: str, told: str) -> None:
+def test_lines_of_celery_about_its_broker_keep_nothing_of_a_mail(said: str, told: str) -> None:
     record = logging.makeLogRecord({"msg": said})
 
     assert logs._first_line(record)

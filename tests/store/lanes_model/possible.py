@@ -101,8 +101,8 @@ class Taken:
 
 
 @dataclass
-class Hand:
-    """A round with a claim. It may be stale without knowing it."""
+class Holder:
+    """A round that holds a claim. It may have lost it without knowing."""
 
     job: Job
     marks: list[str] = field(default_factory=list)

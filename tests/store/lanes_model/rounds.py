@@ -1,4 +1,4 @@
-"""What rounds do with their claims, and what befalls them: lost messages, crashes, time."""
+"""What rounds do with their claims, and what happens to them: lost messages, crashes, time."""
 
 import json
 from typing import Any
@@ -9,12 +9,12 @@ from hypothesis.stateful import precondition, rule
 from postroom.jobs.job import Claimant, Job
 from postroom.jobs.outcome import Accepted, Found, Held, Outcome
 
-from .possible import AFTER_THE_MARK, BEFORE_THE_MARK, ENDED, LANES, LEASE_S, Hand
+from .possible import AFTER_THE_MARK, BEFORE_THE_MARK, ENDED, LANES, LEASE_S, Holder
 from .state import P, State
 
 
 class Rounds(State):
-    """Jobs are claimed, marked and settled. A hand may be stale, and a call may be made twice."""
+    """Jobs are claimed, marked and settled. A claim may be lost, and a call may be made twice."""
 
     @rule(again=st.booleans())
     def start_round(self, again: bool) -> None:
@@ -37,47 +37,47 @@ class Rounds(State):
     def claimant(self) -> Claimant:
         return Claimant(f"token-{next(self.names)}", LEASE_S, self.apps)
 
-    @precondition(lambda self: any(hand.sends for hand in self.hands))
+    @precondition(lambda self: any(holder.sends for holder in self.holders))
     @rule(data=st.data(), again=st.booleans())
     def mark(self, data: st.DataObject, again: bool) -> None:
-        self.marks(data.draw(st.sampled_from([hand for hand in self.hands if hand.sends])), again)
+        self.marks(data.draw(st.sampled_from([holder for holder in self.holders if holder.sends])), again)
 
-    @precondition(lambda self: any(hand.sends and not hand.marks for hand in self.hands))
+    @precondition(lambda self: any(holder.sends and not holder.marks for holder in self.holders))
     @rule(data=st.data(), again=st.booleans())
     def make_a_draft(self, data: st.DataObject, again: bool) -> None:
-        hand = data.draw(st.sampled_from([hand for hand in self.hands if hand.sends and not hand.marks]))
-        held = self.holds(hand)
-        fields = {"drafting": "1"} if not hand.job.drafting else {"draft": f"draft-{next(self.names)}"}
-        assert (self.ledger.note(hand.job, fields, 0, LEASE_S, now=self.now) is not None) == held
+        holder = data.draw(st.sampled_from([holder for holder in self.holders if holder.sends and not holder.marks]))
+        held = self.holds(holder)
+        fields = {"drafting": "1"} if not holder.job.drafting else {"draft": f"draft-{next(self.names)}"}
+        assert (self.ledger.note(holder.job, fields, 0, LEASE_S, now=self.now) is not None) == held
         if not held:
-            self.hands.remove(hand)
+            self.holders.remove(holder)
             return
-        hand.job = hand.job._replace(drafting=True, draft=fields.get("draft", hand.job.draft))
+        holder.job = holder.job._replace(drafting=True, draft=fields.get("draft", holder.job.draft))
         if again:
-            self.changes_nothing(lambda: self.ledger.note(hand.job, fields, 0, LEASE_S, now=self.now) is not None)
+            self.changes_nothing(lambda: self.ledger.note(holder.job, fields, 0, LEASE_S, now=self.now) is not None)
 
-    def marks(self, hand: Hand, again: bool = False) -> None:
-        request_id, held = f"request-{next(self.names)}", self.holds(hand)
-        wait_s = self.ledger.mark(hand.job, request_id, 1000, LEASE_S, now=self.now)
+    def marks(self, holder: Holder, again: bool = False) -> None:
+        request_id, held = f"request-{next(self.names)}", self.holds(holder)
+        wait_s = self.ledger.mark(holder.job, request_id, 1000, LEASE_S, now=self.now)
         assert (wait_s is None) == (not held)
         if wait_s is None:
-            self.hands.remove(hand)
+            self.holders.remove(holder)
         if wait_s != 0:
             return
-        self.noted(hand, request_id)
+        self.noted(holder, request_id)
         if again:
             self.changes_nothing(
-                lambda: self.ledger.mark(hand.job, request_id, 1000, LEASE_S, now=self.now) == 0,
+                lambda: self.ledger.mark(holder.job, request_id, 1000, LEASE_S, now=self.now) == 0,
             )
 
-    def noted(self, hand: Hand, request_id: str) -> None:
-        assert not self.jobs[hand.job.id].left, "accepted once, and marked again"
-        if not hand.marks:
-            self.spent[hand.job.lane].append((self.now, hand.job.token, self.jobs[hand.job.id].recipients))
-        hand.marks.append(request_id)
-        self.marked[hand.job.lane].append(self.now)
+    def noted(self, holder: Holder, request_id: str) -> None:
+        assert not self.jobs[holder.job.id].left, "accepted once, and marked again"
+        if not holder.marks:
+            self.spent[holder.job.lane].append((self.now, holder.job.token, self.jobs[holder.job.id].recipients))
+        holder.marks.append(request_id)
+        self.marked[holder.job.lane].append(self.now)
 
-    @precondition(lambda self: self.hands)
+    @precondition(lambda self: self.holders)
     @rule(
         data=st.data(),
         chance=st.floats(0, 0.99),
@@ -86,9 +86,9 @@ class Rounds(State):
         again=st.booleans(),
     )
     def settle(self, data: st.DataObject, chance: float, goes_on: bool, slice_expired: bool, again: bool) -> None:
-        hand = data.draw(st.sampled_from(self.hands))
-        outcome = data.draw(st.sampled_from(hand.may_meet()))
-        self.settles(hand, outcome, chance, goes_on, slice_expired, again)
+        holder = data.draw(st.sampled_from(self.holders))
+        outcome = data.draw(st.sampled_from(holder.may_meet()))
+        self.settles(holder, outcome, chance, goes_on, slice_expired, again)
 
     @rule(
         lane=st.sampled_from(sorted(LANES)),
@@ -99,26 +99,26 @@ class Rounds(State):
     def work_a_while(self, lane: str, outcomes: list[Outcome], took: int, chance: float) -> None:
         self.claim(lane, again=False)
         for outcome in outcomes:
-            if not self.hands or self.hands[-1].job.lane != lane or self.hands[-1].has_asked:
+            if not self.holders or self.holders[-1].job.lane != lane or self.holders[-1].has_asked:
                 return
-            if not self.hands[-1].sends:
-                self.settles(self.hands[-1], self.hands[-1].may_meet()[len(outcomes) - 1], chance)
+            if not self.holders[-1].sends:
+                self.settles(self.holders[-1], self.holders[-1].may_meet()[len(outcomes) - 1], chance)
                 continue
-            if not self.hands[-1].marks:
-                self.marks(self.hands[-1])
-            if not self.hands or not self.hands[-1].marks:
+            if not self.holders[-1].marks:
+                self.marks(self.holders[-1])
+            if not self.holders or not self.holders[-1].marks:
                 return
             self.now += took
-            self.settles(self.hands[-1], outcome, chance)
+            self.settles(self.holders[-1], outcome, chance)
 
     def settles(
-        self, hand: Hand, outcome: Any, chance: float = 0.5, goes_on: bool = True, slice_expired: bool = False,
+        self, holder: Holder, outcome: Any, chance: float = 0.5, goes_on: bool = True, slice_expired: bool = False,
         again: bool = False,
     ) -> None:  # fmt: skip
-        self.hands.remove(hand)
-        job, taken = hand.job, self.jobs[hand.job.id]
-        held, in_doubt, record = self.holds(hand), self.doubted(hand), self.record(job.id)
-        move, status = hand.move(outcome, chance), self.status(job.id)
+        self.holders.remove(holder)
+        job, taken = holder.job, self.jobs[holder.job.id]
+        held, in_doubt, record = self.holds(holder), self.doubted(holder), self.record(job.id)
+        move, status = holder.move(outcome, chance), self.status(job.id)
         before = self.ready(job.lane)
         said = {
             "claimant": self.claimant() if goes_on else None,
@@ -146,10 +146,10 @@ class Rounds(State):
         if again:
             self.changes_nothing(lambda: self.ledger.settle(job, move, outcome, 5, **said) == (recorded, following))
 
-    @precondition(lambda self: self.hands)
+    @precondition(lambda self: self.holders)
     @rule(data=st.data())
     def crash(self, data: st.DataObject) -> None:
-        self.hands.remove(data.draw(st.sampled_from(self.hands)))
+        self.holders.remove(data.draw(st.sampled_from(self.holders)))
 
     @rule(queue=st.sampled_from(["postroom", "postroom.high"]))
     def lose_a_round(self, queue: str) -> None:
@@ -201,11 +201,11 @@ class Rounds(State):
             since, until = self.redis.hmget(P + state, "stopped_since", "stopped_until")
             assert since is None or int(until or self.now + 1) <= self.now, "a person holds it"
         self.in_turn(job, {c: ids - set(came_back) for c, ids in before.items()})
-        hand = Hand(job)
-        self.hands.append(hand)
+        holder = Holder(job)
+        self.holders.append(holder)
         if job.marked:
             assert LANES[job.lane].app in self.apps
-            self.noted(hand, job.token)
+            self.noted(holder, job.token)
 
     def in_turn(self, job: Job, ready: dict[str, set[str]]) -> None:
         own, turns = self.class_of(self.record(job.id)), self.turns[job.lane]

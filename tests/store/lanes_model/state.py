@@ -12,7 +12,7 @@ from postroom.jobs.ticks import TokenProbe
 from postroom.store import functions
 from postroom.store.ledger import Ledger
 
-from .possible import LANES, Hand, Taken
+from .possible import LANES, Holder, Taken
 
 P = "{postroom}:"
 START = 1_790_000_000_000
@@ -28,7 +28,7 @@ LOOKING, OUTLOOK = functions.library(
 
 
 class Together:
-    """A connection on which the moves of claims go as those of many hands do, several in one call."""
+    """A connection that sends the moves of claims as fibers do, which put several into one call."""
 
     MOVES = frozenset(functions.LIBRARY + name for name in ("claim", "mark", "note", "settle"))
 
@@ -60,7 +60,7 @@ class State(RuleBasedStateMachine):
         self.now = START
         self.parallel = {lane: limits.parallel for lane, limits in LANES.items()}
         self.jobs: dict[str, Taken] = {}
-        self.hands: list[Hand] = []
+        self.holders: list[Holder] = []
         self.marked: dict[str, list[int]] = defaultdict(list)
         self.spent: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
         self.turns: dict[str, list[str]] = defaultdict(list)
@@ -109,12 +109,12 @@ class State(RuleBasedStateMachine):
         found = self.redis.hget(f"{P}job:{job_id}", "status")
         return found.decode() if found else None
 
-    def holds(self, hand: Hand) -> bool:
-        record = self.record(hand.job.id)
-        return record.get("place") == "claim" and record.get("token") == hand.job.token
+    def holds(self, holder: Holder) -> bool:
+        record = self.record(holder.job.id)
+        return record.get("place") == "claim" and record.get("token") == holder.job.token
 
-    def doubted(self, hand: Hand) -> bool:
-        return hand.job.token in self.record(hand.job.id).get("doubted", "").split()
+    def doubted(self, holder: Holder) -> bool:
+        return holder.job.token in self.record(holder.job.id).get("doubted", "").split()
 
     def ready(self, lane: str) -> dict[str, set[str]]:
         """The ids that wait in the lane, once what is due has joined them."""

@@ -1,4 +1,4 @@
-"""Worker processes forked from one that has loaded the libraries already: starting one costs a tenth.
+"""Worker processes that are forked from one that has loaded the libraries already: they start ten times sooner.
 
 Each is a process of its own that runs `celery -A postroom.tasks worker`, as the children of `postroom worker` do.
 """
@@ -21,8 +21,8 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(_LIBRARIES)
 
 
-class Hands:
-    """A worker process, with the ways of a `subprocess.Popen`."""
+class WorkerProcess:
+    """A worker process, used as a `subprocess.Popen` is."""
 
     def __init__(self, app: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         command = ["celery", "-A", app, "worker", *arguments]
