@@ -1,8 +1,8 @@
 -- Takes many jobs in: for each, in this order, what take_in.lua answers for one, or {'bring'}: what it shares with
 -- others is not here, or no longer, so call again and bring that.
--- Arguments: now, their batch, `on_accepted` and `on_dead` of each of them, SHA-256 of what they share, that as JSON (if
---            it is brought), the name of its files, how many parts these have; then each mail as in mail_arguments.lua,
---            without what it shares. What there is not is ''.
+-- Arguments: now, their batch, `on_accepted` and `on_dead` of each of them, SHA-256 of what they share, that as JSON
+--            (if it is brought), the name of its files, how many parts these have; then each mail as in
+--            mail_arguments.lua, without what it shares. What there is not is ''.
 
 local FIRST = 9
 
