@@ -16,6 +16,7 @@ from postroom.store import journal
 from postroom.store.functions import PREFIX
 from postroom.store.journal import CALLBACKS, CallbackStream, Journal
 from postroom.store.operator import Actor
+from postroom.store.shared_content import Sharing
 
 from .room import ACCEPTED, Room, mail
 
@@ -89,6 +90,16 @@ def test_a_dead_letter_that_is_sent_again_calls_again_under_another_id(room: Roo
     assert called(room) == [(f"shop.{task}", [job_id], {}) for task in ("failed", "failed", "done")]
     ids = [json.loads(message)["headers"]["id"] for message in room.redis.lrange("celery", 0, -1)]
     assert len(set(ids)) == 3
+
+
+def test_each_mail_of_many_calls(room: Room) -> None:
+    calls = Callbacks.of({"task": "shop.done"}, None)
+    sharing = Sharing()
+    entries = [sharing.entry(room.name("job"), mail(subject=f"No. {n}"), None) for n in range(3)]
+    room.ledger.take_in_many(entries, None, None, now=room.now, calls=calls)
+    sent = {room.send() for _ in range(3)}
+
+    assert sorted(called(room)) == [("shop.done", [job_id], {}) for job_id in sorted(sent)]
 
 
 def test_a_changed_letter_calls_for_the_one_before_it(room: Room) -> None:

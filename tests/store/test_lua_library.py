@@ -65,3 +65,11 @@ def test_values_that_python_and_lua_share_are_written_in_python_alone() -> None:
 
 def test_only_one_file_spells_keys() -> None:
     assert [file.stem for file in LUA.rglob("*.lua") if "KEY_PREFIX" in file.read_text(encoding="utf-8")] == ["keys"]
+
+
+def test_there_is_one_place_where_a_mail_ends_and_one_where_an_attempt_is_recorded() -> None:
+    texts = {file.stem: file.read_text(encoding="utf-8") for file in LUA.rglob("*.lua")}
+    assert [name for name, text in texts.items() if "'RPUSH', keys.attempts" in text] == ["attempts"]
+    assert [name for name, text in texts.items() if "place = 'ended', ended" in text] == ["ending"]
+    for told, places in (("journal.note_attempt(", ["attempts"]), ("journal.note_end(", ["ending"])):
+        assert [name for name, text in texts.items() if told in text] == places

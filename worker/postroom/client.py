@@ -136,17 +136,21 @@ class Client:
         batch: str,
         key: Callable[[Mail], str] | None = None,
         on_receipt: Callable[[int, Receipt], None] | None = None,
+        *,
+        on_accepted: Mapping[str, Any] | None = None,
+        on_dead: Mapping[str, Any] | None = None,
     ) -> BatchResult:
         """Takes many mails in, in portions as the iterable gives them; running it again sends nobody twice.
 
         `key` names each mail; by default the batch and a hash of the mail do. A mail that is refused is listed by its
         row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. The
-        receipts of a portion are told in order, once Redis has it. Raises Unavailable when Redis is away: run it again,
-        and it takes up where it was.
+        receipts of a portion are told in order, once Redis has it. `on_accepted` and `on_dead` are called for each
+        mail, as `send` says. Raises Unavailable when Redis is away: run it again, and it takes up where it was.
         """
+        calls = Callbacks.of(on_accepted, on_dead)
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
         for portion in self._portions(mails, batch, key):
-            answers = self._ledger.take_in_many(list(portion.entries.values()), batch, portion.common)
+            answers = self._ledger.take_in_many(list(portion.entries.values()), batch, portion.common, calls=calls)
             for row, said in portion.told(answers):
                 if not isinstance(said, Receipt):
                     refused.append((row, said))

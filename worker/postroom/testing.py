@@ -136,13 +136,18 @@ class _Memory(Ledger):
             return Receipt(id=job_id, known=False)
 
     def take_in_many(
-        self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None = None
+        self,
+        entries: Sequence[Entry],
+        batch: str | None,
+        common: Common | None,
+        now: int | None = None,
+        calls: Callbacks = NO_CALLBACKS,
     ) -> list[Receipt | PostroomError]:
-        return [self._one_of_many(entry, batch) for entry in entries]
+        return [self._one_of_many(entry, batch, calls) for entry in entries]
 
-    def _one_of_many(self, entry: Entry, batch: str | None) -> Receipt | PostroomError:
+    def _one_of_many(self, entry: Entry, batch: str | None, calls: Callbacks) -> Receipt | PostroomError:
         try:
-            return self.take_in(entry.job_id, entry.mail, entry.key, batch)
+            return self.take_in(entry.job_id, entry.mail, entry.key, batch, calls=calls)
         except (InvalidMail, KeyConflict) as error:
             return error
 

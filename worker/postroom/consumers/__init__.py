@@ -10,9 +10,10 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from threading import Event
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from postroom.errors import PostroomError, Unavailable
+from postroom.settings.model import Settings
 from postroom.store.journal import CallbackStream, Entry, Journal, Stream
 from postroom.telemetry.events import Emit
 from postroom.telemetry.redaction import place_of
@@ -30,7 +31,7 @@ class Context(NamedTuple):
 
     journal: Journal
     callbacks: CallbackStream
-    settings: Any
+    settings: Settings
     emit: Emit
 
 

@@ -90,30 +90,36 @@ class Intake:
         return decode_receipt(answer, job_id, key)
 
     def take_in_many(
-        self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None = None
+        self,
+        entries: Sequence[Entry],
+        batch: str | None,
+        common: Common | None,
+        now: int | None = None,
+        calls: Callbacks = NO_CALLBACKS,
     ) -> list[Receipt | PostroomError]:
         """The same for many mails in one round trip; for each, in this order, its receipt or why it is refused.
 
-        `common` is what all of them share (`Sharing.common`). Calling again with the same job ids is the same jobs.
+        `common` is what all of them share (`Sharing.common`), `calls` is what each of them calls. Calling again with
+        the same job ids is the same jobs.
         """
         together, results = split_valid(entries, batch)
         for entry in entries_with_own_files(together, common):
             together.remove(entry)
             try:
-                results[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now)
+                results[entry.job_id] = self.take_in(entry.job_id, entry.mail, entry.key, batch, now, calls)
             except (InvalidMail, KeyConflict) as error:
                 results[entry.job_id] = error
         if together:
-            results |= self._take_in_together(together, batch, common, now)
+            results |= self._take_in_together(together, batch, common, now, calls)
         return [results[entry.job_id] for entry in entries]
 
     def _take_in_together(
-        self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None
+        self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None, calls: Callbacks
     ) -> dict[str, Receipt | PostroomError]:
         given = encode_mails(entries, common)
 
         def ask(shared: str, staged: Staged) -> list[Any]:
-            head = (batch or "", common.digest if common else "", shared, *staged)
+            head = (batch or "", calls.accepted, calls.dead, common.digest if common else "", shared, *staged)
             each = [(*head, *chain.from_iterable(some)) for some in portions(given)]
             return [answer for answers in run_each(self._redis, "take_in_many", now, each) for answer in answers]
 

@@ -77,13 +77,11 @@ class Stream:
         """
         with scripts.or_unavailable():
             try:
-                reply = self._redis.xreadgroup(
-                    consumer, self._reader, {self._key: ">"}, count=count, block=max(1, milliseconds(wait_s))
-                )
+                reply = self._next(consumer, count, wait_s)
             except redis.exceptions.ResponseError as error:
                 self._raise_unless_lost(error)
                 self.restore(consumer)
-                return []
+                reply = self._next(consumer, count, wait_s)
         return [_entry(entry_id, fields) for _, entries in reply or () for entry_id, fields in entries if fields]
 
     def retry(self, consumer: str, count: int) -> list[Entry]:
@@ -113,6 +111,10 @@ class Stream:
             for reader in self._redis.xinfo_consumers(self._key, consumer):
                 if not reader["pending"] and reader["idle"] > milliseconds(_FORGOTTEN_AFTER_S):
                     self._redis.xgroup_delconsumer(self._key, consumer, reader["name"])
+
+    def _next(self, consumer: str, count: int, wait_s: float) -> Any:
+        block = max(1, milliseconds(wait_s))  # 0 would be for ever
+        return self._redis.xreadgroup(consumer, self._reader, {self._key: ">"}, count=count, block=block)
 
     def _due(self, consumer: str, count: int) -> list[tuple[bytes, int, int]]:
         """Ids of entries to be given again, each with how often it was given, and after how many ms it is due."""

@@ -12,14 +12,14 @@ from postroom.jobs.retry import Transition
 def encode_transition(made: Transition, outcome: Outcome | LookupResult | CleanedUp, duration_ms: int) -> bytes:
     """A transition as JSON for settlement.lua. What is None or False is left out, so that Lua reads nil."""
     answer, pause, hold = outcome.answer, made.pause, made.hold
-    said = {
+    reply = {
         "http_status": answer.http_status,
         "graph_code": answer.graph_code,
         "request_id": answer.request_id,
     }
     fault = getattr(outcome, "reason", None)
-    words = {
-        **said,
+    fields = {
+        **reply,
         "fault": fault,
         "status": made.status and made.status.value,
         "reason": made.reason,
@@ -28,7 +28,7 @@ def encode_transition(made: Transition, outcome: Outcome | LookupResult | Cleane
         "in_doubt": made.in_doubt,
         "look_ups": made.look_ups,
         "resend": made.resend,
-        "tidied": made.cleaned_up,
+        "cleaned_up": made.cleaned_up,
         "sent_nothing": made.sent_nothing,
         "answered": answer.http_status is not None,
         "own_wait": isinstance(outcome, Throttled) and answer.http_status is None,
@@ -41,22 +41,22 @@ def encode_transition(made: Transition, outcome: Outcome | LookupResult | Cleane
         "hold_scope": hold and hold.scope.value,
         "hold_reason": hold and hold.reason,
         "hold_for_token": hold and hold.no_token,
-        # The script only passes it on.
+        # The function only stores it.
         "attempt": _json(
             {
                 "outcome": outcome.recorded_as,
                 "reason": fault,
                 "detail": answer.detail,
-                **said,
+                **reply,
                 "duration_ms": duration_ms,
             }
         ).decode(),
     }
-    return _json(words)
+    return _json(fields)
 
 
-def _json(words: Mapping[str, object]) -> bytes:
-    return to_json({name: value for name, value in words.items() if value is not None and value is not False})
+def _json(fields: Mapping[str, object]) -> bytes:
+    return to_json({name: value for name, value in fields.items() if value is not None and value is not False})
 
 
 def encode_probe(instead: Held | Deferred | Throttled | None) -> tuple[str, str, int]:

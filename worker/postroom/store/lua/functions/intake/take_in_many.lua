@@ -1,10 +1,10 @@
 -- Takes many jobs in: for each, in this order, what take_in.lua answers for one, or {'bring'}: what it shares with
 -- others is not here, or no longer, so call again and bring that.
--- Arguments: now, their batch, SHA-256 of what they share, that as JSON (if it is brought), the name of its files, how
---            many parts these have; then each mail as in mail_arguments.lua, without what it shares. What there is not
---            is ''.
+-- Arguments: now, their batch, `on_accepted` and `on_dead` of each of them, SHA-256 of what they share, that as JSON
+--            (if it is brought), the name of its files, how many parts these have; then each mail as in
+--            mail_arguments.lua, without what it shares. What there is not is ''.
 
-local FIRST = 7
+local FIRST = 9
 
 -- Reads at once what all of them need: senders, lanes and keys. Returns whether one of these jobs is here already.
 local function read_ahead(arguments)
@@ -49,7 +49,8 @@ end
 
 return function(arguments)
   local batch = values.non_empty(arguments[2])
-  local shared = {digest = arguments[3], common = arguments[4], files = arguments[5], parts = tonumber(arguments[6])}
+  local on_accepted, on_dead = values.non_empty(arguments[3]), values.non_empty(arguments[4])
+  local shared = {digest = arguments[5], common = arguments[6], files = arguments[7], parts = tonumber(arguments[8])}
   local firsts, answers = {}, {}
   local some_are_here = read_ahead(arguments)
 
@@ -63,6 +64,7 @@ return function(arguments)
       if lacking then return {lacking} end
       job.shared = number
     end
+    job.on_accepted, job.on_dead = on_accepted, on_dead
     record.create(id, job, intake.add_and_enqueue, mail, due)
     note_first(firsts, id, job)
     return 'new'
