@@ -204,3 +204,16 @@ def test_cloudevents_question_is_answered(door: Door, origin: str, allowed: str 
     assert answer.headers.get("webhook-allowed-origin") == allowed
     assert ("webhook-allowed-rate" in answer.headers) == (allowed is not None)
     assert "POST" in answer.headers["allow"]
+
+
+def test_without_a_key_only_a_short_question_is_read(door: Door) -> None:
+    headers = {"Content-Type": "application/json", "aeg-event-type": "SubscriptionValidation"}
+    long = door.http.post("/v1/events", content=b"[" + b"{}," * 20_000 + b"{}]", headers=headers)
+    assert code(long) == (413, "too_large")
+
+
+def test_the_values_of_a_body_are_counted_before_they_are_made(door: Door) -> None:
+    many = b"[" + b"{}," * 600_000 + b"{}]"
+    answer = door.post("/v1/events", content=many, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert "500,000 values" in answer.text

@@ -326,3 +326,45 @@ def test_a_sender_of_any_length_is_not_kept_in_memory() -> None:
 
     assert usual.sender is Mail.model_validate(PLAIN | {"from": "Ann <ann@contoso.com>"}).sender
     assert long.sender is not Mail.model_validate(PLAIN | {"from": f"{'A' * 400} <ann@contoso.com>"}).sender
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"where": "elsewhere"},
+        {"name": "../../etc"},
+        {"number": "/etc/passwd"},
+        {"number": -1},
+        {"number": True},
+        {"piece": 0},
+        {"sha256": "x"},
+        {"size": 1.5},
+    ],
+)
+def test_stored_content_is_strictly_typed(wrong: dict[str, object]) -> None:
+    right = {"where": "folder", "name": "a-1", "number": 0, "piece": 9, "size": 9, "sha256": "0" * 64}
+    assert Stored.from_json(right, None).number == 0
+    with pytest.raises(ValueError, match=f"no usable {next(iter(wrong))}"):
+        Stored.from_json(right | wrong, None)
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "Ann <ann@b.com>, Bob <bob@b.com>",
+        "Ann <ann@b.com>; Bob <bob@b.com>",
+        "ann@b.com, Bob <bob@b.com>",
+        ["Ann <ann@b.com>, Bob <bob@b.com>"],
+        ["ann@b.com", "Bob <bob@b.com>"],
+    ],
+)
+def test_nobody_in_a_list_of_recipients_is_left_out(to: object) -> None:
+    mail = Mail.model_validate({"sender": "a@b.com", "to": to, "cc": to, "reply_to": to, "text": "x"})
+
+    for people in (mail.to, mail.cc, mail.reply_to):
+        assert [one.address for one in people] == ["ann@b.com", "bob@b.com"]
+
+
+def test_a_list_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(InvalidMail, match="to"):
+        Mail(sender="a@b.com", to="Lee, Ann <ann@b.com>", text="x")

@@ -115,3 +115,31 @@ def test_what_came_as_no_mail_cannot_name_the_stored_files_of_another(room: Room
 def test_a_letter_whose_mail_is_gone_cannot_be_changed(letters: DeadLetters) -> None:
     with pytest.raises(UnknownJob):
         letters.change("nobody", {"subject": "x"}, ORDER)
+
+
+STORED = {
+    "where": "folder",
+    "name": "x",
+    "number": "/etc/passwd",
+    "piece": 10_000,
+    "size": 100,
+    "sha256": "0" * 64,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attachments": [{"filename": "a.txt", "content": STORED}]},
+        {"attachments": [{"filename": "a.txt", "content": STORED | {"number": 0}}]},
+        {"attachments": {"filename": "a.txt", "content": STORED}},
+        {"mime": STORED | {"number": 0}},
+    ],
+)
+def test_a_change_cannot_name_content_that_is_stored(
+    room: Room, letters: DeadLetters, changes: dict[str, object]
+) -> None:
+    old = dead(room)
+
+    with pytest.raises(InvalidMail, match="stored content cannot be named"):
+        letters.change(old, changes, ORDER)

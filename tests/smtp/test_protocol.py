@@ -1,6 +1,7 @@
 """What an SMTP client may rely on: the answers, the extensions, and that 250 comes after the mail is stored."""
 
 import smtplib
+import socket
 import ssl
 from collections.abc import Callable
 from email.message import EmailMessage
@@ -212,3 +213,27 @@ def test_old_versions_of_tls_are_refused(server: Server) -> None:
         client.say(b"STARTTLS")
         with pytest.raises(OSError):  # noqa: PT011 - alert, reset or end of file, as it comes
             client.start_tls()
+
+
+def test_a_client_that_sends_nothing_more_still_hears_all_answers(server: Server) -> None:
+    """As Exim 4.96 ends each connection: the final dot and QUIT in one write, then a half-close."""
+    with server.client() as client:
+        client.begin()
+        client.write(MESSAGE + b".\r\nQUIT\r\n")
+        client.sock.shutdown(socket.SHUT_WR)
+
+        assert client.line().startswith(b"250 2.0.0 Ok: queued")
+        assert client.line().startswith(b"221 ")
+        assert client.gone()
+    assert server.kept.sources == [MESSAGE]
+
+
+@pytest.mark.parametrize("unfinished", [MESSAGE, MESSAGE + b".", b""])
+def test_a_message_that_breaks_off_is_not_kept(server: Server, unfinished: bytes) -> None:
+    with server.client() as client:
+        client.begin()
+        client.write(unfinished)
+        client.sock.shutdown(socket.SHUT_WR)
+
+        assert client.gone()
+    assert server.kept.sources == []

@@ -12,6 +12,7 @@ from typing import Any
 
 from postroom.errors import PostroomError
 from postroom.jobs.job import milliseconds, moment
+from postroom.mail.address import normal_form
 from postroom.store import functions
 from postroom.store.functions import PREFIX
 
@@ -45,7 +46,7 @@ class ApiKey:
 
     def may_use(self, sender: str) -> bool:
         """Whether the key may use mail of this sender."""
-        return not self.senders or sender.casefold() in self.senders
+        return not self.senders or normal_form(sender) in self.senders
 
 
 class ApiKeys:
@@ -74,7 +75,7 @@ class ApiKeys:
                 "id": secrets.token_hex(6),
                 "name": name,
                 "scopes": [scope for scope in Scope if scope in wanted],
-                "senders": sorted({sender.casefold() for sender in senders}),
+                "senders": sorted({normal_form(sender) for sender in senders}),
                 "most": rate[0],
                 "per": milliseconds(rate[1]),
                 "created": now,

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from postroom.mail.address import normal_form
+
 Network = IPv4Network | IPv6Network
 
 # https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html: each check takes 16 MB
@@ -34,9 +36,9 @@ class Login:
 
     def may_send_as(self, address: str) -> bool:
         """Whether this client may send mail from this address."""
-        wanted = address.casefold()
+        wanted = normal_form(address)
         domain = f"*@{wanted.rpartition('@')[2]}"
-        return any(sender.casefold() in {"*", wanted, domain} for sender in self.senders)
+        return any(normal_form(sender) in {"*", wanted, domain} for sender in self.senders)
 
 
 class Logins:

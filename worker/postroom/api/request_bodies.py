@@ -40,14 +40,16 @@ class Bodies:
             raise Refusal(415, "unsupported_media_type", "a body without Content-Encoding is needed", headers=_CLOSE)
         declared = request.headers.get("content-length", "")
         if declared.isascii() and declared.isdigit():
-            self._check(int(declared[:20]))
+            self._check(int(declared[:20]), getattr(request.state, "largest_body", self.largest))
+        # A route may allow less, before the body is read.
+        largest = min(self.largest, getattr(request.state, "largest_body", self.largest))
         body = bytearray()
         try:
             async with asyncio.timeout(self.deadline_s):
                 async for part in request.stream():
                     body += part
                     self._free -= len(part)
-                    self._check(len(body))
+                    self._check(len(body), largest)
         except BaseException as error:
             self.give_back(len(body))
             if isinstance(error, TimeoutError):
@@ -60,10 +62,11 @@ class Bodies:
         """Notes that so many bytes are no longer in memory."""
         self._free += size
 
-    def _check(self, size: int) -> None:
-        if size > self.largest:
-            message = f"the body is larger than {self.largest} bytes (POSTROOM_MAX_MESSAGE)"
-            raise Refusal(413, "too_large", message, {"most_bytes": self.largest}, _CLOSE)
+    def _check(self, size: int, largest: int) -> None:
+        if size > largest:
+            why = "POSTROOM_MAX_MESSAGE" if largest == self.largest else "without a key"
+            message = f"the body is larger than {largest} bytes ({why})"
+            raise Refusal(413, "too_large", message, {"most_bytes": largest}, _CLOSE)
         if self._free < 0:
             headers = {"Retry-After": str(RETRY_AFTER_S), **_CLOSE}
             raise Refusal(503, "busy", "too many large requests at once; send the same request again", None, headers)

@@ -1,13 +1,18 @@
 """Reads JSON strictly, so that it has one meaning only: no name twice in an object, no NaN, no endless nesting."""
 
 import json
+import re
 from typing import Any
 
 DEEPEST = 64
+MOST_VALUES = 500_000  # a value takes up to a hundred bytes of memory, whatever its text
 
 
 def read(text: bytes) -> Any:
     """The value of a JSON text. ValueError says what is wrong with it."""
+    # Each value but the first stands behind a comma, a colon or an opening bracket; some of these stand in strings.
+    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES and _values(text) > MOST_VALUES:
+        raise ValueError(f"it has more than {MOST_VALUES:,} values")
     try:
         value = json.loads(text.decode(), object_pairs_hook=_each_name_once, parse_constant=_no_number)
     except UnicodeDecodeError:
@@ -18,6 +23,11 @@ def read(text: bytes) -> Any:
         raise _too_deep() from None
     _check_depth(value)
     return value
+
+
+def _values(text: bytes) -> int:
+    """About how many values a JSON text has: what separates them, outside of strings."""
+    return len(re.sub(rb'"(?:[^"\\]|\\.)*"|[^,\[{]', b"", text))
 
 
 def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

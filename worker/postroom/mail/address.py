@@ -1,6 +1,7 @@
 """An Address: who a mail is from or to, in a normal form, so that equal addresses compare equal."""
 
 import re
+import unicodedata
 from email.header import decode_header, make_header
 from typing import Self
 
@@ -18,6 +19,31 @@ _SMALL = {
     "info", "marketing", "sales", "support", "abuse", "noc", "security", "postmaster", "hostmaster", "usenet", "news",
     "webmaster", "www", "uucp", "ftp",
 }  # fmt: skip
+
+
+LONGEST = 2000  # characters of an address with its name, and far more than any has
+# RFC 5322, 3.2.3: a name with one of these must be quoted. Unquoted, they would be parts of a list of addresses.
+_SPECIAL = re.compile(r"[<>,;:@]")
+_MARK = re.compile(r'\\.|[",;<>]', re.DOTALL)
+
+
+def split_list(text: str) -> list[str]:
+    """The addresses of a list such as `Ann <ann@contoso.com>, bob@contoso.com`, divided by commas or semicolons.
+
+    They are not checked. What is quoted, or stands in angle brackets, is not divided.
+    """
+    parts, begin, quoted, bracketed = [], 0, False, False
+    for mark in _MARK.finditer(text):
+        if mark[0] == '"':
+            quoted = not quoted
+        elif quoted:
+            continue
+        elif mark[0] in "<>":
+            bracketed = mark[0] == "<"
+        elif mark[0] in ",;" and not bracketed:
+            parts.append(text[begin : mark.start()])
+            begin = mark.end()
+    return [part for one in [*parts, text[begin:]] if (part := one.strip())]
 
 
 class Address(str):
@@ -51,9 +77,12 @@ class Address(str):
             raise ValueError(f"an address is a string, not {type(text).__name__}")
         if plain := _plain(text):
             return cls("", plain)
+        if len(text) > LONGEST:
+            raise ValueError(f"an address and its name have at most {LONGEST} characters")
         if CONTROL.search(text):
             raise ValueError("line breaks and control characters have no place in an address")
         name, address = _name_and_address(text.strip())
+        name = _decoded(name)
         return cls(name, _checked(address))
 
     @classmethod
@@ -63,8 +92,19 @@ class Address(str):
 
     @property
     def lane(self) -> str:
-        """The address in the form that lanes and indexes compare."""
-        return self.address.casefold()
+        """The address in the form that lanes, indexes and rights compare: the case of ASCII letters does not count.
+
+        Other letters are not: `casefold` would make `ſhop@` and `shop@` one mailbox, and `straße@` and `strasse@`.
+        """
+        return normal_form(self.address)
+
+
+def normal_form(address: str) -> str:
+    """An address or a pattern of addresses in the form in which they are compared."""
+    return unicodedata.normalize("NFC", address).translate(_ASCII_LOWER)
+
+
+_ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 def _checked(address: str) -> str:
@@ -92,15 +132,25 @@ def _validated(address: str) -> str:
 
 
 def _name_and_address(text: str) -> tuple[str, str]:
-    """The two parts of `Name <address>`. A name may be plain, quoted, or encoded as in a header (RFC 2047)."""
+    """The two parts of `Name <address>`, the name without its quotes."""
     before, opened, rest = text.rpartition("<")
     if not opened or not rest.endswith(">"):
         return "", text
     name = before.strip()
     if len(name) > 1 and name[0] == name[-1] == '"':
-        name = re.sub(r"\\(.)", r"\1", name[1:-1])
+        return re.sub(r"\\(.)", r"\1", name[1:-1]), rest[:-1].strip()
+    if special := _SPECIAL.search(name):
+        raise ValueError(f'a name with {special[0]} must be quoted, and this takes one address: "Lee, Ann" <ann@b.com>')
+    return name, rest[:-1].strip()
+
+
+def _decoded(name: str) -> str:
+    """The name, if it is encoded as in a header (RFC 2047), decoded once."""
     if "=?" in name:
-        name = str(make_header(decode_header(name)))
+        try:
+            name = str(make_header(decode_header(name)))
+        except (LookupError, ValueError):  # a charset that does not exist, or bytes that are none of it
+            raise ValueError("the name is encoded in a way that cannot be read (RFC 2047)") from None
     if CONTROL.search(name):
         raise ValueError("line breaks and control characters have no place in an address")
-    return name, rest[:-1].strip()
+    return name

@@ -5,6 +5,7 @@ Each of the three has a size and is read in ranges, so a large one never needs t
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,11 +94,31 @@ class Stored:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any], source: Source | None) -> Self:
-        """The content whose fields `to_json` wrote, perhaps in a newer version. It is read from `source`."""
+        """The content whose fields `to_json` wrote, perhaps in a newer version. It is read from `source`.
+
+        ValueError where a field has another form: a name or number could otherwise be a path to any file.
+        """
+        if wrong := [name for name, form in _FORMS.items() if not _has_form(fields.get(name), form)]:
+            raise ValueError(f"stored content has no usable {', '.join(wrong)}")
         return cls(**{name: fields[name] for name in _SAID}, source=source)
 
 
 _SAID = ("where", "name", "number", "piece", "size", "sha256")
+# A text has to match a pattern, a number to be within bounds.
+_FORMS: Mapping[str, str | range] = {
+    "where": "redis|folder",
+    "name": "[0-9A-Za-z-]{1,64}",
+    "number": range(1000),
+    "piece": range(1, 2**24),
+    "size": range(2**31),
+    "sha256": "[0-9a-f]{64}",
+}
+
+
+def _has_form(value: object, form: str | range) -> bool:
+    if isinstance(form, str):
+        return isinstance(value, str) and re.fullmatch(form, value) is not None
+    return type(value) is int and value in form
 
 
 Content = bytes | File | Stored

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from postroom.mail import content
-from postroom.mail.address import CONTROL, Address
+from postroom.mail.address import CONTROL, Address, split_list
 from postroom.mail.content import Content, File, Stored
 
 OUR_HEADER = "x-postroom-job"
@@ -31,6 +31,7 @@ MANAGED_HEADERS = {
     "received", "return-path", "dkim-signature", "importance", "disposition-notification-to",
     "return-receipt-to", OUR_HEADER,
 }  # fmt: skip
+_LONGEST_LIST = 500_000  # characters: 500 recipients with long names
 _USUAL = 320  # characters of an address with its name; longer ones are not cached
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 section 3.6.8 (ftext)
 _CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
@@ -48,6 +49,19 @@ def _sender(value: object) -> Address:
 
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _address_list(value: object) -> object:
+    """The addresses of a text, or of a list whose items may be lists themselves, as headers and columns have them."""
+    if isinstance(value, Address):
+        return [value]
+    if isinstance(value, str):
+        if len(value) > _LONGEST_LIST:
+            raise ValueError(f"a list of addresses has at most {_LONGEST_LIST} characters")
+        return split_list(value) or [value]
+    if isinstance(value, list | tuple) and any(type(one) is str and ("," in one or ";" in one) for one in value):
+        return [part for one in value for part in (_address_list(one) if type(one) is str else [one])]  # type: ignore[attr-defined]
+    return value
 
 
 def _one_line(text: str) -> str:
@@ -170,7 +184,7 @@ AnAddress = Annotated[Address, BeforeValidator(Address.parse), *_AS_TEXT]
 ASender = Annotated[Address, BeforeValidator(_sender), *_AS_TEXT]
 Addresses = Annotated[
     tuple[AnAddress, ...],
-    BeforeValidator(_one_or_many),
+    BeforeValidator(_address_list),
     WithJsonSchema({"anyOf": [_ADDRESS_SCHEMA, {"type": "array", "items": _ADDRESS_SCHEMA}]}),
 ]
 _LINE = Field(json_schema_extra={"pattern": "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f\\u0085\\u2028\\u2029]*$"})

@@ -116,7 +116,10 @@ class DeadLetters:
         if payload is None:
             return Letter(job=job, mail=None)
         mail = json.loads(payload)
-        return Letter(job=job, mail=mail if content or not isinstance(mail, dict) else without_content(mail))
+        return Letter(
+            job=job,
+            mail=mail if not isinstance(mail, dict) else without_places(mail) if content else without_content(mail),
+        )
 
     def select(self, wanted: JobFilter) -> Iterator[str]:
         """The ids of the letters that match, newest first."""
@@ -176,6 +179,8 @@ class DeadLetters:
 
 def changed(values: object, changes: Mapping[str, object]) -> dict[str, object]:
     """The fields of a mail with these changes. InvalidMail if there is a field that this version does not know."""
+    if isinstance(changes.get("mime"), Mapping) or _names_stored(changes.get("attachments")):
+        raise InvalidMail("attachments and mime: new content is needed, in base64; stored content cannot be named")
     if not isinstance(values, dict):
         raise InvalidMail("what came was no mail, so there is nothing to change; send a new one")
     if unknown := {name for name in (*values, *changes) if changes.get(name, "") is not None} - {
@@ -191,6 +196,25 @@ def changed(values: object, changes: Mapping[str, object]) -> dict[str, object]:
             {**mail.get("variables", {}), **value} if name == "variables" and isinstance(value, dict) else value
         )
     return {name: value for name, value in mail.items() if value is not None}
+
+
+def _names_stored(attachments: object) -> bool:
+    """Whether one of them stands for stored content, which may be another mail's, or for no file at all."""
+    some = attachments if isinstance(attachments, list | tuple) else [attachments] if attachments is not None else []
+    return any(not isinstance(one, Mapping) or not isinstance(one.get("content"), str) for one in some)
+
+
+def without_places(mail: Mapping[str, Any]) -> dict[str, Any]:
+    """A mail's fields, without where its stored content lies."""
+    shown = dict(mail)
+    if isinstance(shown.get("attachments"), list):
+        shown["attachments"] = [
+            _file(one) if isinstance(one, dict) and isinstance(one.get("content"), dict) else one
+            for one in shown["attachments"]
+        ]
+    if isinstance(shown.get("mime"), dict):
+        shown["mime"] = _bytes(shown["mime"])
+    return shown
 
 
 def without_content(mail: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ https://www.rfc-editor.org/rfc/rfc5321, https://www.rfc-editor.org/rfc/rfc6409
 
 import re
 import ssl
-from asyncio import BaseTransport, StreamReader, StreamWriter, Transport
+from asyncio import BaseTransport, CancelledError, IncompleteReadError, StreamReader, StreamWriter, Transport
 from collections import defaultdict
 from typing import Any, cast
 
@@ -85,8 +85,13 @@ class SmtpSession(SMTP):
             super().connection_lost(error)
 
     def eof_received(self) -> bool | None:
-        """The client sends nothing more."""
-        return super().eof_received() if self._admitted else False
+        """The client sends nothing more. Without TLS it may still read its answers, as Exim does after QUIT."""
+        if not self._admitted:
+            return False
+        if self._secure or (self.session and self.session.ssl is not None):
+            return super().eof_received()
+        self._reader.feed_eof()
+        return True
 
     @property
     def in_transaction(self) -> bool:
@@ -115,10 +120,15 @@ class SmtpSession(SMTP):
         read = reader.readuntil
 
         async def readuntil(separator: bytes = b"") -> bytes:
+            try:
+                line = await read(separator or b"\n")
+            except IncompleteReadError:  # the client sends nothing more, and has all answers
+                if isinstance(self.transport, Transport):
+                    self.transport.close()
+                raise CancelledError from None
             if separator:
-                return await read(separator)
+                return line
             # A command. Some programs take a lone CR or LF as the end of a line and others do not, so none is allowed.
-            line = await read(b"\n")
             return line if line.endswith(b"\r\n") and b"\r" not in line[:-2] else b"\r\n"
 
         reader.readuntil = readuntil  # type: ignore[method-assign,assignment]

@@ -20,6 +20,7 @@ from postroom.cloudevents.rules import UNMATCHED, EventRules, Planned
 from postroom.cloudevents.unmatched import Note
 from postroom.errors import KeyConflict
 
+MOST_WITHOUT_KEY = 16 * 1024  # bytes: Event Grid's question has a few hundred
 router = APIRouter(prefix="/v1/events", tags=["events"])
 ASKED_RATE, ALLOWED_RATE = "webhook-request-rate", "WebHook-Allowed-Rate"
 _ORIGIN = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
@@ -68,6 +69,7 @@ def _key(
 ) -> ApiKey | None:
     # Event Grid sends its question without our key. The events that it delivers later must have the key.
     if credentials is None and request.headers.get("aeg-event-type", "") == "SubscriptionValidation":
+        request.state.largest_body = MOST_WITHOUT_KEY
         return None
     return allowed(services, credentials.credentials if credentials else None, Scope.SEND)
 
