@@ -88,11 +88,12 @@ def test_a_task_is_called_whichever_side_of_the_end_its_worker_dies_on(room: Roo
         until(lambda worker=worker: has_halted(worker), "the worker to die")
         found[failpoint] = job
 
-    assert called(room) == [found[Failpoint.SETTLED]]
+    # The task of the one that has ended is called by whichever worker reads the journal next.
+    assert called(room) in ([], [found[Failpoint.SETTLED]])
     room.end_leases()
     room.start_worker_process(POSTROOM_UNKNOWN_LOOKUPS="100ms")
     assert {room.settled(job).status for job in found.values()} == {Status.ACCEPTED}
-    assert sorted(called(room)) == sorted(found.values())
+    until(lambda: sorted(called(room)) == sorted(found.values()), "both tasks to be called")
 
 
 def called(room: Room) -> list[str]:
