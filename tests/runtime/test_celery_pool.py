@@ -53,7 +53,7 @@ def test_the_loop_is_woken_where_the_end_could_not_be_noted(loop: Loop) -> None:
     pool.on_stop()
 
 
-def test_a_round_is_made_in_the_room_and_its_end_wakes_celerys_loop(loop: Loop) -> None:
+def test_a_round_runs_as_a_fiber_and_its_end_wakes_celerys_loop(loop: Loop) -> None:
     pool = FiberPool(1)
 
     pool.on_apply(lambda *_: threading.current_thread().name, (ROUND,), {}, callback=loop.noted.append)
@@ -62,7 +62,7 @@ def test_a_round_is_made_in_the_room_and_its_end_wakes_celerys_loop(loop: Loop) 
     pool.on_stop()
 
 
-def test_hands_that_rounds_have_invited_are_not_free_for_celery(loop: Loop) -> None:
+def test_slots_of_rounds_that_were_invited_are_not_free_for_celery(loop: Loop) -> None:
     pool = FiberPool(3)
     came, may_leave = threading.Semaphore(0), threading.Event()
 

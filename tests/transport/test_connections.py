@@ -252,3 +252,38 @@ def test_a_connection_over_ipv6_is_used_again(serve: Servers, http: Http) -> Non
 
     assert [post(http, server.url).status for _ in range(2)] == [202, 202]
     assert server.connections == 1
+
+
+def test_after_a_fault_of_our_own_no_exchange_waits_and_the_next_ones_work(
+    serve: Servers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, over = threading.Event(), threading.Event()
+
+    def never_answer(peer: Peer) -> None:
+        peer.request()
+        there.set()
+        over.wait(10)
+
+    def fail(secret: str) -> None:
+        raise LookupError
+
+    http, server, raised = CurlHttp(serve.ca), serve(never_answer), list[BaseException]()
+
+    def ask() -> None:
+        try:
+            post(http, server.url)
+        except Lost as lost:
+            raised.append(lost)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert there.wait(10)
+    http._multi()._schedule(fail, "a token")
+    asking.join(10)
+    over.set()
+
+    assert [type(error) for error in raised] == [Lost]
+    assert post(http, serve(answering(OK)).url).status == 202
+    said = capsys.readouterr().err
+    assert "LookupError" in said
+    assert "a token" not in said

@@ -11,7 +11,7 @@ from ..scripted_servers import OK, Peer, Servers
 from .transports import post
 
 
-def test_hands_make_their_exchanges_side_by_side_in_their_own_thread(serve: Servers) -> None:
+def test_fibers_make_their_exchanges_side_by_side_in_their_own_thread(serve: Servers) -> None:
     all_there = threading.Barrier(3)
 
     def answer_together(peer: Peer) -> None:

@@ -13,6 +13,7 @@ from threading import Event
 from typing import NamedTuple
 
 from postroom.errors import PostroomError, Unavailable
+from postroom.runtime.failpoints import Failpoint, hit
 from postroom.settings.model import Settings
 from postroom.store.journal import CallbackStream, Entry, Journal, Stream
 from postroom.telemetry.events import Emit
@@ -90,6 +91,8 @@ def consume(consumer: Consumer, stop: Event, emit: Emit, wait_s: float) -> int:
     entries = stream.retry(name, _MOST)
     entries += stream.read(name, _MOST, 0.0 if entries else wait_s)
     handled = [entry.id for entry in entries if not stop.is_set() and _is_handled(consumer, entry, emit)]
+    if handled:
+        hit(Failpoint.CONSUMED)
     stream.acknowledge(name, handled)
     return len(handled)
 

@@ -29,7 +29,10 @@ class LaneLimits:
         return json.dumps(self.fields)
 
 
-# Exchange Online's limits; a script uses them too where no worker has published any settings yet.
+# The defaults of settings. The Lua functions use them too where no worker has published any settings yet.
+HOLD_PROBE_S, HOLD_PATIENCE_S = 60.0, 72 * 3600.0
+UNKNOWN_LOOKUPS_S = (10.0, 60.0, 300.0)
+# Exchange Online's limits.
 DEFAULT_LIMITS = LaneLimits(app="default", parallel=4, daily_recipients=10_000, rates=((30, 60.0),))
 
 

@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from postroom.jobs.job import Job, Status
+from postroom.jobs.lane_limits import UNKNOWN_LOOKUPS_S
 from postroom.jobs.outcome import (
     Accepted,
     CleanedUp,
@@ -60,7 +61,7 @@ class Policy:
     max_attempts: int = 30
     backoff_s: float = 5.0
     # Seconds after an unknown outcome at which it is looked up, rising.
-    look_ups_s: tuple[float, ...] = (10.0, 60.0, 300.0)
+    look_ups_s: tuple[float, ...] = UNKNOWN_LOOKUPS_S
 
     @property
     def first_look_s(self) -> float:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+WORKER_LOST_AFTER_S = 15.0  # a worker that has not ticked for so long counts as gone; it ticks each second
+
 
 class TokenProbe(NamedTuple):
     """A request for a token that this worker is to make for a held app; `lease` names it."""

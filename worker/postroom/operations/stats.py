@@ -12,11 +12,12 @@ from postroom.cloudevents.unmatched import EventNotes
 from postroom.jobs.job import Status, moment
 from postroom.jobs.job_filter import JobFilter
 from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE
+from postroom.jobs.ticks import WORKER_LOST_AFTER_S
 from postroom.store import functions
 from postroom.store.functions import PREFIX
 from postroom.store.queries import Records
 
-LOST_AFTER_S = 15.0  # a worker ticks each second
+LOST_AFTER_S = WORKER_LOST_AFTER_S
 MOST_DEAD = 100_000
 MOST_LANES = 20_000
 _LANES_A_PAGE = 50  # a few milliseconds of Redis

@@ -23,6 +23,7 @@ class Failpoint(StrEnum):
     SETTLED = "settled"
     TICKING = "ticking"
     TICKED = "ticked"
+    CONSUMED = "consumed"  # a consumer has handled entries of the journal; the journal does not know that yet
     RESULT_STORED = "result_stored"  # the result backend has the result; the ledger does not know that yet
 
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from postroom.access.smtp_logins import Login, Logins, is_hash
-from postroom.jobs.lane_limits import DEFAULT_LIMITS
+from postroom.jobs.lane_limits import DEFAULT_LIMITS, HOLD_PATIENCE_S, HOLD_PROBE_S, UNKNOWN_LOOKUPS_S
 from postroom.jobs.retry import OnUnknown
 from postroom.mail.message import DeliveryMode
 from postroom.mail.validation import MAX_MESSAGE
@@ -185,10 +185,10 @@ class Settings(AppSettings, Limits):
     max_message: MessageSize = MAX_MESSAGE
     max_attempts: Annotated[int, whole_number(1, 1000)] = 30
     backoff: Seconds = 5.0
-    unknown_lookups: LookUps = (10.0, 60.0, 300.0)
+    unknown_lookups: LookUps = UNKNOWN_LOOKUPS_S
     lease: Lease = 60.0
-    hold_probe: Seconds = 60.0
-    hold_patience: Seconds = 72 * 3600.0
+    hold_probe: Seconds = HOLD_PROBE_S
+    hold_patience: Seconds = HOLD_PATIENCE_S
     redirect_all_to: OneAddress | None = None
     retention_accepted: Seconds = 7 * 86400.0
     retention_dead: Seconds = 90 * 86400.0

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from postroom.jobs.job import FRESH_LEASE_S, RECIPIENT_TOKEN_LENGTH, milliseconds
-from postroom.jobs.lane_limits import DEFAULT_LIMITS
+from postroom.jobs.lane_limits import DEFAULT_LIMITS, HOLD_PATIENCE_S, HOLD_PROBE_S, UNKNOWN_LOOKUPS_S
 from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE, ROUND_TASK
+from postroom.jobs.ticks import WORKER_LOST_AFTER_S
 from postroom.mail import formats
 from postroom.mail.validation import MAX_MESSAGE, MAX_RECIPIENTS, MAX_REQUEST
 
@@ -24,6 +25,10 @@ _SHARED: Mapping[str, object] = {
     "MAX_REQUEST": MAX_REQUEST,
     "RECIPIENT_TOKEN_LENGTH": RECIPIENT_TOKEN_LENGTH,
     "FRESH_LEASE": milliseconds(FRESH_LEASE_S),
+    "WORKER_LOST_AFTER": milliseconds(WORKER_LOST_AFTER_S),
+    "HOLD_PROBE": milliseconds(HOLD_PROBE_S),
+    "HOLD_PATIENCE": milliseconds(HOLD_PATIENCE_S),
+    "FIRST_LOOK": milliseconds(UNKNOWN_LOOKUPS_S[0]),
     "JOURNAL_ENTRIES": JOURNAL_ENTRIES,
     "JOURNAL_BYTES": JOURNAL_BYTES,
     "DEFAULT_LIMITS": DEFAULT_LIMITS.fields,

@@ -8,10 +8,12 @@ import ctypes
 import os
 import socket
 import threading
+import traceback
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pycurl
 
@@ -88,11 +90,20 @@ class CurlMulti:
             raise
 
     def _run(self) -> None:
+        self._loop.set_exception_handler(self._end_after_error)
         try:
             self._loop.run_forever()
         finally:
             self._shut()
             self._loop.close()
+
+    def _end_after_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Ends all exchanges after a fault of ours, so that nobody waits for ever. The next ones have a new handle.
+
+        asyncio's own handler would log the arguments of the callback, and so a token.
+        """
+        traceback.print_exception(context.get("exception") or RuntimeError(context["message"]))
+        self._close()
 
     def _close(self) -> None:
         with self._closing:

@@ -12,7 +12,7 @@ local integer = values.integer
 local TOKEN_PROBE = 5000
 M.LONGEST_PROBE = 1800000
 
-function M.patience() return tonumber(config.setting('hold_patience') or 3 * constants.DAY) end
+function M.patience() return tonumber(config.setting('hold_patience') or constants.HOLD_PATIENCE) end
 
 -- When a job has waited long enough: from the beginning of the hold, or from when the job was to leave (or was
 -- requeued), if that is later.
@@ -26,7 +26,7 @@ end
 
 -- How long the first probe waits (ms).
 function M.first_wait(for_token)
-  local wait = tonumber(config.setting('hold_probe') or constants.MINUTE)
+  local wait = tonumber(config.setting('hold_probe') or constants.HOLD_PROBE)
   return for_token and math.min(wait, TOKEN_PROBE) or wait
 end
 

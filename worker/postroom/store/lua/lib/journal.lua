@@ -10,6 +10,7 @@ local M = {}
 local BATCH = constants.BATCH
 local CHECK_EACH = 32768      -- bytes written between two looks at the bounds
 local DROPS_LOGGED_EACH = 1000
+local MOST_DROPS = 10          -- batches in one call: more than are written between two looks
 
 -- The kinds that anybody wants.
 local function wanted_kinds()
@@ -97,7 +98,7 @@ end
 
 -- `offset` of an entry is how many bytes had been written with it, so two of them tell what lies between.
 local function keep_bounds(written)
-  while true do
+  for _ = 1, MOST_DROPS do
     local first = redis.call('XRANGE', keys.journal, '-', '+', 'COUNT', 1)[1]
     if not first then return end
     local bytes = written - tonumber(as_table(first[2]).offset)
@@ -134,7 +135,8 @@ function M.note_end(id, job)
   append({
     kind = 'ended', job = id, time = call.stamp, status = job.status, reason = job.reason, number = job.tries,
     http_status = job.http_status, graph_code = job.graph_code, request_id = job.request_id, in_doubt = job.in_doubt,
-    sender = job.sender, lane = job.lane, batch = job.batch, key = job.key, created = job.created,
+    sender = job.sender, lane = job.lane, batch = job.batch, key = job.key, tags = job.tags,
+    created = job.created,
   })
 end
 

@@ -4,7 +4,6 @@ local M = {}
 
 local PASS = 1000        -- ms between two passes
 local LOST_CLAIMS = 5    -- a job whose worker died so often before its mark is given up
-local FIRST_LOOK = 10000
 local SLOW_ONES = 2000   -- claims: as many as the slots of four workers
 
 -- Nothing was sent before the mark.
@@ -22,7 +21,7 @@ local function put_in_doubt(id, job, token)
   transitions.put_in_doubt(id, job, token)
   rate_limits.touch(job.lane, job.client_request_id)
   record.update(id, job, {minute = '', http_status = '', graph_code = '', request_id = ''})
-  transitions.to_later(id, job, call.now + tonumber(config.setting('first_look') or FIRST_LOOK))
+  transitions.to_later(id, job, call.now + tonumber(config.setting('first_look') or constants.FIRST_LOOK))
   status.set(id, job, 'deferred', 'unknown')
 end
 

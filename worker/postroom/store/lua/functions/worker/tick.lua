@@ -2,7 +2,6 @@
 -- its lease}, {lines for the log, as JSON}}.
 -- Arguments: now, worker, its slots, lease (ms)
 
-local WORKER_LOST_AFTER = 15000
 local PROBE_LEASE = 30000
 local BATCH = constants.BATCH
 
@@ -11,7 +10,7 @@ local function count_slots(worker, own)
   local sum = 0
   for name, text in pairs(values.hash(keys.workers)) do
     local seen, count = string.match(text, '(%S+) (%S+)')
-    if tonumber(seen) < call.now - WORKER_LOST_AFTER then redis.call('HDEL', keys.workers, name)
+    if tonumber(seen) < call.now - constants.WORKER_LOST_AFTER then redis.call('HDEL', keys.workers, name)
     else sum = sum + tonumber(count)
     end
   end
