@@ -50,6 +50,19 @@ def test_small_middle_and_large_attachments_arrive_together(open_room: OpenRoom)
     assert room.redis.keys("*files:*") == []
 
 
+@pytest.mark.parametrize("headers", [{}, {"List-Unsubscribe": "<https://contoso.com/bye>"}])
+def test_an_answer_that_repeats_the_files_is_read_whole(open_room: OpenRoom, headers: dict[str, str]) -> None:
+    """Graph repeats what was posted, so its 201 is as large as the request."""
+    room = open_room(roles=WRITER)
+    room.start_worker_process(slots=2)
+    attachments = files(1_300_000) if headers else files(1_600_000, 1_600_000)
+
+    delivery = room.settled(room.client().send(a_mail(attachments=attachments, headers=headers)).id)
+
+    assert (delivery.status, len(delivery.attempts)) == (Status.ACCEPTED, 1)
+    assert arrived(room, delivery.id) == sent(attachments)
+
+
 @pytest.mark.parametrize(
     "fault",
     [

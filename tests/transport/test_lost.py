@@ -121,7 +121,7 @@ def test_a_reset_after_the_request_is_lost(serve: Servers, http: Http) -> None:
 
 def test_an_answer_beyond_all_measure_is_lost(serve: Servers, http: Http) -> None:
     server = serve(answering(json_answer(bytes(MAX_ANSWER + 1)), OK))
-    with pytest.raises(Lost, match="more than 1000000 bytes"):
+    with pytest.raises(Lost, match="more than 8000000 bytes"):
         post(http, server.url)
 
     assert len(post(http, serve(answering(json_answer(bytes(MAX_ANSWER)))).url).body) == MAX_ANSWER

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 
-MAX_ANSWER = 1_000_000  # bytes of a body
+# Bytes of a body. Graph's answer to the making of a draft or an attachment repeats all of it: a request has up to 4 MB.
+MAX_ANSWER = 8_000_000
 IDLE_S = 30.0  # a connection that was idle for so long is not used again
 PORTS = {"http": 80, "https": 443}
 # Azure's metadata service answers only without a proxy:

@@ -17,7 +17,7 @@ from postroom.sandbox.graph import edm
 from postroom.sandbox.graph.drafts import require_role
 from postroom.sandbox.graph.errors import graph_headers
 from postroom.sandbox.graph.json_mail import check_attachment, load_json, read_attachment
-from postroom.sandbox.graph.look_up import ROLES
+from postroom.sandbox.graph.look_up import ROLES, attachment_resource
 from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
 
@@ -74,7 +74,7 @@ class AddAttachment(_OfDraft):
         check_attachment(resource, "attachment")
         attachment = read_attachment(resource)
         mail.attach(attachment)
-        return _answer(201, attachment_resource(attachment), visit)
+        return _answer(201, attachment_resource(attachment, whole=True), visit)
 
 
 class ListAttachments(_OfDraft):
@@ -113,19 +113,6 @@ class CreateUploadSession(_OfDraft):
             "nextExpectedRanges": [f"{session.received}-"],
         }
         return _answer(201, body, visit)
-
-
-def attachment_resource(attachment: Attachment) -> dict[str, Any]:
-    """The attachment as Graph shows it, without its content."""
-    return {
-        "@odata.type": "#microsoft.graph.fileAttachment",
-        "id": attachment.id,
-        "name": attachment.filename,
-        "contentType": attachment.content_type,
-        "size": len(attachment.content),
-        "isInline": attachment.inline,
-        "contentId": attachment.content_id or None,
-    }
 
 
 def _empty(item: dict[str, Any] | None) -> tuple[Attachment, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from postroom.sandbox.connection import Answer, Call
 from postroom.sandbox.entra.tokens import Claims
@@ -10,7 +12,7 @@ from postroom.sandbox.exchange.errors import GraphError
 from postroom.sandbox.exchange.message import Message, Outgoing
 from postroom.sandbox.graph.errors import graph_headers
 from postroom.sandbox.graph.json_mail import check_recipients, read_json_message
-from postroom.sandbox.graph.look_up import ROLES, message_resource
+from postroom.sandbox.graph.look_up import ROLES, attachment_resource, message_resource
 from postroom.sandbox.graph.mime_mail import read_mime_mail
 from postroom.sandbox.graph.send_mail import read_mail
 from postroom.sandbox.graph.visit import Visit
@@ -41,7 +43,10 @@ class CreateDraft:
         mail = visit.mail_or_error()
         draft = self._world.exchange.create_draft(arrival.mailbox, mail, arrival.job, _wants_immutable_ids(visit.call))
         arrival.message_id = mail.message_id
-        return _message_answer(201, draft, visit)
+        # Graph repeats what was posted, files included.
+        files = [attachment_resource(one, whole=True) for one in mail.attachments]
+        body = {"contentType": "html" if mail.html else "text", "content": mail.html or mail.text}
+        return _message_answer(201, draft, visit, {"body": body, "attachments": files})
 
 
 class SendDraft:
@@ -136,8 +141,10 @@ def _wants_immutable_ids(call: Call) -> bool:
     return 'idtype="immutableid"' in call.header(b"prefer").casefold().replace(" ", "")
 
 
-def _message_answer(status: int, message: Message, visit: Visit) -> Answer:
+def _message_answer(
+    status: int, message: Message, visit: Visit, more: Mapping[str, object] = MappingProxyType({})
+) -> Answer:
     arrival = visit.arrival
     headers = graph_headers(arrival.request_id, arrival.client_request_id)
     headers["content-type"] = "application/json;odata.metadata=minimal;odata.streaming=true;charset=utf-8"
-    return Answer(status, headers, json.dumps(message_resource(message, [])).encode())
+    return Answer(status, headers, json.dumps({**message_resource(message, []), **more}).encode())

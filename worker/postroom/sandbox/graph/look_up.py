@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -13,7 +14,7 @@ from urllib.parse import parse_qsl
 from postroom.sandbox.connection import Answer
 from postroom.sandbox.entra.tokens import Claims
 from postroom.sandbox.exchange.errors import GraphError
-from postroom.sandbox.exchange.message import Address, Message
+from postroom.sandbox.exchange.message import Address, Attachment, Message
 from postroom.sandbox.graph.errors import graph_headers
 from postroom.sandbox.graph.visit import Visit
 from postroom.sandbox.world import World
@@ -114,6 +115,20 @@ def message_resource(message: Message, select: list[str]) -> dict[str, Any]:
     }
     wanted = whole if not select else {name: whole[name] for name in select if name in whole}
     return {"@odata.etag": f'W/"{message.number}"', "id": message.id, **wanted}
+
+
+def attachment_resource(attachment: Attachment, *, whole: bool = False) -> dict[str, Any]:
+    """The attachment as Graph shows it; `whole` as in the answer to a POST, which repeats its content."""
+    return {
+        "@odata.type": "#microsoft.graph.fileAttachment",
+        "id": attachment.id,
+        "name": attachment.filename,
+        "contentType": attachment.content_type,
+        "size": len(attachment.content),
+        "isInline": attachment.inline,
+        "contentId": attachment.content_id or None,
+        **({"contentBytes": base64.b64encode(attachment.content).decode()} if whole else {}),
+    }
 
 
 def _recipient(person: Address) -> dict[str, Any]:
