@@ -65,11 +65,11 @@ def is_time(text: str) -> bool:
 # Complete
 
 
-def test_it_renders_from_its_sample_without_a_fault(name: str) -> None:
+def test_each_template_renders_from_its_sample_without_a_fault(name: str) -> None:
     assert TEMPLATES.check(name) == []
 
 
-def test_it_has_a_short_subject_and_both_bodies(bodies: Bodies) -> None:
+def test_each_template_has_a_short_subject_and_both_bodies(bodies: Bodies) -> None:
     assert 0 < len(bodies.subject) < 78
     assert bodies.html
     assert bodies.text
@@ -102,7 +102,7 @@ def test_the_text_body_is_text(bodies: Bodies) -> None:
     assert not re.search(r"[ \t]\n", text)
 
 
-def test_what_is_optional_may_be_left_out(name: str) -> None:
+def test_optional_variables_may_be_left_out(name: str) -> None:
     sample = TEMPLATES.sample(name)
     optional = OPTIONAL.get(name, set())
     bodies = TEMPLATES.render(name, {key: value for key, value in sample.items() if key not in optional})
@@ -134,7 +134,7 @@ def test_nothing_is_loaded_from_anywhere(bodies: Bodies) -> None:
 # Readable
 
 
-def test_outlook_can_lay_it_out(bodies: Bodies) -> None:
+def test_outlook_can_lay_out_each_template(bodies: Bodies) -> None:
     # Word knows neither these nor a width in CSS alone; its rules: https://learn.microsoft.com/previous-versions/office/developer/office-2007/aa338201(v=office.12)
     assert not re.search(r"display:\s*(flex|grid)|position:|float:|var\(|calc\(", bodies.html or "")
     page = Page(bodies.html)
@@ -155,7 +155,7 @@ def test_a_phone_and_a_dark_screen_have_rules_of_their_own(bodies: Bodies) -> No
     assert "@media (prefers-color-scheme: dark)" in (bodies.html or "")
 
 
-def test_it_says_its_language_its_title_and_a_line_for_the_inbox(bodies: Bodies) -> None:
+def test_each_template_has_its_language_a_title_and_a_preview_line(bodies: Bodies) -> None:
     assert Page(bodies.html).all("html")[0]["lang"] == "en"
     assert re.search(r"<title>[^<]+</title>", bodies.html or "")
     preheader = re.search(r'<div class="preheader"[^>]*>([\w ,.:]+)', bodies.html or "")
@@ -170,7 +170,7 @@ def test_every_colour_that_is_set_has_its_ground_set_too(bodies: Bodies) -> None
             assert f"background-color: {attributes['bgcolor']}" in (attributes.get("style") or ""), tag
 
 
-def test_gmail_does_not_clip_it(bodies: Bodies) -> None:
+def test_gmail_clips_no_template(bodies: Bodies) -> None:
     assert len((bodies.html or "").encode()) < 102_000
 
 

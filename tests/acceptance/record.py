@@ -19,7 +19,7 @@ from .conftest import open_room, until
 
 FAULTS = {
     "refused@contoso.com": {"status": 400, "code": "ErrorInvalidRecipients"},
-    "busy@contoso.com": {"status": 503, "retry_after": 900},
+    "busy@contoso.com": {"status": 503, "code": "ErrorMailboxMoveInProgress"},
     "doubt@contoso.com": {"status": 504},
     "late@contoso.com": {"status": 504},
     "held@contoso.com": {"status": 403, "code": "ErrorAccessDenied"},

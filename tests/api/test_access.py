@@ -50,7 +50,7 @@ def test_a_route_asks_for_a_key_and_for_its_scope_before_it_reads_a_body(
     assert code(lacking) == (403, "forbidden")
 
 
-def test_every_route_of_v1_is_among_these(door: Door) -> None:
+def test_every_route_of_v1_is_in_the_table_of_scopes(door: Door) -> None:
     told = {
         (method.upper(), path)
         for path, methods in door.http.get("/openapi.json").json()["paths"].items()
@@ -61,7 +61,7 @@ def test_every_route_of_v1_is_among_these(door: Door) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Basic cHJfOng=", "pr_x", "Bearer pr_x pr_y", "Bearer \xe4"])
-def test_what_is_no_bearer_key_is_none(door: Door, value: str) -> None:
+def test_an_authorization_that_is_no_bearer_key_is_refused(door: Door, value: str) -> None:
     answer = door.http.get("/v1/emails", headers={"Authorization": value.encode("latin-1")})
     assert code(answer) == (401, "unauthorized")
 
@@ -160,7 +160,7 @@ def test_a_mailbox_that_others_share_is_not_held_by_a_key_for_one_of_them(
 # Pace
 
 
-def test_a_key_that_asks_too_often_is_told_when_to_come_again_and_others_are_not(door: Door) -> None:
+def test_a_key_that_asks_too_often_is_answered_when_to_come_again_and_no_other_is(door: Door) -> None:
     slow = door.key(Scope.READ, rate=(3, 3600.0))
     answers = [door.get("/v1/emails", key=slow) for _ in range(4)]
 

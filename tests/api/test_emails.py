@@ -24,7 +24,7 @@ def test_a_mail_that_was_answered_202_is_kept(door: Door) -> None:
     assert (delivery.status, delivery.sender) == (Status.QUEUED, SENDER)
 
 
-def test_a_job_is_told_with_all_that_is_known_of_it(door: Door) -> None:
+def test_a_job_is_shown_with_all_that_is_known_of_it(door: Door) -> None:
     job_id = door.send(priority="high", batch="november")
 
     told = door.get(f"/v1/emails/{job_id}").json()
@@ -131,7 +131,7 @@ def test_nothing_in_a_mail_can_become_a_header_of_its_own(door: Door, fields: di
 # Batches
 
 
-def test_a_batch_tells_of_each_mail_in_order_what_came_of_it(door: Door) -> None:
+def test_a_batch_has_a_result_for_each_mail_in_order(door: Door) -> None:
     mails = [a_mail(to=[f"{place}@contoso.com"]) for place in range(5)]
     mails[2] = a_mail(to=["nobody"])
 
@@ -202,7 +202,7 @@ def test_the_last_page_says_that_it_is_the_last(door: Door) -> None:
     assert (len(first["items"]), len(last["items"]), last["next_cursor"]) == (2, 2, None)
 
 
-def test_a_mail_that_moves_on_while_one_reads_is_not_missed(door: Door, ledger: Ledger) -> None:
+def test_a_mail_that_changes_its_state_between_two_pages_is_not_missed(door: Door, ledger: Ledger) -> None:
     mine = [door.send() for _ in range(12)]
     waiting = iter(mine)
 
@@ -231,7 +231,7 @@ def test_a_job_that_an_older_worker_moved_is_listed_once(door: Door, connection:
     assert sorted(all_pages(door, "", 1)) == sorted([first, second])
 
 
-def test_a_list_has_those_that_fit_all_that_is_asked_for(door: Door) -> None:
+def test_a_list_has_the_mails_that_meet_all_conditions(door: Door) -> None:
     door.send(to=["bob@contoso.com"], batch="b")
     wanted = door.send(batch="b")
     door.send()
@@ -247,7 +247,7 @@ def test_a_list_has_those_that_fit_all_that_is_asked_for(door: Door) -> None:
         assert len(all_pages(door, query, 10)) == count, query
 
 
-def test_what_was_swept_by_a_worker_of_before_leaves_no_trace_in_lists(door: Door, connection: Any) -> None:
+def test_a_record_that_an_older_worker_swept_leaves_no_trace_in_lists(door: Door, connection: Any) -> None:
     gone, here = door.send(), door.send()
     connection.delete(f"{{postroom}}:job:{gone}")
 
@@ -262,7 +262,7 @@ def test_a_cursor_that_was_tampered_with_is_refused_or_harmless(door: Door, curs
 
 
 @pytest.mark.parametrize("query", ["stauts=dead", "status=gone", "limit=0", "limit=201", "since=yesterday", "to="])
-def test_a_filter_that_is_none_is_refused(door: Door, query: str) -> None:
+def test_an_unknown_or_wrong_filter_is_refused(door: Door, query: str) -> None:
     assert code(door.get(f"/v1/emails?{query}")) == (422, "invalid_request")
 
 

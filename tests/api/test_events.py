@@ -88,7 +88,7 @@ def test_a_rule_that_was_changed_meanwhile_sends_no_second_mail_of_the_same_even
 # Nothing is lost without a word
 
 
-def test_an_event_that_no_rule_knows_is_answered_counted_and_shown(door: Door) -> None:
+def test_an_event_without_a_rule_is_answered_counted_and_shown(door: Door) -> None:
     answer = tell(door, COMPLETED | {"type": "com.contoso.unheard.of"})
 
     assert (answer.status_code, answer.json()["results"]) == (
@@ -170,13 +170,13 @@ def test_what_is_no_event_is_refused(
 # Handshakes
 
 
-def test_event_grid_s_question_is_answered_before_it_knows_the_key(door: Door) -> None:
+def test_event_grid_s_validation_request_is_answered_without_a_key(door: Door) -> None:
     headers = {"Content-Type": "application/json", "aeg-event-type": "SubscriptionValidation"}
     answer = door.http.post("/v1/events", json=GRID_QUESTION, headers=headers)
     assert (answer.status_code, answer.json()) == (200, {"validationResponse": "512d38b6"})
 
 
-def test_nothing_but_that_question_comes_in_without_a_key(door: Door) -> None:
+def test_only_event_grid_s_validation_request_comes_in_without_a_key(door: Door) -> None:
     headers = {"aeg-event-type": "SubscriptionValidation"}
     event = [{"id": "1", "eventType": "com.contoso.provisioning.failed", "topic": "t", "data": {}}]
     forms = [
@@ -198,7 +198,7 @@ def test_nothing_but_that_question_comes_in_without_a_key(door: Door) -> None:
         ("", None),
     ],
 )
-def test_cloudevents_question_is_answered(door: Door, origin: str, allowed: str | None) -> None:
+def test_the_validation_request_of_cloudevents_is_answered(door: Door, origin: str, allowed: str | None) -> None:
     answer = door.http.options("/v1/events", headers={"WebHook-Request-Origin": origin, "WebHook-Request-Rate": "120"})
     assert answer.status_code == 200
     assert answer.headers.get("webhook-allowed-origin") == allowed

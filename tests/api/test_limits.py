@@ -89,7 +89,7 @@ def test_a_body_that_comes_too_slowly_is_given_up(door: Door, monkeypatch: pytes
     assert (status, body["error"]["code"]) == (408, "too_slow")
 
 
-def test_more_large_bodies_than_there_is_memory_for_are_told_to_come_again(door: Door) -> None:
+def test_large_bodies_beyond_the_memory_limit_are_to_be_sent_again_later(door: Door) -> None:
     taken = door.services.bodies._free
     door.services.bodies.give_back(-taken + 10)
     try:
@@ -121,14 +121,14 @@ def test_headers_that_are_too_large_are_refused(door: Door, size: int) -> None:
         b"GET /v1/emails HTTP/1.1\r\nHost: a\r\nX A: b\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_in_the_same_form(door: Door, request_: bytes) -> None:
+def test_bytes_that_are_no_http_are_refused_in_the_same_form(door: Door, request_: bytes) -> None:
     with raw(door) as connection:
         connection.send(request_)
         status, body = answered(connection)
     assert (status, body["error"]["code"]) in {(400, "bad_request"), (404, "not_found")}
 
 
-def test_a_head_that_never_ends_is_hung_up_on(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_head_that_never_ends_is_disconnected(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEAD_DEADLINE_S", 0.1)
     with raw(door) as connection:
         connection.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow: ")
@@ -141,7 +141,7 @@ def test_a_head_that_never_ends_is_hung_up_on(door: Door, monkeypatch: pytest.Mo
             pass
 
 
-def test_an_unknown_path_or_method_is_told_in_the_same_form(door: Door) -> None:
+def test_an_unknown_path_or_method_is_answered_in_the_same_form(door: Door) -> None:
     for path in ("/", "/v1", "/docs", "/v1/emails/", "/v1/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"):
         assert code(door.get(path)) == (404, "not_found"), path
     answer = door.ask("DELETE", "/v1/emails")
@@ -149,7 +149,7 @@ def test_an_unknown_path_or_method_is_told_in_the_same_form(door: Door) -> None:
     assert answer.headers["allow"]
 
 
-def test_a_fault_of_ours_is_told_without_what_it_was_about(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_ours_is_answered_without_any_content(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("ann@contoso.com")
 
@@ -162,7 +162,7 @@ def test_a_fault_of_ours_is_told_without_what_it_was_about(door: Door, monkeypat
     assert "ann@" not in answer.text + str(failed)
 
 
-def test_answers_are_kept_by_no_cache(door: Door) -> None:
+def test_answers_may_not_be_cached(door: Door) -> None:
     for answer in (door.get("/v1/emails"), door.get("/none"), door.http.get("/healthz")):
         assert answer.headers["cache-control"] == "no-store"
 

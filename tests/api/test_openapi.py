@@ -18,7 +18,7 @@ from .conftest import Door
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_describes_itself_in_openapi_3_1(door: Door) -> None:
+def test_the_api_describes_itself_in_openapi_3_1(door: Door) -> None:
     told = door.http.get("/openapi.json").json()
     assert told["openapi"].startswith("3.1")
     for path, methods in told["paths"].items():
@@ -31,7 +31,7 @@ def test_it_describes_itself_in_openapi_3_1(door: Door) -> None:
 
 
 @pytest.mark.parametrize(("mode", "examples"), [(GenerationMode.POSITIVE, 6), (GenerationMode.NEGATIVE, 4)])
-def test_it_does_what_it_says_whatever_it_is_asked(
+def test_the_api_does_what_its_description_says_whatever_it_is_asked(
     door: Door, ledger: Ledger, mode: GenerationMode, examples: int
 ) -> None:
     config = SchemathesisConfig.from_path(ROOT / "schemathesis.toml")

@@ -78,7 +78,7 @@ def test_a_letter_is_shown_without_its_content_unless_that_is_asked_for(door: Do
     assert whole["mail"]["text"] == "BODY"
 
 
-def test_letters_are_sent_again_or_let_go_of_in_the_order_asked_for(door: Door, ledger: Ledger) -> None:
+def test_letters_are_requeued_or_discarded_in_the_order_asked_for(door: Door, ledger: Ledger) -> None:
     job_id = door.send()
     job = ledger.claim(SENDER, Claimant("t", 60.0))
     assert job is not None
@@ -135,14 +135,14 @@ def test_a_sender_is_held_and_released_and_its_lane_shows_it(door: Door, ledger:
 # Health
 
 
-def test_it_is_ready_while_a_worker_ticks(door: Door, ledger: Ledger) -> None:
+def test_the_api_is_ready_while_a_worker_ticks(door: Door, ledger: Ledger) -> None:
     assert door.http.get("/healthz").json() == {"status": "ok"}
     assert code(door.http.get("/readyz")) == (503, "no_worker")
     ledger.tick("host:1", 8, 60.0)
     assert door.http.get("/readyz").json() == {"ready": True, "workers": 1}
 
 
-def test_figures_are_in_the_form_of_prometheus_and_tell_of_nobody(
+def test_metrics_are_in_the_form_of_prometheus_and_name_no_person(
     open_door: Callable[..., Door], ledger: Ledger
 ) -> None:
     door = open_door()

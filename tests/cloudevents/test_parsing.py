@@ -64,7 +64,7 @@ def test_data_is_json_text_or_base64_by_its_type(content_type: str, content: byt
     assert only(read(STRUCTURED, body(as_base64)))["data"] == data
 
 
-def test_event_grid_s_question_is_not_an_event() -> None:
+def test_event_grid_s_validation_request_is_not_an_event() -> None:
     asked = {
         "id": "1",
         "topic": "/subscriptions/1",
@@ -102,14 +102,14 @@ def test_event_grid_s_question_is_not_an_event() -> None:
         ({"ce-specversion": "1.0", "content-type": "application/json"}, b"{", "no JSON"),
     ],
 )
-def test_what_is_no_event_is_told_why(headers: dict[str, str], content: bytes, fault: str) -> None:
+def test_what_is_no_event_is_refused_with_the_reason(headers: dict[str, str], content: bytes, fault: str) -> None:
     with pytest.raises(BadEvents) as wrong:
         read(headers, content)
     assert fault in str(wrong.value)
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/cloudevents+xml"])
-def test_a_form_that_is_none_is_told_which_there_are(content_type: str) -> None:
+def test_an_unknown_form_is_refused_with_the_known_ones(content_type: str) -> None:
     with pytest.raises(UnknownForm, match="application/cloudevents-batch"):
         read({"content-type": content_type}, b"{}")
 

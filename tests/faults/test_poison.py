@@ -103,9 +103,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES.keys())
-def test_a_message_that_is_none_ends_at_most_its_worker_which_is_started_again(
-    supervised: Room, message: bytes
-) -> None:
+def test_an_unreadable_message_ends_at_most_its_worker_which_is_started_again(supervised: Room, message: bytes) -> None:
     supervised.redis.lpush("postroom", message)
     until(lambda: not supervised.redis.exists("postroom"), "a worker to take it")
 
@@ -115,7 +113,7 @@ def test_a_message_that_is_none_ends_at_most_its_worker_which_is_started_again(
 ROUNDS = {"nobody": None, "a truth": True, "a list": ["a@x.de"], "half a character": "a\ud800@x.de"}
 
 
-def test_a_round_whose_sender_is_none_harms_no_other(room: Room) -> None:
+def test_a_round_for_a_sender_that_cannot_exist_harms_no_other(room: Room) -> None:
     producer = room.celery()
     for sender in ROUNDS.values():
         producer.send_task("postroom.round", args=[sender], queue="postroom")

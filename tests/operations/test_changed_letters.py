@@ -52,7 +52,7 @@ def test_a_change_whose_reply_was_lost_is_made_once(room: Room, letters: DeadLet
     assert room.redis.zcard(PREFIX + "status:queued") == 1
 
 
-def test_a_letter_in_doubt_is_changed_only_by_who_takes_the_second_copy_on_himself(
+def test_a_letter_in_doubt_is_changed_only_by_a_person_who_accepts_a_second_copy(
     room: Room, letters: DeadLetters
 ) -> None:
     job_id = dead_in_doubt(room)
@@ -101,7 +101,7 @@ def test_a_field_of_a_newer_version_is_not_left_out_unless_told_so(room: Room, l
     assert letters.change(job_id, {"subject": "x", "shade": None}, ORDER)[0] == "replaced"
 
 
-def test_what_came_as_no_mail_cannot_name_the_stored_files_of_another(room: Room, letters: DeadLetters) -> None:
+def test_a_letter_that_is_no_valid_mail_cannot_name_stored_files_of_another(room: Room, letters: DeadLetters) -> None:
     stored = {"where": "redis", "name": "others", "number": 0, "piece": 9, "size": 9, "sha256": "0"}
     attachment = {"filename": "a.txt", "content": stored}
     payload = json.dumps({"from": SENDER, "to": ["nobody"], "text": "x", "attachments": [attachment]})

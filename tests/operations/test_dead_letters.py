@@ -107,7 +107,7 @@ def test_expired_jobs_are_selected_by_that_reason_alone(room: Room, letters: Dea
 
 
 @pytest.mark.parametrize("same_moment", [True, False])
-def test_a_selection_is_worked_off_whole_though_it_shrinks_meanwhile(
+def test_all_of_a_selection_is_requeued_though_it_shrinks_meanwhile(
     room: Room, letters: DeadLetters, same_moment: bool
 ) -> None:
     ids = set()
@@ -154,7 +154,7 @@ def test_the_audit_tells_who_when_why_and_what_and_is_bounded(room: Room, letter
     assert room.read(old).audit[-2].at == room.at(0)
 
 
-def test_the_log_is_told_of_each_act_once_and_never_an_address(room: Room, letters: DeadLetters) -> None:
+def test_each_act_is_logged_once_and_without_an_address(room: Room, letters: DeadLetters) -> None:
     old = dead(room)
     waits = room.take()
     room.ledger.cancel(waits, now=room.now, actor=Actor("c", "root@mailhost", "for ann@contoso.com"))

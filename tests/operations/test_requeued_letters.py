@@ -72,7 +72,7 @@ def test_a_letter_that_may_have_been_sent_is_looked_up_first(room: Room) -> None
     assert (job.id, job.to_look_up, job.look_ups, job.resends) == (job_id, True, 0, 0)
 
 
-def test_who_knows_that_a_second_copy_is_right_sends_it_at_once(room: Room) -> None:
+def test_a_person_who_accepts_a_second_copy_may_have_it_sent_at_once(room: Room) -> None:
     job_id = room.take()
     first = room.sending()
     room.settle(first, NO_ANSWER)
@@ -98,7 +98,7 @@ def test_requeued_letters_line_up_behind_what_waits(room: Room) -> None:
     assert [room.held().id, room.held().id] == [new, old]
 
 
-def test_a_requeued_letter_goes_the_way_that_its_sender_has_now(room: Room) -> None:
+def test_a_requeued_letter_goes_into_its_sender_s_present_lane(room: Room) -> None:
     job_id = dead(room)
     room.publish()
     room.redis.hset(PREFIX + "config", f"alias:{SENDER}", OTHER)
@@ -108,7 +108,7 @@ def test_a_requeued_letter_goes_the_way_that_its_sender_has_now(room: Room) -> N
     assert room.held(OTHER).id == job_id
 
 
-def test_what_came_as_no_mail_is_not_sent_but_can_be_made_one(room: Room, letters: DeadLetters) -> None:
+def test_a_letter_that_is_no_valid_mail_is_not_sent_but_can_be_corrected(room: Room, letters: DeadLetters) -> None:
     payload = '{"from": "post@contoso.com", "to": ["nobody"], "text": "Hi"}'
     room.ledger.take_in_dead("task", SENDER, payload, "invalid", "to.0: not an address", now=room.now)
 

@@ -23,7 +23,7 @@ def real_room(connection: "redis.Redis[bytes]") -> Room:
     return room
 
 
-def test_the_figures_are_those_of_the_room(connection: "redis.Redis[bytes]") -> None:
+def test_the_stats_are_those_of_the_mail_room(connection: "redis.Redis[bytes]") -> None:
     room = real_room(connection)
     for _ in range(3):
         room.take()
@@ -92,7 +92,7 @@ def test_many_lanes_are_read_in_pages(connection: "redis.Redis[bytes]") -> None:
     assert sum(len(functions.run(connection, "backlog", None, first, 200)) for first in (0, 200, 400)) == 450
 
 
-def test_a_redis_that_does_not_tell_of_its_memory_is_no_fault(connection: "redis.Redis[bytes]") -> None:
+def test_a_redis_that_hides_its_memory_use_is_no_fault(connection: "redis.Redis[bytes]") -> None:
     class Silent:
         def __getattr__(self, name: str) -> object:
             return getattr(connection, name)

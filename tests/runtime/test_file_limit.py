@@ -18,5 +18,5 @@ def test_a_worker_asks_for_all_that_it_may_have() -> None:
     assert limit_after(256, 4096) == "4096 4096"
 
 
-def test_who_has_enough_asks_for_nothing() -> None:
+def test_a_worker_with_a_sufficient_limit_asks_for_nothing() -> None:
     assert limit_after(300, 300) == "300 300"

@@ -132,7 +132,7 @@ def test_a_mail_is_handed_over_with_a_login_over_tls_as_it_is(
     assert (kept["subject"], kept.get_content()) == (sent["subject"], sent.get_content())
 
 
-def test_a_wrong_password_is_told_to_who_runs_it(client: Client, open_server: Callable[..., Server]) -> None:
+def test_a_wrong_password_is_shown_to_the_client_s_user(client: Client, open_server: Callable[..., Server]) -> None:
     server = open_server(SHOP)
     code, said = client.send(server, "guess")
 

@@ -25,7 +25,7 @@ SECOND = (
 @pytest.mark.parametrize(
     "end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\n\n.\r\n", b"\r\n\x00.\r\n"]
 )
-def test_what_is_no_end_of_data_ends_nothing_and_the_mail_is_refused(server: Server, end: bytes) -> None:
+def test_a_false_end_of_data_ends_nothing_and_the_mail_is_refused(server: Server, end: bytes) -> None:
     with server.client() as client:
         client.begin()
         client.write(MESSAGE + b"text" + end + SECOND)
@@ -54,7 +54,7 @@ def test_header_injection_by_an_address_is_no_address(server: Server) -> None:
             assert client.say(b"RCPT TO:" + address).startswith(b"5"), address
 
 
-def test_a_browser_that_was_led_here_is_sent_away(server: Server) -> None:
+def test_a_browser_that_sends_http_is_disconnected(server: Server) -> None:
     with server.client() as client:
         client.write(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n" + SECOND)
         assert client.line().startswith(b"421 4.7.0 ")
@@ -81,7 +81,7 @@ def test_a_line_without_end_is_refused(server: Server) -> None:
         assert client.say(b"NOOP " + b"x" * 300_000).startswith(b"500 5.5.2 Command line too long")
 
 
-def test_there_are_only_so_many_recipients_and_commands(open_server: Callable[..., Server]) -> None:
+def test_recipients_and_commands_of_a_connection_are_limited(open_server: Callable[..., Server]) -> None:
     server = open_server(recipients=2, commands={"NOOP": 3, "*": 20})
     with server.client() as client:
         client.hello()
@@ -92,7 +92,7 @@ def test_there_are_only_so_many_recipients_and_commands(open_server: Callable[..
         assert client.gone()
 
 
-def test_there_are_only_so_many_connections_from_one_address(open_server: Callable[..., Server]) -> None:
+def test_connections_from_one_address_are_limited(open_server: Callable[..., Server]) -> None:
     server = open_server(of_one_address=1)
     with server.client() as first:
         with server.client(greeting=b"421 4.7.0 Too many connections") as second:
@@ -103,7 +103,7 @@ def test_there_are_only_so_many_connections_from_one_address(open_server: Callab
         pass
 
 
-def test_who_says_nothing_is_let_go(open_server: Callable[..., Server]) -> None:
+def test_a_client_that_sends_nothing_is_disconnected(open_server: Callable[..., Server]) -> None:
     server = open_server(SHOP, unknown_s=0.1)
     with server.client() as client:
         assert client.line().startswith(b"421 4.4.2 ")
@@ -133,7 +133,7 @@ def test_a_message_that_drips_in_is_cut_off(open_server: Callable[..., Server]) 
     assert server.kept.mails == []
 
 
-def test_who_does_not_read_the_answers_is_let_go(open_server: Callable[..., Server]) -> None:
+def test_a_client_that_does_not_read_its_answers_is_disconnected(open_server: Callable[..., Server]) -> None:
     server = open_server(idle_s=0.5, commands={"*": 1_000_000})
     server.listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that it is full soon
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
@@ -154,7 +154,9 @@ def credentials(name: str, password: str) -> bytes:
     return b"AUTH PLAIN " + base64.b64encode(f"\0{name}\0{password}".encode())
 
 
-def test_a_wrong_password_is_told_as_one_of_an_unknown_name_and_not_often(open_server: Callable[..., Server]) -> None:
+def test_a_wrong_password_is_answered_like_an_unknown_name_and_tries_are_limited(
+    open_server: Callable[..., Server],
+) -> None:
     server = open_server(SHOP, failures=Failures(first_s=0.01, longest_s=0.01))
     with server.client(secure=True) as client:
         client.hello()
@@ -165,7 +167,9 @@ def test_a_wrong_password_is_told_as_one_of_an_unknown_name_and_not_often(open_s
     assert "shop" not in str(server.events)
 
 
-def test_who_was_right_before_does_not_wait_for_a_neighbour_who_guesses(open_server: Callable[..., Server]) -> None:
+def test_a_login_that_was_right_before_does_not_wait_for_wrong_guesses_from_its_address(
+    open_server: Callable[..., Server],
+) -> None:
     failures = Failures(free=1, first_s=3600, longest_s=3600)
     server = open_server(SHOP, failures=failures)
     for _ in range(2):
@@ -196,7 +200,7 @@ def test_a_mail_that_takes_long_to_keep_holds_up_nobody_else(server: Server) -> 
         assert slow.line().startswith(b"250 ")
 
 
-def test_one_address_cannot_take_all_the_room_for_messages(open_server: Callable[..., Server]) -> None:
+def test_one_address_cannot_take_all_places_for_messages(open_server: Callable[..., Server]) -> None:
     server = open_server(receiving=2)
     with server.client() as slow, server.client() as waiting, ExitStack() as stack:
         slow.begin()
@@ -210,7 +214,7 @@ def test_one_address_cannot_take_all_the_room_for_messages(open_server: Callable
         assert waiting.line().startswith(b"354 ")
 
 
-def test_who_waits_for_its_turn_is_told_to_come_again_after_a_while(open_server: Callable[..., Server]) -> None:
+def test_a_message_that_waits_too_long_for_its_turn_is_to_be_sent_again(open_server: Callable[..., Server]) -> None:
     server = open_server(receiving=2, turn_s=0.1)
     with server.client() as slow, server.client() as waiting:
         slow.begin()

@@ -15,7 +15,7 @@ from postroom.mail.model import Mail
 from .conftest import LOCAL, MESSAGE, PASSWORD, SENDER, SHOP, Server
 
 
-def test_a_mail_is_kept_as_it_was_sent_before_the_client_hears_250(server: Server) -> None:
+def test_a_mail_is_stored_as_it_was_sent_before_the_client_reads_250(server: Server) -> None:
     with server.client() as client:
         client.begin()
         assert client.say(MESSAGE + b".") == b"250 2.0.0 Ok: queued as job-1\r\n"
@@ -70,7 +70,7 @@ def test_addresses_may_be_in_any_script(server: Server) -> None:
         (ZeroDivisionError(), b"451 4.3.0 "),
     ],
 )
-def test_what_could_not_be_kept_is_told_with_whether_to_try_again(
+def test_an_answer_says_whether_to_try_again_a_mail_that_could_not_be_stored(
     server: Server, answer: Exception, told: bytes
 ) -> None:
     def fail(mail: Mail, key: str | None) -> Receipt:
@@ -83,14 +83,14 @@ def test_what_could_not_be_kept_is_told_with_whether_to_try_again(
         assert client.say(b"MAIL FROM:<noreply@contoso.com>").startswith(b"250 ")  # the connection goes on
 
 
-def test_a_mail_that_was_known_already_is_told_with_the_first_ones_job(server: Server) -> None:
+def test_a_mail_that_was_sent_before_is_answered_with_the_first_job(server: Server) -> None:
     server.kept.answer = lambda mail, key: Receipt(id="job-0", known=True)
     with server.client() as client:
         client.begin()
         assert client.say(MESSAGE + b".") == b"250 2.0.0 Ok: queued as job-0 (it was kept already)\r\n"
 
 
-def test_a_key_that_is_another_mails_is_refused_and_one_made_of_the_message_is_never_that(server: Server) -> None:
+def test_a_key_of_another_mail_is_refused_and_a_key_made_of_the_message_is_never_one(server: Server) -> None:
     def conflict(mail: Mail, key: str | None) -> Receipt:
         raise KeyConflict("k", "job-0")
 
@@ -118,7 +118,7 @@ def test_each_refusal_has_an_enhanced_status(server: Server, command: bytes, tol
         assert client.say(command).startswith(told)
 
 
-def test_faults_of_an_envelope_are_told_where_they_are(server: Server) -> None:
+def test_faults_of_an_envelope_are_answered_at_the_command_that_has_them(server: Server) -> None:
     with server.client() as client:
         client.hello()
         assert client.say(b"RCPT TO:<ann@contoso.com>").startswith(b"503 5.5.1 ")
@@ -168,7 +168,7 @@ def test_a_login_sends_as_its_senders_over_either_kind_of_tls(
     assert [mail.sender for mail in server.kept.mails] == ['"Shop" <shop@contoso.com>']
 
 
-def test_a_password_is_not_taken_without_tls_and_nothing_is_without_a_login(open_server: Callable[..., Server]) -> None:
+def test_no_password_is_accepted_without_tls_and_no_mail_without_a_login(open_server: Callable[..., Server]) -> None:
     server = open_server(SHOP)
     with server.client() as client:
         assert not any(line.startswith(b"AUTH") for line in client.hello())
@@ -176,14 +176,14 @@ def test_a_password_is_not_taken_without_tls_and_nothing_is_without_a_login(open
         assert client.say(b"MAIL FROM:<shop@contoso.com>").startswith(b"530 5.7.0 Log in first: STARTTLS, then AUTH")
 
 
-def test_who_comes_from_another_network_is_told_which_setting_counts(open_server: Callable[..., Server]) -> None:
+def test_a_client_from_another_network_reads_which_setting_lets_it_in(open_server: Callable[..., Server]) -> None:
     server = open_server(LOCAL.__class__(name="far", senders=("*",), networks=()))
     with server.client() as client:
         assert not any(line.startswith(b"AUTH") for line in client.hello())
         assert b"POSTROOM_SMTP_ALLOW" in client.say(b"MAIL FROM:<shop@contoso.com>")
 
 
-def test_after_starttls_nothing_is_left_of_what_was_said_before_it(server: Server) -> None:
+def test_after_starttls_all_that_came_before_it_is_forgotten(server: Server) -> None:
     with server.client() as client:
         client.hello()
         client.say(b"MAIL FROM:<noreply@contoso.com>")

@@ -63,14 +63,14 @@ def test_recipients_that_no_header_names_are_bcc() -> None:
     assert (found.to, found.cc, found.bcc) == (("ann@contoso.com",), ('"Bob" <bob@contoso.com>',), ("cem@contoso.com",))
 
 
-def test_who_is_in_a_header_only_gets_nothing() -> None:
+def test_an_address_that_is_only_in_a_header_gets_nothing() -> None:
     message = source("From: noreply@contoso.com", "To: ann@contoso.com, bob@contoso.com", "Bcc: dan@contoso.com")
     found = mail(message, "bob@contoso.com")
 
     assert (found.to, found.cc, found.bcc) == (("bob@contoso.com",), (), ())
 
 
-def test_headers_that_cannot_be_read_make_everybody_bcc() -> None:
+def test_if_headers_cannot_be_read_all_recipients_are_bcc() -> None:
     found = mail(source("From: noreply@contoso.com", "To: <ann@contoso.com> <bob@contoso.com>"))
     assert (found.to, found.bcc) == ((), ("ann@contoso.com",))
 
@@ -139,7 +139,7 @@ def test_a_key_of_the_client_s_own_belongs_to_its_login() -> None:
 # What headers ask for
 
 
-def test_the_headers_do_what_they_say_and_are_removed() -> None:
+def test_headers_for_postroom_take_effect_and_are_removed() -> None:
     found = mail(
         source(
             "From: a@contoso.com",
@@ -252,7 +252,7 @@ def endless(message: EmailMessage) -> None:
 
 
 @pytest.mark.parametrize("change", [signed, invitation, unknown_charset, endless])
-def test_what_would_not_be_the_same_in_parts_is_refused_with_what_to_do(change: Any) -> None:
+def test_a_message_that_parts_would_change_is_refused_with_what_to_do(change: Any) -> None:
     message = large()
     change(message)
     assert refused(message.as_bytes()).startswith(

@@ -61,7 +61,7 @@ def test_a_large_attachment_is_not_in_the_payload_and_comes_back_whole_and_in_ra
     assert found[0].read(5, 5) == b""
 
 
-def test_what_stays_inside_is_bounded_in_all(room: Room) -> None:
+def test_small_attachments_stay_in_the_payload_up_to_a_total_size(room: Room) -> None:
     room.take(with_files(*[b"x" * SMALL] * 9))
 
     assert len(room.held().mail) < INSIDE * 4 / 3 + 3_000
@@ -152,7 +152,7 @@ def test_files_of_a_dead_letter_are_kept_as_long_as_its_record(room: Room, place
     assert kept(room, place) == []
 
 
-def test_what_was_staged_and_never_taken_in_is_given_up_after_an_hour(room: Room, place: Path) -> None:
+def test_staged_files_that_no_mail_took_over_are_removed_after_an_hour(room: Room, place: Path) -> None:
     died_before_take_in(room)
     room.jump(3599)
     room.tick()
@@ -173,7 +173,7 @@ def died_before_take_in(room: Room) -> None:
     room.ledger.attachments.store([LARGE], DEAD, stage)
 
 
-def test_many_that_died_are_given_up_in_bounded_steps(room: Room) -> None:
+def test_many_abandoned_files_are_removed_in_bounded_steps(room: Room) -> None:
     for number in range(150):
         functions.run(room.redis, "stage", room.now, "", "", 0, f"dead-{number}", "0:0", b"x")
     room.jump(3601)
@@ -186,7 +186,7 @@ def test_many_that_died_are_given_up_in_bounded_steps(room: Room) -> None:
     assert room.redis.keys(PREFIX + "files:*") == []
 
 
-def test_a_job_s_own_files_are_not_given_up(room: Room, place: Path) -> None:
+def test_files_of_a_job_are_not_taken_for_abandoned_ones(room: Room, place: Path) -> None:
     room.take(with_files(LARGE))
     room.jump(3601)
     room.tick()
@@ -267,7 +267,7 @@ def test_a_mail_whose_files_were_given_up_meanwhile_is_not_taken_in(room: Room, 
     assert kept(room, place) == []
 
 
-def test_a_file_that_is_gone_is_missing(room: Room, place: Path) -> None:
+def test_a_file_that_is_gone_is_reported_as_missing(room: Room, place: Path) -> None:
     room.take(with_files(LARGE))
     for file in place.glob("*/0"):
         file.unlink()
@@ -281,7 +281,7 @@ def test_a_file_that_is_gone_is_missing(room: Room, place: Path) -> None:
             found.read(begin, end)
 
 
-def test_a_share_that_is_not_mounted_is_no_missing_file(room: Room, tmp_path: Path, folder: Path) -> None:
+def test_a_share_that_is_not_mounted_is_not_taken_for_a_missing_file(room: Room, tmp_path: Path, folder: Path) -> None:
     Ledger(room.redis, tmp_path).take_in("id", with_files(LARGE), None, None, now=room.now)
     payload = room.held().mail
 
@@ -324,7 +324,7 @@ def test_the_largest_mail_is_the_one_that_workers_published(room: Room, place: P
     assert room.take(with_files(LARGE))
 
 
-def test_what_cannot_be_removed_from_the_folder_holds_up_nothing_else(room: Room, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_removed_holds_up_no_other(room: Room, tmp_path: Path) -> None:
     room.ledger = Ledger(room.redis, tmp_path)
     room.take(with_files(LARGE))
     (stuck,) = (path for path in tmp_path.iterdir() if path.is_dir())

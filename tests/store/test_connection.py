@@ -62,11 +62,11 @@ def works(url: str) -> bool:
     return bool(message.payload == {"hello": "there"} and result == 7)
 
 
-def test_a_unix_socket(server: str) -> None:
+def test_a_url_may_name_a_unix_socket(server: str) -> None:
     assert works(server)
 
 
-def test_a_unix_socket_with_a_database_and_a_login(folder: Path) -> None:
+def test_a_url_may_name_a_unix_socket_with_a_database_and_a_login(folder: Path) -> None:
     with running(folder, port := free_port(), "--port", str(port), "--save", "", "--unixsocket", str(folder / "a b?")):
         with redis.Redis(port=port) as client:
             client.acl_setuser(
@@ -86,7 +86,7 @@ def test_an_embedded_server_starts_when_it_is_named(folder: Path) -> None:
         embedded.stop(folder)
 
 
-def test_an_embedded_server_in_a_folder_with_an_odd_name(folder: Path) -> None:
+def test_an_embedded_server_may_lie_in_a_folder_with_an_odd_name(folder: Path) -> None:
     odd = folder / "a b%41#?;"
     try:
         assert works(f"embedded:{odd}")
@@ -96,7 +96,7 @@ def test_an_embedded_server_in_a_folder_with_an_odd_name(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["/5", "?db=5", "/5?db=5", "/?db=5"])
-def test_a_tcp_port_and_a_database(folder: Path, where: str) -> None:
+def test_a_url_may_name_a_tcp_port_and_a_database(folder: Path, where: str) -> None:
     port = free_port()
     with running(folder, port, "--port", str(port), "--save", ""):
         assert works(f"redis://127.0.0.1:{port}{where}")
@@ -127,7 +127,7 @@ def tls(serve: Servers, server: str) -> Server:
     return serve(relay)
 
 
-def test_tls_with_a_ca_of_ones_own(tls: Server, serve: Servers, connection: "redis.Redis[bytes]") -> None:
+def test_a_url_may_name_a_ca_for_tls(tls: Server, serve: Servers, connection: "redis.Redis[bytes]") -> None:
     assert works(f"rediss://127.0.0.1:{tls.port}?db=3&ssl_ca_certs={serve.ca}")
     assert set(connection.info("keyspace")) == {"db3"}
 
@@ -146,7 +146,7 @@ def test_over_tls_nobody_is_trusted_by_default(tls: Server, parameter: str) -> N
     app.close()
 
 
-def test_tls_may_be_told_to_trust_anybody(tls: Server) -> None:
+def test_a_url_may_say_that_tls_trusts_any_certificate(tls: Server) -> None:
     assert works(f"rediss://127.0.0.1:{tls.port}/4?ssl_cert_reqs=none&ssl_check_hostname=False")
 
 
@@ -236,7 +236,7 @@ def test_a_server_that_accepts_and_never_answers_is_tried_twice(
         ("unix:///no/such/socket", "connecting to /no/such/socket. No such file"),
     ],
 )
-def test_who_is_not_there_is_named(url: str, said: str) -> None:
+def test_a_server_that_is_not_there_is_named(url: str, said: str) -> None:
     with pytest.raises(Unavailable, match=re.escape(said)):
         Client(Ledger(connect(url, timeout_s=0.3, name="test"))).status("id")
 
@@ -259,7 +259,7 @@ def test_settings_of_redis_that_would_lose_mail_are_named(folder: Path, argument
 
 
 @pytest.mark.parametrize("login", ["", ":wrong@"])
-def test_a_password_that_is_wrong_or_missing_is_told_as_such(folder: Path, login: str) -> None:
+def test_a_wrong_or_missing_password_is_named_as_the_reason(folder: Path, login: str) -> None:
     port = free_port()
     arguments = ("--port", str(port), "--save", "", "--requirepass", "right")
     with (

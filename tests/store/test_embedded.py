@@ -72,7 +72,7 @@ def test_many_processes_that_start_it_at_once_share_one_server(place: Path) -> N
     assert log.count("Ready to accept connections") == 1
 
 
-def test_it_outlives_the_kill_of_its_starter(place: Path) -> None:
+def test_a_server_outlives_the_process_that_started_it(place: Path) -> None:
     process = starter(place)
     url = said(process)
     pid = pid_of(url)
@@ -81,7 +81,7 @@ def test_it_outlives_the_kill_of_its_starter(place: Path) -> None:
     assert pid_of(url) == pid
 
 
-def test_what_it_confirmed_survives_its_own_kill(place: Path) -> None:
+def test_what_a_server_confirmed_survives_its_kill(place: Path) -> None:
     url = embedded.ensure(place)
     with redis.Redis.from_url(url) as client:
         for i in range(50):
@@ -93,7 +93,7 @@ def test_what_it_confirmed_survives_its_own_kill(place: Path) -> None:
         assert client.dbsize() == 50
 
 
-def test_stop_ends_it_and_keeps_what_it_holds(place: Path) -> None:
+def test_stopping_ends_the_server_and_keeps_its_data(place: Path) -> None:
     url = embedded.ensure(place)
     with redis.Redis.from_url(url) as client:
         client.set("key", 1)
@@ -160,7 +160,7 @@ def test_a_stalled_server_does_not_count_as_stopped(place: Path, stalled: int) -
     assert servers_in(place) == []
 
 
-def test_a_server_that_refuses_is_there(place: Path) -> None:
+def test_a_server_that_asks_for_a_password_counts_as_running(place: Path) -> None:
     url = embedded.ensure(place)
     pid = pid_of(url)
     with redis.Redis.from_url(url) as client:
@@ -194,14 +194,14 @@ def test_a_server_that_still_loads_is_waited_for(folder: Path) -> None:
     assert servers_in(folder) == []
 
 
-def test_stopping_where_nothing_ever_ran_is_nothing(folder: Path) -> None:
+def test_stopping_does_nothing_where_no_server_ever_ran(folder: Path) -> None:
     embedded.stop(folder)
     embedded.stop(folder / "missing")
 
     assert not (folder / "missing").exists()
 
 
-def test_nobody_else_may_read_it(place: Path) -> None:
+def test_no_other_user_may_read_the_server_s_folder(place: Path) -> None:
     embedded.ensure(place / "new")
     try:
         assert (place / "new").stat().st_mode & 0o777 == 0o700

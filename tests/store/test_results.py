@@ -72,7 +72,7 @@ def test_a_result_is_mirrored_under_the_task_id_of_a_known_key(room: Room) -> No
     assert room.redis.keys("celery-task-meta-*") == []
 
 
-def test_results_for_a_backend_elsewhere_are_lent_until_they_are_stored(room: Room) -> None:
+def test_results_for_another_backend_are_lent_until_they_are_stored(room: Room) -> None:
     room.publish(results_here=False)
     job_id = room.take()
     room.send()
@@ -118,7 +118,7 @@ def test_a_result_nobody_stored_is_dropped_with_its_record(room: Room) -> None:
     assert not room.redis.exists(PREFIX + "results")
 
 
-def test_ten_thousand_mirrors_are_no_trouble_for_a_backend_elsewhere(room: Room) -> None:
+def test_ten_thousand_mirrors_are_no_trouble_for_another_backend(room: Room) -> None:
     room.publish(results_here=False)
     job_id = room.take()
     room.redis.sadd(f"{PREFIX}mirrors:{job_id}", *range(10_000))

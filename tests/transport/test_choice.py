@@ -27,20 +27,20 @@ def without_curl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "postroom.transport.curl_http")
 
 
-def test_it_is_curl_where_that_is_installed() -> None:
+def test_the_transport_is_curl_where_that_is_installed() -> None:
     assert wiring.transport(found()) is CurlHttp
     assert wiring.transport(found(TRANSPORT="curl")) is CurlHttp
     assert wiring.transport(found(TRANSPORT="requests")) is RequestsHttp
 
 
-def test_without_curl_it_is_requests(without_curl: None) -> None:
+def test_the_transport_is_requests_where_curl_is_missing(without_curl: None) -> None:
     assert wiring.transport(found()) is RequestsHttp
     assert wiring.transport(found(TRANSPORT="requests")) is RequestsHttp
     with pytest.raises(ConfigError, match=r"POSTROOM_TRANSPORT: .*; pip install 'postroom\[curl\]'"):
         wiring.transport(found(TRANSPORT="curl"))
 
 
-def test_a_libcurl_that_is_too_old_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_libcurl_that_is_too_old_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import pycurl
 
     monkeypatch.setattr(pycurl, "version_info", lambda: (11, "7.88.1", 0x075801))
