@@ -140,10 +140,11 @@ def said(outcome: Outcome) -> str:
         (429, "ErrorExceededMessageLimit", "throttled lane 3600.0"),
         (403, "ErrorExceededMessageLimit", "throttled lane 3600.0"),
         (400, "ErrorMessageSubmissionBlocked", "throttled lane 3600.0"),
-        (503, "ErrorServerBusy", "unknown server_busy"),
+        (503, "ErrorServerBusy", "throttled lane None"),
+        (500, "ErrorServerBusy", "throttled lane None"),
         (500, "ErrorInsufficientResources", "unknown server_busy"),
-        (500, "ErrorMailboxStoreUnavailable", "unknown mailbox_unavailable"),
-        (500, "ErrorServerTemporaryUnavailable", "unknown mailbox_unavailable"),
+        (500, "ErrorMailboxStoreUnavailable", "throttled lane None"),
+        (500, "ErrorServerTemporaryUnavailable", "throttled lane None"),
         (503, "ErrorMailboxMoveInProgress", "deferred lane mailbox_moving 300"),
         (500, "MailboxMoving", "deferred lane mailbox_moving 300"),
         (409, "ErrorIrresolvableConflict", "unknown conflict"),
@@ -160,8 +161,8 @@ def said(outcome: Outcome) -> str:
         (502, None, "unknown bad_gateway"),
         (502, "BadGateway", "unknown bad_gateway"),
         (502, "ErrorServerBusy", "unknown bad_gateway"),
-        (503, "ServiceUnavailable", "unknown service_unavailable"),
-        (503, "serviceNotAvailable", "unknown service_unavailable"),
+        (503, "ServiceUnavailable", "throttled lane None"),
+        (503, "serviceNotAvailable", "throttled lane None"),
         (503, None, "unknown service_unavailable"),
         (504, "UnknownError", "unknown gateway_timeout"),
         (504, "ApplicationThrottled", "unknown gateway_timeout"),
@@ -181,8 +182,9 @@ def test_each_answer_of_graph_means_one_outcome(status: int, code: str | None, e
         (202, None, "accepted"),
         (429, "TooManyRequests", "throttled lane 7.0"),
         (500, "ErrorSubmissionQuotaExceeded", "throttled lane 7.0"),
-        (503, "ErrorServerBusy", "unknown server_busy"),
-        (503, "ServiceUnavailable", "unknown service_unavailable"),
+        (503, "ErrorServerBusy", "throttled lane 7.0"),
+        (503, "ServiceUnavailable", "throttled lane 7.0"),
+        (503, "UnknownError", "throttled lane 7.0"),
         (503, None, "unknown service_unavailable"),
         (504, None, "unknown gateway_timeout"),
     ],
@@ -495,6 +497,6 @@ def test_a_draft_that_is_gone_is_removed(status: int, body: bytes) -> None:
 
 def test_a_time_to_come_back_is_kept_also_where_the_outcome_is_unknown() -> None:
     assert verdict(503, wait="7") == Unknown(reason="service_unavailable", answer=Answer(http_status=503), wait_s=7.0)
-    busy = verdict(503, "ErrorServerBusy")
+    busy = verdict(500, "ErrorInsufficientResources")
     assert isinstance(busy, Unknown)
     assert busy.wait_s == 60

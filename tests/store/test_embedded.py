@@ -220,3 +220,16 @@ def test_a_server_that_cannot_start_is_unavailable_and_says_where_to_look(folder
 
     with pytest.raises(Unavailable, match=r"redis\.log"):
         embedded.ensure(folder, timeout_s=0.5)
+
+
+def test_nobody_else_may_read_what_the_server_keeps(tmp_path: Path) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir(mode=0o755)
+    try:
+        with redis.Redis.from_url(embedded.ensure(folder)) as client:
+            client.set("mail", "x")
+        kept = [file for file in folder.rglob("*.aof*") if file.is_file()]
+        assert kept
+        assert {file.stat().st_mode & 0o077 for file in [folder, *kept]} == {0}
+    finally:
+        embedded.stop(folder)

@@ -85,13 +85,15 @@ _BY_CODE: dict[str, Verdict] = {
     # the mailbox is not there to begin with
     "ErrorMailboxMoveInProgress": _deferred("mailbox_moving", 300, Scope.LANE),
     "MailboxMoving": _deferred("mailbox_moving", 300, Scope.LANE),
-    "ServiceUnavailable": _unknown("service_unavailable"),
-    "serviceNotAvailable": _unknown("service_unavailable"),
+    # Exchange or Graph say that they did not take the request: https://learn.microsoft.com/graph/throttling, and for
+    # ErrorServerBusy https://learn.microsoft.com/exchange/client-developer/exchange-web-services/ews-throttling-in-exchange
+    "ErrorServerBusy": throttled(),
+    "ErrorServerTemporaryUnavailable": throttled(),
+    "ErrorMailboxStoreUnavailable": throttled(),
+    "ServiceUnavailable": throttled(),
+    "serviceNotAvailable": throttled(),
     # these may strike in the middle of the call; nowhere is it said of a 5xx that nothing was sent
-    "ErrorServerBusy": _unknown("server_busy", 60),
     "ErrorInsufficientResources": _unknown("server_busy", 60),
-    "ErrorServerTemporaryUnavailable": _unknown("mailbox_unavailable", 60),
-    "ErrorMailboxStoreUnavailable": _unknown("mailbox_unavailable", 60),
     "ErrorInternalServerTransientError": _unknown("server_error"),
     "ErrorMailboxFailover": _unknown("mailbox_failover"),
     "ErrorTimeoutExpired": _unknown("timeout"),
@@ -175,7 +177,8 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -
         request_id=matching(r"[0-9A-Za-z-]{1,64}", headers.get("request-id")),
         detail=redact(text) or None,
     )
-    return _verdict(status, known, codes, text.lower())(answer, retry_after(headers, now))
+    asked = retry_after(headers, now)
+    return _verdict(status, known, codes, text.lower(), asked)(answer, asked)
 
 
 def not_sent(detail: str) -> Deferred:
@@ -355,7 +358,7 @@ def matching(pattern: str, value: object) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) else None
 
 
-def _verdict(status: int, known: str | None, codes: list[str], text: str) -> Verdict:
+def _verdict(status: int, known: str | None, codes: list[str], text: str, asked: float | None) -> Verdict:
     by_code = _KNOWN[known.lower()] if known else None
     if status // 100 == 2:
         return _BY_STATUS.get(status, _unknown("not_202"))
@@ -365,6 +368,8 @@ def _verdict(status: int, known: str | None, codes: list[str], text: str) -> Ver
         return _BY_STATUS[status]
     if status == 403 and any(words in text for words in _TRANSIENT_403):
         return throttled()
+    if status == 503 and codes and asked is not None:
+        return by_code or throttled()  # Graph's own answer, not a gateway's page
     return by_code or _BY_STATUS.get(status) or _by_class(status, codes)
 
 

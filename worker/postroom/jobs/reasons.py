@@ -144,8 +144,7 @@ bad_gateway | a gateway answered 502
 gateway_timeout | a gateway answered 504
 service_unavailable | Graph answered 503 without asking for a pause
 server_error | Graph answered 500
-server_busy | the mailbox's server is busy; the mailbox pauses as long as it asks
-mailbox_unavailable | the mailbox's store is away; the mailbox pauses as long as it asks
+server_busy | the mailbox's server lacks resources; the mailbox pauses as long as it asks
 mailbox_failover | the mailbox moved to another server just then
 conflict | somebody changed the message just then
 not_202 | an answer that no page of Microsoft's shows

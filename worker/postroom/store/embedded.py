@@ -43,6 +43,7 @@ def ensure(folder: Path, timeout_s: float = 15.0) -> str:
         raise ConfigError(f"POSTROOM_REDIS_URL: the path {folder} is too long for a unix socket; use a shorter one")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)  # it may have been made by somebody with another mask; mail lies in it
         (folder / "lock").touch()
     except OSError as error:
         raise ConfigError(f"POSTROOM_REDIS_URL: cannot use the folder {folder} ({error.strerror})") from None
@@ -89,7 +90,7 @@ def _start(folder: Path) -> bool:
         command, kept = [_binary(), *_FLAGS], [running.fileno()]
         environment = _ENVIRONMENT | os.environ
         subprocess.run(  # noqa: S603 - ours
-            command, cwd=folder, env=environment, pass_fds=kept, capture_output=True, check=False
+            command, cwd=folder, env=environment, pass_fds=kept, capture_output=True, check=False, umask=0o077
         )
         return True
 
