@@ -176,7 +176,7 @@ _WORD = "[A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+"
 _AN_ADDRESS = rf"{_WORD}([._+-]{_WORD})*@([A-Za-z0-9]+(-[A-Za-z0-9]+)*\.)+[A-Za-z]{{2,}}"
 _ADDRESS_SCHEMA: dict[str, Any] = {
     "type": "string",
-    "pattern": f'^({_AN_ADDRESS}|[^<>"]*<{_AN_ADDRESS}>|"[^"]*" *<{_AN_ADDRESS}>)$',
+    "pattern": f'^({_AN_ADDRESS}|[^<>",;:@]*<{_AN_ADDRESS}>|"[^"]*" *<{_AN_ADDRESS}>)$',
     "examples": ["Ann Lee <ann@contoso.com>"],
 }
 _AS_TEXT = (PlainSerializer(str, return_type=str), WithJsonSchema(_ADDRESS_SCHEMA))
