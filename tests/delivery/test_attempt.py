@@ -45,7 +45,7 @@ class Shelf:
 
 
 def with_stored(size: int) -> Job:
-    stored = Stored(where="redis", name="job-1", number=0, piece=PIECE, size=size, sha256="")
+    stored = Stored(where="redis", name="job-1", number=0, piece=PIECE, size=size, sha256="0" * 64)
     return a_job(PLAIN.model_copy(update={"attachments": (Attachment("a.pdf", b""),)}).with_contents({0: stored}))
 
 
