@@ -285,9 +285,9 @@ def test_a_share_that_is_not_mounted_is_not_taken_for_a_missing_file(room: Room,
     Ledger(room.redis, tmp_path).take_in("id", with_files(LARGE), None, None, now=room.now)
     payload = room.held().mail
 
-    for may_switch_lane in (Attachments(room.redis, folder), Attachments(room.redis)):
+    for elsewhere in (Attachments(room.redis, folder), Attachments(room.redis)):
         with pytest.raises(OSError, match=r"."):
-            Mail.from_json(payload, may_switch_lane).attachments[0].read()
+            Mail.from_json(payload, elsewhere).attachments[0].read()
     room.redis.zadd(PREFIX + "files", {"36": 1})
     assert Attachments(room.redis, folder).remove_due() == (0, 1)
 

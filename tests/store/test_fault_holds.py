@@ -314,7 +314,7 @@ def test_a_hold_is_told_when_it_begins_and_when_it_ends(room: Room) -> None:
 
 
 def test_a_waiting_job_says_what_holds_it(room: Room) -> None:
-    tried, behind, may_switch_lane = room.take(), room.take(batch="news"), room.take(mail(OTHER))
+    tried, behind, elsewhere = room.take(), room.take(batch="news"), room.take(mail(OTHER))
     room.send(NOT_ALLOWED)
 
     found = room.ledger.records.read(behind, now=room.now)
@@ -324,7 +324,7 @@ def test_a_waiting_job_says_what_holds_it(room: Room) -> None:
     assert (found.hold.scope, found.hold.reason, found.hold.since) == ("lane", "access_policy", room.at(0))
     assert found.hold.next_probe == room.at(60)
     assert (room.read(tried).status, room.read(tried).reason) == ("deferred", "held")
-    assert room.ledger.records.read(may_switch_lane, now=room.now).hold is None
+    assert room.ledger.records.read(elsewhere, now=room.now).hold is None
     hold(room, batch="news", length_s=60)
     stopped = room.ledger.records.read(behind, now=room.now).hold
     assert stopped is not None
