@@ -21,7 +21,7 @@ from postroom.errors import InvalidMail, KeyConflict, PostroomError, Unavailable
 from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
 from postroom.jobs.job import Act, Delivery, Hold, Receipt, Status
 from postroom.jobs.job_filter import JobFilter
-from postroom.mail.address import Address
+from postroom.mail.address import Address, normal_form
 from postroom.mail.model import Mail
 from postroom.mail.validation import MAX_MESSAGE, too_large
 from postroom.store.intake_codec import check_names
@@ -222,8 +222,8 @@ def _fits(job: _Job, wanted: JobFilter) -> bool:
         and wanted.reason in (None, delivery.reason)
         and wanted.batch in (None, delivery.batch)
         and wanted.key in (None, delivery.key)
-        and (not wanted.senders or delivery.sender in map(str.casefold, wanted.senders))
-        and (wanted.to is None or wanted.to.casefold() in {address.lane for address in mail.recipients})
+        and (not wanted.senders or delivery.sender in map(normal_form, wanted.senders))
+        and (wanted.to is None or wanted.to.casefold() in {address.address.casefold() for address in mail.recipients})
         and (wanted.tag is None or wanted.tag in mail.tags)
         and (wanted.since is None or delivery.created_at >= wanted.since)
         and (wanted.until is None or delivery.created_at < wanted.until)

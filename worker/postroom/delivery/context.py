@@ -115,7 +115,7 @@ class DeliveryContext:
     apps: Mapping[str, App]
     templates: Templates
     mailbox_of: Callable[[str], str]
-    addresses_of: Callable[[str], frozenset[str]]  # addresses that the mailbox may send from, casefolded
+    addresses_of: Callable[[str], frozenset[str]]  # addresses that the mailbox may send from, in normal form
     delivery_of: Callable[[str], DeliveryMode]
     on_unknown: Callable[[str], OnUnknown]
     mark: Callable[[Job, str, int], float | None]

@@ -16,7 +16,7 @@ from postroom.graph.searches import JOB_PROPERTY
 from postroom.jobs.outcome import Answer, Refused
 from postroom.mail import content as contents
 from postroom.mail import mime_source
-from postroom.mail.address import Address
+from postroom.mail.address import Address, normal_form
 from postroom.mail.fields import OUR_HEADER, needs_mime
 from postroom.mail.message import Message, Ready
 from postroom.mail.model import Attachment
@@ -248,10 +248,12 @@ def _passed_on(message: Message, ready: Ready, source: mime_source.Source) -> by
 def _names(source: mime_source.Source, name: str, people: Sequence[Address]) -> bool:
     """Whether this field of the source names exactly these people."""
     people_there = source.people(name) if len(source.all(name)) < 2 else None
-    return people_there is not None and {one.address.casefold() for one in people_there} == {one.lane for one in people}
+    return people_there is not None and {normal_form(one.address) for one in people_there} == {
+        one.lane for one in people
+    }
 
 
 def _is_own(source: mime_source.Source, name: str, ready: Ready) -> bool:
     """Whether this field is there and names one address, which is the mailbox's own."""
     people_there = source.people(name) or []
-    return len(source.all(name)) == len(people_there) == 1 and people_there[0].address.casefold() in ready.own
+    return len(source.all(name)) == len(people_there) == 1 and normal_form(people_there[0].address) in ready.own

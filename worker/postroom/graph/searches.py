@@ -36,7 +36,7 @@ def searches_by_own_id(known_as: str, recipients: Sequence[Address], folder: str
 
     That may be another job's too: a client that hands a message over for each recipient gives all of them the same.
     """
-    people = frozenset(one.lane for one in recipients)
+    people = frozenset(one.address.casefold() for one in recipients)
     yield Search(folder=folder, filter=f"internetMessageId eq '{_odata(known_as)}'", recipients=people)
 
 

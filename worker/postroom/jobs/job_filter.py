@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from postroom.jobs.job import ENDED, Status, milliseconds_of, recipient_token
+from postroom.mail.address import normal_form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class JobFilter:
         fields = {
             "status": self.status,
             "reason": self.reason,
-            "senders": [sender.casefold() for sender in self.senders],
+            "senders": [normal_form(sender) for sender in self.senders],
             "to": self.to and recipient_token(self.to),
             "batch": self.batch,
             "key": self.key,

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from postroom.jobs.lane_limits import LaneLimits, PublishedSettings
 from postroom.jobs.retry import OnUnknown, Policy
+from postroom.mail.address import normal_form
 from postroom.mail.message import DeliveryMode
 from postroom.settings.model import SenderSettings, Settings
 
@@ -38,7 +39,7 @@ class Lanes:
 
     def name(self, address: str, sender: SenderSettings) -> str:
         """The name of the lane: its mailbox, and its app if that is not the default one."""
-        mailbox = str(sender.mailbox or address).casefold()
+        mailbox = normal_form(str(sender.mailbox or address))
         return mailbox if sender.app == "default" else f"{mailbox}#{sender.app}"
 
     def rules(self, *, results_here: bool) -> PublishedSettings:
@@ -47,7 +48,7 @@ class Lanes:
         for address, sender in self.settings.senders.items():
             lane = self.name(address, sender)
             limits[lane] = self.limits(sender)
-            aliases |= {str(alias).casefold(): lane for alias in (address, *sender.aliases)}
+            aliases |= {normal_form(str(alias)): lane for alias in (address, *sender.aliases)}
         return PublishedSettings(
             defaults=self.limits(SenderSettings()),
             lanes=limits,
@@ -67,7 +68,7 @@ class Lanes:
     def addresses(self, lane: str) -> frozenset[str]:
         """The mailbox's own address and its aliases. Senders that only use the mailbox are not among them."""
         aliases = (alias for sender in self._senders.get(lane, ()) for alias in sender.aliases)
-        return frozenset({self.mailbox(lane), *(str(alias).casefold() for alias in aliases)})
+        return frozenset({self.mailbox(lane), *(normal_form(str(alias)) for alias in aliases)})
 
     def on_unknown(self, lane: str) -> OnUnknown:
         return self._sender(lane).on_unknown or self.settings.on_unknown

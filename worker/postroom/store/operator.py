@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from postroom.errors import InvalidMail, TooLate, UnknownJob
 from postroom.jobs.job import Status, milliseconds, milliseconds_of
+from postroom.mail.address import normal_form
 from postroom.mail.model import Mail
 from postroom.store.functions import Connection, run
 from postroom.store.intake_codec import (
@@ -148,7 +149,7 @@ class OperatorActions:
         now: int | None = None,
     ) -> HoldResult:
         """Keeps a sender's lane, or a batch, from leaving until it is released or `length_s` are over."""
-        scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
+        scope, name = ("batch", batch) if sender is None else ("lane", normal_form(sender))
         counts, walked = [0, 0, 0, 0], "0"
         while walked:
             answer = run(
@@ -169,7 +170,7 @@ class OperatorActions:
 
     def release(self, *, sender: str | None = None, batch: str | None = None, now: int | None = None) -> ReleaseResult:
         """Ends a person's hold. A fault's is probed at once, and ends when that succeeds."""
-        scope, name = ("batch", batch) if sender is None else ("lane", sender.casefold())
+        scope, name = ("batch", batch) if sender is None else ("lane", normal_form(sender))
         held_name, was, probed, left = run(self._redis, "release", now, scope, name, "")
         while left:
             *_, left = run(self._redis, "release", now, scope, name, 1)

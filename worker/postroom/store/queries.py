@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 from postroom.errors import PostroomError, UnknownJob
 from postroom.jobs.job import Attempt, Delivery, Hold, Status, moment
 from postroom.jobs.job_filter import JobFilter
+from postroom.mail.address import normal_form
 from postroom.store import functions
 from postroom.store.functions import PREFIX
 
@@ -144,8 +145,8 @@ class Records:
     def lane_of(self, sender: str) -> str:
         """The lane that this sender's mail waits in, by what the workers published."""
         with functions.or_unavailable():
-            lane = self._redis.hget(f"{PREFIX}config", f"alias:{sender.casefold()}")
-        return lane.decode() if lane else sender.casefold()
+            lane = self._redis.hget(f"{PREFIX}config", f"alias:{normal_form(sender)}")
+        return lane.decode() if lane else normal_form(sender)
 
     def addresses_of(self, lane: str) -> set[str]:
         """The senders that share this lane: the mailbox itself, and its aliases."""
