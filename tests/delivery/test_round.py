@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from postroom.delivery.round import RoundContext, work
+from postroom.delivery.round import LAST_TRIES_S, RoundContext, work
 from postroom.errors import Unavailable
 from postroom.jobs.job import Job, Status
 from postroom.jobs.outcome import Answer, Deferred, Unknown
@@ -117,9 +117,7 @@ def test_a_first_claim_whose_answer_may_be_lost_is_asked_for_again_by_the_same_c
 
 def test_a_worker_that_stops_does_not_wait_for_the_answer_to_a_first_claim(world: World) -> None:
     ledger, diary = FakeLedger(jobs(1), claims_away=9), Diary()
-    answers = iter([False, False, True])
-
-    work("lane", context(ledger, world, diary, stopping=lambda: next(answers)))
+    work("lane", context(ledger, world, diary, stopping=lambda: len(ledger.claimants) > 1))
 
     assert (len(ledger.jobs), len(ledger.claimants), diary.events) == (1, 2, ["round.failed"])
 
@@ -131,6 +129,21 @@ def test_a_202_is_recorded_however_long_redis_is_away(world: World) -> None:
 
     assert ledger.settled == [("job-0", Status.ACCEPTED, ACCEPTED)]
     assert diary.pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+def test_a_worker_that_stops_while_redis_is_away_gives_up_in_the_end_and_logs_what_it_could_not_record(
+    world: World,
+) -> None:
+    ledger, diary = FakeLedger(jobs(2), away=999), Diary()
+
+    def pause(seconds: float) -> None:
+        diary.pauses.append(seconds)
+        world.clock += seconds
+
+    work("lane", replace(context(ledger, world, diary, stopping=lambda: len(diary.pauses) >= 3), pause=pause))
+
+    assert LAST_TRIES_S <= sum(diary.pauses[3:]) <= LAST_TRIES_S + 1
+    assert (ledger.settled, diary.events) == ([], ["mail.unrecorded", "round.failed"])
 
 
 def test_a_lost_claim_ends_the_round_and_settles_nothing(world: World) -> None:

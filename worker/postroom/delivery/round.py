@@ -6,6 +6,7 @@ mail. If a round's message is lost, or comes twice, no mail is lost or doubled, 
 done.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ Said = TypeVar("Said")
 
 SLICE_S = 1.0  # then a round ends, if other lanes wait
 LONGEST_TASK_S = 10.0  # then a fiber goes back to Celery
+# So long a worker that stops tries to record what it knows while Redis is away. Its last mail may take 30 s, and
+# operators give a worker 60 s to stop.
+LAST_TRIES_S = 20.0
 
 
 class Ledger(Protocol):
@@ -84,9 +88,7 @@ def work(lane: str, context: RoundContext) -> None:
 def _work(lane: str, context: RoundContext) -> None:
     monotonic, claimant = context.delivery.monotonic, context.delivery.claimant()
     # If only the reply was lost, the claim exists, and may be marked already. So it is asked for until Redis replies.
-    job = _answer(
-        lambda: context.ledger.claim(lane, claimant, may_switch_lane=True), context, gives_up=context.stopping
-    )
+    job = _answer(lambda: context.ledger.claim(lane, claimant, may_switch_lane=True), context, last_tries_s=0)
     slice_end, task_end = monotonic() + SLICE_S, monotonic() + LONGEST_TASK_S
     while job is not None:
         if job.lane != lane:
@@ -151,7 +153,10 @@ def _settle(
     may_switch_lane: bool,
     context: RoundContext,
 ) -> Job | None:
-    """Records the transition, however long Redis is away: a mail whose 202 is not recorded would be sent again."""
+    """Records the transition, however long Redis is away: a mail whose 202 is not recorded would be sent again.
+
+    Only a worker that stops gives up after a while, and logs what it could not record.
+    """
     # The same claimant for each try: if only the first reply was lost, the next try finds the claim of the first.
     claimant = None if context.stopping() else context.delivery.claimant()
 
@@ -166,32 +171,40 @@ def _settle(
             may_switch_lane=may_switch_lane,
         )
 
-    recorded, following = _answer(settle, context)
+    try:
+        recorded, following = _answer(settle, context, last_tries_s=LAST_TRIES_S)
+    except Unavailable:
+        _log("mail.unrecorded", job, transition, outcome, took_ms, context.emit)
+        raise
     hit(Failpoint.SETTLED)
-    _tell(job, transition, outcome, took_ms, recorded=recorded, emit=context.emit)
+    event = (
+        f"mail.{transition.status}" if transition.status else "draft.removed" if transition.cleaned_up else "draft.kept"
+    )
+    _log(event if recorded else "claim.lost", job, transition, outcome, took_ms, context.emit)
     return following
 
 
-def _answer(ask: Callable[[], Said], context: RoundContext, *, gives_up: Callable[[], bool] = lambda: False) -> Said:
-    """The ledger's reply, however long Redis is away. Raises Unavailable only if `gives_up()` is true then."""
-    wait = 0.05
+def _answer(ask: Callable[[], Said], context: RoundContext, *, last_tries_s: float) -> Said:
+    """The ledger's reply, however long Redis is away. Raises Unavailable once the worker stops, after so long."""
+    monotonic, wait, give_up_at = context.delivery.monotonic, 0.05, math.inf
     while True:
         try:
             return ask()
         except Unavailable:
-            if gives_up():
+            if context.stopping():
+                give_up_at = min(give_up_at, monotonic() + last_tries_s)
+            if monotonic() >= give_up_at:
                 raise
             context.pause(wait)
             wait = min(wait * 2, 1.0)
 
 
-def _tell(
+def _log(
+    event: str,
     job: Job,
     transition: Transition,
     outcome: Outcome | LookupResult | CleanedUp,
     took_ms: int,
-    *,
-    recorded: bool,
     emit: Emit,
 ) -> None:
     answer = outcome.answer
@@ -203,11 +216,8 @@ def _tell(
         "request_id": answer.request_id,
         "wait_s": transition.wait_s if transition.pause is None else transition.pause.wait_s,
     }
-    event = (
-        f"mail.{transition.status}" if transition.status else "draft.removed" if transition.cleaned_up else "draft.kept"
-    )
     emit(
-        event if recorded else "claim.lost",
+        event,
         job=job.id,
         lane=mask_address(job.lane),
         ms=took_ms,

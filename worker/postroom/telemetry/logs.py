@@ -25,6 +25,7 @@ WRONG = {
     "tick.failed",
     "results.failed",
     "claim.lost",
+    "mail.unrecorded",
     "worker.died",
     "worker.waiting",
     "hold.started",
