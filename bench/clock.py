@@ -30,7 +30,16 @@ def run(seconds: float) -> dict[str, Any]:
     stop, counted = threading.Event(), Counted()
     threading.Timer(seconds, stop.set).start()
     slots = 8
-    tick_for_ever(counted, "bench:1", slots, settings.lease, stop, lambda *_, **__: None, lambda _: None)  # type: ignore[arg-type]
+    tick_for_ever(
+        counted,  # type: ignore[arg-type]
+        "bench:1",
+        slots,
+        settings.lease,
+        stop,
+        lambda *_, **__: None,
+        lambda _: None,
+        lambda: None,
+    )
     return {"ticks": counted.ticks}
 
 

@@ -14,9 +14,22 @@ def test_no_error_ends_the_tick() -> None:
     ledger = FakeLedger([], ticks=[Unavailable("away"), ValueError("a bug"), Ticked(sleep_s=0.0, busy=True)])
     ledger.when_ticked_out = stop.set
 
-    tick_for_ever(ledger, "worker", 4, 60.0, stop, diary.emit, lambda _: None, longest_s=0.0)
+    tick_for_ever(ledger, "worker", 4, 60.0, stop, diary.emit, lambda _: None, lambda: None, longest_s=0.0)
 
     assert diary.events == ["tick.failed", "tick.failed"]
+
+
+def test_settings_that_redis_has_lost_are_published_again() -> None:
+    stop, diary, published = Event(), Diary(), list[str]()
+    lost, there = (Ticked(sleep_s=0.0, busy=True, has_settings=has) for has in (False, True))
+    ledger = FakeLedger([], ticks=[there, lost, there])
+    ledger.when_ticked_out = stop.set
+
+    tick_for_ever(
+        ledger, "w", 4, 60.0, stop, diary.emit, lambda _: None, lambda: published.append("rules"), longest_s=0.0
+    )
+
+    assert (published, diary.events) == (["rules"], ["settings.published"])
 
 
 def test_a_result_that_cannot_be_stored_keeps_no_other_from_being_stored() -> None:

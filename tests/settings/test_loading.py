@@ -102,9 +102,12 @@ def test_a_password_in_the_redis_url_shows_in_no_repr() -> None:
     [
         (
             "localhost:6379",
-            "give redis://, rediss://, redis+sentinel:// or embedded:DIR, as in redis://localhost:6379/0",
+            "give redis://, rediss://, redis+sentinel://, rediss+sentinel:// or embedded:DIR, as in redis://localhost:6379/0",
         ),
-        ("embedded:", "give redis://, rediss://, redis+sentinel:// or embedded:DIR, as in redis://localhost:6379/0"),
+        (
+            "embedded:",
+            "give redis://, rediss://, redis+sentinel://, rediss+sentinel:// or embedded:DIR, as in redis://localhost:6379/0",
+        ),
         ("redis://h/1?db=2", "the database is one number, as in redis://localhost:6379/0"),
         ("redis://h/one", "the database is one number, as in redis://localhost:6379/0"),
         ("redis://h/1/2", "the database is one number, as in redis://localhost:6379/0"),
@@ -113,8 +116,12 @@ def test_a_password_in_the_redis_url_shows_in_no_repr() -> None:
         ("unix:///s?virtual_host=1", "the parameter virtual_host is not understood; unix:// takes db"),
         (
             "redis+sentinel://h/post?ssl_ca_certs=x",
-            "the parameter ssl_ca_certs is not understood; redis+sentinel:// takes db",
+            (
+                "the parameter ssl_ca_certs is not understood; "
+                "redis+sentinel:// takes db, sentinel_username, sentinel_password"
+            ),
         ),
+        ("rediss://h?ssl_ca_certs=/none.pem", "ssl_ca_certs: cannot read the file /none.pem"),
         ("unix://run/s", "give the whole path of the socket, as in unix:///run/redis/redis.sock"),
         ("rediss://h?ssl_cert_reqs=maybe", "ssl_cert_reqs is one of required, optional, none"),
         ("rediss://h?ssl_check_hostname=maybe", "ssl_check_hostname is one of true, false, 1, 0"),

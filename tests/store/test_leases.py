@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from postroom.jobs.job import Job
-from postroom.jobs.outcome import Refused
+from postroom.jobs.outcome import NotPermitted, Refused
 from postroom.store.functions import PREFIX
 
-from .room import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, mail
+from .room import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, looked, mail
 
 
 def test_a_claim_lost_before_the_mark_is_put_back_and_costs_no_attempt(room: Room) -> None:
@@ -44,6 +44,31 @@ def test_a_claim_lost_after_the_mark_is_in_doubt(room: Room) -> None:
     assert (found.attempts[-1].outcome, found.attempts[-1].reason) == ("unknown", "worker_lost")
     room.tick(10)
     assert room.held().in_doubt
+
+
+def test_a_mail_whose_worker_may_only_be_cut_off_is_sent_again_two_leases_later(room: Room) -> None:
+    room.take()
+    room.sending()
+    room.tick(62 + 10)
+    looked(room, NotPermitted())
+
+    room.tick(2 * 60 - 10 - 2)
+    assert room.claim() is None
+    room.tick(3)
+    assert room.held().resend
+
+
+def test_a_202_that_a_cut_off_worker_reports_when_it_is_back_keeps_the_mail_from_being_sent_again(room: Room) -> None:
+    job_id = room.take()
+    cut_off = room.sending()
+    room.tick(62 + 10)
+    looked(room, NotPermitted())
+    room.tick(30)
+
+    room.settle(cut_off, ACCEPTED)
+
+    room.tick(600)
+    assert (room.claim(), room.read(job_id).status) == (None, "accepted")
 
 
 def test_a_lease_is_taken_back_only_a_second_after_a_tick_saw_it_end(room: Room) -> None:

@@ -173,3 +173,17 @@ def test_what_is_uploaded_into_a_draft_counts_too_and_its_fields_are_kept_either
     assert wait_s
     assert room.record(job.id)[b"draft"] == b"d-1"
     assert room.ledger.note(job, {}, 1000, 60, now=room.now) == 0
+
+
+def test_a_redis_that_has_lost_the_settings_gives_no_mail_by_other_limits(room: Room) -> None:
+    room.redis.flushall()
+    room.take()
+    room.take()
+    assert room.claim() is None
+    assert not room.ledger.tick("worker", 8, 60, now=room.now).has_settings
+
+    room.publish(lanes={SENDER: replace(FREE, rates=((1, 60.0),))})
+
+    assert room.ledger.tick("worker", 8, 60, now=room.now).has_settings
+    room.send()
+    assert room.claim() is None, "the rate is spent"

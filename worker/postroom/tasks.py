@@ -9,8 +9,10 @@ import mmap
 import os
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -33,6 +35,7 @@ from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
 from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE, ROUND_TASK
 from postroom.jobs.ticks import TokenProbe
 from postroom.mail.model import Mail
+from postroom.runtime.celery_channel import drop_unreadable_messages
 from postroom.runtime.failpoints import Failpoint, hit
 from postroom.runtime.file_limit import raise_file_limit
 from postroom.runtime.parent_watch import end_with_parent
@@ -40,6 +43,9 @@ from postroom.runtime.supervisor import SLOTS
 from postroom.settings.lanes import Lanes
 from postroom.settings.loading import load_settings
 from postroom.store.ledger import Ledger
+from postroom.store.server_check import redis_faults
+
+_OTHER_MAILS = uuid.UUID("5b4c7c3e-6f0e-4b9e-9a49-0d2f1a6f6c11")
 
 
 class HighFirst(sorted_cycle):
@@ -72,6 +78,8 @@ app.conf.update(
     },
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    broker_use_ssl=dict(_urls.tls) or None,
+    redis_backend_use_ssl=dict(_urls.tls) or None,
     result_backend=_results,
     result_backend_transport_options={**_urls.options, "visibility_timeout": 120},
     result_backend_thread_safe=True,
@@ -97,6 +105,13 @@ app.conf.update(
 )
 
 
+@app.on_after_finalize.connect
+def _remove_tasks_of_celery(**_: object) -> None:
+    """Those that call another task inside their own: `postroom.send` ends when its mail does, not when it returns."""
+    for name in ("celery.map", "celery.starmap", "celery.chunks"):
+        app.tasks.pop(name, None)
+
+
 @app.task(name=ROUND_TASK, ignore_result=True)
 def round_(sender: str) -> None:
     """Delivers what waits in this sender's lane."""
@@ -120,13 +135,12 @@ def send(
 
     `on_accepted` and `on_dead` are signatures that are called then, as for `Client.send`.
     """
-    job_id = self.request.id
     wait = 0.1
     while True:
         try:
-            _take_in(job_id, mail, key, (on_accepted, on_dead), [*map(str, more), *unknown])
+            _take_in(self.request, mail, key, (on_accepted, on_dead), [*map(str, more), *unknown])
         except Unavailable as error:
-            _process_state().round_context.emit("send.waiting", job=job_id, error=str(error))
+            _process_state().round_context.emit("send.waiting", job=self.request.id, error=str(error))
             if _stop[0]:
                 # It is acknowledged only at the end, so even if this cannot be said the broker keeps the message.
                 raise Reject(requeue=True) from None
@@ -136,12 +150,13 @@ def send(
             raise Ignore
 
 
-def _take_in(job_id: str, values: object, key: str | None, wanted: tuple[object, object], unknown: list[str]) -> None:
+def _take_in(request: Any, values: object, key: str | None, wanted: tuple[object, object], unknown: list[str]) -> None:
     """Takes the mail in, or what it is instead as a dead letter; raises Unavailable and nothing else."""
-    calls = NO_CALLBACKS
+    job_id, calls = request.id, NO_CALLBACKS
     try:
         calls = Callbacks.of(*wanted)
         _check_arguments(unknown)
+        _check_canvas(request)
         book, mail = _process_state().ledger, Mail.model_validate(values).with_sender(settings.sender)
         receipt = book.take_in(job_id, mail, key, None, calls=calls)
         if receipt.known:
@@ -151,7 +166,12 @@ def _take_in(job_id: str, values: object, key: str | None, wanted: tuple[object,
     except InvalidMail as fault:
         _bury(job_id, values, "invalid", str(fault), calls)
     except KeyConflict as fault:
-        _bury(job_id, values, "key_conflict", str(fault), calls)
+        if fault.job_id != job_id:
+            return _bury(job_id, values, "key_conflict", str(fault), calls)
+        # Another mail has this task's id. Both are jobs, and the task shows what became of this one.
+        apart = str(uuid.uuid5(_OTHER_MAILS, job_id + json.dumps(values, sort_keys=True, default=str)))
+        _bury(apart, values, "key_conflict", "this task_id already belongs to another mail", calls)
+        _process_state().ledger.mirror(apart, job_id)
     except Exception as error:  # noqa: BLE001 - a task that ends by exception is a mail that nobody has
         _bury(job_id, values, "internal_error", type(error).__name__, calls)
 
@@ -159,6 +179,16 @@ def _take_in(job_id: str, values: object, key: str | None, wanted: tuple[object,
 def _check_arguments(unknown: list[str]) -> None:
     if unknown:
         raise InvalidMail(f"the task takes mail, key, on_accepted and on_dead, and got {len(unknown)} arguments more")
+
+
+def _check_canvas(request: Any) -> None:
+    """Celery would call these when the task returns, and a mail ends later."""
+    if parts := [part for part in ("callbacks", "errbacks", "chain", "chord") if getattr(request, part, None)]:
+        names = {"callbacks": "link", "errbacks": "link_error"}
+        named = ", ".join(names.get(part, part) for part in parts)
+        raise InvalidMail(
+            f"{named}: the task takes none; on_accepted and on_dead name tasks to call when the mail has ended"
+        )
 
 
 def _bury(job_id: str, values: object, reason: str, detail: str, calls: Callbacks) -> None:
@@ -193,19 +223,33 @@ def _process_state() -> ProcessState:
 
 @worker_init.connect
 def _publish_rules(**_: object) -> None:
-    if faults := settings.worker_faults():
+    now = datetime.now(UTC)
+    if faults := wiring.worker_faults(settings, now):
         raise SystemExit("\n".join(faults))
     end_with_parent()
     raise_file_limit()
-    rules = Lanes(settings=settings).rules(results_here=_results == _urls.backend)
+    for app_name, wrong in wiring.unusable_apps(settings, now).items():
+        _process_state().round_context.emit("app.unusable", app=app_name, error="; ".join(wrong))
+    drop_unreadable_messages(lambda error: _process_state().round_context.emit("message.dropped", error=error))
     while True:
         try:
-            _process_state().ledger.publish(rules)
+            _check_redis()
+            _publish()
         except Unavailable as error:
             _process_state().round_context.emit("worker.waiting", error=str(error))
             time.sleep(1.0)
         else:
             return
+
+
+def _check_redis() -> None:
+    """Ends the worker if this Redis cannot be used: it would take mail and never record what became of it."""
+    if faults := redis_faults(wiring.worker_redis(settings)):
+        raise SystemExit("\n".join(faults))
+
+
+def _publish() -> None:
+    _process_state().ledger.publish(Lanes(settings=settings).rules(results_here=_results == _urls.backend))
 
 
 @worker_ready.connect
@@ -214,7 +258,7 @@ def _start_ticking(sender: Any, **_: object) -> None:
     slots = sender.pool.limit
     name = wiring.worker_name()
     probes: SimpleQueue[TokenProbe] = SimpleQueue()
-    _start(tick_for_ever, book, name, slots, settings.lease, _ticking, round_context.emit, probes.put)
+    _start(tick_for_ever, book, name, slots, settings.lease, _ticking, round_context.emit, probes.put, _publish)
     _start(probe_apps_for_ever, book, round_context.delivery.apps, probes, _ticking, round_context.emit)
     _start(store_results_for_ever, book, _store_result, _ticking, round_context.emit)
     context = wiring.consumer_context(settings, round_context.emit)

@@ -5,7 +5,11 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING
+
+from celery import Celery
 
 from postroom.consumers import Context as ConsumerContext
 from postroom.delivery.context import App, DeliveryContext
@@ -18,6 +22,7 @@ from postroom.graph.credentials import (
     Identity,
     ManagedIdentity,
     Secret,
+    check_credential,
 )
 from postroom.graph.seal import Seal
 from postroom.graph.tokens import Tokens
@@ -37,16 +42,22 @@ from postroom.telemetry.events import Emit
 from postroom.transport.requests_http import RequestsHttp
 
 if TYPE_CHECKING:
+    import redis
+
     from postroom.transport.curl_http import CurlHttp
 
 WORKER_TIMEOUT_S = 5.0
 LONGEST_TOKEN_S = 15.0
 
 
+def worker_redis(settings: Settings) -> "redis.Redis":
+    """The worker's Redis: it is patient, but never without a bound."""
+    return connect(settings.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
+
+
 def ledger(settings: Settings) -> Ledger:
-    """The worker's ledger: patient with Redis, but never without a bound."""
-    redis = connect(settings.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
-    return Ledger(BatchingRedis(redis, functions.in_one), settings.attachments)
+    """The worker's ledger."""
+    return Ledger(BatchingRedis(worker_redis(settings), functions.in_one), settings.attachments)
 
 
 def consumer_context(settings: Settings, emit: Emit) -> ConsumerContext:
@@ -88,8 +99,7 @@ def round_context(settings: Settings, book: Ledger, stopping: Callable[[], bool]
                 graph=Graph(app.graph_url or app.cloud.graph_url, http),
                 seal=seal(app),
             )
-            for name, app in settings.all_apps.items()
-            if app.kind is not None and not list(app.faults("{}"))
+            for name, app in apps(settings).items()
         },
         templates=Templates(settings.templates),
         mailbox_of=lanes.mailbox,
@@ -164,6 +174,48 @@ def celery_place(settings: Settings) -> tuple[CeleryUrls, str]:
     """Where Celery's queue is, and the URL of its result backend."""
     urls = celery_urls(settings.redis_url)
     return urls, result_backend(settings.result_backend, urls)
+
+
+def worker_faults(settings: Settings, now: datetime) -> list[str]:
+    """Why a worker cannot send with these settings and the files they name: what `check` and a worker's start go by.
+
+    An app whose credential cannot be used is such a fault only if no other app can be used: their mail goes on, and
+    its own is held.
+    """
+    unusable = unusable_apps(settings, now)
+    faults = settings.worker_faults() + result_backend_faults(settings)
+    if len(unusable) == len(apps(settings)):
+        faults += chain.from_iterable(unusable.values())
+    return faults
+
+
+def apps(settings: Settings) -> dict[str, AppSettings]:
+    """The apps whose settings are complete."""
+    return {name: app for name, app in settings.all_apps.items() if app.kind is not None and not list(app.faults("{}"))}
+
+
+def unusable_apps(settings: Settings, now: datetime) -> dict[str, list[str]]:
+    """What is wrong with the credentials of apps, by the apps' names; those that can be used are left out."""
+    faults = {name: check_credential(identity(app), now) for name, app in apps(settings).items()}
+    return {name: [f"app {name}: {fault}" for fault in found] for name, found in faults.items() if found}
+
+
+def result_backend_faults(settings: Settings) -> list[str]:
+    """Why results cannot be stored where POSTROOM_RESULT_BACKEND says: no such backend, or its library is missing."""
+    urls, place = celery_place(settings)
+    if place == urls.backend:
+        return []
+    if place.startswith("rpc:"):
+        why = "rpc:// keeps a result with whoever sent the task, and a mail ends after its task"
+    else:
+        try:
+            with Celery(backend=place) as app:
+                _ = app.backend
+        except Exception as error:  # noqa: BLE001 - each backend has errors of its own
+            why = str(error) or type(error).__name__
+        else:
+            return []
+    return [f"{PREFIX}RESULT_BACKEND: {why}"]
 
 
 def worker_name() -> str:

@@ -42,6 +42,11 @@ def _lines(stats: Stats) -> Iterator[str]:
     yield from _metric("postroom_jobs", "gauge", "Jobs whose records are kept, by status.", jobs)
     yield from _metric("postroom_jobs_in_doubt", "gauge", "Jobs that may have been sent.", {"": stats.in_doubt})
     yield from _metric("postroom_lanes_waiting", "gauge", "Lanes in which jobs wait.", {"": stats.waiting_lanes})
+    held: dict[str, float] = {}
+    for hold in stats.holds:  # without addresses
+        labels = f'{{scope="{hold.scope}",reason="{hold.reason if hold.by is None else "person"}"}}'
+        held[labels] = held.get(labels, 0) + 1
+    yield from _metric("postroom_holds", "gauge", "Holds, and apps that cannot be reached.", held)
     oldest = stats.oldest_due_s or 0.0
     yield from _metric("postroom_oldest_due_seconds", "gauge", "For how long the oldest job is due.", {"": oldest})
     yield from _metric("postroom_workers_alive", "gauge", "Worker processes that tick.", {"": alive})

@@ -1,19 +1,19 @@
 """`postroom check`: the settings and the files they name, and every fault at once."""
 
 from datetime import UTC, datetime
+from itertools import chain
 
 import click
 
 from postroom.errors import ConfigError
-from postroom.graph.credentials import check_credential, ends_soon
-from postroom.jobs.job_filter import JobFilter
+from postroom.graph.credentials import ends_soon
 from postroom.render import Templates
 from postroom.settings.loading import load_settings
 from postroom.settings.model import Settings
 from postroom.store.connection import connect
 from postroom.store.durability import weaknesses
-from postroom.store.queries import Records
-from postroom.wiring import identity, transport
+from postroom.store.server_check import redis_faults
+from postroom.wiring import apps, identity, result_backend_faults, transport, unusable_apps
 
 
 @click.command()
@@ -29,7 +29,8 @@ def check(with_redis: bool, producer: bool) -> None:
             raise ConfigError(faults)
     if with_redis:
         connection = connect(settings.redis_url, timeout_s=3.0, name="postroom-check")
-        Records(connection).newest(JobFilter(), 1)
+        if faults := redis_faults(connection):
+            raise ConfigError(faults)
         facts += ["Redis answers.", *(f"WARNING: {weakness}" for weakness in weaknesses(connection))]
     for fact in facts:
         click.echo(fact)
@@ -38,20 +39,17 @@ def check(with_redis: bool, producer: bool) -> None:
 
 def configuration(settings: Settings, now: datetime) -> tuple[list[str], list[str]]:
     """What is wrong with a worker's settings and the files they name, and what they come to."""
-    faults = settings.worker_faults()
+    unusable = unusable_apps(settings, now)
+    faults = settings.worker_faults() + result_backend_faults(settings) + list(chain.from_iterable(unusable.values()))
     facts = []
     try:
         facts.append(f"HTTP: {transport(settings).name}")
     except ConfigError as error:
         faults += error.faults
-    for name, app in settings.all_apps.items():
-        if app.kind is None or list(app.faults("{}")):
-            continue
+    for name, app in apps(settings).items():
         who = identity(app)
-        facts.append(f"app {name}: {app.kind.value} of client {who.client_id or '(system)'} at {who.authority_url}")
-        if wrong := check_credential(who, now):
-            faults += [f"app {name}: {fault}" for fault in wrong]
-        elif warning := ends_soon(who, now):
+        facts.append(f"app {name}: {app.kind} of client {who.client_id or '(system)'} at {who.authority_url}")
+        if name not in unusable and (warning := ends_soon(who, now)):
             facts.append(f"app {name}: WARNING {warning}")
     if settings.smtp or settings.smtp_allow:
         faults += settings.smtp_faults(over_tls=False)

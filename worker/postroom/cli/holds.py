@@ -85,7 +85,7 @@ def holds_table(holds: Sequence[Hold], width: int) -> Table:
     columns = {
         "held": [Text(one.name) for one in holds],
         "what": [Text(SCOPE_NAMES[one.scope]) for one in holds],
-        "reason": [Text(one.reason) for one in holds],
+        "reason": [Text(f"{one.reason}: {one.detail}" if one.detail else one.reason) for one in holds],
         "by": [Text(one.by or "a fault") for one in holds],
         "since": [Text(when(one.since)) for one in holds],
         "until": [Text(when(one.until)) for one in holds],

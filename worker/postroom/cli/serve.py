@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,9 +12,12 @@ from postroom.access.smtp_logins import hashed
 from postroom.cli.local_stack import addresses
 from postroom.cli.options import JSON, fail, json_option
 from postroom.cli.output import to_json_text
-from postroom.errors import ConfigError
+from postroom.errors import ConfigError, Unavailable
 from postroom.runtime.supervisor import MOST_SLOTS, PREFORK_SLOTS, SLOTS, supervise
 from postroom.settings.loading import load_settings
+from postroom.settings.model import Settings
+from postroom.store.connection import connect
+from postroom.store.server_check import redis_faults
 
 # One that starts or dies never stops all mail; and four send more than one Redis takes.
 PROCESSES = min(4, max(2, os.cpu_count() or 1))
@@ -47,12 +51,22 @@ def worker(processes: int, concurrency: int | None, pool: str) -> None:
     finishes the mails that it is sending. A second signal stops at once.
     """
     from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
+    from postroom.wiring import worker_faults  # noqa: PLC0415 - the same
 
     settings = load_settings()
-    if faults := settings.worker_faults():
+    if faults := worker_faults(settings, datetime.now(UTC)) or _redis_faults(settings):
         raise ConfigError(faults)
     emit = logs.start(settings.log_format)
     sys.exit(supervise(processes, concurrency or (SLOTS if pool == "threads" else PREFORK_SLOTS), pool, emit))
+
+
+def _redis_faults(settings: Settings) -> list[str]:
+    """What makes this Redis useless. None where it is away: the workers wait for it."""
+    try:
+        with connect(settings.redis_url, timeout_s=3.0, name="postroom-check") as client:
+            return redis_faults(client)
+    except Unavailable:
+        return []
 
 
 @click.command()
@@ -123,7 +137,7 @@ def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json
     except ImportError as error:
         fail(1, f"The SMTP door needs {error.name}: pip install 'postroom[smtp]'")
     settings = load_settings()
-    if faults := settings.smtp_faults(over_tls=tls_port is not None):
+    if faults := settings.smtp_faults(over_tls=tls_port is not None) or _redis_faults(settings):
         raise ConfigError(faults)
 
     def tell(scheme: str, at: str, number: int) -> None:
@@ -167,6 +181,8 @@ def api(host: str, port: int, as_json: bool) -> None:
     from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
 
     settings = load_settings()
+    if faults := _redis_faults(settings):
+        raise ConfigError(faults)
     services = open_services(settings, logs.start(settings.log_format))
 
     def tell(url: str) -> None:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from postroom.cli.options import JSON, fail
 from postroom.cli.output import GAP, columns_table, fraction, open_console, short_time, to_json_text
-from postroom.jobs.job import Status
+from postroom.jobs.job import Hold, Status
 from postroom.operations import stats
 from postroom.operations.stats import Lane, Memory, Stats
 from postroom.settings.loading import load_settings
@@ -70,6 +70,7 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
         ),
         ("may have been sent", f"{figures.in_doubt:,} in doubt" if figures.in_doubt else None),
         ("dead", ", ".join(f"{count:,} {reason}" for reason, count in figures.dead_by_reason.items()) or None),
+        ("held", "\n".join(map(_hold, figures.holds)) or None),
         ("oldest due", f"since {_span(figures.oldest_due_s)}" if figures.oldest_due_s is not None else None),
         ("rounds queued", f"{figures.rounds_queued:,}"),
         ("events without mail", ", ".join(f"{count:,} {reason}" for reason, count in figures.events.items()) or None),
@@ -86,6 +87,11 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
         )
         parts += [Text(f"\nLanes that wait ({rest})\n", style="bold"), _lanes(figures.lanes, width)]
     return Group(*parts)
+
+
+def _hold(one: Hold) -> str:
+    why = f"{one.reason}: {one.detail}" if one.detail else one.reason
+    return f"{one.scope} {one.name} ({why}), {one.waiting or 0:,} waiting"
 
 
 def _lanes(lanes: Sequence[Lane], width: int) -> Table:

@@ -6,6 +6,7 @@ from a draft is asked for by its id.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from postroom.delivery.context import App, DeliveryContext, app_of, ask
@@ -30,20 +31,20 @@ def look_up(job: Job, context: DeliveryContext) -> LookupResult:
 
 
 def _look_up(job: Job, app: App, context: DeliveryContext) -> LookupResult:
-    mailbox = context.mailbox_of(job.lane)
+    mailbox, mail = context.mailbox_of(job.lane), Mail.of_job(job.mail, context.attachments)
     draft_id = job.draft
     if draft_id:
         result: LookupResult = ask(job, app, context, partial(app.graph.draft_status, mailbox, draft_id))
         if not (isinstance(result, NotFound) and result.draft_gone):
             return result
-        sent = _search(job, app, context, _everywhere(job, context, (SENT_ITEMS,)))
+        sent = _search(job, app, context, _everywhere(job, mail, context, (SENT_ITEMS,)))
         return result if isinstance(sent, NotFound) else sent
-    return _search(job, app, context, _everywhere(job, context, (SENT_ITEMS, DRAFTS)))
+    result = _search(job, app, context, _everywhere(job, mail, context, (SENT_ITEMS, DRAFTS)))
+    return replace(result, proves_nothing=not mail.save_to_sent_items) if isinstance(result, NotFound) else result
 
 
-def _everywhere(job: Job, context: DeliveryContext, folders: Sequence[str]) -> Iterator[Search]:
+def _everywhere(job: Job, mail: Mail, context: DeliveryContext, folders: Sequence[str]) -> Iterator[Search]:
     """What came as MIME with a Message-ID is looked for by that, everything else by what Postroom gave it."""
-    mail = Mail.of_job(job.mail, context.attachments)
     known_as = _own_message_id(mail)
     for folder in folders:
         if known_as:

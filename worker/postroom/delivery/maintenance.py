@@ -24,11 +24,13 @@ def tick_for_ever(
     stop: Event,
     emit: Emit,
     probe: Callable[[TokenProbe], None],
+    publish: Callable[[], None],
     longest_s: float = LONGEST_TICK_S,
 ) -> None:
     """Runs ticks until `stop` is set: at once when one is due, else each second. No error ends it.
 
-    `probe` must return at once: a late tick would delay leases and schedules.
+    `probe` must return at once: a late tick would delay leases and schedules. `publish` publishes the settings of this
+    worker, and is called where Redis has lost them.
     """
     while not stop.is_set():
         sleep = longest_s
@@ -36,6 +38,9 @@ def tick_for_ever(
             hit(Failpoint.TICKING)
             ticked = ledger.tick(worker, slots, lease_s)
             hit(Failpoint.TICKED)
+            if not ticked.has_settings:
+                publish()
+                emit("settings.published")
             for due in ticked.probes:
                 probe(due)
             for event in ticked.events:

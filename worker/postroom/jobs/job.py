@@ -127,7 +127,8 @@ class Receipt:
 class Hold:
     """What waits until a fault is repaired, or until a person releases it.
 
-    `scope` is "lane", "app" or "batch". A fault's hold has `next_probe`, a person's `by` and perhaps `until`.
+    `scope` is "lane", "app" or "batch". A fault's hold has `next_probe`, a person's `by` and perhaps `until`. An app
+    that cannot be reached has `detail`: what went wrong, as the transport words it.
     """
 
     scope: str
@@ -138,6 +139,7 @@ class Hold:
     until: datetime | None = None
     next_probe: datetime | None = None
     waiting: int | None = None  # mails; only in lists of holds
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,11 +116,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotFound:
-    """`draft_gone`: there was a draft, and it is neither in Drafts nor in Sent Items."""
+    """`draft_gone`: there was a draft, and it is neither in Drafts nor in Sent Items.
+
+    `proves_nothing`: the mail would not be there if it had been sent, because it is not saved to Sent Items.
+    """
 
     recorded_as: ClassVar[str] = "notfound"
     answer: Answer = NO_ANSWER
     draft_gone: bool = False
+    proves_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ The life of a mail that fails:
    its lane were sent meanwhile (`suspect`), it is the job's own fault and treated as such.
 4. Refused: dead at once.
 5. Unknown: the job waits in doubt and is looked up, several times over minutes. Found: accepted. Else, once there is
-   no more to learn, it is sent once more or left for a person (`after_lookup`).
+   no more to learn, it is sent again or left for a person (`after_lookup`): only once where nobody could look.
 
 Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
@@ -187,6 +187,9 @@ def after_lookup(
             may_resend = job.resends < policy.max_attempts
         case NotFound(draft_gone=True):
             may_resend = False
+        case NotFound(proves_nothing=False) if policy.look_ups_s:
+            # It is in no folder, so it was not sent.
+            may_resend = on_unknown is OnUnknown.RESEND and job.resends < policy.max_attempts
         case NotFound() | NotPermitted():
             may_resend = on_unknown is OnUnknown.RESEND and job.resends == 0
         case Throttled() | Held() | Deferred():

@@ -17,9 +17,11 @@ class Ticked(NamedTuple):
     """`sleep_s` is how long nothing is due; `busy`: more was due than one tick does.
 
     `events` are what the log should say of moves that no worker made: each an event's name and facts.
+    `has_settings` is False where Redis has lost what the workers published.
     """
 
     sleep_s: float
     busy: bool
+    has_settings: bool = True
     probes: tuple[TokenProbe, ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from postroom.cloudevents.unmatched import EventNotes
-from postroom.jobs.job import Status, moment
+from postroom.jobs.job import Hold, Status, moment
 from postroom.jobs.job_filter import JobFilter
 from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE
 from postroom.jobs.ticks import WORKER_LOST_AFTER_S
@@ -67,8 +67,8 @@ class Memory:
 class Stats:
     """The figures at one time.
 
-    `dead_by_reason` counts the newest 100,000 dead letters. `lanes` are of the 20,000 lanes that wake up first.
-    `events` counts events that made no mail, by reason.
+    `dead_by_reason` counts the newest 100,000 dead letters. `holds` is what is held, and the apps that cannot be
+    reached. `lanes` are of the 20,000 lanes that wake up first. `events` counts events that made no mail, by reason.
     """
 
     at: datetime
@@ -76,6 +76,7 @@ class Stats:
     jobs: Mapping[str, int]
     in_doubt: int
     dead_by_reason: Mapping[str, int]
+    holds: list[Hold]
     waiting_lanes: int
     lanes: list[Lane]
     oldest_due_s: float | None
@@ -110,6 +111,7 @@ def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
         jobs=dict(zip((status.value for status in Status), counts, strict=True)),
         in_doubt=in_doubt,
         dead_by_reason=_dead_by_reason(connection) if reasons else {},
+        holds=Records(connection).holds(),
         waiting_lanes=waiting_lanes,
         lanes=largest,
         oldest_due_s=None if oldest is None else max((now - oldest).total_seconds(), 0.0),

@@ -1,7 +1,6 @@
 """`postroom worker`: runs several Celery workers, restarts those that die, and stops all together.
 
-Several, because the threads of a process share one interpreter. Supervised, because an unreadable message on the broker
-ends a Celery worker process.
+Several, because the threads of a process share one interpreter.
 """
 
 import os

@@ -1,5 +1,6 @@
 """The types of the settings' fields: how their text is read, the bounds, and the words for what is wrong."""
 
+import os
 import re
 from ipaddress import ip_network
 from typing import Annotated
@@ -28,7 +29,10 @@ def _root(value: object) -> object:
 
 def checked_redis_url(value: object) -> object:
     if isinstance(value, str) and not re.match("embedded:.", value):
-        url.parse(value)
+        given = url.parse(value).tls_options
+        for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+            if name in given and not os.access(str(given[name]), os.R_OK):
+                raise ValueError(f"{name}: cannot read the file {given[name]}")
     return value
 
 

@@ -9,11 +9,12 @@ from postroom.store.connection import place_of
 
 
 class CeleryUrls(NamedTuple):
-    """The URLs of Celery's broker and result backend, and the transport options that both need for this place."""
+    """The URLs of Celery's broker and result backend, and what both need for this place: transport options, and TLS."""
 
     broker: str
     backend: str
     options: Mapping[str, Any] = MappingProxyType({})
+    tls: Mapping[str, Any] = MappingProxyType({})  # where it is not in the URLs
 
 
 def celery_urls(url: str) -> CeleryUrls:
@@ -25,10 +26,11 @@ def celery_urls(url: str) -> CeleryUrls:
     if place.scheme == "unix":
         at = f"redis+socket://{place.login}{quote(place.socket)}?virtual_host={place.db}"
         return CeleryUrls(at, at)
-    if place.scheme == "redis+sentinel":
+    if place.is_sentinel:
         hosts = ";".join(f"sentinel://{place.login}{host}:{port}/{place.db}" for host, port in place.hosts)
-        options = {"master_name": place.service, "sentinel_kwargs": {"password": place.password or None}}
-        return CeleryUrls(hosts, hosts, options)
+        tls = {"ssl": True, **place.tls_options} if place.tls else {}
+        options = {"master_name": place.service, "sentinel_kwargs": {**place.sentinel_login, **tls}}
+        return CeleryUrls(hosts, hosts, options, place.tls_options)
     return CeleryUrls(place.tcp, place.tcp)
 
 

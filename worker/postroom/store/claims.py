@@ -93,11 +93,13 @@ class Claims:
 
     def tick(self, worker: str, slots: int, lease_s: float, now: int | None = None) -> Ticked:
         """Does what is due: lost leases, expiry, sweeping, waking of lanes; counts this worker as alive."""
-        at, first, done, probes, events = run(self._redis, "tick", now, worker, slots, milliseconds(lease_s))
+        reply = run(self._redis, "tick", now, worker, slots, milliseconds(lease_s))
+        at, first, done, probes, events, has_settings = reply
         sleep = (float(first) - float(at)) / 1000 if first else 60.0
         return Ticked(
             sleep_s=max(sleep, 0.0),
             busy=int(done) > 0,
+            has_settings=bool(has_settings),
             probes=tuple(TokenProbe(app=app.decode(), lease=lease.decode()) for app, lease in probes),
             events=tuple(map(_event, events)),
         )

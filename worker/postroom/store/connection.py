@@ -8,7 +8,7 @@ from urllib.parse import quote
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelManagedConnection
+from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from postroom.store import embedded
 from postroom.store import url as redis_url
@@ -23,7 +23,7 @@ _KEEPALIVE = {
 _OF_A_REPLICA = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
 
 
-class MasterConnection(SentinelManagedConnection):
+class _AsksAgain:
     """Asks the Sentinels for the master each time it connects.
 
     redis-py asks them only when its pool lends a connection. A call that is repeated on a connection which broke
@@ -33,8 +33,16 @@ class MasterConnection(SentinelManagedConnection):
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """See redis.Connection."""
         # This does nothing where it is connected.
-        self.connect()  # type: ignore[no-untyped-call]
-        super().send_packed_command(command, check_health=check_health)  # type: ignore[no-untyped-call]
+        self.connect()  # type: ignore[attr-defined]
+        super().send_packed_command(command, check_health=check_health)  # type: ignore[misc]
+
+
+class MasterConnection(_AsksAgain, SentinelManagedConnection):
+    """A connection to the master that the Sentinels name."""
+
+
+class MasterTlsConnection(_AsksAgain, SentinelManagedSSLConnection):
+    """The same with TLS."""
 
 
 def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64) -> redis.Redis:
@@ -57,7 +65,7 @@ def connect(url: str, *, timeout_s: float, name: str, max_connections: int = 64)
     if place.scheme == "unix":
         return _pooled(f"unix://{place.login}{quote(place.socket)}?db={place.db}", timeout_s, options)
     options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
-    if place.scheme == "redis+sentinel":
+    if place.is_sentinel:
         return _master(place, timeout_s, options)
     return _pooled(place.tcp, timeout_s, options)
 
@@ -77,20 +85,23 @@ def _pooled(url: str, timeout_s: float, options: dict[str, Any]) -> redis.Redis:
 
 
 def _master(place: redis_url.RedisUrl, timeout_s: float, options: dict[str, Any]) -> redis.Redis:
-    username, password = place.username or None, place.password or None
+    tls = {"ssl": True, **place.tls_options} if place.tls else {}
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         list(place.hosts),
         # A Sentinel that does not answer is not asked again: the next one is.
         sentinel_kwargs={
-            "password": password,
+            **place.sentinel_login,
+            **tls,
             "socket_timeout": timeout_s,
             "socket_connect_timeout": options["socket_connect_timeout"],
             "retry": Retry(NoBackoff(), 0),
         },
-        username=username,
-        password=password,
+        username=place.username or None,
+        password=place.password or None,
         db=place.db,
         **options,
+        **place.tls_options,
     )
-    client: redis.Redis = sentinel.master_for(place.service, connection_class=MasterConnection)
+    connection_class = MasterTlsConnection if place.tls else MasterConnection
+    client: redis.Redis = sentinel.master_for(place.service, connection_class=connection_class)
     return client

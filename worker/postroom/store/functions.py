@@ -126,7 +126,8 @@ def _in_our_words(error: Exception) -> PostroomError:
         return Unavailable(f"Redis did not answer ({_cause(error)}); is POSTROOM_REDIS_URL right?")
     if str(error).startswith(("user_function", "user_script")):
         return PostroomError(f"a script failed, which is a fault of Postroom itself: {error}")
-    return Unavailable(f"Redis refused: {error}")
+    # It quotes the arguments of a command that it does not know.
+    return Unavailable(f"Redis refused: {str(error).partition(', with args')[0]}")
 
 
 def _cause(error: Exception) -> str:

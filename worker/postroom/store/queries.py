@@ -213,4 +213,5 @@ def _hold(fields: Mapping[str, Any]) -> Hold:
         until=moment(ends) if ends else None,
         next_probe=moment(probe) if probe else None,
         waiting=fields.get("waiting"),
+        detail=fields.get("detail") or None,
     )

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 _TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+_OF_SENTINEL = ("sentinel_username", "sentinel_password")
 _PARAMETERS = {
     "redis": ("db",),
     "rediss": ("db", *_TLS),
     "unix": ("db",),
     "redis+socket": ("virtual_host",),  # a unix socket, as Celery writes it
-    "redis+sentinel": ("db",),
+    "redis+sentinel": ("db", *_OF_SENTINEL),
+    "rediss+sentinel": ("db", *_OF_SENTINEL, *_TLS),
 }
-_PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379}
+_PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379, "rediss+sentinel": 26379}
 _WORDS = {
     "ssl_cert_reqs": {"required": "required", "optional": "optional", "none": "none"},
     "ssl_check_hostname": {"true": "true", "false": "false", "1": "true", "0": "false"},
@@ -39,6 +41,28 @@ class RedisUrl:
     socket: str = ""
     service: str = ""
     tls: str = ""
+    sentinel_username: str = field(default="", repr=False)
+    sentinel_password: str = field(default="", repr=False)
+
+    @property
+    def is_sentinel(self) -> bool:
+        """Whether the hosts are Sentinels, which name the server."""
+        return self.scheme.endswith("+sentinel")
+
+    @property
+    def tls_options(self) -> dict[str, str | bool]:
+        """How TLS is checked, as arguments of redis-py's connections; empty without TLS."""
+        given = dict(parse_qsl(self.tls))
+        return {name: value == "true" if name == "ssl_check_hostname" else value for name, value in given.items()}
+
+    @property
+    def sentinel_login(self) -> dict[str, str]:
+        """User and password of the Sentinels, as arguments of redis-py's connections: else the server's password."""
+        if self.sentinel_username or self.sentinel_password:
+            given = {"username": self.sentinel_username, "password": self.sentinel_password}
+        else:
+            given = {"password": self.password}
+        return {name: value for name, value in given.items() if value}
 
     @property
     def login(self) -> str:
@@ -57,7 +81,9 @@ def parse(url: str) -> RedisUrl:
     """The place that `url` names; ValueError says what is wrong with it, and repeats no secret."""
     scheme, _, rest = url.partition("://")
     if scheme not in _PARAMETERS or not rest:
-        raise ValueError("give redis://, rediss://, redis+sentinel:// or embedded:DIR, as in redis://localhost:6379/0")
+        raise ValueError(
+            "give redis://, rediss://, redis+sentinel://, rediss+sentinel:// or embedded:DIR, as in redis://localhost:6379/0"
+        )
     try:
         parts = urlsplit(f"//{rest}")
     except ValueError:
@@ -72,15 +98,18 @@ def parse(url: str) -> RedisUrl:
             raise ValueError("give the whole path of the socket, as in unix:///run/redis/redis.sock")
         db = _db(given.get("db") or given.get("virtual_host") or "")
         return RedisUrl("unix", db, username, password, socket=unquote(parts.path))
-    service, _, path_db = parts.path.strip("/").partition("/") if scheme == "redis+sentinel" else ("", "", parts.path)
+    is_sentinel = scheme.endswith("+sentinel")
+    service, _, path_db = parts.path.strip("/").partition("/") if is_sentinel else ("", "", parts.path)
     return RedisUrl(
         scheme,
         _db(path_db.strip("/"), given.pop("db", "")),
         username,
         password,
-        hosts=tuple(_host(one, scheme) for one in (hosts.split(",") if scheme == "redis+sentinel" else [hosts])),
-        service=service or ("mymaster" if scheme == "redis+sentinel" else ""),
-        tls=_tls(given) if scheme == "rediss" else "",
+        hosts=tuple(_host(one, scheme) for one in (hosts.split(",") if is_sentinel else [hosts])),
+        service=service or ("mymaster" if is_sentinel else ""),
+        sentinel_username=given.pop("sentinel_username", ""),
+        sentinel_password=given.pop("sentinel_password", ""),
+        tls=_tls(given) if scheme.startswith("rediss") else "",
     )
 
 

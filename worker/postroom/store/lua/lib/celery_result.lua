@@ -39,7 +39,7 @@ local function write(task_id, state, result)
   local meta = string.format('{"status":"%s","result":%s,"traceback":null,"children":[],"date_done":"%s","task_id":%s}',
     state, result, dates.iso(call.now), cjson.encode(task_id))
   redis.call('SET', key, meta)
-  redis.call('PUBLISH', key, meta)
+  redis.pcall('PUBLISH', key, meta)  -- a user without this channel only makes those wait longer who listen
 end
 
 -- Writes the result where it is kept in this Redis; else notes that a worker has to store it elsewhere.

@@ -111,6 +111,8 @@ end
 -- The claim, or nil; and the lane's outlook after it. All claims of one call together pass over a batch of jobs at
 -- most, for nobody else has Redis meanwhile.
 function M.claim_next(lane, limits, claimant)
+  -- Redis has lost what the workers published: nothing leaves by other limits than theirs. A tick publishes it again.
+  if not config.are_published() then return nil, call.now + constants.NO_CLAIM_LOOK, 0 end
   while call.passed_over < constants.BATCH do
     local at, can_go, id, seen = scheduling.outlook(lane, limits)
     if not at or at > call.now or can_go < 1 then return nil, at, can_go end

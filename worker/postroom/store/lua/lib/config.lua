@@ -9,6 +9,8 @@ function M.setting(name)
   return settings[name] or nil
 end
 
+function M.are_published() return M.setting('*') ~= nil end
+
 -- Reads many settings in one command.
 function M.read(names)
   if #names == 0 then return end

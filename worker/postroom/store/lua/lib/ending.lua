@@ -10,6 +10,7 @@ function M.finish(id, job, final_status, reason)
   status.set(id, job, final_status, reason)
   if job.expires then redis.call('ZREM', keys.expiring, id) end
   if job.in_doubt then redis.call('ZREM', keys.doubts, id) end
+  if job.held_since then redis.call('ZREM', keys.held_alone, id) end
   -- what a person may requeue keeps its mail
   if final_status == 'accepted' or final_status == 'cancelled' then content.drop(id, job) end
   callbacks.add(id, job)

@@ -80,7 +80,10 @@ function M.end_trouble(scope, name)
   local state = states.read(scope, name)
   states.write('HDEL', scope, name, 'trouble', 'trouble_with', 'pause_until', 'pause_reason')
   if pauses.is_held(state) then end_hold(scope, name, state) end
-  if scope == 'app' then pauses.wake_lanes_of(name) end
+  if scope == 'app' then
+    pauses.end_unreachable(name)
+    pauses.wake_lanes_of(name)
+  end
 end
 
 -- The same after a good answer to this job, if it tells anything new. Returns the state before, or nil.

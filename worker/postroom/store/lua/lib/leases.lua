@@ -4,6 +4,7 @@ local M = {}
 
 local PASS = 1000        -- ms between two passes
 local LOST_CLAIMS = 5    -- a job whose worker died so often before its mark is given up
+local CUT_OFF_LEASES = 2  -- for so many leases a worker may be cut off before its mail is sent again
 local SLOW_ONES = 2000   -- claims: as many as the slots of four workers
 
 -- Nothing was sent before the mark.
@@ -15,24 +16,27 @@ local function put_back(id, job)
   status.set(id, job, 'deferred', job.in_doubt and 'unknown' or 'backoff')
 end
 
--- After the mark nobody knows whether it was sent.
-local function put_in_doubt(id, job, token)
+-- After the mark nobody knows whether it was sent. Perhaps the worker is only cut off from Redis and will report a 202
+-- when it is back: so the mail is not sent again for some time.
+local function put_in_doubt(id, job, token, lease)
   attempts.finish(id, job, '{"outcome":"unknown","reason":"worker_lost"}')
   transitions.put_in_doubt(id, job, token)
   rate_limits.touch(job.lane, job.client_request_id)
-  record.update(id, job, {minute = '', http_status = '', graph_code = '', request_id = ''})
+  record.update(id, job, {
+    minute = '', http_status = '', graph_code = '', request_id = '', resend_from = call.now + CUT_OFF_LEASES * lease,
+  })
   transitions.to_later(id, job, call.now + tonumber(config.setting('first_look') or constants.FIRST_LOOK))
   status.set(id, job, 'deferred', 'unknown')
 end
 
-local function take_back(id, job)
+local function take_back(id, job, lease)
   if job.place ~= 'claim' then return redis.call('ZREM', keys.leases, id) end
   local is_sending, token = job.phase == 'sending', job.token
   job.slow_hand = '1'  -- a worker of 0.1.0 does not say whether its claim is counted as slow or unknown
   transitions.leave(id, job)
   if job.tidy then transitions.to_later(id, job, call.now + constants.MINUTE)
   elseif job.left then ending.finish_late_accepted(id, job)
-  elseif is_sending then put_in_doubt(id, job, token)
+  elseif is_sending then put_in_doubt(id, job, token, lease)
   elseif ending.may_expire(job) then ending.finish(id, job, 'expired', 'expired')
   else put_back(id, job)
   end
@@ -55,7 +59,7 @@ function M.reap(lease)
   if now - last > lease / 2 then
     renew_ended(lease)
   elseif now - last >= PASS then
-    lost = timed_sets.each_job(keys.leases, last, take_back)
+    lost = timed_sets.each_job(keys.leases, last, function(id, job) take_back(id, job, lease) end)
     if lost == constants.BATCH then return lost end
   elseif now > last then
     return 0

@@ -46,11 +46,42 @@ end
 -- first 429 came tell of one event, and a 202 among them does not end it.
 function M.is_news(state, job) return tonumber(job.since or 0) >= M.ends(state) end
 
+-- An app that failed several times in a row is called unreachable: that is logged once, and once more at its end.
+-- `attempt` is the answer's part of the record, as JSON.
+local UNREACHABLE = 3
+
+local function note_unreachable(app, reason, attempt)
+  if states.read('app', app).unreachable_since or reason == 'throttled' then return end
+  local detail = attempt and cjson.decode(attempt).detail
+  states.write('HSET', 'app', app,
+    'unreachable_since', call.stamp, 'unreachable_reason', reason, 'unreachable_detail', detail or '')
+  redis.call('ZADD', keys.unreachable, call.now, app)
+  events.log('app.unreachable', {app = app, reason = reason, detail = detail})
+end
+
+function M.end_unreachable(app)
+  local state = states.read('app', app)
+  local since = tonumber(state.unreachable_since)
+  if not since then return end
+  events.log('app.reachable', {app = app, reason = state.unreachable_reason, after_s = (call.now - since) / 1000})
+  states.write('HDEL', 'app', app, 'unreachable_since', 'unreachable_reason', 'unreachable_detail')
+  redis.call('ZREM', keys.unreachable, app)
+end
+
+-- What `list_holds` says of such an app.
+function M.describe_unreachable(app, state)
+  return {
+    scope = 'app', name = app, reason = state.unreachable_reason, since = tonumber(state.unreachable_since),
+    detail = state.unreachable_detail, next_probe = M.ends(state),
+  }
+end
+
 -- Pauses for `wait`, doubled for each time in a row, up to `longest` (ms).
-function M.trouble(scope, name, job, wait, longest, reason)
+function M.trouble(scope, name, job, wait, longest, reason, attempt)
   local state = states.read(scope, name)
   local times = tonumber(state.trouble or 0)
   if times == 0 or M.is_news(state, job) then times = states.write('HINCRBY', scope, name, 'trouble', 1) end
+  if scope == 'app' and times >= UNREACHABLE then note_unreachable(name, reason, attempt) end
   local doubled = math.min(wait * 2 ^ math.min(times - 1, 20), longest)
   M.extend(scope, name, call.now + math.max(wait, doubled), reason)
 end

@@ -18,7 +18,7 @@ local integer = values.integer
 -- Somebody may have written into a record by hand, and it may lack what the moves count on.
 M.NUMBERS = {
   'expires', 'scheduled', 'requeued', 'attempts', 'tries', 'began', 'lost', 'resends', 'look_ups', 'v', 'changed',
-  'since', 'ended', 'held_since', 'tidy',
+  'since', 'ended', 'held_since', 'tidy', 'resend_from',
 }
 M.NEEDED_NUMBERS = {'seq', 'created', 'recipients'}
 M.PRIORITIES = {high = true, normal = true, low = true}
@@ -29,7 +29,7 @@ local function sum_of_numbers(job)
   return job.seq + job.created + job.recipients + (job.expires or 0) + (job.scheduled or 0) + (job.requeued or 0) +
     (job.attempts or 0) + (job.tries or 0) + (job.began or 0) + (job.lost or 0) + (job.resends or 0) +
     (job.look_ups or 0) + (job.v or 0) + (job.changed or 0) + (job.since or 0) + (job.ended or 0) +
-    (job.held_since or 0) + (job.tidy or 0)
+    (job.held_since or 0) + (job.tidy or 0) + (job.resend_from or 0)
 end
 
 local function bad_number(job)

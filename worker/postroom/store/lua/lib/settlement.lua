@@ -63,7 +63,8 @@ local function begin_trouble(lane, app, id, job, transition, is_failure)
     if scope == 'app' then
       states.write('HSET', 'app', name, 'trouble_with', job.phase == 'claimed' and 'token' or 'graph')
     end
-    pauses.trouble(scope, name, job, transition.pause_wait, transition.pause_longest, transition.pause_reason)
+    pauses.trouble(scope, name, job, transition.pause_wait, transition.pause_longest, transition.pause_reason,
+      transition.attempt)
     if transition.in_doubt then failures.note(lane, app, job) end
     if transition.slows then pace.slow_down(lane, job) end
   elseif is_failure then
@@ -97,6 +98,8 @@ local function wait(lane, app, id, job, transition)
     wait_on_hold(id, job, state_of_hold(lane, app, transition))
   elseif transition.wait then
     transitions.to_later(id, job, call.now + transition.wait)
+  elseif transition.resend and tonumber(job.resend_from or 0) > call.now then
+    transitions.to_later(id, job, tonumber(job.resend_from))
   else
     transitions.to_ready(id, job)
     -- a hold may end at any time
@@ -110,9 +113,15 @@ end
 -- A mail that only a draft can carry, where the app may make none, is held alone: the other mails of the mailbox need
 -- none.
 local function note_held_alone(lane, id, job, transition)
-  update(id, job, {held_since = transition.held_alone and (job.held_since or call.now) or ''})
+  local is_held = transition.held_alone
+  update(id, job, {
+    held_since = is_held and (job.held_since or call.now) or '', held_reason = is_held and transition.fault or '',
+  })
   if transition.held_alone then
+    redis.call('ZADD', keys.held_alone, job.held_since, id)
     states.write('HSET', 'lane', lane, 'no_drafts_until', values.integer(call.now + NO_DRAFTS))
+  else
+    redis.call('ZREM', keys.held_alone, id)
   end
 end
 

@@ -87,7 +87,7 @@ end
 function M.put_in_doubt(id, job, token)
   update(id, job, {
     resends = tonumber(job.resends or 0) + (job.in_doubt and 1 or 0),
-    in_doubt = '1', look_ups = '', resend = '',
+    in_doubt = '1', look_ups = '', resend = '', resend_from = '',
     doubted = (job.doubted and job.doubted .. ' ' or '') .. token,
   })
   redis.call('ZADD', keys.doubts, call.now, id)

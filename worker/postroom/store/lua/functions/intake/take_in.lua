@@ -26,10 +26,11 @@ return function(arguments)
   local id, job, mail, size, due = mail_arguments.decode(arguments, FIRST, values.non_empty(batch))
   job.on_accepted, job.on_dead = values.non_empty(on_accepted), values.non_empty(on_dead)
   intake.start(1)
-  local existing = redis.call('HMGET', keys.job(id), 'seq', 'files')
+  local existing = redis.call('HMGET', keys.job(id), 'seq', 'files', 'fingerprint')
   if existing[1] then
     if (existing[2] or '') ~= files then content.drop_files(files) end  -- the same task ran twice at once
-    return 'new'
+    local is_same = not existing[3] or not job.fingerprint or existing[3] == job.fingerprint
+    return is_same and 'new' or {'conflict', id}
   end
   local refusal = admission.refusal_of_job(job, size)
   if refusal then

@@ -1,5 +1,5 @@
 -- What time brings, in bounded steps: {now, next wake-up or '', how much was done, {apps to probe, each with the end of
--- its lease}, {lines for the log, as JSON}}.
+-- its lease}, {lines for the log, as JSON}, 1 if the settings of the workers are published}.
 -- Arguments: now, worker, its slots, lease (ms)
 
 local PROBE_LEASE = 30000
@@ -94,5 +94,5 @@ return function(arguments)
   if redis.call('EXISTS', keys.journal_consumers) == 1 then journal.trim() end
   local first = redis.call('ZRANGE', keys.lanes, 0, 0, 'WITHSCORES')
   local lines = redis.call('LPOP', keys.events, BATCH) or {}
-  return {call.stamp, first[2] or '', done + #lines, lend_probes(), lines}
+  return {call.stamp, first[2] or '', done + #lines, lend_probes(), lines, config.are_published() and 1 or 0}
 end
