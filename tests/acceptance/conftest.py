@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
 from postroom.store import embedded
 from postroom.store.ledger import Ledger
+from tests.docs.pages import ROOT
 
 from .worker_process import WorkerProcess
 
@@ -191,6 +193,16 @@ def module_room() -> Iterator[Callable[..., Room]]:
         yield open_one
 
 
+def start_redis(folder: Path) -> None:
+    """Starts the server in this folder, with a user who has the least rights that Postroom needs."""
+    rights = re.search(
+        r"ACL SETUSER postroom on >\S+ (.+)\n", (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    )
+    assert rights
+    with redis.Redis.from_url(embedded.ensure(folder)) as client:
+        client.execute_command("ACL", "SETUSER", "postroom", "on", ">secret", *rights[1].split())
+
+
 @contextmanager
 def rooms() -> Iterator[Callable[..., Room]]:
     """A function that opens rooms, which are closed when the block ends."""
@@ -198,14 +210,14 @@ def rooms() -> Iterator[Callable[..., Room]]:
 
         def open_one(settings: Mapping[str, str] | None = None, **options: Any) -> Room:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="pr-")))
-            embedded.ensure(folder)
+            start_redis(folder)
             stack.callback(embedded.stop, folder)
             address = stack.enter_context(running(SandboxOptions(**options)))
             sandbox = stack.enter_context(Sandbox.at(address))
             environment = {
                 "PATH": os.environ["PATH"],
                 "HOME": str(folder),
-                "POSTROOM_REDIS_URL": f"embedded:{folder}",
+                "POSTROOM_REDIS_URL": f"unix://postroom:secret@{folder}/redis.sock",
                 "POSTROOM_SENDER": SENDER,
                 "POSTROOM_TENANT_ID": address.tenant_id,
                 "POSTROOM_CLIENT_ID": address.client_id,

@@ -12,7 +12,7 @@ from celery import Celery
 from postroom import Client, Status
 from postroom.store import embedded
 
-from .conftest import Room, a_mail, until
+from .conftest import Room, a_mail, start_redis, until
 
 OpenRoom = Callable[..., Room]
 
@@ -199,7 +199,7 @@ def test_redis_restarted_under_load_loses_and_doubles_nothing(open_room: OpenRoo
     until(lambda: len(room.sandbox.messages()) >= 5, "some mails to be sent")
 
     embedded.stop(room.folder)
-    embedded.ensure(room.folder)
+    start_redis(room.folder)
 
     assert {room.settled(job).status for job in jobs} == {Status.ACCEPTED}
     sent = Counter(request.job for request in room.sandbox.requests(accepted=True))
@@ -215,7 +215,7 @@ def test_a_worker_that_starts_before_redis_waits_for_it(room: Room) -> None:
 
     room.start_worker_process(ready=False, POSTROOM_REDIS_URL=address)
     until(lambda: "worker.waiting" in room.raw_log(), "the worker to say that it waits")
-    embedded.ensure(room.folder)
+    start_redis(room.folder)
 
     assert room.settled(job_id).status is Status.ACCEPTED
 

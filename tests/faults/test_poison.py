@@ -5,13 +5,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import pytest
 
 from postroom import Status
 from postroom.store.functions import PREFIX
 
-from ..acceptance.conftest import SENDER, Room, a_mail, until
+from ..acceptance.conftest import PATIENCE_S, SENDER, Room, a_mail, until
+
+OpenRoom = Callable[..., Room]
 
 
 def damage(field: str, value: str | None) -> Callable[[Room, str], object]:
@@ -95,6 +96,8 @@ def envelope(**changes: Any) -> bytes:
 MESSAGES = {
     "no JSON": b"not a Celery message",
     "a number": b"7",
+    "an empty list": b"[]",
+    "a list": b"[1,2]",
     "no text": b"\xff\xfe\x00",
     "a body that is no base64": envelope(body="%%%"),
     "an unknown task": envelope(headers={"lang": "py", "task": "postroom.sned", "id": "t-2"}),
@@ -102,12 +105,52 @@ MESSAGES = {
 }
 
 
-@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES.keys())
-def test_an_unreadable_message_ends_at_most_its_worker_which_is_started_again(supervised: Room, message: bytes) -> None:
-    supervised.redis.lpush("postroom", message)
-    until(lambda: not supervised.redis.exists("postroom"), "a worker to take it")
+def test_what_is_no_message_is_dropped_and_the_same_worker_goes_on_with_all_its_slots(open_room: OpenRoom) -> None:
+    room = open_room(latency=0.3)
+    worker = room.start_worker_process(slots=2)
+    for message in MESSAGES.values():
+        room.redis.lpush("postroom", message)
+    producer = room.celery()
+    tasks = [producer.send_task("postroom.send", args=[a_mail().to_fields()], queue="postroom") for _ in range(8)]
 
-    assert supervised.settled(supervised.client().send(a_mail()).id).status is Status.ACCEPTED
+    assert {room.settled_task(task.id).status for task in tasks} == {Status.ACCEPTED}
+    assert worker.poll() is None
+    until(lambda: room.raw_log().count("message.dropped") >= 5, "a line for each that is no object")
+
+
+def test_tasks_of_celery_s_that_would_call_the_task_inside_their_own_are_refused(room: Room) -> None:
+    worker, producer = room.start_worker_process(slots=2), room.celery()
+    fields = a_mail().to_fields()
+    send = producer.signature("postroom.send", queue="postroom")
+    inside = {"task": "postroom.send", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
+    refused = [
+        producer.send_task("celery.starmap", kwargs={"task": inside, "it": [[fields]]}, queue="postroom"),
+        producer.send_task("celery.chunks", args=[inside, [[fields]], 1], queue="postroom"),
+    ]
+    after = send.clone(args=[fields]).apply_async(link=producer.signature("shop.done", queue="shop"))
+
+    for task in refused:
+        with pytest.raises(Exception, match="celery"):
+            task.get(timeout=PATIENCE_S)
+    assert (room.settled_task(after.id).reason, worker.poll()) == ("invalid", None)
+    assert "on_accepted" in room.settled_task(after.id).attempts[0].detail
+    assert room.sandbox.messages() == []
+
+
+def test_another_mail_under_the_id_of_a_task_is_a_conflict_that_the_task_shows(room: Room) -> None:
+    room.start_worker_process(slots=2)
+    producer = room.celery()
+    given = {"queue": "postroom", "task_id": "order-4711"}
+    first = producer.send_task("postroom.send", args=[a_mail().to_fields()], **given)
+    room.settled_task(first.id)
+    assert first.get(timeout=PATIENCE_S)["status"] == "accepted"
+
+    producer.send_task("postroom.send", args=[a_mail().to_fields()], **given)
+    other = producer.send_task("postroom.send", args=[a_mail(subject="Another").to_fields()], **given)
+
+    until(lambda: producer.AsyncResult(other.id).state == "FAILURE", "the conflict")
+    assert "key_conflict" in str(producer.AsyncResult(other.id).result)
+    assert len(room.sandbox.messages()) == 1
 
 
 ROUNDS = {"nobody": None, "a truth": True, "a list": ["a@x.de"], "half a character": "a\ud800@x.de"}
@@ -121,11 +164,3 @@ def test_a_round_for_a_sender_that_cannot_exist_harms_no_other(room: Room) -> No
 
     assert room.settled(room.client().send(a_mail()).id).status is Status.ACCEPTED
     until(lambda: room.raw_log().count("its message names no sender") >= len(ROUNDS) - 1, "each to be told of")
-
-
-@pytest.fixture(scope="module")
-def supervised(module_room: Callable[..., Room]) -> Room:
-    room = module_room()
-    room.start_worker("--processes", "2", "--concurrency", "2")
-    assert psutil.Process(room.workers[0].pid).children()
-    return room

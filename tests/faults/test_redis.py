@@ -12,11 +12,10 @@ import redis
 from celery import Celery
 
 from postroom import Client, Status, Unavailable
-from postroom.store import embedded
 from postroom.store.connection import connect
 from postroom.store.ledger import Ledger
 
-from ..acceptance.conftest import Room, a_mail, until
+from ..acceptance.conftest import Room, a_mail, start_redis, until
 from .proxy import Proxy, proxied
 
 OpenRoom = Callable[..., Room]
@@ -159,7 +158,7 @@ def commands(room: Room) -> int:
 def kill_redis(room: Room) -> None:
     """SIGKILL, and a new server over the same append-only file."""
     os.kill(room.redis.info("server")["process_id"], signal.SIGKILL)
-    embedded.ensure(room.folder)
+    start_redis(room.folder)
 
 
 def let_half_a_minute_pass_for_lost_rounds(room: Room) -> None:

@@ -11,7 +11,7 @@ import pytest
 from postroom import Status
 from postroom.store.functions import PREFIX
 
-from ..acceptance.conftest import Room, a_mail, until
+from ..acceptance.conftest import Room, a_mail, start_redis, until
 
 OpenRoom = Callable[..., Room]
 
@@ -83,7 +83,6 @@ def test_workers_that_are_ended_under_load_finish_what_they_have_in_hand_and_lea
 
 
 def test_what_is_scheduled_for_years_hence_outlives_workers_and_redis_and_costs_its_record(room: Room) -> None:
-    from postroom.store import embedded
 
     client = room.client()
     hence = datetime.now(UTC) + timedelta(days=3650)
@@ -94,7 +93,7 @@ def test_what_is_scheduled_for_years_hence_outlives_workers_and_redis_and_costs_
     room.end(worker)
 
     os.kill(room.redis.info("server")["process_id"], signal.SIGKILL)
-    embedded.ensure(room.folder)
+    start_redis(room.folder)
     room.start_worker_process()
     assert room.settled(client.send(a_mail()).id).status is Status.ACCEPTED
 

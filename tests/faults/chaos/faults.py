@@ -11,9 +11,7 @@ from typing import Any
 import psutil
 import redis
 
-from postroom.store import embedded
-
-from ...acceptance.conftest import Room
+from ...acceptance.conftest import Room, start_redis
 from ..proxy import Proxy
 
 LEASE_S = 10.0
@@ -94,7 +92,7 @@ def frozen(process: psutil.Process) -> Undo | None:
 def kill_redis(scene: Scene, _chance: random.Random, _length_s: float) -> None:
     with redis.Redis.from_url(scene.room.redis_url) as connection, suppress(redis.RedisError):
         psutil.Process(connection.info("server")["process_id"]).kill()
-    embedded.ensure(scene.room.folder)
+    start_redis(scene.room.folder)
 
 
 # What can happen to the network between workers and Redis.

@@ -18,10 +18,9 @@ from threading import Event
 from typing import Any
 
 from postroom import Client, Delivery, Unavailable
-from postroom.store import embedded
 from postroom.store.ledger import Ledger
 
-from ...acceptance.conftest import rooms
+from ...acceptance.conftest import rooms, start_redis
 from ..balance import Balance, Record, balance
 from ..proxy import proxied
 from .faults import ALWAYS, LEASE_S, Scene, Undo
@@ -139,7 +138,7 @@ class Run:
         scene.room.sandbox.clear_faults()
         scene.proxy.delay_s = 0.0
         scene.proxy.resume()
-        embedded.ensure(scene.room.folder)
+        start_redis(scene.room.folder)
 
     def _record(self, scene: Scene, intake: Intake, ledger: Sequence[Delivery]) -> Record:
         sandbox = scene.room.sandbox
