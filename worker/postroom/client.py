@@ -32,7 +32,7 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchResult:
-    """How many mails were taken in now (`taken`) and before (`known`); and the refused rows (from 0) with their errors."""
+    """How many mails were taken in now (`taken`) or before (`known`). `refused` has rows (from 0) with their errors."""
 
     taken: int
     known: int
@@ -120,12 +120,11 @@ class Client:
         on_accepted: Mapping[str, Any] | None = None,
         on_dead: Mapping[str, Any] | None = None,
     ) -> Receipt:
-        """Takes in a mail, or a dict of its fields. When this has returned, the mail is kept: it is sent or ends as dead.
-
+        """Takes in a mail, or a dict of its fields. When this has returned, it is kept, and is sent or ends as dead.
         With the same `key` the job is the same: sending again returns the first receipt, marked `known`. `on_accepted`
         and `on_dead` (also for expired mail) are Celery signatures. When the mail ends so, the task is called at least
-        once, with the job's id as its first argument. Raises KeyConflict if the key belongs to another mail, InvalidMail
-        if the mail is invalid or has no sender, Unavailable if Redis could not confirm.
+        once, with the job's id as its first argument. Raises KeyConflict if the key belongs to another mail,
+        InvalidMail if the mail is invalid or has no sender, Unavailable if Redis could not confirm.
         """
         calls = Callbacks.of(on_accepted, on_dead)
         return self._ledger.take_in(short_ids(1)[0], self._ready(mail), key, batch, calls=calls)
@@ -144,8 +143,8 @@ class Client:
 
         `key` makes the key of each mail; by default it is the batch and a hash of the mail. A refused mail, also an
         invalid dict, is listed with its row, and the others are taken in. Content that the mails share is stored once.
-        When Redis has a portion, `on_receipt` is called with each row and receipt, in order. `on_accepted` and `on_dead`
-        are called for each mail, as for `send`. Raises Unavailable when Redis is down: run it again, and it continues.
+        When Redis has a portion, `on_receipt` is called with each row and receipt, in order. `on_accepted` and
+        `on_dead` are called for each mail, as for `send`. Raises Unavailable if Redis is down: run it again then.
         """
         calls = Callbacks.of(on_accepted, on_dead)
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
@@ -165,7 +164,7 @@ class Client:
     ) -> list[Receipt | PostroomError]:
         """Takes in some hundreds of mails at once. Returns a receipt or an error for each mail, in the same order.
 
-        `keys` has a key or None for each mail. Raises Unavailable when Redis is down: some mails may have been taken in.
+        `keys` has a key or None for each mail. Raises Unavailable if Redis is down; some mails may then be taken in.
         """
         sharing = Sharing()
         each = zip(short_ids(len(mails)), mails, keys, strict=True)
@@ -208,7 +207,7 @@ class Client:
         return list(self._ledger.records.read_many(job_ids))
 
     def wait(self, job_id: str, timeout: float) -> Delivery:
-        """Waits until the job has ended, and returns it. TimeoutError after `timeout` s. A deferred job has not ended."""
+        """Waits until the job has ended. Raises TimeoutError after `timeout` seconds. A deferred job has not ended."""
         until = time.monotonic() + timeout
         while not (delivery := self.status(job_id)).status.ended:
             if time.monotonic() >= until:
@@ -217,9 +216,10 @@ class Client:
         return delivery
 
     def cancel(self, job_id: str, *, by: str | None = None, why: str | None = None) -> Delivery:
-        """Cancels a job that was not sent yet. Raises TooLate if it is being sent or has ended, UnknownJob if none exists.
+        """Cancels a job that was not sent yet.
 
-        `by` (by default this process's user) and `why` are recorded with the job.
+        Raises TooLate if it is being sent or has ended, UnknownJob if there is no such job. `by` (by default this
+        process's user) and `why` are recorded with the job.
         """
         self._ledger.cancel(job_id, actor=Actor.here(by, why))
         return self.status(job_id)

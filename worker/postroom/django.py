@@ -32,10 +32,10 @@ class EmailBackend(BaseEmailBackend):
         self._client = client
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """Takes in the messages and returns their number. A message with a known key counts, one without recipients not.
+        """Takes in the messages and returns their number. A message with a known key counts too.
 
-        Raises InvalidMail if a message cannot be sent as it is, Unavailable if Redis could not confirm. With
-        `fail_silently` such a message is not counted, and the others are taken in.
+        Messages without recipients are left out. Raises InvalidMail if a message cannot be sent as it is, Unavailable
+        if Redis could not confirm. With `fail_silently` such a message is not counted, and the others are taken in.
         """
         sent = 0
         for message in email_messages:
