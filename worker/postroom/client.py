@@ -121,6 +121,7 @@ class Client:
         on_dead: Mapping[str, Any] | None = None,
     ) -> Receipt:
         """Takes in a mail, or a dict of its fields. When this has returned, it is kept, and is sent or ends as dead.
+
         With the same `key` the job is the same: sending again returns the first receipt, marked `known`. `on_accepted`
         and `on_dead` (also for expired mail) are Celery signatures. When the mail ends so, the task is called at least
         once, with the job's id as its first argument. Raises KeyConflict if the key belongs to another mail,
