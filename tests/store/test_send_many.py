@@ -41,7 +41,7 @@ def mails(midway: Callable[[], object] = lambda: None, **fields: Any) -> Iterato
         yield Mail.model_validate(given | {"to": [f"u{n}@contoso.com"]})
 
 
-def test_receipts_of_a_portion_are_told_in_order_before_the_next_is_made(client: Client) -> None:
+def test_receipts_of_a_portion_are_given_in_order_before_the_next_is_made(client: Client) -> None:
     told: list[int] = []
     told_midway: list[int] = []
 
