@@ -159,7 +159,7 @@ def test_a_template_gets_the_locale_of_its_file(write: Write) -> None:
     assert templates.render("welcome", {}, "fr").text == "[]\n"
 
 
-# What its author is told
+# Error messages for the author of a template
 
 
 def test_an_unknown_template_is_reported_with_the_most_similar_one(write: Write) -> None:

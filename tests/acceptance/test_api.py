@@ -1,4 +1,4 @@
-"""The HTTP door as a process of its own: events to the inbox, Redis away, killed, stopped."""
+"""The HTTP door as a separate process: events to the inbox, Redis away, killed, stopped."""
 
 import json
 import signal
