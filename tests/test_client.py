@@ -95,7 +95,7 @@ def test_a_scheduled_mail_is_deferred_until_then(client: Client) -> None:
     assert (delivery.scheduled_at, delivery.expires_at) == (at, end)
 
 
-def test_many_are_taken_in_and_told_in_order_and_what_is_wrong_is_told_by_its_row(client: Client) -> None:
+def test_many_are_taken_in_with_receipts_in_order_and_faults_by_row(client: Client) -> None:
     first = client.send(mail(subject="known"), key="3")
     told: list[tuple[int, Receipt]] = []
     mails: list[Any] = [mail(subject=str(n)) for n in range(5)]

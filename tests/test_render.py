@@ -153,16 +153,16 @@ def test_each_file_falls_back_to_the_language_and_then_to_the_plain_file(
     assert (bodies.subject, bodies.text) == (expected[0], f"{expected[1]}\n")
 
 
-def test_a_template_is_told_the_locale_that_its_file_is_written_for(write: Write) -> None:
+def test_a_template_gets_the_locale_of_its_file(write: Write) -> None:
     templates = write({"welcome/body.de.txt": "[{{ locale }}]", "welcome/body.txt": "[{{ locale }}]"})
     assert templates.render("welcome", {}, "de-CH").text == "[de]\n"
     assert templates.render("welcome", {}, "fr").text == "[]\n"
 
 
-# What its author is told
+# Error messages for the author of a template
 
 
-def test_an_unknown_template_is_told_with_the_nearest_one(write: Write) -> None:
+def test_an_unknown_template_is_reported_with_the_most_similar_one(write: Write) -> None:
     templates = write({"welcome/body.txt": "Hi"})
     assert fault(templates, name="welcom") == ('no template "welcom"; did you mean "welcome"? (looked in templates/)')
     assert fault(templates, name="invoice") == 'no template "invoice" (looked in templates/)'
@@ -174,14 +174,14 @@ def test_a_name_that_is_a_path_is_no_template(write: Write, name: str) -> None:
     assert fault(templates, name=name).startswith(f'no template "{name}"')
 
 
-def test_a_missing_variable_is_told_with_file_line_and_the_nearest_one(write: Write) -> None:
+def test_a_missing_variable_is_reported_with_file_line_and_the_most_similar_one(write: Write) -> None:
     templates = write({"welcome/body.html": "<p>\nHello {{ nmae }}</p>"})
     assert fault(templates, {"name": "Ann", "url": "https://contoso.com"}) == (
         "welcome/body.html line 2: 'nmae' is undefined; but there is \"name\" (variables given: name, url)"
     )
 
 
-def test_a_missing_field_of_a_variable_is_told_with_the_nearest_one(write: Write) -> None:
+def test_a_missing_field_of_a_variable_is_reported_with_the_most_similar_one(write: Write) -> None:
     templates = write({"welcome/body.txt": "{% for one in articles %}{{ one.titel }}{% endfor %}"})
     assert fault(templates, {"articles": [{"title": "A"}]}) == (
         "welcome/body.txt line 1: 'dict object' has no attribute 'titel'; but there is \"title\" "
@@ -210,7 +210,7 @@ def test_a_fault_in_the_layout_names_both_files(write: Write) -> None:
         ("{{ word.__class__ }}", "line 1: access to attribute '__class__' of 'str' object is unsafe."),
     ],
 )
-def test_any_other_fault_is_told_with_file_and_line(write: Write, template: str, told: str) -> None:
+def test_any_other_fault_is_reported_with_file_and_line(write: Write, template: str, told: str) -> None:
     templates = write({"welcome/body.txt": template})
     assert fault(templates, {"name": None, "word": "tuesday"}) == f"welcome/body.txt {told}"
 
@@ -249,7 +249,7 @@ def test_a_fault_names_only_what_stands_in_the_template(write: Write, template: 
     assert said.removesuffix(" (variables given: names, email, number)") == f"welcome/body.txt line 1: {told}"
 
 
-def test_a_literal_name_is_told_through_a_macro_of_another_file(write: Write) -> None:
+def test_a_literal_name_is_reported_through_a_macro_of_another_file(write: Write) -> None:
     templates = write(
         {
             "_layout/macros.txt": "{% macro show(one, field) %}{{ one[field] }}{% endmacro %}",
@@ -274,13 +274,13 @@ def test_a_template_needs_a_subject_of_one_line_and_a_body(write: Write, files: 
     assert fault(write(files), {"two": "one\r\nBcc: eve@contoso.com"}) == told
 
 
-def test_a_template_without_a_subject_file_is_told_where_to_write_it(write: Write) -> None:
+def test_a_missing_subject_file_is_reported_with_its_path(write: Write) -> None:
     templates = write({"welcome/body.txt": "Hi"})
     (templates._folder / "welcome/subject.txt").unlink()
     assert fault(templates) == "welcome: no subject; write it into welcome/subject.txt"
 
 
-def test_a_file_that_is_not_utf_8_is_told(write: Write) -> None:
+def test_a_file_that_is_not_utf_8_is_reported(write: Write) -> None:
     templates = write({"welcome/body.txt": "Hi"})
     (templates._folder / "welcome/body.txt").write_bytes(b"Gr\xfc\xdfe")
     assert fault(templates) == "welcome/body.txt: welcome/body.txt is not UTF-8; save it as UTF-8"
@@ -400,6 +400,6 @@ def test_a_check_tries_every_locale_and_tells_each_fault_once(write: Write) -> N
         ("[]", 'welcome/sample.json is no object; write {"variable": value, …}'),
     ],
 )
-def test_a_sample_that_cannot_be_used_is_told(write: Write, sample: str | None, told: str) -> None:
+def test_a_sample_that_cannot_be_used_is_reported(write: Write, sample: str | None, told: str) -> None:
     files = {"welcome/body.txt": "Hi"} | ({"welcome/sample.json": sample} if sample else {})
     assert write(files).check("welcome") == [told]

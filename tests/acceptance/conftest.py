@@ -1,4 +1,4 @@
-"""A whole mail room of real processes: a Redis, the sandbox over TLS, and workers started as an operator would."""
+"""All of Postroom as real processes: a Redis, the sandbox over TLS, and workers started as an operator would."""
 
 import json
 import os
@@ -102,7 +102,7 @@ class Room:
         return set(self.redis.hkeys("{postroom}:workers"))
 
     def start_smtp(self, *arguments: str, **settings: str) -> tuple["subprocess.Popen[bytes]", list[int]]:
-        """`postroom smtp` on free ports; the process, and the ports that it told."""
+        """`postroom smtp` on free ports; the process, and the ports that it printed."""
         log = self.stack.enter_context((self.folder / "smtp.log").open("wb"))
         server = subprocess.Popen(
             [sys.executable, "-m", "postroom", "smtp", "--port", "0", *arguments],

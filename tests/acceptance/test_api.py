@@ -1,4 +1,4 @@
-"""The HTTP door as a process of its own: events to the inbox, Redis away, killed, stopped."""
+"""The HTTP door as a separate process: events to the inbox, Redis away, killed, stopped."""
 
 import json
 import signal
@@ -79,7 +79,7 @@ def frozen(room: Room) -> Iterator[None]:
         server.resume()
 
 
-def test_a_site_that_is_ready_is_told_to_who_asked_and_who_owns_it_and_a_failure_to_operators(
+def test_requester_and_owner_get_a_mail_for_a_ready_site_and_operators_for_a_failure(
     start_api: Callable[[], tuple[Room, Callable[[], Api]]],
 ) -> None:
     room, start = start_api()

@@ -149,7 +149,7 @@ def test_a_file_that_cannot_be_a_list_of_people_says_why(
 @pytest.mark.parametrize(
     ("encoding", "fault"), [("utf-99", "no such encoding"), ("utf-16", "cannot be read as utf-16")]
 )
-def test_a_wrong_encoding_is_told(people: Callable[..., Recipients], encoding: str, fault: str) -> None:
+def test_a_wrong_encoding_is_reported(people: Callable[..., Recipients], encoding: str, fault: str) -> None:
     with pytest.raises(FileFault, match=fault):
         people("email\na@contoso.com\n", encoding=encoding)
 

@@ -34,7 +34,7 @@ def mail_of(text: str, one: Event) -> Any:
     return planned.mail
 
 
-def test_who_asked_and_who_owns_are_told_that_a_site_is_ready_and_operators_that_one_failed() -> None:
+def test_requester_and_owner_get_a_mail_for_a_ready_site_and_operators_for_a_failed_one() -> None:
     rules = EventRules.parse((EXAMPLES / "events.toml").read_text(), "events.toml")
 
     def told(sample: str) -> list[tuple[str, Any, Any]]:
@@ -108,13 +108,13 @@ def test_a_rule_that_finds_no_recipient_says_where_it_looked(data: Any) -> None:
 @pytest.mark.parametrize(
     "data", [{"mail": "nobody"}, {"mail": 17}, {"mail": {"a": 1}}, {"mail": "a@b.c\r\nBcc: d@e.f"}]
 )
-def test_what_a_rule_finds_that_is_no_address_is_told(data: Any) -> None:
+def test_an_invalid_address_that_a_rule_finds_is_reported(data: Any) -> None:
     (planned,) = plan(RULE, event(data))
     assert (planned.mail, planned.reason) == (None, "invalid")
     assert planned.faults[0].startswith("to.0: ")
 
 
-def test_an_expression_that_does_not_fit_is_told_without_what_stood_there() -> None:
+def test_an_expression_that_fails_is_reported_without_the_data() -> None:
     for field in ('when = "length(data.secret)"', 'subject = "length(data.secret)"', 'cc = "length(data.secret)"'):
         (planned,) = plan(RULE + field, event({"mail": "a@x.example", "secret": 4711}))
         assert planned.reason == "invalid"
@@ -162,14 +162,14 @@ def test_the_same_event_has_the_same_key_and_no_other_has_it() -> None:
         (RULE + '[rules.r.variables]\nname = ""', "[rules.r] variables:"),
     ],
 )
-def test_a_wrong_file_of_rules_is_told_by_name(text: str, fault: str) -> None:
+def test_a_wrong_rules_file_is_reported_by_name(text: str, fault: str) -> None:
     with pytest.raises(ConfigError) as wrong:
         EventRules.parse(text, "events.toml")
     assert any(fault in one for one in wrong.value.faults), wrong.value.faults
     assert all(one.startswith("events.toml: ") for one in wrong.value.faults)
 
 
-def test_all_faults_of_a_file_are_told_at_once() -> None:
+def test_all_faults_of_a_file_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as wrong:
         EventRules.parse('[rules.a]\nto = "data."\ntype = "t"\ntemplate = "x"\n[rules.b]\ntypo = 1\n[other]', "e")
     assert len(wrong.value.faults) == 5

@@ -203,7 +203,7 @@ def asked(world: World) -> list[str]:
 
 @dataclass
 class FakeLedger:
-    """A list of jobs that remembers what it was told."""
+    """A list of jobs that records the calls."""
 
     jobs: list[Job]
     away: int = 0  # so many calls of settle find Redis away
@@ -261,7 +261,7 @@ class FakeLedger:
 
 @dataclass
 class Diary:
-    """What a round told the log, and how long it waited."""
+    """The log events of a round, and how long it waited."""
 
     events: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)

@@ -64,7 +64,7 @@ def test_the_file_s_tables_are_documented() -> None:
     for name, (default, _) in senders.items():
         documented = None if default == NOTHING else default.strip("`")
         assert (SenderSettings.model_fields[name].default or None) == documented
-    apps = re.findall(r"`(\w+)`", page.partition("each as the `POSTROOM_` one of that name:")[2].partition(". ")[0])
+    apps = re.findall(r"`(\w+)`", page.partition("`POSTROOM_` setting of the same name:")[2].partition(". ")[0])
     assert set(apps) == AppSettings.model_fields.keys()
 
 

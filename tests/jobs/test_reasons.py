@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT
 from tests.docs.tables import PAGE, written
 
 SOURCE = ROOT / "worker/postroom"
-# What has reasons of its own: refusals of the HTTP API, events that made no mail, the sandbox.
+# These packages have their own reasons: refusals of the HTTP API, events that made no mail, the sandbox.
 OTHERS = ("api", "cloudevents", "sandbox")
 MAKERS = {"Deferred", "Held", "Refused", "Unknown", "Transition", "Pause", "MakeAnew"}
 LUA = (

@@ -90,7 +90,7 @@ def test_an_address_list_that_was_made_to_take_long_is_not_read() -> None:
         (b"A: " + b"x" * mime_source.LONGEST_HEADER + b"\r\n\r\n", "larger than 256 kB"),
     ],
 )
-def test_what_cannot_be_passed_on_is_told_with_its_line(source: bytes, fault: str) -> None:
+def test_a_message_that_cannot_be_sent_is_reported_with_its_line(source: bytes, fault: str) -> None:
     assert any(fault in found for found in mime_source.faults(source)), list(mime_source.faults(source))
 
 

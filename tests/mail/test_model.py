@@ -306,7 +306,7 @@ def test_a_content_id_is_printable_ascii(content_id: str) -> None:
     ],
     ids=["fields", "attachments", "to", "metadata"],
 )
-def test_very_many_faults_are_told_in_one_line(given: dict[str, Any], told: str) -> None:
+def test_very_many_faults_are_reported_in_one_line(given: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidMail) as wrong:
         Mail.model_validate({"from": "a@contoso.com", "text": "Hi", **given})
 

@@ -1,4 +1,4 @@
-"""What tests of people's acts share: a mail room with a clock of its own, and its dead letters."""
+"""Fixtures for tests of people's actions: a ledger with its own clock, and its dead letters."""
 
 import pytest
 

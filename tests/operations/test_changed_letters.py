@@ -92,7 +92,7 @@ def test_a_change_that_is_no_field_is_refused_and_not_left_out(room: Room, lette
     assert room.read(job_id).status == "dead"
 
 
-def test_a_field_of_a_newer_version_is_not_left_out_unless_told_so(room: Room, letters: DeadLetters) -> None:
+def test_a_field_of_a_newer_version_is_left_out_only_on_request(room: Room, letters: DeadLetters) -> None:
     job_id = dead(room)
     room.redis.set(f"{PREFIX}mail:{job_id}", '{"from":"post@contoso.com","to":["a@contoso.com"],"text":"x","shade":7}')
 

@@ -18,7 +18,7 @@ from postroom.sandbox import SandboxAddress
 
 @dataclass
 class Office:
-    """An app that sends through the sandbox, with a token of its own."""
+    """An app that sends through the sandbox, with its own token."""
 
     address: SandboxAddress
     session: requests.Session
@@ -77,7 +77,7 @@ def mail(**changes: Any) -> dict[str, Any]:
 
 @dataclass
 class KeyPair:
-    """An RSA key with a certificate of its own making."""
+    """An RSA key with a self-signed certificate."""
 
     key: rsa.RSAPrivateKey
     certificate: x509.Certificate

@@ -75,7 +75,7 @@ def test_without_immutable_ids_a_sent_draft_is_gone_under_its_old_id(writer: Off
     assert get(writer, draft["id"]).status_code == 404
 
 
-def test_an_unknown_outcome_of_sending_can_be_told_from_the_draft(writer: Office, sandbox: Sandbox) -> None:
+def test_the_draft_shows_an_unknown_outcome_of_sending(writer: Office, sandbox: Sandbox) -> None:
     lost, sent = create(writer), create(writer)
     sandbox.add_fault(effect="reset", times=1)
     sandbox.add_fault(effect="reset", times=1, accepted=True)

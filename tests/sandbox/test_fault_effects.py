@@ -171,7 +171,7 @@ def test_a_fault_strikes_one_recipient_and_spares_the_others(office: Office, san
     assert office.send({"toRecipients": elsewhere}).status_code == 202
 
 
-def test_the_token_endpoint_fails_as_told(office: Office, sandbox: Sandbox) -> None:
+def test_the_token_endpoint_fails_as_configured(office: Office, sandbox: Sandbox) -> None:
     sandbox.add_fault(stage="token", code="7000222")
 
     result = office.token_from()
@@ -186,7 +186,7 @@ def test_a_token_endpoint_that_is_down_raises_in_msal(office: Office, sandbox: S
         office.token_from()
 
 
-def test_discovery_fails_as_told(office: Office, sandbox: Sandbox) -> None:
+def test_discovery_fails_as_configured(office: Office, sandbox: Sandbox) -> None:
     sandbox.add_fault(stage="discovery", effect="close")
 
     with pytest.raises(requests.ConnectionError):

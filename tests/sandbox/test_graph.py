@@ -246,7 +246,7 @@ def test_requests_are_recorded_as_they_arrived(office: Office, sandbox: Sandbox)
     assert [one.status for one in sandbox.requests(accepted=True)] == [202]
 
 
-def test_a_job_sent_twice_is_told(office: Office, sandbox: Sandbox) -> None:
+def test_a_job_sent_twice_is_reported(office: Office, sandbox: Sandbox) -> None:
     for job in ("job-1", "job-2", "job-2"):
         office.send(headers={"x-postroom-job": job})
 
@@ -270,7 +270,7 @@ def test_old_messages_make_room_and_counters_stay_exact() -> None:
         assert sandbox.stats()["accepted"] == 5
 
 
-def test_apps_are_told_apart(sandbox: Sandbox) -> None:
+def test_apps_are_kept_apart(sandbox: Sandbox) -> None:
     other = AppRegistration(client_id="22222222-2222-4222-8222-222222222222", secrets=("second",), roles=())
     with running(SandboxOptions(more_apps=(other,))) as address, client(address) as session:
         office = Office(address, session)
@@ -284,7 +284,7 @@ def test_waiting_for_mail_that_does_not_come_says_how_much_did(sandbox: Sandbox)
         sandbox.wait_for_messages(1, timeout=0.01)
 
 
-def test_a_rate_is_refused_where_the_sandbox_is_told_to() -> None:
+def test_a_rate_is_refused_if_the_sandbox_is_configured_so() -> None:
     with running(SandboxOptions(refuse_above_per_minute=1, retry_after=7)) as address, client(address) as session:
         office = Office(address, session)
         office.log_in()

@@ -88,7 +88,7 @@ def test_a_mail_is_in_drafts_until_transport_has_moved_it() -> None:
         assert subjects(look(office, folder=None)) == ["Minutes"]
 
 
-def test_a_mime_message_id_is_kept_unless_told_otherwise() -> None:
+def test_a_mime_message_id_is_kept_unless_the_sandbox_is_set_otherwise() -> None:
     body = base64.b64encode(b"To: ann@fabrikam.com\r\nMessage-ID: <1@contoso.com>\r\n\r\nhello")
     with running(SandboxOptions(keep_mime_message_id=False)) as address, client(address) as session:
         office = Office(address, session)

@@ -56,7 +56,7 @@ def test_all_faults_are_named_at_once_each_with_the_nearest_right_name() -> None
         ("TENANT_ID", "https://contoso.com/", "the directory's id (a GUID) or one of its domains is needed"),
     ],
 )
-def test_what_is_possible_is_said_with_its_unit(name: str, value: str, said: str) -> None:
+def test_an_error_names_the_possible_values_with_their_unit(name: str, value: str, said: str) -> None:
     [found] = faults(REDIS | {f"POSTROOM_{name}": value})
 
     assert found.startswith(f"POSTROOM_{name}: {said}")
@@ -132,7 +132,7 @@ def test_a_redis_url_that_not_all_libraries_read_alike_is_refused(url: str, told
 
 
 @pytest.mark.parametrize("password", ["ses/ame", "ses?ame", "ses?ame=x", "ses#ame", "ses[ame", "ses]ame:"])
-def test_a_password_that_breaks_its_url_is_told_without_being_shown(password: str) -> None:
+def test_a_password_that_breaks_its_url_is_reported_without_being_shown(password: str) -> None:
     (told,) = faults({"POSTROOM_REDIS_URL": f"redis://:{password}@redis:6379/0"})
 
     assert told.startswith("POSTROOM_REDIS_URL: cannot be read; in a name or password, write / as %2F")

@@ -24,7 +24,7 @@ MESSAGE = (
 
 
 class Client:
-    """One program. `send` runs it for this server with a login over TLS, and gives its exit code and what it said."""
+    """One program. `send` runs it for this server with a login over TLS, and gives its exit code and its output."""
 
     def __init__(self, folder: Path, ca: Path) -> None:
         self.folder, self.ca = folder, ca

@@ -47,7 +47,7 @@ def mail(sender: str = SENDER, to: int = 1, **fields: Any) -> Mail:
 
 
 class Room:
-    """A ledger with a clock of its own."""
+    """A ledger with its own clock."""
 
     def __init__(self, connection: "redis.Redis[bytes]") -> None:
         self.redis, self.ledger, self.now, self.made = connection, Ledger(connection), 1_790_000_000_000, 0

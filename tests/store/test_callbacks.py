@@ -128,7 +128,7 @@ def test_a_repeated_settle_calls_no_second_time(room: Room) -> None:
     assert len(called(room)) == 1
 
 
-def test_what_cannot_be_called_is_told_and_tried_again_and_the_mail_s_end_stands(
+def test_a_task_that_cannot_be_called_is_reported_and_tried_again_and_the_mail_s_end_stays(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room.redis.set("shop", "no list")

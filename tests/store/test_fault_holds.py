@@ -296,10 +296,10 @@ def test_an_app_held_for_its_tokens_being_rejected_is_held_from_the_first_answer
     assert room.ledger.records.holds(now=room.now)[0].since == began
 
 
-# What is told.
+# Log events.
 
 
-def test_a_hold_is_told_when_it_begins_and_when_it_ends(room: Room) -> None:
+def test_a_hold_is_logged_when_it_begins_and_when_it_ends(room: Room) -> None:
     room.take()
     room.take()
     room.send(NOT_ALLOWED)

@@ -39,7 +39,7 @@ def test_a_full_redis_that_takes_no_library_still_runs_what_makes_room(room: Roo
         room.redis.config_set("maxmemory", "0")
 
 
-def test_a_fault_in_a_script_is_told_from_a_redis_that_is_away(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_a_script_differs_from_a_redis_that_is_down(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = functions.CODE.replace(
         "  local lane, batch = ", "  do local missing = nothing.here end local lane, batch = "
     )

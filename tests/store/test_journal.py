@@ -47,7 +47,7 @@ def test_without_a_subscriber_nothing_is_written(room: Room) -> None:
     assert keys(room) == set()
 
 
-def test_a_mail_s_attempts_and_its_end_are_told_in_their_order(room: Room, journal: Journal) -> None:
+def test_a_mail_s_attempts_and_its_end_are_reported_in_their_order(room: Room, journal: Journal) -> None:
     journal.subscribe("audit")
     job_id = room.take(mail(), key="k", batch="news")
     room.send(BUSY)
@@ -75,7 +75,7 @@ def test_no_entry_has_content_or_a_recipient(room: Room, journal: Journal) -> No
 
 
 @pytest.mark.parametrize("end", ["refused", "expired", "cancelled", "discarded"])
-def test_each_end_is_told_once_however_it_comes(room: Room, journal: Journal, end: str) -> None:
+def test_each_kind_of_end_is_reported_once(room: Room, journal: Journal, end: str) -> None:
     journal.subscribe("audit", ["ended"])
     job_id = room.take(mail(expires_at=room.at(60)))
     if end in ("refused", "discarded"):
@@ -99,7 +99,7 @@ def test_each_end_is_told_once_however_it_comes(room: Room, journal: Journal, en
     )
 
 
-def test_a_repeated_settle_is_told_once(room: Room, journal: Journal) -> None:
+def test_a_repeated_settle_is_reported_once(room: Room, journal: Journal) -> None:
     journal.subscribe("audit")
     room.take()
     job = room.sending()
@@ -181,7 +181,7 @@ def test_a_tick_removes_what_only_a_consumer_that_left_had_not_read(room: Room, 
     assert keys(room) == set()
 
 
-def test_how_far_a_consumer_is_behind_is_told(room: Room, journal: Journal) -> None:
+def test_the_lag_of_a_consumer_is_reported(room: Room, journal: Journal) -> None:
     journal.subscribe("audit", ["ended"])
     for _ in range(3):
         room.take()

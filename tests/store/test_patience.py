@@ -166,7 +166,7 @@ def test_mail_that_a_repair_has_released_is_not_ended_by_patience(room: Room) ->
     assert room.redis.zcard(PREFIX + "status:dead") == 0
 
 
-def test_patience_that_is_over_is_told_with_the_number_of_mails(room: Room) -> None:
+def test_the_end_of_patience_is_logged_with_the_number_of_mails(room: Room) -> None:
     room.publish(hold_patience_s=HOUR)
     for _ in range(3):
         room.take()

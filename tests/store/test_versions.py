@@ -181,7 +181,7 @@ def newer(room: Room, **fields: str) -> str:
     return job_id
 
 
-def test_a_mail_that_needs_a_newer_worker_is_left_to_it_and_said_so(room: Room) -> None:
+def test_a_mail_that_needs_a_newer_worker_is_left_to_it_and_this_is_logged(room: Room) -> None:
     job_id, own = newer(room), room.take()
 
     assert room.held().id == own

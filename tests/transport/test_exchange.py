@@ -107,7 +107,7 @@ def test_an_encoded_answer_is_decoded(serve: Servers, http: Http) -> None:
         ("GET", None, None),
     ],
 )
-def test_the_body_s_length_is_told(
+def test_the_body_s_length_is_sent(
     serve: Servers, http: Http, method: str, body: bytes | None, length: bytes | None
 ) -> None:
     server = serve(answering(OK, OK))

@@ -1,4 +1,4 @@
-"""The Python door: `Client` takes mail in and tells what became of it. Safe to share between threads and after fork."""
+"""The Python door: `Client` takes mail in and returns its status. Safe to share between threads and after fork."""
 
 import base64
 import os
@@ -32,7 +32,7 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchResult:
-    """How many mails were taken in, how many had been before, and which rows (from 0) were not mail, and why."""
+    """How many mails were taken in now (`taken`) or before (`known`). `refused` has rows (from 0) with their errors."""
 
     taken: int
     known: int
@@ -41,10 +41,10 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCancelled:
-    """What came of cancelling a batch: how many jobs were `cancelled`, and what had become of the others.
+    """The result of cancelling a batch: how many jobs were `cancelled`, and the states of the others.
 
-    `in_doubt` are cancelled too, so they are not sent again, but may have left. `accepted` had left, `sending` were
-    leaving, `ended_before` were dead, expired or cancelled already.
+    Jobs `in_doubt` are cancelled too, so they are not sent again, but they may have been sent. `accepted` were sent
+    before, `sending` are just being sent, `ended_before` were already dead, expired or cancelled.
     """
 
     batch: str
@@ -57,7 +57,7 @@ class BatchCancelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCounts:
-    """How many jobs of a batch are in each state; of those not accepted, `in_doubt` may have left."""
+    """How many jobs of a batch are in each state; of those not accepted, `in_doubt` may have been sent."""
 
     batch: str
     total: int
@@ -72,26 +72,26 @@ class BatchCounts:
 
 
 class Portion(NamedTuple):
-    """Mails that are taken in together: by their rows, those that are ready and those that are wrong."""
+    """Mails that are taken in together, by row: the valid ones (`entries`) and the errors of the others (`wrong`)."""
 
     entries: Mapping[int, Entry]
     wrong: Mapping[int, PostroomError]
     common: Common | None
 
     def told(self, answers: Sequence[Receipt | PostroomError]) -> list[tuple[int, Receipt | PostroomError]]:
-        """Each row with what came of it, in order; `answers` are to its entries."""
+        """Each row with its receipt or error, in order; `answers` are the results of the entries."""
         rows = list(zip(self.entries, answers, strict=True))
         return sorted([*rows, *self.wrong.items()], key=itemgetter(0)) if self.wrong else rows
 
 
 class Client:
-    """Hands mail to Postroom.
+    """Gives mail to Postroom.
 
     >>> client = Client.from_env()
     >>> receipt = client.send(Mail(to=["ann@contoso.com"], template="welcome", variables={"name": "Ann"}))
     """
 
-    # What all clients hand their mail to instead, and its default sender: see postroom.testing.
+    # The ledger that all clients use instead of their own, and its default sender: see postroom.testing.
     stand_in: ClassVar[tuple[Ledger, Address | None] | None] = None
 
     def __init__(self, ledger: Ledger, sender: Address | None = None) -> None:
@@ -120,12 +120,12 @@ class Client:
         on_accepted: Mapping[str, Any] | None = None,
         on_dead: Mapping[str, Any] | None = None,
     ) -> Receipt:
-        """Takes a mail in, or a dict of its fields. Once this has returned it is kept, and will be sent or end as dead.
+        """Takes in a mail, or a dict of its fields. When this has returned, it is kept, and is sent or ends as dead.
 
-        The same `key` is the same job: sending again gives the first receipt, marked `known`. `on_accepted` and
-        `on_dead` (which stands for expired too) are Celery signatures, called with the job's id in front when it ends
-        so, at least once. Raises KeyConflict if the key belongs to another mail, InvalidMail if it is none or has no
-        sender, Unavailable if Redis could not confirm.
+        With the same `key` the job is the same: sending again returns the first receipt, marked `known`. `on_accepted`
+        and `on_dead` (also for expired mail) are Celery signatures. When the mail ends so, the task is called at least
+        once, with the job's id as its first argument. Raises KeyConflict if the key belongs to another mail,
+        InvalidMail if the mail is invalid or has no sender, Unavailable if Redis could not confirm.
         """
         calls = Callbacks.of(on_accepted, on_dead)
         return self._ledger.take_in(short_ids(1)[0], self._ready(mail), key, batch, calls=calls)
@@ -140,12 +140,12 @@ class Client:
         on_accepted: Mapping[str, Any] | None = None,
         on_dead: Mapping[str, Any] | None = None,
     ) -> BatchResult:
-        """Takes many mails in, in portions as the iterable gives them; running it again sends nobody twice.
+        """Takes in many mails, in portions. If it is run again, no mail is sent twice.
 
-        `key` names each mail; by default the batch and a hash of the mail do. A mail that is refused is listed by its
-        row, and the rest go on; one that is given as a dict may be so too. What the mails share is kept once. The
-        receipts of a portion are told in order, once Redis has it. `on_accepted` and `on_dead` are called for each
-        mail, as `send` says. Raises Unavailable when Redis is away: run it again, and it takes up where it was.
+        `key` makes the key of each mail; by default it is the batch and a hash of the mail. A refused mail, also an
+        invalid dict, is listed with its row, and the others are taken in. Content that the mails share is stored once.
+        When Redis has a portion, `on_receipt` is called with each row and receipt, in order. `on_accepted` and
+        `on_dead` are called for each mail, as for `send`. Raises Unavailable if Redis is down: run it again then.
         """
         calls = Callbacks.of(on_accepted, on_dead)
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
@@ -162,9 +162,9 @@ class Client:
     def send_together(
         self, mails: Sequence[Mail], keys: Sequence[str | None], batch: str | None = None
     ) -> list[Receipt | PostroomError]:
-        """Takes some hundreds of mails in at once; for each, in this order, its receipt or why it is refused.
+        """Takes in some hundreds of mails at once. Returns a receipt or an error for each mail, in the same order.
 
-        `keys` has one for each. Raises Unavailable when Redis is away: some may have been taken in then.
+        `keys` has a key or None for each mail. Raises Unavailable if Redis is down; some mails may then be taken in.
         """
         sharing = Sharing()
         each = zip(short_ids(len(mails)), mails, keys, strict=True)
@@ -200,7 +200,7 @@ class Client:
     def _portions(
         self, mails: Iterable[Mail | Mapping[str, Any]], batch: str, key: Callable[[Mail], str] | None
     ) -> Iterator[Portion]:
-        """The mails, as many at a time as are taken in together, each ready or with what is wrong with it."""
+        """The mails in portions that are taken in together."""
         rows, sharing = enumerate(mails), Sharing()
         while some := list(islice(rows, PORTION)):
             entries: dict[int, Entry] = {}
@@ -217,15 +217,15 @@ class Client:
         return (given if isinstance(given, Mail) else Mail.model_validate(given)).with_sender(self._sender)
 
     def status(self, job_id: str) -> Delivery:
-        """What became of the job so far. UnknownJob if there is none."""
+        """The present state of the job, with its attempts. Raises UnknownJob if there is no such job."""
         return self._ledger.records.read(job_id)
 
     def read(self, job_ids: Sequence[str]) -> list[Delivery]:
-        """Those of these jobs that there are, in this order."""
+        """These jobs, in this order, without those that do not exist."""
         return list(self._ledger.records.read_many(job_ids))
 
     def wait(self, job_id: str, timeout: float) -> Delivery:
-        """The delivery once it has ended; TimeoutError after `timeout` seconds. A deferred job has not ended."""
+        """Waits until the job has ended. Raises TimeoutError after `timeout` seconds. A deferred job has not ended."""
         until = time.monotonic() + timeout
         while not (delivery := self.status(job_id)).status.ended:
             if time.monotonic() >= until:
@@ -234,9 +234,10 @@ class Client:
         return delivery
 
     def cancel(self, job_id: str, *, by: str | None = None, why: str | None = None) -> Delivery:
-        """Ends a job that was not sent yet; TooLate while it is being sent or after, UnknownJob if there is none.
+        """Cancels a job that was not sent yet.
 
-        `by` (this process's user, if not given) and `why` are kept with the job.
+        Raises TooLate if it is being sent or has ended, UnknownJob if there is no such job. `by` (by default this
+        process's user) and `why` are recorded with the job.
         """
         self._ledger.cancel(job_id, actor=Actor.here(by, why))
         return self.status(job_id)
@@ -244,10 +245,9 @@ class Client:
     def cancel_batch(
         self, batch: str, *, by: str | None = None, why: str | None = None, senders: Sequence[str] = ()
     ) -> BatchCancelled:
-        """Ends all of a batch that has not been sent yet, and says how much had left; with `senders` only theirs.
+        """Cancels all mails of a batch that were not sent yet, and counts the others; with `senders` only their mails.
 
-        What is taken in for the batch after this began is new mail, and is not cancelled. It may be interrupted and
-        called again.
+        Mail that comes into the batch after this started is not cancelled. It may be interrupted and called again.
         """
         actor, replies = Actor.here(by, why), Counter[str]()
         for page in self._pages(batch, senders):
@@ -263,7 +263,7 @@ class Client:
         )
 
     def batch(self, batch: str, *, senders: Sequence[str] = ()) -> BatchCounts:
-        """How many jobs of a batch (with `senders` only theirs) are in which state; all 0 if there is no such batch."""
+        """How many jobs of a batch (with `senders` only theirs) are in each state; all 0 if there is no such batch."""
         counts, in_doubt = Counter[Status](), 0
         for page in self._pages(batch, senders):
             for group in page.groups:
@@ -285,18 +285,18 @@ class Client:
         reason: str = "",
         length_s: float | None = None,
     ) -> HoldResult:
-        """Keeps a sender's mail, or a batch, from leaving until it is released or `length_s` seconds are over.
+        """Holds a sender's mail, or a batch, until it is released or `length_s` seconds are over.
 
-        Give either. What is being sent just now still leaves. Calling again changes reason and time.
+        Give exactly one of the two. Mail that is just being sent is not held. A second call changes reason and time.
         """
         return self._ledger.hold(sender=sender, batch=batch, by=by, reason=reason, length_s=length_s)
 
     def release(self, *, sender: str | None = None, batch: str | None = None) -> ReleaseResult:
-        """Ends a person's hold. Where a fault holds the sender or its app, that is probed at once."""
+        """Ends a person's hold. If a fault holds the sender or its app, it is probed at once."""
         return self._ledger.release(sender=sender, batch=batch)
 
     def holds(self) -> list[Hold]:
-        """All senders, apps and batches that are held now, by a fault or by a person."""
+        """All present holds of senders, apps and batches, by a fault or by a person."""
         return self._ledger.records.holds()
 
     def find(
@@ -313,7 +313,7 @@ class Client:
         until: datetime | None = None,
         limit: int = 50,
     ) -> list[Delivery]:
-        """The newest jobs that fit all that is given; `since` to before `until` is when they were taken in."""
+        """The newest jobs that match all given filters. Jobs were taken in at or after `since` and before `until`."""
         wanted = JobFilter(
             status=status,
             reason=reason,
@@ -329,6 +329,6 @@ class Client:
 
 
 def short_ids(count: int) -> list[str]:
-    """Ids of jobs, by chance. One stands in seven places of Redis, where a UUID would take 170 bytes more."""
+    """Random job ids. An id is stored in seven places in Redis; a UUID would take 170 bytes more."""
     text = base64.b64encode(os.urandom(12 * count), b"Zz").decode()
     return [text[at : at + 16] for at in range(0, len(text), 16)]

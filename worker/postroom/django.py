@@ -1,8 +1,8 @@
-"""Django's mail through Postroom: `EMAIL_BACKEND = "postroom.django.EmailBackend"`, and POSTROOM_REDIS_URL beside.
+"""Django's mail through Postroom: set `EMAIL_BACKEND = "postroom.django.EmailBackend"` and POSTROOM_REDIS_URL.
 
-Headers of a message say what Django has no word for: `X-Postroom-Key` (the idempotency key), `X-Postroom-Batch`,
-`X-Postroom-Priority`, and `X-Postroom-Template` with `X-Postroom-Variables` (JSON) in place of a body. None of them
-leaves with the mail.
+Special headers set what Django has no argument for: `X-Postroom-Key` (the idempotency key), `X-Postroom-Batch`,
+`X-Postroom-Priority`, and `X-Postroom-Template` with `X-Postroom-Variables` (JSON) instead of a body. They are removed
+before the mail is sent.
 """
 
 import json
@@ -25,17 +25,17 @@ HEADERS = {"key", "batch", "priority", "template", "variables"}
 
 
 class EmailBackend(BaseEmailBackend):
-    """Hands each message to Postroom; once `send` has returned, it is kept. All threads share one client."""
+    """Gives each message to Postroom. When `send` has returned, the mail is kept. All threads share one client."""
 
     def __init__(self, fail_silently: bool = False, client: Client | None = None, **options: Any) -> None:
         super().__init__(fail_silently=fail_silently, **options)
         self._client = client
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """How many were taken in; one that was known by its key counts. Those without a recipient are left out.
+        """Takes in the messages and returns their number. A message with a known key counts too.
 
-        InvalidMail if a message cannot be sent as it is, Unavailable if Redis could not confirm; with `fail_silently`
-        such a message is not counted, and the rest go on.
+        Messages without recipients are left out. Raises InvalidMail if a message cannot be sent as it is, Unavailable
+        if Redis could not confirm. With `fail_silently` such a message is not counted, and the others are taken in.
         """
         sent = 0
         for message in email_messages:
@@ -62,7 +62,7 @@ def _client() -> Client:
 
 
 def _sorted_headers(message: EmailMessage) -> tuple[dict[str, str], dict[str, str]]:
-    """What is said to Postroom, and the headers that go with the mail."""
+    """The X-Postroom headers, without this prefix; and the headers that are sent with the mail."""
     ours, others = {}, {}
     for name, value in message.extra_headers.items():
         if name.lower().startswith(OURS):

@@ -1,9 +1,9 @@
-"""What can go wrong for a caller of Postroom.
+"""The errors that Postroom raises for its callers.
 
 PostroomError
 ├── InvalidMail       the mail cannot exist; `faults` names every reason
 ├── KeyConflict       the idempotency key belongs to another mail
-├── UnknownJob        no such job (or its record was swept)
+├── UnknownJob        no such job (or its record was removed)
 ├── TooLate           the job is being sent, or has ended
 ├── Unavailable       Redis cannot be reached or refuses writes; nothing was taken in
 ├── MailDead          the job ended as a dead letter        (raised by `AsyncResult.get`)
@@ -57,7 +57,7 @@ class Unavailable(PostroomError):
 
 
 class MailDead(PostroomError):
-    """The mail ended as a dead letter; the argument tells reason, HTTP status and Graph code."""
+    """The mail ended as a dead letter; the argument has reason, HTTP status and Graph code."""
 
 
 class MailExpired(PostroomError):
@@ -65,11 +65,11 @@ class MailExpired(PostroomError):
 
 
 class TemplateFault(PostroomError):
-    """A template that cannot be rendered: missing, broken, or lacking a variable. No retry mends it."""
+    """A template that cannot be rendered: missing, broken, or lacking a variable. A retry does not help."""
 
 
 class ConfigError(Exception):
-    """Settings that cannot work. `faults` lists every one, each by its name."""
+    """Wrong settings. `faults` lists all of them by name."""
 
     def __init__(self, faults: Sequence[str] | str) -> None:
         self.faults = (faults,) if isinstance(faults, str) else tuple(faults)

@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _LOCALE_FILE = re.compile(r"(?:subject|body)\.(.+)\.(?:txt|html)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _MISSING = re.compile(r"'([^']*)'(?: is undefined)?$")
-# What an error says of a value's type: 'dict object' has no …, 'int' object is …, not "int".
+# How an error message names a value's type: 'dict object' has no …, 'int' object is …, not "int".
 _TYPE = re.compile(r"""'[\w.]+(?: object'|' object)|['"](?:str|int|float|bool|list|dict|tuple|NoneType)['"]""")
 _ELEMENT = re.compile(r"(?s)has no element (.*)")
 
@@ -42,7 +42,7 @@ class _File(NamedTuple):
 
 
 class Templates:
-    """The templates in `folder`, each a folder of its own.
+    """The templates in `folder`. Each template is a subfolder.
 
         templates/welcome/subject.txt   one line
                           body.html     its <style> becomes inline styles, media queries stay
@@ -50,18 +50,18 @@ class Templates:
                           sample.json   variables to try it with
         templates/_layout/…             what templates extend or include: names with _ are none themselves
 
-    A file may exist once more for a locale: for de-AT, `body.de-at.html` goes before `body.de.html` before
-    `body.html`, each file by itself. A template sees the variables it was given, and `locale`: the one its file
-    is written for, empty for the plain file.
+    A file may have versions for locales. For de-AT the first of `body.de-at.html`, `body.de.html` and `body.html` that
+    exists is used; each file is chosen separately. A template gets the given variables and `locale`: the locale of the
+    chosen file, empty for a file without one.
 
     The language is Jinja2. A missing or null variable is a fault, variables are escaped in .html, and the filter
-    `date` formats ISO 8601 times: `{{ ends_at|date("%d %B %Y") }}`. A changed file counts from the next mail on.
+    `date` formats ISO 8601 times: `{{ ends_at|date("%d %B %Y") }}`. A changed file is used from the next mail on.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._jinja = _Sandbox(
-            loader=_Inside(folder, encoding="utf-8-sig"),  # some editors on Windows write a mark first
+            loader=_Inside(folder, encoding="utf-8-sig"),  # some editors on Windows write a BOM
             autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
             finalize=_not_null,
@@ -78,7 +78,7 @@ class Templates:
     def render(self, name: str, variables: Mapping[str, Any], locale: str | None = None) -> Bodies:
         """Subject and bodies of the template `name`.
 
-        Raises TemplateFault, which names file and line, and OSError where the disk fails, which another try may mend.
+        Raises TemplateFault, which names file and line; or OSError if the disk fails, where a retry may help.
         """
         files = self._files(name)
         subject, html, text = (_pick(files, part, locale) for part in ("subject.txt", "body.html", "body.txt"))
@@ -93,7 +93,7 @@ class Templates:
         )
 
     def sample(self, name: str) -> dict[str, Any]:
-        """The variables in the template's sample.json; TemplateFault if there are none."""
+        """The variables in the template's sample.json. Raises TemplateFault if there is no valid one."""
         path = self._files(name).get("sample.json")
         if path is None:
             raise TemplateFault(f"{name}: no sample.json; write one with a value for each variable")
@@ -106,7 +106,7 @@ class Templates:
         return sample
 
     def check(self, name: str) -> list[str]:
-        """The faults of the template `name`, tried with its sample in each locale it is written for."""
+        """The faults of the template `name`, rendered with its sample in each of its locales."""
         try:
             sample = self.sample(name)
         except TemplateFault as fault:
@@ -121,7 +121,7 @@ class Templates:
         return list(faults)
 
     def _files(self, name: str) -> dict[str, str]:
-        """The paths of the template's files, by their names in the one spelling that is looked for."""
+        """The paths of the template's files, by their names in lower case and with `-` instead of `_`."""
         folder = self._folder / name
         if not _NAME.fullmatch(name) or not folder.is_dir():
             near = _did_you_mean(name, self.names())
@@ -135,7 +135,7 @@ class Templates:
         except TemplateFault:
             raise
         except Exception as error:
-            # A template is code, and what it raises is its fault; a failing disk is not.
+            # A template is code: what it raises is a fault of the template. Errors of the disk are not.
             if isinstance(error, OSError) and not isinstance(error, TemplateNotFound):
                 raise
             # from None: the error's own text may quote a variable, which no log may show.
@@ -145,9 +145,9 @@ class Templates:
             raise TemplateFault(f"{where}: {self._what(error, variables, source)}") from None
 
     def _lines(self, error: Exception) -> dict[str, int]:
-        """The files that the error passed through, the deepest last, each with its line."""
+        """The template files in the error's traceback with their lines, the deepest last."""
         lines: dict[str, int] = {}
-        # Jinja2 writes its templates' names and lines into the traceback, those of syntax errors too.
+        # Jinja2 puts the templates' names and lines into the traceback, also for syntax errors.
         for frame, line in traceback.walk_tb(error.__traceback__):
             file = Path(frame.f_code.co_filename)
             if file.is_relative_to(self._folder):
@@ -187,7 +187,7 @@ class Templates:
 
 
 class _Inside(FileSystemLoader):
-    """Reads no file outside its folder, not even where a link leads there."""
+    """Reads no file outside its folder, not even through a link."""
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         try:
@@ -200,7 +200,7 @@ class _Inside(FileSystemLoader):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    # A slip, or a number among the variables, must not fill the worker's memory before the output can be measured.
+    # A mistake, or a large number in the variables, must not fill the worker's memory before the output is measured.
     intercepted_binops = frozenset({"*", "**"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -247,7 +247,7 @@ def _bounded(pieces: Iterable[str], path: str) -> str:
 
 
 def _where(lines: dict[str, int], path: str) -> str:
-    """The line in the template's own file, and the one it led to in a file that it extends or calls."""
+    """The line in the template's own file; and the line in the extended or called file where the error was raised."""
     own = f"{path} line {lines[path]}" if path in lines else path
     deepest = next(reversed(lines), path)
     return own if deepest == path else f"{own} (in {deepest} line {lines[deepest]})"
@@ -258,18 +258,18 @@ def _undefined(message: str, variables: Mapping[str, Any], source: str) -> str:
     if not _quotes_only(source, message):
         message = "it reads an attribute or element that is not there, by a name that an expression gives"
     elif (missing := _MISSING.search(message)) and (names := _near(missing[1], _keys(variables))):
-        near = f'; but there is "{names[0]}"'  # which of the two has the typo, nobody knows
+        near = f'; but there is "{names[0]}"'  # either of the two may have the typo
     return f"{message}{near} (variables given: {', '.join(variables) or 'none'})"
 
 
 def _quotes_only(source: str, message: str) -> bool:
-    """Whether all that an error's message quotes stands in the templates; what does not may be a variable's value."""
+    """Whether each quoted text in the message occurs in the templates. Any other one may be a variable's value."""
     quoted = re.split(r"['\"]", _TYPE.sub("", message))[1::2]
     return all(_stands_in(source, name) for name in (*quoted, *_ELEMENT.findall(message)))
 
 
 def _stands_in(source: str, name: str) -> bool:
-    """Whether this is a word of the source, or no word at all: an operator."""
+    """Whether this is a word in the source, or has no letters or digits (an operator)."""
     return not re.search(r"\w", name) or bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", source))
 
 

@@ -1,10 +1,10 @@
-"""For producers' own tests: an `Outbox` takes what is sent through any `Client`, with neither Redis nor a worker.
+"""For producers' own tests: an `Outbox` takes the mail of every `Client`, without Redis or a worker.
 
     with Outbox() as outbox:
         sign_up("ann@contoso.com")
     assert outbox.mails[0].template == "welcome"
 
-It checks as Postroom does, and knows keys and batches as Postroom does; it sends nothing.
+It checks mails, keys and batches like Postroom; it sends nothing.
 """
 
 import json
@@ -35,7 +35,7 @@ SENDER = "noreply@contoso.com"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A mail that was taken in, and how. `on_accepted` and `on_dead` are what would be called: task, queue, args …"""
+    """A mail that was taken in. `on_accepted` and `on_dead` are the calls that would be made: task, queue, args …"""
 
     id: str
     mail: Mail
@@ -46,9 +46,9 @@ class Sent:
 
 
 class Outbox:
-    """Stands in for Postroom, for every `Client` of this process, while its `with` block runs.
+    """Replaces Postroom for every `Client` of this process, while its `with` block runs.
 
-    `sender` is the default sender, as POSTROOM_SENDER would be; None for none.
+    `sender` is the default sender, like POSTROOM_SENDER; None for none.
     """
 
     def __init__(self, sender: str | None = SENDER) -> None:
@@ -66,7 +66,7 @@ class Outbox:
 
     @property
     def sent(self) -> list[Sent]:
-        """What was taken in, the first one first. What was known by its key is there once."""
+        """All mails that were taken in, the oldest first. A mail that was sent again with its key is there once."""
         return [job.sent for job in self._ledger.jobs.values()]
 
     @property
@@ -75,12 +75,12 @@ class Outbox:
         return [one.mail for one in self.sent]
 
     def end(self, job_id: str, status: Status = Status.ACCEPTED, reason: str | None = None) -> None:
-        """Ends a job, so that `status` and `wait` show it so. What would be called then is not called."""
+        """Ends a job with this status, as `status` and `wait` then show. Does not call `on_accepted` or `on_dead`."""
         self._ledger.end(job_id, status, reason)
 
     @contextmanager
     def unavailable(self) -> Iterator[None]:
-        """While this block runs, Redis is away: each call raises Unavailable."""
+        """While this block runs, each call of a client raises Unavailable, as if Redis were down."""
         self._ledger.is_away = True
         try:
             yield
@@ -96,7 +96,7 @@ class _Job:
 
 
 class _Memory(Ledger):
-    """What `Client` asks of a ledger, in this process's memory."""
+    """The part of a ledger that `Client` needs, in this process's memory."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, _Job] = {}
@@ -105,7 +105,7 @@ class _Memory(Ledger):
         self.records = _MemoryRecords(self)
 
     def look(self) -> dict[str, _Job]:
-        """The jobs; Unavailable while Redis is to be away."""
+        """The jobs. Raises Unavailable inside `Outbox.unavailable`."""
         if self.is_away:
             raise Unavailable("the Outbox is told to be unavailable")
         return self.jobs

@@ -34,7 +34,7 @@ class KeyFault(PostroomError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """What a key allows. With empty `senders` it is for all senders. `rate` is (requests, seconds)."""
+    """The rights of a key. With empty `senders` it is for all senders. `rate` is (requests, seconds)."""
 
     id: str
     name: str
@@ -62,7 +62,7 @@ class ApiKeys:
         senders: Iterable[str] = (),
         rate: tuple[int, float] = RATE,
     ) -> tuple[ApiKey, str]:
-        """A new key and its secret, which is stored nowhere. KeyFault if the name is no name or is taken."""
+        """A new key and its secret, which is stored nowhere. KeyFault if the name is invalid or in use."""
         if not _NAME.fullmatch(name):
             raise KeyFault(f"{name!r} is no name for a key: letters, digits, dots, - and _, at most 64")
         if any(key.name == name for key in self.list()):
@@ -94,7 +94,7 @@ class ApiKeys:
         return sorted((_key(fields, used.get(fields["id"].encode())) for fields in keys), key=lambda key: key.name)
 
     def revoke(self, name: str) -> ApiKey:
-        """Ends a key, by its name or id, at once and everywhere, and returns it. KeyFault if there is none."""
+        """Revokes a key, by its name or id, at once and everywhere, and returns it. KeyFault if there is none."""
         with functions.or_unavailable():
             for digest, text in self._redis.hgetall(KEYS).items():
                 fields = json.loads(text)
@@ -108,7 +108,7 @@ class ApiKeys:
         raise KeyFault(f"there is no key {name!r}; postroom keys list shows all of them")
 
     def use(self, secret: str, now: int | None = None) -> tuple[ApiKey, float] | None:
-        """The key with this secret, and in how many seconds it may be used; None if there is none.
+        """The key with this secret, and the seconds until it may be used; None if there is no such key.
 
         0 means that it may be used now, and that this use is counted.
         """
@@ -118,7 +118,7 @@ class ApiKeys:
     def first_use(self, key: str, digest: str) -> bool:
         """Whether this idempotency key of a batch is new, or was used with the same content (`digest`) before.
 
-        It is forgotten after a week. That sends no mail twice: each mail of a batch has a key of its own.
+        It is removed after a week. Even then no mail is sent twice, because each mail of a batch has its own key.
         """
         with functions.or_unavailable():
             before = self._redis.set(FIRST + _digest(key), digest, nx=True, get=True, ex=FIRST_KEPT_S)

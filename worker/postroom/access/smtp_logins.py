@@ -81,7 +81,7 @@ class Logins:
 
 
 class Failures:
-    """How long a client must wait before its next password is checked: the more were wrong lately, the longer.
+    """How long a client must wait before its next password is checked: the longer, the more were wrong recently.
 
     A password that was right before is not checked again (`Logins.known`), so no client waits because of others at the
     same address.
@@ -107,7 +107,7 @@ class Failures:
 
 
 def _site(host: str) -> str:
-    """What one attacker can use: an IPv4 address, or a /64 network of IPv6."""
+    """The addresses that one attacker can use: an IPv4 address, or a /64 network of IPv6."""
     address = _plain(host)
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)
 
@@ -158,5 +158,5 @@ def _plain(host: str) -> IPv4Address | IPv6Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
-# Compared where there is no login of that name, so that the time of the answer does not reveal this.
+# Compared if there is no login with that name, so that the time of the answer does not reveal this.
 _NOBODY = "$".join((_FORM, str(_N), str(_R), str(_P), _text(bytes(16)), _text(bytes(32))))

@@ -1,4 +1,4 @@
-"""The HTTP door: takes mail and events in, shows what became of them, and lets people operate. `serve` runs it."""
+"""The HTTP door: takes in mail and events, shows their status, and lets people operate. `serve` runs it."""
 
 from postroom.api.app import create_app
 from postroom.api.dependencies import Services, open_services

@@ -25,7 +25,8 @@ from postroom.jobs.job import Status
 def cancel(job_ids: tuple[str, ...], batch: str | None, by: str | None, why: str | None, as_json: bool) -> None:
     """Cancel jobs that have not been sent yet.
 
-    Exit 1 if it is too late for one that was named. Of a batch it stops what has not left, and says how much had.
+    Exit 1 if it is too late for a named job. Of a batch, the mails that were not sent yet are cancelled, and the others
+    are counted.
     """
     if bool(batch) == bool(job_ids):
         raise click.UsageError("Name jobs, or a batch with --batch.")
@@ -71,7 +72,7 @@ def _exists(client: Client, batch: str) -> Any:
 
 
 def batch_table(counts: BatchCounts) -> RenderableType:
-    """A batch's jobs by state."""
+    """The number of a batch's jobs in each state."""
     table = Table.grid(padding=(0, GAP))
     table.add_column(style="dim")
     table.add_column(justify="right")
@@ -86,7 +87,7 @@ def batch_table(counts: BatchCounts) -> RenderableType:
 
 
 def cancelled_message(result: BatchCancelled) -> str:
-    """What came of cancelling a batch."""
+    """The result of cancelling a batch, as text."""
     lines = [f"Batch {result.batch}: {result.cancelled:,} cancelled."]
     if result.in_doubt:
         lines.append(f"{result.in_doubt:,} more are cancelled as well, but may have been sent before.")

@@ -1,4 +1,4 @@
-"""`postroom bulk`: a mail to each row of a file. Every row is checked before the first mail is taken in."""
+"""`postroom bulk`: one mail for each row of a file. Every row is checked before the first mail is taken in."""
 
 import csv
 import dataclasses
@@ -65,12 +65,12 @@ def bulk(
     file: Path, batch: str, mapped: tuple[str, ...], encoding: str | None, duplicates: bool, report: Path | None,
     dry_run: bool, wait: bool, as_json: bool, **given: Any,
 ) -> None:  # fmt: skip
-    """Send a mail to each row of a CSV or JSON Lines file.
+    """Send one mail for each row of a CSV or JSON Lines file.
 
     postroom bulk people.csv --template newsletter --batch newsletter-2026-11 --priority low
 
-    Every line is checked, with its template if that is here, before the first mail is taken in. Interrupted, run it
-    again with the same file and options: it goes on where it was.
+    Every line is checked before the first mail is taken in, with its template if the template is on this machine. If
+    the command is interrupted, run it again with the same file and options: it continues.
     """
     columns = Columns(
         **{name: given.pop(f"{name}_column") for name in ("to", "name", "locale")},
@@ -115,7 +115,7 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(option: str, text: str) -> Any:
-    """A time that is the same when this is run again, so that the mails are the same."""
+    """An absolute time. A time from now would make other mails when the command is run again."""
     try:
         duration(text)
     except ValueError:
@@ -129,7 +129,7 @@ def _absolute(option: str, text: str) -> Any:
 
 
 def _checked(people: Recipients, templates: Path, *, duplicates: bool) -> int:
-    """How many rows there are; ends the program if one of them is wrong."""
+    """The number of rows. Ends the program if a row is wrong."""
     count, wrong = 0, 0
     with _progress("checked", None) as done:
         for fault in people.check(_renderer(people, templates), duplicates=duplicates):
@@ -147,7 +147,7 @@ def _checked(people: Recipients, templates: Path, *, duplicates: bool) -> int:
 
 
 def _renderer(people: Recipients, templates: Path) -> Callable[[Mail], object]:
-    """What tries a mail's template, where the templates are here to be tried."""
+    """The function that tries a mail's template. It does nothing if the templates are not on this machine."""
     if "template" not in people.fields:
         return lambda _: None
     if not templates.is_dir():
@@ -183,7 +183,7 @@ def _run(
 
 
 def _taken_in(client: Client, people: Recipients, batch: str, count: int, part: Path) -> BatchResult:
-    lines: dict[int, int] = {}  # of the rows that are under way
+    lines: dict[int, int] = {}  # line numbers of the rows that have no receipt yet
 
     with part.open("w", encoding="utf-8", newline="") as file, _progress("taken in", count) as done:
         taken = csv.writer(file)
@@ -206,7 +206,7 @@ def _taken_in(client: Client, people: Recipients, batch: str, count: int, part: 
 
 
 def _followed(client: Client, batch: str) -> BatchCounts:
-    """The counts of the batch once all of it has ended."""
+    """Waits until all mails of the batch have ended, and returns its counts."""
     with _progress("ended", client.batch(batch).total) as done:
         before = 0
         while True:
@@ -217,12 +217,12 @@ def _followed(client: Client, batch: str) -> BatchCounts:
             before = ended
             if ended == counts.total:
                 return counts
-            # A large batch takes long to count: most of the time it is left alone.
+            # Counting a large batch takes long. It may take at most a tenth of the time.
             time.sleep(max(LOOK_S, 9 * (time.monotonic() - began)))
 
 
 def _write_report(client: Client, part: Path, report: Path) -> None:
-    """Each row's line, job, status and reason, as they are now."""
+    """Writes line, job, status and reason of each row, as they are now."""
     with part.open(encoding="utf-8", newline="") as file, report.open("w", encoding="utf-8", newline="") as out:
         written = csv.writer(out)
         written.writerow(["line", "id", "status", "reason"])

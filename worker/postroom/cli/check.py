@@ -1,4 +1,4 @@
-"""`postroom check`: the settings and the files they name, and every fault at once."""
+"""`postroom check`: checks the settings and the files that they name, and lists all faults at once."""
 
 from datetime import UTC, datetime
 from itertools import chain
@@ -20,7 +20,7 @@ from postroom.wiring import apps, identity, result_backend_faults, transport, un
 @click.option("--redis", "with_redis", is_flag=True, help="Also ask whether Redis answers.")
 @click.option("--producer", is_flag=True, help="Leave out what only a worker needs.")
 def check(with_redis: bool, producer: bool) -> None:
-    """Check the settings, and name every fault at once."""
+    """Check the settings, and list all faults at once."""
     settings = load_settings()
     facts: list[str] = []
     if not producer:
@@ -38,7 +38,7 @@ def check(with_redis: bool, producer: bool) -> None:
 
 
 def configuration(settings: Settings, now: datetime) -> tuple[list[str], list[str]]:
-    """What is wrong with a worker's settings and the files they name, and what they come to."""
+    """The faults of a worker's settings and of the files that they name, and a summary of the settings."""
     unusable = unusable_apps(settings, now)
     faults = settings.worker_faults() + result_backend_faults(settings) + list(chain.from_iterable(unusable.values()))
     facts = []

@@ -48,7 +48,7 @@ def _filters(command: Command) -> Command:
 
 
 def _selected(command: Command) -> Command:
-    """Jobs by their ids, or by filters; and how it is done."""
+    """Options that select jobs by ids or by filters, and options of the action."""
     options: list[Callable[[Command], Command]] = [
         click.argument("job_ids", nargs=-1, metavar="[ID…]"),
         _filters,
@@ -61,7 +61,7 @@ def _selected(command: Command) -> Command:
 
 @click.group()
 def dead() -> None:
-    """List dead letters, send them again, change one, or let go of them."""
+    """List dead letters, send them again, change one, or discard them."""
 
 
 @dead.command("list")
@@ -69,7 +69,7 @@ def dead() -> None:
 @click.option("--limit", type=click.IntRange(0, 10000), default=25, show_default=True, help="At most so many jobs.")
 @JSON
 def list_(limit: int, as_json: bool, **filters: Any) -> None:
-    """Show how many there are of each reason, and the newest."""
+    """Show the number of dead letters of each reason, and the newest ones."""
     overview = DeadLetters.from_env().overview(_selection(**filters), limit)
     if as_json:
         click.echo(to_json_text(overview))
@@ -83,7 +83,7 @@ def list_(limit: int, as_json: bool, **filters: Any) -> None:
 @click.option("--content", is_flag=True, help="Show bodies, variables and files as well.")
 @JSON
 def show_(job_id: str, content: bool, as_json: bool) -> None:
-    """Show all that is known of a job: attempts, its mail without content, and who did what."""
+    """Show everything about a job: attempts, its mail without content, and who did what."""
     letter = DeadLetters.from_env().show(job_id, content=content)
     if as_json:
         click.echo(to_json_text(letter))
@@ -118,10 +118,11 @@ def requeue(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Send dead letters again, once their cause is mended.
+    """Send dead letters again, when their cause is fixed.
 
-    Name jobs, or give filters. A job keeps its id, its key and its history, and begins with all its attempts. A letter
-    with changes becomes a new job, which takes the old one's key. What may have been sent is looked up first.
+    Name jobs, or give filters. A job keeps its id, its key and its history, and has its full number of attempts again.
+    A letter with changes becomes a new job, which takes over the old one's key. A mail that may have been sent is
+    looked up first.
     """
     until = _expiry(expires)
     filters = {name: given.pop(name) for name in ("reason", "sender", "batch", "since")}
@@ -158,7 +159,7 @@ def discard(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """Let go of dead letters: they are cancelled, and their mail is removed.
+    """Discard dead letters: they are cancelled, and their mail is removed.
 
     Name jobs, or give filters. Their records stay for POSTROOM_RETENTION_ACCEPTED.
     """
@@ -186,7 +187,7 @@ def _expiry(text: str | None) -> Any:
 
 
 def _tell(replies: Iterator[Reply], words: dict[str, str], *, named: bool, dry_run: bool, as_json: bool) -> None:
-    """Says what came of an order; exit 1 if one of the jobs was left as it is."""
+    """Prints the result of an action. Exit 1 if one of the jobs was not changed."""
     counts, left, broken = Counter[str](), list[Reply](), False
     try:
         for reply in replies:
@@ -202,7 +203,7 @@ def _tell(replies: Iterator[Reply], words: dict[str, str], *, named: bool, dry_r
         _tell_people(counts, words, left, dry_run=dry_run)
     if broken:
         fail(1, "Interrupted. Run it again for the rest.")
-    # what a filter found and somebody else took meanwhile is no failure
+    # it is no failure if somebody else has handled a job in the meantime that a filter found
     sys.exit(1 if any(said not in words and (named or said != "not_dead") for said in counts) else 0)
 
 
@@ -231,7 +232,7 @@ def _tell_changed(job_id: str, outcome: str, new_id: str, *, dry_run: bool, as_j
 
 
 def letter_details(one: Letter) -> RenderableType:
-    """One job with its mail, all its attempts, and what people did to it."""
+    """One job with its mail, all its attempts, and the actions of people."""
     parts: list[RenderableType] = [job_details(one.job)]
     if one.mail is not None:
         fields = Table.grid(padding=(0, GAP))
@@ -247,7 +248,7 @@ def letter_details(one: Letter) -> RenderableType:
 
 
 def dead_letters_overview(overview: Overview, width: int) -> RenderableType:
-    """How many of each reason, and the newest of all."""
+    """The number of dead letters of each reason, and the newest ones."""
     if not overview.total:
         return Text("No such dead letters.")
     one = overview.total == 1

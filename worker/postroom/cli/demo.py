@@ -43,7 +43,7 @@ REFUSED = "nobody@fabrikam.com"
 
 @click.command()
 def demo() -> None:
-    """Show the way of a few mails through it all.
+    """Send a few mails through Postroom and show their way.
 
     Starts a Redis, the sandbox, a worker and the doors on free ports, and stops them again.
     """
@@ -59,17 +59,17 @@ def demo() -> None:
     help="Where jobs and the sandbox's CA are kept.",
 )
 def dev(folder: Path) -> None:
-    """Keep a whole mail room up on this machine, until Ctrl-C.
+    """Run all of Postroom on this machine, until Ctrl-C.
 
-    Starts a Redis, the sandbox, a worker and the API, and tells how to use them. Their settings are written to
+    Starts a Redis, the sandbox, a worker and the API, and prints how to use them. Their settings are written to
     FOLDER/env, the API's address and a key for it to FOLDER/api. Templates are taken from ./templates and rules for
-    events from ./events.toml, or else those that Postroom comes with.
+    events from ./events.toml. If these do not exist, Postroom's own examples are used.
     """
     sys.exit(run_dev(folder))
 
 
 def run_demo() -> int:
-    """Sends a mail from each kind of producer and shows each one's way; the exit code."""
+    """Sends a mail from each kind of producer and shows how it ended. Returns the exit code."""
     console, code = open_console(), 1
     with tempfile.TemporaryDirectory(prefix="postroom-demo-") as name, _stoppable(console):
         folder = Path(name)
@@ -87,7 +87,7 @@ def run_demo() -> int:
 
 
 def run_dev(folder: Path) -> int:
-    """Stays up until Ctrl-C; the exit code."""
+    """Runs until Ctrl-C. Returns the exit code."""
     console, here = open_console(), Path("templates").resolve()
     templates = here if here.is_dir() else starter_templates()
     rules = Path("events.toml").resolve()
@@ -102,7 +102,7 @@ def run_dev(folder: Path) -> int:
 
 @contextmanager
 def _stoppable(console: Console) -> Iterator[None]:
-    """Ctrl-C, SIGTERM or a closed terminal end the block in order; a second one does not disturb that."""
+    """Ctrl-C, SIGTERM or a closed terminal end the block cleanly; further signals are ignored then."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -194,7 +194,7 @@ def _by_client(client: Client) -> str:
 
 
 def _by_celery(place: LocalStack) -> str:
-    from celery import Celery  # noqa: PLC0415 - as a producer would that knows nothing else
+    from celery import Celery  # noqa: PLC0415 - like a producer that knows only Celery
 
     producer = Celery(broker=celery_urls(place.redis_url).broker)
     mail = {"from": SENDER, "to": ["bob@contoso.com"], "subject": "Nightly report", "text": "All is well."}

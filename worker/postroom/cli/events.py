@@ -17,7 +17,7 @@ from postroom.settings.loading import load_settings
 
 @click.group()
 def events() -> None:
-    """Try the rules that make mails of events."""
+    """Try the rules that make mails from events."""
 
 
 @events.command("check")
@@ -27,8 +27,8 @@ def events() -> None:
 def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
     """Show what each sample event would send; nothing is sent.
 
-    SAMPLES are files with an event or a list of events in JSON, or folders of such files. Exit 1 if one of them would
-    send nothing, or a template could not be rendered with what it would be given.
+    SAMPLES are files with an event or a list of events in JSON, or folders of such files. Exit 1 if a sample would send
+    nothing, or if a template cannot be rendered with its variables.
     """
     try:
         from postroom.cloudevents.rules import EventRules  # noqa: PLC0415 - an extra
@@ -48,7 +48,7 @@ def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
 
 
 def trial_text(trial: "Trial") -> str:
-    """What one rule makes of a sample event."""
+    """The mail that one rule makes from a sample event, or the faults, as text."""
     lines = [f"{trial.sample}: {trial.event or 'no event'}"]
     if mail := trial.mail:
         lines.append(f"  rule {trial.rule} sends {mail.template}: {trial.subject or 'no subject'}")

@@ -24,9 +24,9 @@ from postroom.store.operator import Actor, HoldResult, ReleaseResult
 )
 @JSON
 def hold(sender: str | None, batch: str | None, reason: str, length: str | None, as_json: bool) -> None:
-    """Keep the mail of a sender, or of a batch, from leaving.
+    """Hold the mail of a sender, or of a batch.
 
-    It is still taken in. What is being sent just now leaves; `postroom release` lets the rest go.
+    New mail is still taken in. Mail that is just being sent is not held. `postroom release` ends the hold.
     """
     _one_of(sender, batch)
     length_s = duration_option("--for", length) if length else None
@@ -42,9 +42,9 @@ def hold(sender: str | None, batch: str | None, reason: str, length: str | None,
 @click.option("--batch", help="Release this batch, instead of a sender.")
 @JSON
 def release(sender: str | None, batch: str | None, as_json: bool) -> None:
-    """Let held mail go.
+    """Release held mail.
 
-    Where a fault holds a mailbox or its app, it is tried at once, and goes on when that succeeds.
+    If a fault holds a mailbox or its app, it is tried at once. The hold ends if the try succeeds.
     """
     _one_of(sender, batch)
     released = Client.from_env().release(sender=sender, batch=batch)
@@ -54,7 +54,7 @@ def release(sender: str | None, batch: str | None, as_json: bool) -> None:
 @click.command()
 @JSON
 def holds(as_json: bool) -> None:
-    """List what is held: by a fault until that is repaired, or by a person."""
+    """List all holds: by a fault until it is repaired, or by a person."""
     held = Client.from_env().holds()
     if as_json:
         click.echo(to_json_text(held))
@@ -80,7 +80,7 @@ def _address(text: str) -> str:
 
 
 def holds_table(holds: Sequence[Hold], width: int) -> Table:
-    """One line a hold."""
+    """One line per hold."""
     when = time_text if width == ENDLESS else short_time
     columns = {
         "held": [Text(one.name) for one in holds],
@@ -96,7 +96,7 @@ def holds_table(holds: Sequence[Hold], width: int) -> Table:
 
 
 def hold_message(one: HoldResult, *, of_batch: bool) -> str:
-    """What a hold that has just begun keeps, and what it came too late for."""
+    """How many mails a new hold keeps, and how many it was too late for, as text."""
     late = {"being sent": one.sending}
     if of_batch:
         late |= {"accepted": one.accepted, "ended otherwise": one.ended}
@@ -107,7 +107,7 @@ def hold_message(one: HoldResult, *, of_batch: bool) -> str:
 
 
 def release_message(one: ReleaseResult) -> str:
-    """What a release did."""
+    """The result of a release, as text."""
     lines = [f"{one.name} is released"] if one.was_held else []
     if one.probed:
         what = "it" if one.probed == "lane" else "its app"

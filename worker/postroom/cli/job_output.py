@@ -27,7 +27,7 @@ STATUS_COLOURS = {
 _OUTCOMES = {"notfound": "not found", "stilldraft": "still a draft", "notpermitted": "may not look"}
 
 
-# Where the terminal is too narrow for all columns of a list, these go first.
+# If the terminal is too narrow for all columns of a list, these are left out first.
 _DISPENSABLE = ("recipients", "tries", "from", "next", "answer", "taken in")
 
 
@@ -40,7 +40,7 @@ def print_job(delivery: Delivery, *, as_json: bool) -> None:
 
 
 def jobs_table(deliveries: Sequence[Delivery], width: int) -> Table:
-    """One line a job, with as many columns as fit into `width`."""
+    """One line per job, with as many columns as fit into `width`."""
     when = time_text if width == ENDLESS else short_time
     columns = {
         "job": [Text(one.id) for one in deliveries],
@@ -104,7 +104,7 @@ def job_details(one: Delivery) -> RenderableType:
 
 
 def _explained(one: Delivery) -> tuple[tuple[str, str], ...]:
-    """What a dead or held job's reason means, and what to do."""
+    """The meaning of a dead or held job's reason, and what to do."""
     last = next((attempt.reason for attempt in reversed(one.attempts) if attempt.reason), None)
     name = last if one.reason in ("held", "backoff") else one.reason
     known = reason_of(name) if name and (one.status is Status.DEAD or one.reason == "held") else None
@@ -112,7 +112,7 @@ def _explained(one: Delivery) -> tuple[tuple[str, str], ...]:
 
 
 def job_summary(one: Delivery) -> RenderableType:
-    """One job in short: how it ended, and by which attempts."""
+    """A summary of one job: how it ended, and its attempts."""
     return Group(Text.assemble("  ", status_text(one), f"  job {one.id}"), _attempts(one.attempts, indent="  "))
 
 
@@ -121,7 +121,7 @@ def answer_text(one: Delivery) -> str:
 
 
 def _attempts(rows: Sequence[Attempt], indent: str = "") -> Table:
-    """A few lines an attempt; those that say the same stand together. Microsoft's support asks for the request-id."""
+    """A few lines per attempt; equal ones are merged. Includes the request-id, for which Microsoft's support asks."""
     table = Table.grid(padding=(0, GAP))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -145,7 +145,7 @@ def _audit(acts: Sequence[Act]) -> Table:
 
 
 def _what_it_says(row: Attempt) -> tuple[object, ...]:
-    # An attempt that was made is one of its own; what was found out without one may repeat for days.
+    # An attempt with a request stays separate. The others may repeat for days, so equal ones are merged.
     return (row.number or None, row.outcome, row.reason, row.http_status, row.graph_code, row.detail)
 
 

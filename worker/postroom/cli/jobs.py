@@ -1,4 +1,4 @@
-"""`postroom status` and `postroom jobs`: what became of jobs. They import no more than they need, to answer at once."""
+"""`postroom status` and `postroom jobs`: the status of jobs. They import only what they need, to answer at once."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ TIMEOUT_S = 3.0
 @click.argument("job_id")
 @JSON
 def status(job_id: str, as_json: bool) -> None:
-    """Show what became of a job, with every attempt."""
+    """Show the status of a job, with every attempt."""
     print_job(_records().read(job_id), as_json=as_json)
 
 
@@ -45,7 +45,7 @@ def jobs(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """List the newest jobs that fit."""
+    """List the newest jobs that match."""
     wanted = JobFilter(
         status=Status(status_) if status_ else None,
         senders=(sender,) if sender else (),

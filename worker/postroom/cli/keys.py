@@ -36,9 +36,9 @@ def keys() -> None:
 @click.option("--rate", default="600/min", show_default=True, help="At most so many requests in such a time.")
 @JSON
 def create(name: str, scopes: tuple[str, ...], senders: tuple[str, ...], rate: str, as_json: bool) -> None:
-    """Make a key, and print it this once: what is kept of it is a hash.
+    """Make a key, and print it. It is printed only once, because only its hash is stored.
 
-    A key with senders neither sends nor sees nor operates mail of others.
+    A key with senders cannot send, see or operate mail of other senders.
     """
     addresses = [_address(sender).address for sender in senders]
     key, secret = _keys().create(name, map(Scope, scopes), addresses, _rate(rate))
@@ -50,7 +50,7 @@ def create(name: str, scopes: tuple[str, ...], senders: tuple[str, ...], rate: s
 @keys.command("list")
 @JSON
 def list_(as_json: bool) -> None:
-    """Show all keys, with what each may do and the day of its last use."""
+    """Show all keys, with their rights and the day of their last use."""
     all_keys = _keys().list()
     if as_json:
         click.echo(to_json_text([_facts(key) for key in all_keys]))
@@ -64,7 +64,7 @@ def list_(as_json: bool) -> None:
 @keys.command("revoke")
 @click.argument("name")
 def revoke(name: str) -> None:
-    """End a key, by its NAME or id. It works no longer from then on."""
+    """Revoke a key, by its NAME or id, at once."""
     click.echo(f"Key {_keys().revoke(name).name} is revoked.")
 
 
@@ -103,7 +103,7 @@ def _rate(text: str) -> tuple[int, float]:
 
 
 def keys_table(keys: Sequence[ApiKey], width: int) -> RenderableType:
-    """One line a key; never the key itself."""
+    """One line per key; never the key itself."""
     columns = {
         "name": [Text(key.name) for key in keys],
         "may": [Text(", ".join(key.scopes)) for key in keys],

@@ -1,4 +1,4 @@
-"""A mail room on one machine: a Redis, the sandbox, a worker and doors as processes of their own, on free ports."""
+"""All of Postroom on one machine: a Redis, the sandbox, a worker and the doors, each as a process, on free ports."""
 
 import json
 import os
@@ -24,14 +24,14 @@ STARTUP_S = 20.0
 
 
 class NotStarted(PostroomError):
-    """A part of the mail room did not come up, or went down by itself."""
+    """A process did not start, or ended unexpectedly."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalStack:
-    """A running set of everything: its settings as environment variables, and the addresses.
+    """The running processes: their settings as environment variables, and their addresses.
 
-    `api` is the HTTP API's URL and a key for it, as variables for a shell: they are no settings.
+    `api` has the HTTP API's URL and a key for it, as variables for a shell. These are not settings.
     """
 
     environment: Mapping[str, str]
@@ -44,7 +44,7 @@ class LocalStack:
         return self.environment["POSTROOM_REDIS_URL"]
 
     def watch(self) -> None:
-        """Returns never: NotStarted when a process has ended by itself."""
+        """Waits for ever. Raises NotStarted when a process has ended unexpectedly."""
         while True:
             for name, process in self.processes.items():
                 if process.poll() is not None:
@@ -53,27 +53,27 @@ class LocalStack:
 
 
 def addresses(address: Any) -> str:
-    """The sandbox's address as settings of a worker."""
+    """The settings with which a worker uses the sandbox."""
     return "\n".join(f"{name}={value}" for name, value in _environment(address.to_json()).items())
 
 
 def starter_templates() -> Path:
-    """The templates that Postroom comes with: in the package, or in the checkout that it is run from."""
+    """The folder of Postroom's own templates: in the package, or in the checkout from which it runs."""
     packaged = Path(__file__).parents[1] / "templates"
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "templates"
 
 
 def starter_rules() -> Path:
-    """The rules for events that Postroom comes with; samples are in the folder `events` beside."""
+    """The file of Postroom's own rules for events; its samples are in the folder `events` next to it."""
     packaged = Path(__file__).parents[1] / "examples"
     return (packaged if packaged.is_dir() else Path(__file__).parents[3] / "examples") / "events.toml"
 
 
 @contextmanager
 def everything(folder: Path, templates: Path, log: Any, rules: Path | None = None) -> Iterator[LocalStack]:
-    """Redis, sandbox, worker, doors: all stopped when the block ends, in reverse order. `log` gets what they say.
+    """Runs Redis, sandbox, worker and doors, and stops them in reverse order when the block ends.
 
-    `rules` are those for events; the starter's, if not given.
+    Their output goes to `log`. `rules` is the file of rules for events, by default Postroom's own.
     """
     with ExitStack() as stack:
         (folder / "redis").mkdir(parents=True, exist_ok=True)
@@ -105,12 +105,12 @@ def everything(folder: Path, templates: Path, log: Any, rules: Path | None = Non
 
 
 def _smtp_server(address: Mapping[str, Any]) -> dict[str, str]:
-    """As many applications call it in their own settings."""
+    """The SMTP server's address, under the names that many applications use in their settings."""
     return {"SMTP_HOST": str(address["host"]), "SMTP_PORT": str(address["port"])}
 
 
 def _fresh_key(environment: Mapping[str, str]) -> str:
-    """A key for everything, which the next start revokes."""
+    """A new API key with all rights. The next start revokes it."""
     keys = ApiKeys(connect(environment["POSTROOM_REDIS_URL"], timeout_s=5.0, name="postroom-place"))
     with suppress(KeyFault):
         keys.revoke("dev")
@@ -129,7 +129,7 @@ def _environment(address: Mapping[str, str]) -> dict[str, str]:
 
 
 def write_variables(file: Path, environment: Mapping[str, str]) -> None:
-    """Writes a file that a shell reads with `. FILE`; others may not read it."""
+    """Writes a file that a shell reads with `. FILE`. Other users may not read it."""
     file.touch(mode=0o600)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
     file.write_text("".join(lines), encoding="utf-8")
@@ -139,7 +139,7 @@ def write_variables(file: Path, environment: Mapping[str, str]) -> None:
 def _process(
     arguments: tuple[str, ...], settings: Mapping[str, str], folder: Path, log: Any
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    # Neither this shell's settings nor a .env beside it may lead a demo to a real mailbox, hence also the folder.
+    # Neither this shell's settings nor a .env file may lead a demo to a real mailbox. So the folder is changed too.
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("POSTROOM_", "AZURE_"))}
     process = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-m", "postroom", *arguments],
@@ -156,7 +156,7 @@ def _process(
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    # The first signal lets it finish what it does, the second does not.
+    # After the first signal it finishes its work, after the second it ends at once.
     for end, patience_s in ((process.terminate, 10), (process.terminate, 5), (process.kill, None)):
         end()
         try:
@@ -169,7 +169,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _first_line(process: "subprocess.Popen[bytes]", what: str) -> bytes:
-    """What a server says once it listens; kills it if it says nothing in time."""
+    """The line that a server prints when it listens. Kills the server if it prints nothing in time."""
     timer = threading.Timer(STARTUP_S, process.kill)
     timer.start()
     try:

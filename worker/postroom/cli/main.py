@@ -1,6 +1,7 @@
 """The command line: `postroom COMMAND`. Exit codes: 0 ok, 1 failed, 2 wrong usage or settings.
 
-Each command is imported when it is called: most need libraries that take longer to import than `--help` may take.
+Each command is imported when it is called, because most need libraries that are slow to import, and `--help` must be
+fast.
 """
 
 from importlib import import_module
@@ -23,29 +24,29 @@ class Entry(NamedTuple):
 COMMANDS = {
     "api": Entry("postroom.cli.serve:api", "Serve the HTTP API, until SIGTERM or Ctrl-C."),
     "batch": Entry("postroom.cli.batches:batch_", "Count the jobs of a batch by state."),
-    "bulk": Entry("postroom.cli.bulk:bulk", "Send a mail to each row of a CSV or JSON Lines file."),
+    "bulk": Entry("postroom.cli.bulk:bulk", "Send one mail for each row of a CSV or JSON Lines file."),
     "cancel": Entry("postroom.cli.batches:cancel", "Cancel jobs that have not been sent yet."),
-    "check": Entry("postroom.cli.check:check", "Check the settings, and name every fault at once."),
-    "dead": Entry("postroom.cli.dead:dead", "List dead letters, send them again, change one, or let go of them."),
-    "demo": Entry("postroom.cli.demo:demo", "Show the way of a few mails through it all."),
-    "dev": Entry("postroom.cli.demo:dev", "Keep a whole mail room up on this machine, until Ctrl-C."),
-    "events": Entry("postroom.cli.events:events", "Try the rules that make mails of events."),
-    "hold": Entry("postroom.cli.holds:hold", "Keep the mail of a sender, or of a batch, from leaving."),
-    "holds": Entry("postroom.cli.holds:holds", "List what is held: by a fault until that is repaired, or by a person."),
-    "jobs": Entry("postroom.cli.jobs:jobs", "List the newest jobs that fit."),
+    "check": Entry("postroom.cli.check:check", "Check the settings, and list all faults at once."),
+    "dead": Entry("postroom.cli.dead:dead", "List dead letters, send them again, change one, or discard them."),
+    "demo": Entry("postroom.cli.demo:demo", "Send a few mails through Postroom and show their way."),
+    "dev": Entry("postroom.cli.demo:dev", "Run all of Postroom on this machine, until Ctrl-C."),
+    "events": Entry("postroom.cli.events:events", "Try the rules that make mails from events."),
+    "hold": Entry("postroom.cli.holds:hold", "Hold the mail of a sender, or of a batch."),
+    "holds": Entry("postroom.cli.holds:holds", "List all holds: by a fault until it is repaired, or by a person."),
+    "jobs": Entry("postroom.cli.jobs:jobs", "List the newest jobs that match."),
     "keys": Entry("postroom.cli.keys:keys", "Make, list and revoke the keys of the HTTP API."),
-    "release": Entry("postroom.cli.holds:release", "Let held mail go."),
+    "release": Entry("postroom.cli.holds:release", "Release held mail."),
     "sandbox": Entry("postroom.cli.serve:sandbox", "Serve the stand-in for Entra and Graph, until Ctrl-C."),
     "send": Entry("postroom.cli.send:send", "Send one mail."),
     "smtp": Entry("postroom.cli.serve:smtp", "Take mail in by SMTP, until SIGTERM or Ctrl-C."),
-    "stats": Entry("postroom.cli.stats:stats_", "Show workers, what waits in which lane, and counts of jobs."),
-    "status": Entry("postroom.cli.jobs:status", "Show what became of a job, with every attempt."),
+    "stats": Entry("postroom.cli.stats:stats_", "Show workers, waiting mail in each lane, and counts of jobs."),
+    "status": Entry("postroom.cli.jobs:status", "Show the status of a job, with every attempt."),
     "worker": Entry("postroom.cli.serve:worker", "Deliver mail: several Celery workers, restarted when they die."),
 }
 
 
 class _Group(click.Group):
-    """Commands that are imported when they are called. Our errors are answers, not tracebacks."""
+    """Imports each command when it is called. Prints Postroom's errors as one message, without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -75,7 +76,7 @@ class _Group(click.Group):
         except PostroomError as error:
             fail(1, str(error))
         except OSError as error:
-            if error.filename is None:  # a closed pipe, for instance, which click sees to
+            if error.filename is None:  # for example a closed pipe, which click handles
                 raise
             fail(1, f"{error.filename}: {error.strerror}")
 
@@ -89,7 +90,7 @@ def _shortened(text: str, width: int) -> str:
 def main() -> None:
     """Postroom sends mail through Microsoft 365: it keeps each mail on Redis until Graph has accepted it.
 
-    Settings come from the environment (POSTROOM_…), from .env in the folder it is started in, and from the file that
+    Settings come from the environment (POSTROOM_…), from .env in the working directory, and from the file that
     POSTROOM_CONFIG names. Try `postroom demo` first.
     """
     end_with_parent()

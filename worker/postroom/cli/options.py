@@ -1,4 +1,4 @@
-"""What commands share: options that several have, how what was given is read, and how one ends that cannot go on."""
+"""Shared by commands: common options, types that read option values, and `fail`."""
 
 import json
 import sys
@@ -15,14 +15,14 @@ WHY = click.option("--why", help="Why, for the audit.")
 
 
 def fail(code: int, *lines: str) -> NoReturn:
-    """Says this on stderr, and ends."""
+    """Prints the message on stderr, and ends the program."""
     for line in lines:
         click.secho(line, fg="red" if sys.stderr.isatty() else None, err=True)
     sys.exit(code)
 
 
 def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
-    """What NAME=VALUE, given several times, comes to."""
+    """A dict of several NAME=VALUE options."""
     for text in given:
         if "=" not in text:
             raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
@@ -49,7 +49,7 @@ def duration_option(option: str, text: str) -> float:
 
 
 def time_option(option: str, text: str) -> datetime:
-    """A time to come: an ISO time, or how long from now."""
+    """A time in the future: an ISO time, or a duration from now."""
     try:
         return datetime.now(UTC) + timedelta(seconds=duration(text))
     except ValueError:
@@ -63,7 +63,7 @@ def time_option(option: str, text: str) -> datetime:
 
 
 def since_option(option: str, text: str | None) -> datetime | None:
-    """A time that has been: an ISO time, or how long ago."""
+    """A time in the past: an ISO time, or a duration before now."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What commands print: JSON, tables that fit the terminal, and times."""
+"""Formats the output of commands: JSON, tables that fit the terminal, and times."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ ENDLESS = 10_000
 
 
 def to_json_text(value: object, *, indent: int | None = 2) -> str:
-    """`value` as JSON; times are ISO 8601 in UTC. Without an `indent` it is one line."""
+    """`value` as JSON, with times as ISO 8601 in UTC; one line without an `indent`."""
 
     def other(thing: object) -> object:
         if isinstance(thing, datetime):
@@ -31,14 +31,14 @@ def to_json_text(value: object, *, indent: int | None = 2) -> str:
 
 
 def open_console() -> Console:
-    """Where to print: as wide as the terminal, or without a limit where a file or another program reads."""
+    """The console to print to: as wide as the terminal, or without a limit if a file or another program reads."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else ENDLESS)
 
 
 def columns_table(
     columns: dict[str, list[Text]], dispensable: Sequence[str], width: int, unbroken: str = "job"
 ) -> Table:
-    """Rows with as many columns as fit into `width`: empty ones never, then the dispensable ones in turn."""
+    """Rows with as many columns as fit into `width`. Empty columns are left out, then the dispensable ones in turn."""
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     for name in dispensable:
         if sum(_width(head, cells) + GAP for head, cells in columns.items()) - GAP > width:
@@ -52,7 +52,7 @@ def columns_table(
 
 
 def fraction(pace: float) -> str:
-    """A part of the full pace, such as `1/4`."""
+    """A fraction of the full pace, such as `1/4`."""
     return f"1/{round(1 / pace)}"
 
 
@@ -66,7 +66,7 @@ def time_text(value: datetime | None) -> str:
 
 
 def short_time(value: datetime | None) -> str:
-    """The time of a moment today, the date of any other."""
+    """The time of day if it is today, else the date."""
     if value is None:
         return ""
     local, today = value.astimezone(), datetime.now().astimezone().date()

@@ -1,4 +1,4 @@
-"""A bar that shows how far a long command is."""
+"""A progress bar for long commands."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from rich.text import Text
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Shows how many are done, how fast, and how long it will take; calling what it gives counts one more."""
+    """Shows how many items are done, how fast, and the remaining time. Gives a function; each call counts one item."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as shown:

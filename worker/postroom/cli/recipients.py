@@ -1,4 +1,4 @@
-"""A list of people as mails: which column is what, and what is wrong with which line."""
+"""Makes a mail from each row of a list of people: the meaning of its columns, and the faults of its lines."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +17,10 @@ ADDRESS_COLUMNS = ("to", "email", "e-mail", "mail", "address")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """What the columns of a list are. All others are variables of the template, under their own names.
+    """The meaning of the columns of a list. All other columns are template variables with the column's name.
 
-    `variables` names other columns for variables. Without `to`, it is the column whose name says so.
+    `variables` maps variables to columns with other names. Without `to`, the column with a usual name (such as `email`)
+    is used.
     """
 
     to: str | None = None
@@ -28,7 +29,7 @@ class Columns:
     variables: Mapping[str, str]
 
     def of(self, first: Row) -> "Columns":
-        """The same with `to`, now that a row is there. FileFault names what is not there."""
+        """The same with `to`, found in this row. Raises FileFault, which names a missing column."""
         there = first.columns
         named = (self.to, self.name, self.locale, *self.variables.values())
         if missing := [column for column in named if column is not None and column not in there]:
@@ -48,7 +49,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipients:
-    """The file, and what each row's mail is made of: `fields` are those of every mail."""
+    """The file, and the parts of each row's mail: `fields` are the same for all mails."""
 
     path: Path
     encoding: str | None
@@ -57,7 +58,7 @@ class Recipients:
 
     @classmethod
     def of(cls, path: Path, encoding: str | None, columns: Columns, fields: Mapping[str, Any]) -> "Recipients":
-        """FileFault if the file cannot be read, or has not the columns."""
+        """The recipients of a file. Raises FileFault if it cannot be read, or if a column is missing."""
         first_fault: RowFault | None = None
         for row in tables.read(path, encoding):
             if isinstance(row, Row):
@@ -66,14 +67,14 @@ class Recipients:
         raise FileFault(f"has no row that can be read: {first_fault}" if first_fault else "has no row")
 
     def mails(self) -> Iterator[tuple[int, Mail]]:
-        """Each line with its mail, of a file that was checked."""
+        """Each line with its mail. The file must have been checked."""
         for row in tables.read(self.path, self.encoding):
             if isinstance(row, RowFault):
                 raise FileFault(f"has changed since it was checked: {row}")
             yield row.line, self._mail(row)
 
     def check(self, render: Callable[[Mail], object], *, duplicates: bool) -> Iterator[RowFault | None]:
-        """For each row None or what is wrong with it; `render` tries the template, `duplicates` are right."""
+        """Gives None or the fault for each row. `render` tries the template; `duplicates` allows repeated addresses."""
         lines: dict[bytes, int] = {}
         for row in tables.read(self.path, self.encoding):
             if isinstance(row, RowFault):
@@ -85,7 +86,7 @@ class Recipients:
             except (InvalidMail, TemplateFault) as fault:
                 yield RowFault(row.line, str(fault))
                 continue
-            # Not the addresses themselves: a long list of them takes ten times as much memory.
+            # Hashes instead of the addresses themselves, which would take ten times as much memory.
             short = hashlib.blake2b(mail.to[0].lane.encode(), digest_size=8).digest()
             before = lines.setdefault(short, row.line)
             twice = before != row.line and not duplicates

@@ -19,7 +19,7 @@ from postroom.settings.model import Settings
 from postroom.store.connection import connect
 from postroom.store.server_check import redis_faults
 
-# One that starts or dies never stops all mail; and four send more than one Redis takes.
+# At least two, so that mail continues while one starts or dies. At most four: more than that one Redis cannot handle.
 PROCESSES = min(4, max(2, os.cpu_count() or 1))
 
 
@@ -47,8 +47,8 @@ PROCESSES = min(4, max(2, os.cpu_count() or 1))
 def worker(processes: int, concurrency: int | None, pool: str) -> None:
     """Deliver mail: several Celery workers, restarted when they die.
 
-    Each sends many mails at once, for most of the time they wait for Graph. Stop with SIGTERM or Ctrl-C: each worker
-    finishes the mails that it is sending. A second signal stops at once.
+    Each worker sends many mails at once, because most of the time a mail only waits for Graph. Stop with SIGTERM or
+    Ctrl-C: each worker finishes the mails that it is sending. A second signal stops at once.
     """
     from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
     from postroom.wiring import worker_faults  # noqa: PLC0415 - the same
@@ -88,7 +88,7 @@ def sandbox(
 ) -> None:
     """Serve the stand-in for Entra and Graph, until Ctrl-C.
 
-    It has an inbox page to look at. Prints the settings that lead a worker to it.
+    It has an inbox page. Prints the settings that a worker needs to use it.
     """
     try:
         from postroom.sandbox import SandboxAddress, SandboxOptions, serve  # noqa: PLC0415 - an extra
@@ -125,8 +125,8 @@ def sandbox(
 def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json: bool) -> None:
     """Take mail in by SMTP, until SIGTERM or Ctrl-C.
 
-    For applications that expect an SMTP server. Transactions that are under way then are finished. Prints where it
-    listens, once it does.
+    For applications that send by SMTP. Prints its address when it listens. After the signal, running transactions are
+    finished.
     """
     if ctx.invoked_subcommand:
         return
@@ -151,7 +151,7 @@ def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json
 
 @smtp.command()
 def password() -> None:
-    """Print what stands in postroom.toml in a password's place.
+    """Print the hash of a password, for postroom.toml.
 
     Asks for the password, or reads it from a pipe.
     """
@@ -171,8 +171,8 @@ def password() -> None:
 def api(host: str, port: int, as_json: bool) -> None:
     """Serve the HTTP API, until SIGTERM or Ctrl-C.
 
-    Prints its address once it listens. On the first signal it finishes what it has begun, at most 30 s; a second one
-    stops at once. `postroom keys create` makes the keys that it asks for.
+    Prints its address when it listens. After the first signal it finishes the requests that it has begun, within 30 s.
+    A second signal stops it at once. `postroom keys create` makes the keys that clients need.
     """
     try:
         from postroom.api import ApiOptions, open_services, serve  # noqa: PLC0415 - an extra

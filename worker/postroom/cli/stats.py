@@ -25,7 +25,7 @@ PROBE_TIMEOUT_S = 2.0
 @click.option("--here", is_flag=True, help="With --ready: one of this machine (or container).")
 @JSON
 def stats_(lanes: int, ready: bool, here: bool, as_json: bool) -> None:
-    """Show workers, what waits in which lane, and counts of jobs."""
+    """Show workers, waiting mail in each lane, and counts of jobs."""
     if here and not ready:
         raise click.UsageError("--here goes with --ready.")
     settings = load_settings()
@@ -52,7 +52,7 @@ def _readiness(workers: list[stats.Worker], *, here: bool, as_json: bool) -> Non
 
 
 def stats_overview(figures: Stats, width: int) -> RenderableType:
-    """The figures of the whole mail room."""
+    """The figures of all workers, lanes and jobs."""
     living = [worker for worker in figures.workers if worker.alive]
     parts: list[RenderableType] = []
     if not living:

@@ -1,4 +1,4 @@
-"""A list of people from a file, row by row: CSV as spreadsheets write it, or one JSON object a line."""
+"""Reads a list of people from a file, row by row: CSV as spreadsheets write it, or one JSON object per line."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class RowFault(Exception):
-    """What is wrong with one line of the file, from 1; the lines after it can be read."""
+    """A fault in one line of the file (from 1). The lines after it can still be read."""
 
     def __init__(self, line: int, fault: str) -> None:
         self.line, self.fault = line, fault
@@ -22,12 +22,12 @@ class RowFault(Exception):
 
 
 class FileFault(Exception):
-    """What is wrong with the whole file."""
+    """A fault of the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What stands in one line (the one it ends in, from 1), by the names of its columns; some may have no value."""
+    """The values of one row, by the names of its columns; some may be missing. `line` is its last line, from 1."""
 
     line: int
     values: Mapping[str, Any]
@@ -35,13 +35,13 @@ class Row:
 
 
 def read(path: Path, encoding: str | None) -> Iterator[Row | RowFault]:
-    """The rows of the file, or what is wrong with one. Empty lines are left out. FileFault if none can be read.
+    """The rows of the file, or the fault of a row. Empty lines are left out. Raises FileFault if none can be read.
 
-    Without an `encoding` it is UTF-8, or UTF-16 if the file's first bytes say so.
+    The default `encoding` is UTF-8, or UTF-16 if the file begins with its BOM.
     """
     with path.open("rb") as file:
         begins_as_utf_16 = file.read(2) in UTF_16
-    # What is not of this encoding is read as half surrogates, so that its line can be named.
+    # Bytes that are invalid in this encoding are read as lone surrogates, so that their line can be reported.
     given = encoding or ("utf-16" if begins_as_utf_16 else "utf-8-sig")
     try:
         with path.open(encoding=given, errors="surrogateescape", newline="") as text:
@@ -74,7 +74,7 @@ def _json_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
 def _csv_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
     first = text.readline()
     value = first.strip().lower()
-    if value.startswith("sep=") and len(value) == len("sep=;"):  # Excel's own way to say it
+    if value.startswith("sep=") and len(value) == len("sep=;"):  # Excel's way to name the separator
         delimiter, before, lines = value[-1], 1, chain(text)
     else:
         delimiter, before, lines = max(DELIMITERS, key=_unquoted(first).count), 0, chain([first], text)
@@ -101,7 +101,7 @@ def _csv_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
                 line, f"{len(cells)} cells for {len(names)} columns (a {delimiter!r} that is not in quotes?)"
             )
         else:
-            # A cell that is not there is no empty one.
+            # A missing cell differs from an empty one.
             yield Row(line, dict(zip(names, cells, strict=False)), names)
     if names is None:
         raise FileFault("is empty; its first line must name the columns")
@@ -109,7 +109,7 @@ def _csv_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
 
 def _names(cells: list[str], line: int, encoding: str) -> list[str]:
     names = [cell.strip() for cell in cells]
-    while names and not names[-1]:  # what a spreadsheet leaves behind its last column
+    while names and not names[-1]:  # spreadsheets may write empty cells after the last column
         names.pop()
     if not all(map(_is_text, names)):
         raise FileFault(f"line {line}: {_not_of(encoding)}")

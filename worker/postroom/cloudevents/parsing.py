@@ -36,7 +36,7 @@ class BadEvents(PostroomError):
 
 
 class UnknownForm(PostroomError):
-    """The content type is that of no format of events."""
+    """The content type is not one of an event format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Event Grid's question whether this endpoint wants events. The answer must repeat the code."""
+    """Event Grid's validation of this endpoint. The answer must repeat the code."""
 
     code: str
 

@@ -14,7 +14,7 @@ from postroom.render import Templates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What one rule makes of one sample event. `faults` says why no mail would be sent, or would be dead at once."""
+    """The result of one rule for one sample event. `faults` says why no mail would be sent, or why it would be dead."""
 
     sample: str
     event: str | None

@@ -1,7 +1,7 @@
-"""Rules that make mails of events: for which events, and where in an event the recipients and variables are.
+"""Rules that make mails from events: which events they match, and where in an event the recipients and variables are.
 
-Expressions are JMESPath (https://jmespath.org), compiled when the rules are read. Template, sender and priority are
-never taken from an event: whoever sends events decides what a mail says, but not who it is from.
+Expressions are JMESPath (https://jmespath.org), compiled when the rules are read. Template, sender and priority never
+come from an event: the sender of events decides the content of a mail, but not from whom it is.
 """
 
 import difflib
@@ -51,7 +51,7 @@ class Expression:
             raise ValueError(f"no JMESPath expression: {str(error).splitlines()[0]}") from None
 
     def of(self, event: Mapping[str, Any]) -> Any:
-        """What the expression finds in an event, or None. ValueError if it cannot be applied; it quotes no data."""
+        """The value of the expression for an event, or None. ValueError if it cannot be applied; it quotes no data."""
         try:
             return self.compiled.search(event)
         except JMESPathError as error:
@@ -77,7 +77,7 @@ Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class Rule(BaseModel):
-    """One rule: which events it matches, and which mail it makes of each."""
+    """One rule: which events it matches, and which mail it makes from each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, populate_by_name=True)
 
@@ -114,7 +114,7 @@ class Rule(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """What one rule makes of an event: a mail with its idempotency key, or why there is none."""
+    """The result of one rule for an event: a mail with its idempotency key, or why there is none."""
 
     rule: str
     mail: Mail | None = None
@@ -153,7 +153,7 @@ class EventRules:
         return cls(rules)
 
     def plan(self, event: Event, default_sender: Address | None) -> list[Planned]:
-        """What each rule that matches makes of the event, in the order of the file; empty if none matches."""
+        """The results of all rules that match the event, in the order of the file; empty if none matches."""
         return [planned for name, rule in self.rules.items() if (planned := _plan(name, rule, event, default_sender))]
 
 

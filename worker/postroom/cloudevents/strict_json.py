@@ -1,4 +1,4 @@
-"""Reads JSON strictly, so that it has one meaning only: no name twice in an object, no NaN, no endless nesting."""
+"""Reads JSON strictly, so that it has only one meaning: no duplicate names in an object, no NaN, limited nesting."""
 
 import json
 import re
@@ -10,7 +10,7 @@ MOST_VALUES = 500_000  # a value takes up to a hundred bytes of memory, whatever
 
 def read(text: bytes) -> Any:
     """The value of a JSON text. ValueError says what is wrong with it."""
-    # Each value but the first stands behind a comma, a colon or an opening bracket; some of these stand in strings.
+    # Each value but the first follows a comma, a colon or an opening bracket. Some of these characters are in strings.
     if sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES and _values(text) > MOST_VALUES:
         raise ValueError(f"it has more than {MOST_VALUES:,} values")
     try:
@@ -26,7 +26,7 @@ def read(text: bytes) -> Any:
 
 
 def _values(text: bytes) -> int:
-    """About how many values a JSON text has: what separates them, outside of strings."""
+    """The approximate number of values in a JSON text: the number of separators outside of strings."""
     return len(re.sub(rb'"(?:[^"\\]|\\.)*"|[^,\[{]', b"", text))
 
 

@@ -1,9 +1,9 @@
-"""What a worker does with the journal. Each module in this package is a consumer, and needs an entry in no list.
+"""The consumers of the journal. Each module in this package is one; no list has to name it.
 
-A module has `KINDS`, the kinds of entries that it wants, and `consumer(context)`, which returns what is called with
-each entry, or None where the consumer is not wanted here. The consumer has the module's name. An entry for which the
-call raises is refused: it is given again, after half a minute at first. So the call is made at least once for each
-entry, and must bear a second time.
+A module has `KINDS`, the kinds of entries that it wants, and `consumer(context)`. This returns the function that is
+called with each entry, or None if this worker does not need the consumer. The consumer has the module's name. If the
+call raises, the entry is given again, first after half a minute. So the call is made at least once for each entry, and
+must tolerate a repetition.
 """
 
 import pkgutil
@@ -28,7 +28,7 @@ _MOST = 100  # entries at once
 
 
 class Context(NamedTuple):
-    """What a consumer may use."""
+    """The objects that a consumer may use."""
 
     journal: Journal
     callbacks: CallbackStream
@@ -37,7 +37,7 @@ class Context(NamedTuple):
 
 
 class Consumer(NamedTuple):
-    """A consumer that is wanted: it reads `stream` under this name. `failed` is the event of a refused entry."""
+    """An active consumer: it reads `stream` under this name. `failed` is the log event for an entry that failed."""
 
     name: str
     stream: Stream
@@ -51,7 +51,10 @@ def names() -> Iterator[str]:
 
 
 def consumer_of(name: str, context: Context) -> Consumer | None:
-    """The consumer, subscribed; None, and unsubscribed, if it is not wanted here. Raises Unavailable."""
+    """Subscribes the consumer and returns it; if it is not needed here, unsubscribes it and returns None.
+
+    Raises Unavailable.
+    """
     source = import_module(f"{__name__}.{name}")
     handle: Handle | None = source.consumer(context)
     if handle is None:
@@ -67,7 +70,7 @@ def consumer_of(name: str, context: Context) -> Consumer | None:
 
 
 def consume_for_ever(name: str, context: Context, stop: Event, longest_s: float = LONGEST_WAIT_S) -> None:
-    """Gives a consumer what the journal has for it, until `stop` is set; returns at once if it is not wanted here.
+    """Gives a consumer its entries of the journal until `stop` is set; returns at once if it is not needed here.
 
     No error ends it.
     """
@@ -80,13 +83,13 @@ def consume_for_ever(name: str, context: Context, stop: Event, longest_s: float 
             consume(consumer, stop, context.emit, longest_s)
         except Unavailable:  # as the tick says each second
             stop.wait(longest_s)
-        except Exception as error:  # noqa: BLE001 - the next time may fare better
+        except Exception as error:  # noqa: BLE001 - the next try may succeed
             context.emit("consumer.failed", consumer=name, error=place_of(error))
             stop.wait(longest_s)
 
 
 def consume(consumer: Consumer, stop: Event, emit: Emit, wait_s: float) -> int:
-    """Handles what is due, and waits so long for anything; how many entries were handled. Raises Unavailable."""
+    """Waits up to this long for entries, and handles those that are due. Returns their number. Raises Unavailable."""
     name, stream, *_ = consumer
     entries = stream.retry(name, _MOST)
     entries += stream.read(name, _MOST, 0.0 if entries else wait_s)

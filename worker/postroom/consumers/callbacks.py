@@ -8,7 +8,7 @@ FAILED = "call.failed"
 
 
 def stream_of(context: Context) -> CallbackStream:
-    """A stream of its own, for these are a promise: nothing may be dropped from it."""
+    """A separate stream, because no entry may be dropped from it: each call was promised to a producer."""
     return context.callbacks
 
 

@@ -1,9 +1,8 @@
 """Every reason that a job, an attempt, a pause or a hold may have: what it means, and what to do.
 
-The one list of them: the table in docs/operations.md, the hints of the command line and labels come from it, and a test
-holds the code in Python and Lua against it. Codes of Graph and Entra that stand in no table of ours become reasons in
-their own words (`ErrorSomethingElse` is `something_else`, an answer without a code `http_418`); `reason_of` knows those
-too.
+This is the only list of them: the tables in docs/operations.md, the hints of the command line and labels come from it,
+and a test compares the code in Python and Lua with it. Unknown codes of Graph and Entra become reasons named after the
+code (`ErrorSomethingElse` is `something_else`, an answer without a code `http_418`); `reason_of` knows only the latter.
 """
 
 import re
@@ -13,18 +12,18 @@ from typing import NamedTuple
 
 
 class Kind(StrEnum):
-    """What follows: which of the tables in docs/operations.md a reason stands in."""
+    """What follows a reason, and in which table of docs/operations.md it is."""
 
-    WAITING = "waiting"  # a deferred job has it, and goes on by itself
-    REFUSED = "refused"  # of the mail itself: dead at once
-    HELD = "held"  # of the mailbox or the app: mail waits until it is repaired
-    PASSING = "passing"  # a fault that passes: it is tried again
+    WAITING = "waiting"  # a deferred job has it, and continues automatically
+    REFUSED = "refused"  # a fault of the mail itself: dead at once
+    HELD = "held"  # a fault of the mailbox or the app: mail waits until it is repaired
+    PASSING = "passing"  # a temporary fault: the mail is tried again
     UNKNOWN = "unknown"  # nobody knows whether it was sent
-    ENDED = "ended"  # how a job ended without an attempt's fault
+    ENDED = "ended"  # how a job ended although no attempt failed
 
 
 class Reason(NamedTuple):
-    """`meaning` and `next_step` are texts in Markdown; `next_step` is empty where there is nothing to say."""
+    """`meaning` and `next_step` are texts in Markdown; `next_step` may be empty."""
 
     name: str
     kind: Kind
@@ -33,129 +32,128 @@ class Reason(NamedTuple):
 
 
 def reason_of(name: str) -> Reason | None:
-    """What is known of this reason; None of one that Graph or Entra brought in their own words."""
+    """The entry of this reason; None for a reason that is named after a code of Graph or Entra."""
     return REASONS.get("http_…" if re.fullmatch(r"http_\d{3}", name) else name)
 
 
 def plain_text(markdown: str) -> str:
-    """A meaning or next step as a terminal shows it: without marks, a link as its text."""
+    """A meaning or next step for a terminal: without Markdown, a link as its text."""
     return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", markdown).replace("`", "")
 
 
-# By kind: name | meaning | next step. A line that is indented goes on with the one before it.
+# By kind: name | meaning | next step. An indented line continues the line before it.
 _TABLE = """
 [waiting]
-scheduled | its `scheduled_at` has not come | nothing
-throttled | Graph asked for a pause (429 and its disguises); the whole mailbox pauses as long as it asked | nothing.
-  If it is the rule: does something else send from this mailbox?
-backoff | a fault that passes; the last attempt names it | nothing, unless it goes on: see below
-held | the configuration of the mailbox or the app is at fault, as the last attempt names it. All its mail waits for
-  the repair: [holds](#holds) | repair what is named below
-newer_version | a newer version took it in, and needs more than the workers that are left | start workers of that
-  version
-unknown | nobody can know whether it was sent. It is looked for in its mailbox, then `POSTROOM_ON_UNKNOWN` decides |
+scheduled | its `scheduled_at` is in the future | nothing
+throttled | Graph asked for a pause (429 or an equivalent answer); the whole mailbox pauses as long as Graph asked |
+  nothing. If it happens often: does something else send from this mailbox?
+backoff | a temporary fault; the last attempt shows it | nothing, unless it continues: see below
+held | the configuration of the mailbox or the app is wrong; the last attempt shows the fault. All mail of the mailbox
+  or app waits for the repair: [holds](#holds) | repair the fault, see below
+newer_version | a newer version took it in, and the running workers are too old for it | start workers of that version
+unknown | nobody knows whether it was sent. Postroom looks for it in its mailbox, then `POSTROOM_ON_UNKNOWN` decides |
   nothing. If it is dead: look into Sent Items for its id (header `x-postroom-job`), then requeue or discard it
 
 [refused]
-template | the template is missing, broken, or lacks a variable; the detail names file and line | mend the template,
-  or what the producer gives
-invalid | what came as a Celery task is no mail; the detail names each fault | mend the producer
-key_conflict | what came as a Celery task has the key of another mail | keys that name one mail each
-invalid_recipients | Exchange takes none of these addresses | correct them
-send_as_denied | the app may not send with this From | a sender that is the mailbox itself or one of its aliases
-too_large | bodies do not fit into a request, or (with `POSTROOM_DELIVERY=send`) attachments do not; or the mailbox
-  takes no mail of this size | smaller files, or a link
-attachment_missing | a file of the mail, or its MIME source, is no longer in Redis or in `POSTROOM_ATTACHMENTS`, or is
-  not what it was; the mail is never sent without it | send it again with a new key; find out who deletes there
-too_many_recipients | more recipients than the mailbox may reach in a day by its present settings | several mails
-invalid_header | Graph does not take a header of the message; the detail is Graph's own | mend the headers, or report
-  it: this may be a fault of Postroom's
-invalid_mime | Graph does not take the MIME source; the detail is Graph's own | mend the source, or report it
-bad_request | Graph does not take the request; the detail is Graph's own | report it with the request-id
-damaged | somebody wrote into the job's record or its content in Redis | find out who; send it again
+template | the template is missing, broken, or lacks a variable; the detail names file and line | fix the template, or
+  the producer's variables
+invalid | a Celery task has an invalid mail; the detail names each fault | fix the producer
+key_conflict | a Celery task has the key of another mail | use a different key for each mail
+invalid_recipients | Exchange accepts none of these addresses | correct them
+send_as_denied | the app may not send with this From | use a sender that is the mailbox itself or one of its aliases
+too_large | the bodies do not fit into a request, or (with `POSTROOM_DELIVERY=send`) the attachments do not; or the
+  mailbox accepts no mail of this size | use smaller files, or a link
+attachment_missing | a file of the mail, or its MIME source, is no longer in Redis or in `POSTROOM_ATTACHMENTS`, or was
+  changed; the mail is never sent without it | send it again with a new key; find out who deletes or changes files
+too_many_recipients | more recipients than the mailbox may have in a day by its present settings | send several mails
+invalid_header | Graph refuses a header of the message; the detail is Graph's message | fix the headers, or report it:
+  this may be a bug in Postroom
+invalid_mime | Graph refuses the MIME source; the detail is Graph's message | fix the source, or report it
+bad_request | Graph refuses the request; the detail is Graph's message | report it with the request-id
+damaged | somebody changed the job's record or its content in Redis | find out who; send it again
 
 [held]
 needs_mail_readwrite | drafts need the application permission Mail.ReadWrite, which the app does not have for this
-  mailbox. Without `POSTROOM_DELIVERY=draft` only mail with large attachments goes by a draft, and only that waits;
-  for an hour after each try, further ones are refused when they are taken in | grant it, or do without
+  mailbox. Without `POSTROOM_DELIVERY=draft`, only mail with large attachments is sent by a draft, and only this mail
+  waits; for an hour after each try, further such mail is refused when it is taken in | grant it, or do not use
   `POSTROOM_DELIVERY=draft`
-access_denied | the app may not send from this mailbox | its management scope or group in Exchange. After a change:
-  wait, up to 2 hours
-mailbox_not_found | no such mailbox, or one without Exchange Online | the sender's address; a licence
-account_disabled | the mailbox's account is blocked | enable it, or take another sender
-mailbox_logon_failed | the mailbox's account is blocked | enable it, or take another sender
-mailbox_full | no room for the copy in Sent Items | make room
-invalid_client_secret | the secret is wrong; often its ID was copied instead of its value | `POSTROOM_CLIENT_SECRET`,
-  then restart the workers
-expired_client_secret | the secret has expired | a new secret, then restart the workers
-invalid_certificate | the certificate is not the app's, or has expired | register it; a replaced file is read by
-  itself
-invalid_credential | a credential's file cannot be used; the detail says why | that file
-missing_credential | Entra saw no credential | `POSTROOM_CREDENTIAL` and what belongs to it
-federation_mismatch | issuer, subject or audience of the federated token are not those registered | the federated
-  credential in Entra
-clock_skew | the worker's clock is wrong, or the federated token is out of date | time synchronisation
-app_not_found | no such app in this tenant | `POSTROOM_CLIENT_ID`, `POSTROOM_TENANT_ID`
-tenant_not_found | no such tenant in this cloud | `POSTROOM_TENANT_ID`, `POSTROOM_CLOUD`
-wrong_cloud | the tenant is in another cloud | `POSTROOM_CLOUD`
-app_disabled | an administrator disabled the app | talk to them
-blocked_by_conditional_access | a policy of Conditional Access blocks the app | talk to an administrator
-invalid_scope | Graph's root is wrong for this cloud | `POSTROOM_GRAPH_URL`, `POSTROOM_CLOUD`
-resource_not_found | Graph's root is wrong for this cloud | `POSTROOM_GRAPH_URL`, `POSTROOM_CLOUD`
-invalid_app_settings | the app's settings make no request for a token; the detail says why | `POSTROOM_AUTHORITY_URL`,
-  `POSTROOM_TENANT_ID`, `POSTROOM_CLIENT_ID`
-token_rejected | Graph does not take the token, though it was asked for twice | consent and roles of the app; the
-  detail
-token_refused | Entra gives no token | consent and roles of the app; the detail
-redirected | something between answers, not Graph | the proxy; the roots
-proxy_refused | the proxy refuses the connection | the proxy's login and rules
+access_denied | the app may not send from this mailbox | check its management scope or group in Exchange. After a
+  change, wait up to 2 hours
+mailbox_not_found | no such mailbox, or one without Exchange Online | check the sender's address and its licence
+account_disabled | the mailbox's account is blocked | enable it, or use another sender
+mailbox_logon_failed | the mailbox's account is blocked | enable it, or use another sender
+mailbox_full | no space for the copy in Sent Items | delete something in the mailbox
+invalid_client_secret | the secret is wrong; often its ID was copied instead of its value | correct
+  `POSTROOM_CLIENT_SECRET`, then restart the workers
+expired_client_secret | the secret has expired | set a new secret, then restart the workers
+invalid_certificate | the certificate is not registered for the app, or has expired | register it; a replaced file is
+  read automatically
+invalid_credential | a credential's file cannot be used; the detail says why | check this file
+missing_credential | Entra got no credential | check `POSTROOM_CREDENTIAL` and the settings for it
+federation_mismatch | issuer, subject or audience of the federated token are not the registered ones | check the
+  federated credential in Entra
+clock_skew | the worker's clock is wrong, or the federated token is out of date | check the time synchronisation
+app_not_found | no such app in this tenant | check `POSTROOM_CLIENT_ID`, `POSTROOM_TENANT_ID`
+tenant_not_found | no such tenant in this cloud | check `POSTROOM_TENANT_ID`, `POSTROOM_CLOUD`
+wrong_cloud | the tenant is in another cloud | check `POSTROOM_CLOUD`
+app_disabled | an administrator disabled the app | ask the administrator
+blocked_by_conditional_access | a Conditional Access policy blocks the app | ask an administrator
+invalid_scope | Graph's root URL is wrong for this cloud | check `POSTROOM_GRAPH_URL`, `POSTROOM_CLOUD`
+resource_not_found | Graph's root URL is wrong for this cloud | check `POSTROOM_GRAPH_URL`, `POSTROOM_CLOUD`
+invalid_app_settings | no token request can be made from the app's settings; the detail says why | check
+  `POSTROOM_AUTHORITY_URL`, `POSTROOM_TENANT_ID`, `POSTROOM_CLIENT_ID`
+token_rejected | Graph rejects the token, also a second, new one | check consent and roles of the app; see the detail
+token_refused | Entra gives no token | check consent and roles of the app; see the detail
+redirected | a system between Postroom and Graph answered | check the proxy and the root URLs
+proxy_refused | the proxy refuses the connection | check the proxy's login and rules
 
 [passing]
-no_connection | Graph could not be reached; the app pauses, up to a minute at a time | network, DNS, proxy,
+no_connection | Graph could not be reached; the app pauses, up to a minute at a time | check network, DNS, proxy,
   `POSTROOM_CA_BUNDLE`
-no_token_yet | Entra has not answered yet; the app pauses | network, DNS, proxy, `POSTROOM_CA_BUNDLE`
-entra_unavailable | Entra stumbles, or could not be reached | network; Microsoft's service health
-mailbox_moving | the mailbox is being moved; spends an attempt | nothing; Microsoft's service health
-failing | the reason of a pause, not of an attempt: three faults in a row, so one mail at a time goes on as a probe |
-  the last attempts
-templates_unreadable | the disk with the templates fails | `POSTROOM_TEMPLATES`, its permissions
-attachments_unreadable | the folder with the attachments is away | `POSTROOM_ATTACHMENTS`, its mount and permissions,
-  the same for all workers
-app_not_configured_here | this worker does not know the app of this mailbox | the same settings for all workers
-redis_unavailable | Redis was away for so long that nothing was posted | Redis
-stalled | this worker stood still for so long that nothing was posted | the host's load
-worker_stopping | a worker that was told to stop left an upload to another one | nothing
-session_lost | the upload session is over before the file was whole: the mail's draft is removed and made anew |
+no_token_yet | Entra has not answered yet; the app pauses | check network, DNS, proxy, `POSTROOM_CA_BUNDLE`
+entra_unavailable | Entra has a temporary fault, or could not be reached | check the network and Microsoft's service
+  health
+mailbox_moving | the mailbox is being moved; this uses up an attempt | nothing; see Microsoft's service health
+failing | the reason of a pause, not of an attempt: after three faults in a row, only one mail at a time is tried, as a
+  probe | see the last attempts
+templates_unreadable | the templates cannot be read from the disk | check `POSTROOM_TEMPLATES` and its permissions
+attachments_unreadable | the folder with the attachments cannot be read | check `POSTROOM_ATTACHMENTS`, its mount and
+  permissions; it must be the same for all workers
+app_not_configured_here | this worker does not know the app of this mailbox | use the same settings for all workers
+redis_unavailable | Redis was down for so long that nothing was posted | check Redis
+stalled | this worker did not run for so long that nothing was posted | check the host's load
+worker_stopping | a worker that was asked to stop left an upload to another one | nothing
+session_lost | the upload session ended before the file was complete: the mail's draft is removed and made again | see
   Microsoft's service health
-attachment_unclear | nobody can know what the mail's draft has of its attachments: it is removed and made anew |
+attachment_unclear | nobody knows which attachments the mail's draft has: it is removed and made again | see
   Microsoft's service health
-internal_error | a fault of Postroom's; after the mark it is an unknown outcome | the log event `round.failed`; report
+internal_error | a bug in Postroom; after the mark it is an unknown outcome | see the log event `round.failed`; report
   it
-draft_not_removed | a draft that must not stay was not removed; the detail is Graph's | the app's permissions, a
-  policy that keeps messages
-not_201 | Graph's answer to the making of a draft was no draft | what stands between
-look_up_failed | Graph was away when the mail was looked for; it is looked for again | nothing
-http_… | an answer without a code of Graph's, such as `http_418` | what stands between
+draft_not_removed | a draft that must be removed was not removed; the detail is Graph's message | check the app's
+  permissions, and policies that keep messages
+not_201 | Graph's answer to the request for a draft was not a draft | check proxies between Postroom and Graph
+look_up_failed | Graph did not answer when Postroom looked for the mail; Postroom looks again | nothing
+http_… | an answer without a Graph code, such as `http_418` | check proxies between Postroom and Graph
 
 [unknown]
 no_answer | the request was written, and no complete answer came
-timeout | Graph or something between gave up waiting
+timeout | Graph or a system before it stopped waiting
 bad_gateway | a gateway answered 502
 gateway_timeout | a gateway answered 504
 service_unavailable | Graph answered 503 without asking for a pause
 server_error | Graph answered 500
-server_busy | the mailbox's server lacks resources; the mailbox pauses as long as it asks
-mailbox_failover | the mailbox moved to another server just then
-conflict | somebody changed the message just then
-not_202 | an answer that no page of Microsoft's shows
+server_busy | the mailbox's server lacks resources; the mailbox pauses as long as the server asks
+mailbox_failover | the mailbox moved to another server at this moment
+conflict | somebody changed the message at this moment
+not_202 | an answer that Microsoft does not document
 draft_gone | the draft that was to be sent is no longer there
 worker_lost | the worker was killed while it was posting
 
 [ended]
 expired | it was not sent before its `expires_at` | send it again, if it is still wanted
 cancelled | somebody cancelled it
-discarded | somebody let go of this dead letter
-replaced | somebody sent it with changes, as a new job | the new job
+discarded | somebody discarded this dead letter
+replaced | somebody sent it with changes, as a new job | see the new job
 poison | five workers in a row died before they could post it | look into their logs, then requeue it
 """
 

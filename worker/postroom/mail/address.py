@@ -5,7 +5,7 @@ import unicodedata
 from email.header import decode_header, make_header
 from typing import Self
 
-# Half a surrogate pair is left where somebody cut a text inside an emoji. JSON can carry it, UTF-8 cannot.
+# Half a surrogate pair is left if a text was cut inside an emoji. JSON can represent it, UTF-8 cannot.
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 # An organisation's own domain may have one of these endings, but email-validator refuses them. So the address is
 # checked with another ending in its place.
@@ -14,7 +14,7 @@ _STAND_IN = ".stand-in.example.com"
 # Most addresses are like this. email-validator would change only the case of their domain, and takes ten times as long.
 _LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PLAIN = re.compile(rf"(?=.{{3,100}}$)(?=.{{1,64}}@)([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@({_LABEL}(?:\.{_LABEL})*)")
-# Except these names, which email-validator writes in small letters (RFC 2142).
+# Except these names, which email-validator writes in lower case (RFC 2142).
 _SMALL = {
     "info", "marketing", "sales", "support", "abuse", "noc", "security", "postmaster", "hostmaster", "usenet", "news",
     "webmaster", "www", "uucp", "ftp",
@@ -30,7 +30,7 @@ _MARK = re.compile(r'\\.|[",;<>]', re.DOTALL)
 def split_list(text: str) -> list[str]:
     """The addresses of a list such as `Ann <ann@contoso.com>, bob@contoso.com`, divided by commas or semicolons.
 
-    They are not checked. What is quoted, or stands in angle brackets, is not divided.
+    They are not checked. Text in quotes or in angle brackets is not divided.
     """
     parts, begin, quoted, bracketed = [], 0, False, False
     for mark in _MARK.finditer(text):
@@ -92,9 +92,10 @@ class Address(str):
 
     @property
     def lane(self) -> str:
-        """The address in the form that lanes, indexes and rights compare: the case of ASCII letters does not count.
+        """The address in the form that lanes, indexes and rights compare: with ASCII letters in lower case.
 
-        Other letters are not: `casefold` would make `ſhop@` and `shop@` one mailbox, and `straße@` and `strasse@`.
+        Other letters stay as they are: `casefold` would make `ſhop@` and `shop@` one mailbox, as `straße@` and
+        `strasse@`.
         """
         return normal_form(self.address)
 
@@ -113,13 +114,13 @@ def _checked(address: str) -> str:
 
 
 def _plain(address: str) -> str | None:
-    """The same for most addresses; None for all others, and for what is no address."""
+    """The same for most addresses; None for all others, and for invalid ones."""
     plain = _PLAIN.fullmatch(address)
     return f"{plain[1]}@{plain[2].lower()}" if plain and plain[1].lower() not in _SMALL else None
 
 
 def _validated(address: str) -> str:
-    """The same for any address, by email-validator. ValueError if it is no address."""
+    """The same for any address, by email-validator. ValueError if it is invalid."""
     # Few addresses need it, and it takes as long to import as half of this module.
     from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
 
@@ -149,7 +150,7 @@ def _decoded(name: str) -> str:
     if "=?" in name:
         try:
             name = str(make_header(decode_header(name)))
-        except (LookupError, ValueError):  # a charset that does not exist, or bytes that are none of it
+        except (LookupError, ValueError):  # an unknown charset, or bytes that are invalid in it
             raise ValueError("the name is encoded in a way that cannot be read (RFC 2047)") from None
     if CONTROL.search(name):
         raise ValueError("line breaks and control characters have no place in an address")

@@ -104,7 +104,7 @@ class Stored:
 
 
 _SAID = ("where", "name", "number", "piece", "size", "sha256")
-# A text has to match a pattern, a number to be within bounds.
+# A text must match a pattern, a number must be within limits.
 _FORMS: Mapping[str, str | range] = {
     "where": "redis|folder",
     "name": "[0-9A-Za-z-]{1,64}",

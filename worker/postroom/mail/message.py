@@ -30,7 +30,7 @@ class DeliveryMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A message that came as MIME and is sent as it came. `own` are the addresses that its From may have."""
+    """A message that came as MIME and is sent unchanged. `own` are the addresses that its From may have."""
 
     source: Content
     own: frozenset[str]

@@ -1,6 +1,6 @@
 """The source of a MIME message: its header fields, as far as Postroom needs them to send the message on.
 
-Fields are read and written as bytes, so that a message is sent as it came: https://www.rfc-editor.org/rfc/rfc5322
+Fields are read and written as bytes, so that a message is sent unchanged: https://www.rfc-editor.org/rfc/rfc5322
 """
 
 import re
@@ -35,7 +35,7 @@ class Field(NamedTuple):
 
     @property
     def people(self) -> list["Person"] | None:
-        """The mailboxes that the field names; None if it is no readable list of mailboxes."""
+        """The mailboxes in the field; None if it is not a readable list of mailboxes."""
         return _people(self._value)
 
     @property
@@ -79,7 +79,7 @@ class Source:
 
 
 def faults(source: bytes) -> Iterator[str]:
-    """Why this message cannot be sent on, in words; empty if it can."""
+    """Why this message cannot be sent, as texts; empty if it can."""
     if lone := _LONE.search(source):
         kind = "LF without CR" if lone[0] == b"\n" else "CR without LF"
         line = source.count(b"\n", 0, lone.start()) + 1
@@ -94,7 +94,7 @@ def faults(source: bytes) -> Iterator[str]:
 
 
 def parse(source: bytes) -> Source:
-    """The message in its two parts. ValueError if a line of its header is no field."""
+    """The message in its two parts. ValueError if a line of its header is not part of a field."""
     fields, at = _fields(source)
     if at < len(source) and not source.startswith(b"\r\n", at):
         raise ValueError("a line of the header is no field")
@@ -133,7 +133,7 @@ def decoded(value: str) -> str:
 def _people(value: str) -> list[Person] | None:
     """The mailboxes of an address list; None if it could be read in two ways.
 
-    `email.utils.getaddresses` finds addresses in what others read as names (CVE-2023-27043).
+    `email.utils.getaddresses` finds addresses in text that others read as names (CVE-2023-27043).
     """
     tokens = _tokens(_without_comments(value)) if value.count("\\") <= MOST_ESCAPES else None
     if tokens is None:

@@ -1,4 +1,4 @@
-"""A Mail: what a producer asks to have sent. A Mail that exists has been checked: its form is right.
+"""A Mail: what a producer asks to have sent. A Mail is checked when it is made, so every Mail object is valid.
 
 Its fields are those of Graph's message resource: https://learn.microsoft.com/graph/api/resources/message
 """
@@ -95,8 +95,8 @@ class Attachment(BaseModel):
 class Mail(BaseModel):
     """What a producer asks to have sent. Raises InvalidMail, which lists all faults at once.
 
-    The bodies come from `template` + `variables`, or are `html` and `text`. A `subject` wins over the template's own.
-    Or `mime` is the source of the whole message, which is sent as it is; `to`, `cc` and `bcc` say who gets it.
+    The bodies come from `template` + `variables`, or are `html` and `text`. A `subject` replaces the template's own.
+    Or `mime` is the source of the whole message, which is sent unchanged to the recipients in `to`, `cc` and `bcc`.
     """
 
     model_config = ConfigDict(
@@ -246,7 +246,7 @@ class Mail(BaseModel):
         `source` is where its stored content is read from, when it is read.
         """
         values = json.loads(text)
-        # Only here: a producer that could name stored content could name another mail's.
+        # Only here: if a producer could refer to stored content, it could refer to that of another mail.
         for attachment in values.get("attachments", ()):
             if isinstance(attachment["content"], dict):
                 attachment["content"] = Stored.from_json(attachment["content"], source)

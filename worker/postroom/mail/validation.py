@@ -1,4 +1,4 @@
-"""What is wrong with a mail, in words that say what to do.
+"""Finds the faults of a mail, as texts that say what to do.
 
 The limits are Exchange Online's:
 https://learn.microsoft.com/office365/servicedescriptions/exchange-online-service-description/exchange-online-limits
@@ -31,7 +31,7 @@ _IN_MIME = (
 
 
 def far_too_much(values: Mapping[str, Any], known: frozenset[str]) -> list[str]:
-    """Faults of something that is clearly no mail. To list all its other faults would take too long."""
+    """Faults of a value that is clearly not a mail. Listing all its other faults would take too long."""
     unknown = [] if known.issuperset(values) else values.keys() - known
     faults = [f"{len(unknown)} fields that there are not; this is no mail"] if len(unknown) > MOST_UNKNOWN else []
     for name, value in values.items():
@@ -79,7 +79,7 @@ def _listed(value: object) -> Sequence[object]:
 
 
 def _as_datetime(value: object) -> datetime | None:
-    """The time that the field will have; None if it is wrong, which the field itself reports."""
+    """The time that the field will have; None if it is wrong. The field's own check reports this."""
     try:
         return _time().validate_python(value)
     except ValidationError:

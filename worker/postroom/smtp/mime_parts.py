@@ -1,6 +1,6 @@
-"""Takes a MIME message apart into bodies and files, for mail that is too large to be sent as it came.
+"""Splits a MIME message into bodies and files, for mail that is too large to be sent unchanged.
 
-This is done only where nothing is lost. A signed or encrypted message, or an invitation, would not be the same.
+This is done only if nothing is lost. A signed or encrypted message, or an invitation, would not be the same.
 """
 
 import mimetypes
@@ -21,7 +21,7 @@ _CONTENT_ID = re.compile(r"[!-;=?-~]{1,200}")
 
 
 class Whole(Exception):
-    """This message cannot be taken apart; its argument says why."""
+    """This message cannot be split; its argument says why."""
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Parts:
 
 
 def parts_of(source: bytes) -> Parts:
-    """The bodies and files of the message. Raises Whole if it cannot be taken apart."""
+    """The bodies and files of the message. Raises Whole if it cannot be split."""
     # Python's parser compares each line with each boundary.
     if source.lower().count(b"boundary") > MOST_PARTS:
         raise Whole("it has too many parts")

@@ -1,4 +1,4 @@
-"""What all SMTP sessions of a server share: its limits, who is connected, checked passwords, how a message is kept."""
+"""Shared by all SMTP sessions of a server: limits, connected clients, checked passwords, and how a message is kept."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ class Limits:
 
 
 class Guest(Protocol):
-    """What the reception needs of a session."""
+    """The part of a session that the reception needs."""
 
     host: str
 
@@ -58,7 +58,7 @@ class Guest(Protocol):
 
 
 class Reception:
-    """What all sessions of an SMTP server share. `take_in` keeps a mail; it may block, and is called in a thread."""
+    """The shared state of all SMTP sessions. `take_in` keeps a mail; it may block, and is called in a thread."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Reception:
 
     @asynccontextmanager
     async def receiving(self, host: str) -> AsyncIterator[bool]:
-        """Surrounds the receiving of a message. Gives False if so many others are received that it got no turn in time.
+        """A context in which a message is received. Gives False if too many others are being received for too long.
 
         One client address gets at most half of the places.
         """
@@ -146,7 +146,7 @@ class Reception:
             return LATER
         except InvalidMail as error:
             return Reply(code=550, status="5.6.0", text=str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it was, the client shall try again
+        except Exception as error:  # noqa: BLE001 - after any error the client should try again
             self.emit("smtp.failed", error=place_of(error))
             return LATER
 
@@ -156,7 +156,7 @@ class Reception:
         except KeyConflict as error:
             if not submitted.by_content:
                 return Reply(code=550, status="5.5.4", text=f"X-Postroom-Key: {error}")
-            # It is the same message, read before with other settings or by another version.
+            # It is the same message, but it was read before with other settings or by another version.
             receipt = Receipt(id=error.job_id, known=True)
         again = " (it was kept already)" if receipt.known else ""
         return Reply(code=250, status="2.0.0", text=f"Ok: queued as {receipt.id}{again}")

@@ -1,4 +1,4 @@
-"""One SMTP connection: aiosmtpd speaks the protocol; this says what is allowed and what the answers say.
+"""One SMTP connection: aiosmtpd speaks the protocol; this decides what is allowed, and writes the answers.
 
 https://www.rfc-editor.org/rfc/rfc5321, https://www.rfc-editor.org/rfc/rfc6409
 """
@@ -128,7 +128,8 @@ class SmtpSession(SMTP):
                 raise CancelledError from None
             if separator:
                 return line
-            # A command. Some programs take a lone CR or LF as the end of a line and others do not, so none is allowed.
+            # A command. Some programs read a lone CR or LF as the end of a line and others do not, so it is not
+            # allowed.
             return line if line.endswith(b"\r\n") and b"\r" not in line[:-2] else b"\r\n"
 
         reader.readuntil = readuntil  # type: ignore[method-assign,assignment]

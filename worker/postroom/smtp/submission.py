@@ -1,4 +1,4 @@
-"""Makes a Mail and its idempotency key of an SMTP client's envelope and message."""
+"""Makes a Mail and its idempotency key from an SMTP client's envelope and message."""
 
 import difflib
 import hashlib
@@ -19,7 +19,7 @@ from postroom.mail.priority import Priority
 from postroom.mail.validation import MAX_MIME
 from postroom.smtp import mime_parts
 
-# A message up to this size is sent as it came. The other 100 kB are for the recipients that are added to its header.
+# A message up to this size is sent unchanged. The other 100 kB are for the recipients that are added to its header.
 AS_IT_CAME = MAX_MIME - 100_000
 # The headers by which a client sets a field of the mail, with that field; None stands for the key.
 HEADERS = {

@@ -1,6 +1,6 @@
-"""Events: something happened, named in the past tense. Each becomes one line of the log.
+"""Log events. An event's name is in the past tense, and each event becomes one line of the log.
 
-An event never carries an address, a subject, a body or a secret.
+An event never has an address, a subject, a body or a secret.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Writes events as log lines: as JSON for machines, or in a form for people."""
+"""Writes events as log lines: as JSON for programs, or in a form for people."""
 
 import json
 import logging
@@ -58,7 +58,7 @@ AGAIN_S = 0.1
 
 
 class _Lines:
-    """A file for log lines. Errors of writing are ignored: a log that cannot be written must stop no mail."""
+    """A file for log lines. Write errors are ignored, because a broken log must not stop mail."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -73,7 +73,7 @@ class _Lines:
 
 
 class _LinesOfLoop(_Lines):
-    """The same for threads with an event loop, which must not block: what the reader does not take now is tried later.
+    """The same for threads with an event loop. It never blocks: text that the reader does not take is written later.
 
     All lines of one turn of the loop are written together, because each write costs as much as making a line.
     """
@@ -120,15 +120,15 @@ class _LinesOfLoop(_Lines):
             poll = select.poll()
             poll.register(self._file.fileno(), select.POLLOUT)
             return bool(poll.poll(0))
-        except (OSError, ValueError):  # it is no file of the operating system, or closed
+        except (OSError, ValueError):  # the file is closed, or has no file descriptor
             return True
 
 
 def start(log_format: str, loop_here: Callable[[], Loop | None] | None = None) -> Emit:
     """Sets up the log on stderr, and returns the function that writes an event. Keeps addresses out of libraries' logs.
 
-    `log_format` is "json" or "console". `loop_here`, where there are event loops, returns the one of the thread that
-    calls it, or None.
+    `log_format` is "json" or "console". `loop_here` returns the event loop of the calling thread, or None. It is needed
+    only if there are event loops.
     """
     _keep_mail_out()
     stderr = sys.__stderr__ or sys.stderr

@@ -42,7 +42,7 @@ class HoldOrder(BaseModel):
 def cancel(
     services: WithServices, key: MayOperate, batch: str, body: Annotated[Why, Depends(body_of(Why))]
 ) -> BatchCancelled:
-    """Cancel the mails of a batch that have not left yet, and count the others."""
+    """Cancel the mails of a batch that were not sent yet, and count the others."""
     _counts(services, key, batch)
     return services.client.cancel_batch(batch, by=person(key), why=body.why, senders=key.senders)
 
@@ -55,14 +55,14 @@ def cancel(
 def hold(
     services: WithServices, key: MayOperate, batch: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]
 ) -> HoldResult:
-    """Keep a batch from leaving until it is released."""
+    """Hold a batch until it is released."""
     _only_own(services, key, batch)
     return services.client.hold(batch=batch, by=person(key), reason=how.reason, length_s=how.for_s)
 
 
 @router.post("/{batch:path}/release", responses=documented(*ASKED, 404))
 def release(services: WithServices, key: MayOperate, batch: str) -> ReleaseResult:
-    """Let a held batch go."""
+    """Release a held batch."""
     _only_own(services, key, batch)
     return services.client.release(batch=batch)
 

@@ -186,7 +186,7 @@ def _own(services: Services, key: ApiKey, ids: list[str]) -> list[str]:
 
 
 def _told(asked: list[str], replies: Iterator[Reply]) -> Replies:
-    """The replies in the order of the ids. A job of somebody else's sender is unknown, as if there were none."""
+    """The replies in the order of the ids. A job of another sender is `unknown`, as if it did not exist."""
     results = {reply.id: Said(id=reply.id, said=reply.said, status=reply.status) for reply in replies}
     return Replies(results=[results.get(one) or Said(id=one, said="unknown", status="") for one in asked])
 

@@ -106,7 +106,7 @@ class EmailQuery(BaseModel):
 def send(
     services: WithServices, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
 ) -> Taken:
-    """Take one mail in. Once this has answered 202, it is kept."""
+    """Take in one mail. After the answer 202 it is kept."""
     batch = _batch_name(given.pop("batch", None))
     mail = mail_of(given, key, services.sender)
     receipt = services.client.send(mail, _scoped(key, idempotency_key), batch=batch)
@@ -126,7 +126,7 @@ def send(
 def send_batch(
     services: WithServices, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
 ) -> BatchTaken:
-    """Take up to 500 mails in, each by itself. `results` has the result for each, in order."""
+    """Take in up to 500 mails, each independently. `results` has the result for each, in order."""
     mails, batch = given.get("emails"), _batch_name(given.get("batch"))
     if unknown := given.keys() - {"emails", "batch"}:
         raise _wrong(*(f"{name[:100]}: no such field" for name in sorted(unknown)))
@@ -162,7 +162,7 @@ def find(services: WithServices, key: MayRead, wanted: Annotated[EmailQuery, Que
 
 @router.get("/{job_id}", responses=documented(*ASKED, 404))
 def status(services: WithServices, key: MayRead, job_id: str) -> Delivery:
-    """Show what became of one mail, with every attempt."""
+    """Show the status of one mail, with every attempt."""
     return own(key, services.records.read(job_id))
 
 
@@ -180,7 +180,7 @@ def cancel(
 
 
 def page(services: Services, wanted: JobFilter, limit: int, cursor: str | None) -> Emails:
-    """One page of the jobs that fit."""
+    """One page of the jobs that match."""
     deliveries, following = services.records.page(wanted, limit, Cursor.parse(cursor) if cursor else None)
     return Emails(items=deliveries, next_cursor=str(following) if following else None)
 
@@ -192,7 +192,7 @@ def _first_status(mail: Mail, known: Delivery | None) -> Status:
 
 
 def mail_of(given: Any, key: ApiKey, default: Address | None) -> Mail:
-    """The mail of a request. Refusal or InvalidMail if it is none, or the key may not send it."""
+    """The mail of a request. Refusal or InvalidMail if it is invalid, or if the key may not send it."""
     if len(key.senders) == 1:
         default = Address.parse(key.senders[0])
     return checked(Mail.model_validate(given).with_sender(default), key)
@@ -217,7 +217,7 @@ def _mail_or_refusal(given: Any, key: ApiKey, default: Address | None) -> Mail |
 def _rows(services: Services, given: list[Mail | Refusal], scoped: str | None, batch: str | None) -> list[Row]:
     """Takes the mails in, and gives the result for each row.
 
-    Raises Unavailable when Redis is away. The caller then sends the whole batch again, and with an Idempotency-Key no
+    Raises Unavailable when Redis is down. The caller then sends the whole batch again, and with an Idempotency-Key no
     mail is taken in twice.
     """
     mails = {place: one for place, one in enumerate(given) if isinstance(one, Mail)}
@@ -296,7 +296,7 @@ def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
     email["oneOf"] = [_only("template"), _bodies(), _only("mime")]
     email["anyOf"] = [_somebody("to"), _somebody("cc"), _somebody("bcc")]
     yield "Email", email | {"title": "Email", "description": "A mail: a template with variables, or ready bodies."}
-    # Each mail is checked by itself. If one is wrong, the request is still right.
+    # Each mail is checked independently. If one is invalid, the request is still valid.
     one = {"description": "A mail as POST /v1/emails takes it, without `batch`; what is none is refused in its row."}
     rows = {"type": "array", "minItems": 1, "maxItems": MOST_IN_BATCH, "items": one}
     yield (

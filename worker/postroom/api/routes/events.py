@@ -1,4 +1,4 @@
-"""Routes of events: rules make mails of them. Events without mail are counted, and the newest are kept."""
+"""Routes of events: rules make mails from them. Events without mail are counted, and the newest are kept."""
 
 import re
 from collections import Counter
@@ -27,7 +27,7 @@ _ORIGIN = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 
 
 class Mailed(BaseModel):
-    """What one rule made of an event: a mail (`known` if the event was received before), or why there is none."""
+    """The result of one rule for an event: a mail (`known` if the event was received before), or why there is none."""
 
     rule: str | None
     id: str | None = None
@@ -36,7 +36,7 @@ class Mailed(BaseModel):
 
 
 class Handled(BaseModel):
-    """What became of one event: a mail for each rule that matches it. `unmatched`: no rule does."""
+    """The result for one event: a mail for each rule that matches it. `unmatched`: no rule matches."""
 
     event_id: str
     unmatched: bool
@@ -44,7 +44,7 @@ class Handled(BaseModel):
 
 
 class EventsHandled(BaseModel):
-    """What became of each event, in their order."""
+    """The result for each event, in their order."""
 
     results: list[Handled]
 
@@ -67,7 +67,7 @@ def _key(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None,
 ) -> ApiKey | None:
-    # Event Grid sends its question without our key. The events that it delivers later must have the key.
+    # Event Grid sends its validation event without our key. The events that it delivers later must have the key.
     if credentials is None and request.headers.get("aeg-event-type", "") == "SubscriptionValidation":
         request.state.largest_body = MOST_WITHOUT_KEY
         return None
@@ -76,7 +76,7 @@ def _key(
 
 @router.options("", include_in_schema=False)
 async def may_i(request: Request) -> Response:
-    """Answers the question of CloudEvents whether this origin may send events: it may, with a key."""
+    """Answers the CloudEvents validation request of this origin: it may send events, with a key."""
     origin = request.headers.get("webhook-request-origin", "")
     if not _ORIGIN.fullmatch(origin):
         return Response(status_code=200, headers={"Allow": "OPTIONS, POST"})
@@ -126,7 +126,7 @@ _FORMS = {
     openapi_extra={"requestBody": {"required": True, "content": _FORMS}},
 )
 def receive(services: WithServices, key: Annotated[ApiKey | None, Depends(_key)], request: Request, body: Raw) -> Any:
-    """Make mails of events: CloudEvents 1.0 in any of its forms, or Event Grid's own."""
+    """Make mails from events: CloudEvents 1.0 in any of its forms, or Event Grid's own."""
     arrived = parsing.read(request.headers, body)
     if isinstance(arrived, Validation):
         return _validated(arrived)
@@ -139,10 +139,11 @@ def receive(services: WithServices, key: Annotated[ApiKey | None, Depends(_key)]
 
 @router.get("/unmatched", responses=documented(*ASKED))
 def unmatched(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Unmatched:
-    """Show events that no rule matches, or of which a rule could make no mail."""
+    """Show events that no rule matches, or from which a rule could not make a mail."""
     if not key.senders:
         return Unmatched(counts=services.notes.counts(), newest=services.notes.newest(limit))
-    # Nobody knows whose mail it would have been. So a key sees the events that came with it, as far as they are kept.
+    # The sender of the missing mail is unknown. So a key sees only the events that came with it, as far as they are
+    # kept.
     notes = [note for note in services.notes.newest(1000) if note.key == key.name]
     return Unmatched(counts=Counter(note.reason for note in notes), newest=notes[:limit])
 

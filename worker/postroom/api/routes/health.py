@@ -26,13 +26,13 @@ class Ready(BaseModel):
 
 @router.get("/healthz")
 async def healthz() -> Healthy:
-    """Answer as long as this process runs, whatever Redis does."""
+    """Answer as long as this process runs, whatever the state of Redis."""
     return Healthy(status="ok")
 
 
 @router.get("/readyz", responses=documented(503))
 def readyz(services: WithServices) -> Ready:
-    """Tell whether mail that is taken in is also sent: Redis answers, and a worker has ticked within 15 s."""
+    """Check that mail is also sent: Redis answers, and a worker has ticked within 15 s."""
     workers = stats.alive(services.connection)
     if not workers:
         raise Refusal(503, "no_worker", f"no worker has ticked for {stats.LOST_AFTER_S:.0f} s: nothing is sent")
@@ -41,5 +41,5 @@ def readyz(services: WithServices) -> Ready:
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=documented(503))
 def metrics(services: WithServices) -> PlainTextResponse:
-    """Give the figures of the whole system in Prometheus' text format, at most 5 s old."""
+    """Return the figures of the whole system in Prometheus' text format, at most 5 s old."""
     return PlainTextResponse(services.figures.text(), media_type="text/plain; version=0.0.4")

@@ -20,27 +20,27 @@ router = APIRouter(prefix="/v1", tags=["lanes"])
 
 
 class LaneAndHold(BaseModel):
-    """What waits in a lane, and what holds it."""
+    """The waiting mail of a lane, and its holds."""
 
     lane: Lane
     hold: Hold | None
 
 
 class Lanes(BaseModel):
-    """The lanes in which most mails wait."""
+    """The lanes with the most waiting mail."""
 
     items: list[LaneAndHold]
 
 
 class Holds(BaseModel):
-    """All that is held, by faults and by people."""
+    """All holds, by faults and by people."""
 
     items: list[Hold]
 
 
 @router.get("/lanes", responses=documented(*ASKED))
 def lanes(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Lanes:
-    """List the lanes in which mails wait, those with most mails first, with backlog, pace, pauses and holds."""
+    """List the lanes with waiting mail, the largest first, with backlog, pace, pauses and holds."""
     waiting = stats.lanes(services.connection, 1000 if key.senders else limit)
     holds = {hold.name: hold for hold in services.records.holds() if hold.scope == "lane"}
     items = [LaneAndHold(lane=one, hold=holds.get(one.lane)) for one in waiting if _is_own(services, key, one.lane)]
@@ -49,7 +49,7 @@ def lanes(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1
 
 @router.get("/holds", responses=documented(*ASKED))
 def holds(services: WithServices, key: MayRead) -> Holds:
-    """List what is held. A key with senders sees its own mailboxes."""
+    """List the holds. A key with senders sees its own mailboxes."""
     held = services.records.holds()
     if key.senders:
         held = [hold for hold in held if hold.scope == "lane" and _is_own(services, key, hold.name)]
@@ -64,7 +64,7 @@ def holds(services: WithServices, key: MayRead) -> Holds:
 def hold(
     services: WithServices, key: MayOperate, sender: str, how: Annotated[HoldOrder, Depends(body_of(HoldOrder))]
 ) -> HoldResult:
-    """Keep the mail of a sender's mailbox from leaving until it is released."""
+    """Hold the mail of a sender's mailbox until it is released."""
     _must_be_own(services, key, sender)
     if "@" not in sender:
         raise Refusal(422, "invalid_request", "the sender is no address; a batch is held at /v1/batches/…/hold")
@@ -73,7 +73,7 @@ def hold(
 
 @router.post("/lanes/{sender}/release", responses=documented(*ASKED))
 def release(services: WithServices, key: MayOperate, sender: str) -> ReleaseResult:
-    """Let held mail go. If a fault holds the mailbox or its app, it is probed at once."""
+    """Release held mail. If a fault holds the mailbox or its app, it is probed at once."""
     _must_be_own(services, key, sender)
     return services.client.release(sender=sender)
 
