@@ -22,7 +22,10 @@ dev: setup ## The same, but stays up and prints the addresses
 	@$(BIN)/postroom dev
 
 test: setup ## All tests, in parallel
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not world"
+
+test-world: setup ## Tests with servers and clients that others ship, and long ones; what is missing is skipped
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m world
 
 chaos: setup ## 10,000 mails while everything fails, then the balance; ARGS=--help tells more
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
@@ -76,4 +79,4 @@ $(VENV)-bench/.installed: requirements/bench.lock pyproject.toml
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) $(VENV)-peers $(VENV)-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo dev test chaos check format tables lock check-peers bench bench-growth clean
+.PHONY: help setup demo dev test test-world chaos check format tables lock check-peers bench bench-growth clean

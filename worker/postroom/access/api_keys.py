@@ -99,7 +99,7 @@ class ApiKeys:
             for digest, text in self._redis.hgetall(KEYS).items():
                 fields = json.loads(text)
                 if name in (fields["name"], fields["id"]):
-                    pipe = self._redis.pipeline(transaction=True)
+                    pipe = self._redis.pipeline(transaction=False)  # a full Redis 7.0 refuses a transaction
                     pipe.hdel(KEYS, digest)
                     pipe.hdel(USED, fields["id"])
                     pipe.delete(SPENT + fields["id"])

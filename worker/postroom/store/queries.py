@@ -132,7 +132,7 @@ class Records:
     def read_many(self, job_ids: Sequence[str]) -> Iterator[Delivery]:
         """Those of the jobs that there are, in the order asked for."""
         with functions.or_unavailable():
-            pipe = self._redis.pipeline(transaction=True)
+            pipe = self._redis.pipeline(transaction=False)  # a full Redis 7.0 refuses to read in a transaction
             for job_id in job_ids:
                 pipe.hgetall(f"{PREFIX}job:{job_id}")
                 pipe.lrange(f"{PREFIX}attempts:{job_id}", 0, -1)
@@ -140,7 +140,10 @@ class Records:
         for job_id, record, attempts in zip(job_ids, answers[::2], answers[1::2], strict=True):
             if record:
                 fields = {name.decode(): value.decode() for name, value in record.items()}
-                yield Delivery.from_record(job_id, fields, [*map(_attempt, attempts), *_under_way(fields)])
+                ended = [*map(_attempt, attempts)]
+                # It may have ended between the two reads.
+                open_ones = [one for one in _under_way(fields) if one.number not in {other.number for other in ended}]
+                yield Delivery.from_record(job_id, fields, [*ended, *open_ones])
 
     def lane_of(self, sender: str) -> str:
         """The lane that this sender's mail waits in, by what the workers published."""

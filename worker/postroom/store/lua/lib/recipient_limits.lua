@@ -10,7 +10,7 @@ local function forget_old_minutes(lane)
   local minutes, counts = keys.minutes(lane), keys.recipients(lane)
   local old = redis.call('ZRANGEBYSCORE', minutes, '-inf', values.integer(call.now - DAY - MINUTE))
   for _, minute in ipairs(old) do
-    redis.call('HINCRBY', counts, 'total', -tonumber(redis.call('HGET', counts, minute) or 0))
+    redis.call('HINCRBY', counts, 'total', values.integer(-tonumber(redis.call('HGET', counts, minute) or 0)))
     redis.call('HDEL', counts, minute)
     redis.call('ZREM', minutes, minute)
   end
@@ -20,8 +20,9 @@ end
 function M.spend(lane, minute, n)
   local counts = keys.recipients(lane)
   if n < 0 and redis.call('HEXISTS', counts, minute) == 0 then return end  -- more than a day ago
-  redis.call('HINCRBY', counts, 'total', n)
-  if redis.call('HINCRBY', counts, minute, n) == n then
+  local change = values.integer(n)
+  redis.call('HINCRBY', counts, 'total', change)
+  if redis.call('HINCRBY', counts, minute, change) == n then
     redis.call('ZADD', keys.minutes(lane), minute, minute)
     forget_old_minutes(lane)
   end

@@ -13,7 +13,7 @@ local function forget_old(lane)
   for start, bytes in pairs(values.hash(key)) do
     if start ~= 'total' and end_of_bucket(start) <= call.now then
       redis.call('HDEL', key, start)
-      redis.call('HINCRBY', key, 'total', -tonumber(bytes))
+      redis.call('HINCRBY', key, 'total', values.integer(-tonumber(bytes)))
     end
   end
 end
@@ -37,7 +37,7 @@ end
 function M.spend(lane, bytes)
   local now, key = call.now, keys.uploaded(lane)
   if redis.call('HINCRBY', key, 'total', bytes) > MOST then
-    redis.call('HINCRBY', key, 'total', -bytes)
+    redis.call('HINCRBY', key, 'total', values.integer(-bytes))
     forget_old(lane)
     local at = ready_at(lane, bytes)
     if at > now then return at - now end
