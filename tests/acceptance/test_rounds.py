@@ -77,6 +77,7 @@ def test_a_worker_killed_while_it_posts_leaves_an_unknown_outcome_and_no_lost_ma
     room.sandbox.remove_fault(hang)
 
     room.start_worker_process()
+    room.end_wait_for_cut_off_workers(in_hand)
 
     delivery = room.settled(in_hand)
     assert delivery.status is Status.ACCEPTED
@@ -90,7 +91,7 @@ def test_a_worker_killed_while_it_posts_leaves_an_unknown_outcome_and_no_lost_ma
 def test_a_worker_that_dies_is_started_again(room: Room) -> None:
     supervisor = room.start_worker("--processes", "1", "--concurrency", "2")
     child = psutil.Process(supervisor.pid).children()[0]
-    room.redis.lpush("postroom", "not a Celery message")  # ends a Celery worker process
+    child.kill()
 
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the worker to die")
 
@@ -187,6 +188,7 @@ def test_a_second_signal_ends_everything_at_once_and_safely(open_room: OpenRoom)
     assert room.client().status(job_id).status is Status.SENDING
     room.end_leases()
     room.start_worker_process()
+    room.end_wait_for_cut_off_workers(job_id)
     assert room.settled(job_id).status is Status.ACCEPTED
 
 
@@ -233,6 +235,7 @@ def test_a_prefork_child_killed_while_it_posts_leaves_an_unknown_outcome(open_ro
     for child in children:
         child.kill()
     room.end_leases()
+    room.end_wait_for_cut_off_workers(job_id)
 
     delivery = room.settled(job_id)
     assert delivery.status is Status.ACCEPTED

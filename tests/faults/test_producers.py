@@ -90,6 +90,7 @@ def test_a_task_is_called_whichever_side_of_the_end_its_worker_dies_on(room: Roo
 
     room.end_leases()
     room.start_worker_process(POSTROOM_UNKNOWN_LOOKUPS="100ms")
+    room.end_wait_for_cut_off_workers(found[Failpoint.ANSWERED])
     assert {room.settled(job).status for job in found.values()} == {Status.ACCEPTED}
     until(lambda: len(called(room)) == len(found), "the tasks to be called")
     assert sorted(called(room)) == sorted(found.values())
