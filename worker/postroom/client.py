@@ -25,6 +25,8 @@ from postroom.store.operator import Actor, HoldResult, ReleaseResult
 from postroom.store.shared_content import Common, Entry, Sharing
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from postroom.store.queries import Page
 
 TIMEOUT_S = 3.0
@@ -188,7 +190,7 @@ class Client:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - most producers send one at a time
 
         with ThreadPoolExecutor(1, "postroom-intake") as thread:
-            under_way = None
+            under_way: tuple[Portion, Future[list[Receipt | PostroomError]]] | None = None
             for portion in portions:
                 answered = under_way and (under_way[0], under_way[1].result())
                 entries = list(portion.entries.values())
