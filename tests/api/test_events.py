@@ -10,6 +10,7 @@ from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
 from postroom.access.rights import Scope
+from postroom.cloudevents import unmatched
 from postroom.errors import ConfigError
 
 from .conftest import EXAMPLES, OTHER, Door, code
@@ -217,6 +218,15 @@ def test_the_validation_request_of_cloudevents_is_answered(door: Door, origin: s
     assert answer.headers.get("webhook-allowed-origin") == allowed
     assert ("webhook-allowed-rate" in answer.headers) == (allowed is not None)
     assert "POST" in answer.headers["allow"]
+
+
+def test_the_newest_events_without_mail_are_kept_and_no_more(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unmatched, "KEPT", 2)
+    for number in range(3):
+        tell(door, COMPLETED | {"type": "com.contoso.unheard.of", "id": str(number)})
+    told = door.get("/v1/events/unmatched").json()
+    assert told["counts"] == {"unmatched": 3}
+    assert [note["event_id"] for note in told["newest"]] == ["2", "1"]
 
 
 def test_without_a_key_only_a_short_question_is_read(door: Door) -> None:

@@ -146,6 +146,14 @@ def test_large_bodies_beyond_the_memory_limit_are_to_be_sent_again_later(door: D
     assert door.post("/v1/emails", a_mail()).status_code == 202
 
 
+def test_requests_beyond_those_that_may_wait_are_to_be_sent_again(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "MOST_WAITING", 0)
+    answer = door.get("/v1/emails")
+    assert code(answer) == (503, "busy")
+    assert int(answer.headers["retry-after"]) > 0
+    assert door.http.get("/healthz").status_code == 200
+
+
 @pytest.mark.parametrize("size", [middleware.MOST_HEADER_BYTES, 200_000])
 def test_headers_that_are_too_large_are_refused(door: Door, size: int) -> None:
     with raw(door) as connection:

@@ -2,10 +2,11 @@
 
 import difflib
 import json
+import os
 import re
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,11 +132,14 @@ class Templates:
 
     def _files(self, name: str) -> dict[str, str]:
         """The paths of the template's files, by their names in lower case and with `-` instead of `_`."""
-        folder = self._folder / name
-        if not _NAME.fullmatch(name) or not folder.is_dir():
+        try:
+            names = os.listdir(f"{self._folder}/{name}") if _NAME.fullmatch(name) else None  # noqa: PTH208 - for each mail
+        except (FileNotFoundError, NotADirectoryError):
+            names = None
+        if names is None:
             near = _did_you_mean(name, self.names())
             raise TemplateFault(f'no template "{name}"{near} (looked in {self._folder}/)')
-        return {file.name.lower().replace("_", "-"): f"{name}/{file.name}" for file in folder.iterdir()}
+        return {file.lower().replace("_", "-"): f"{name}/{file}" for file in names}
 
     def _text(self, file: _File, variables: Mapping[str, Any]) -> str:
         try:
@@ -234,6 +238,10 @@ class _Inside(FileSystemLoader):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        """What every template sees. A plain dict, for Jinja makes one of it for each file of each mail."""
+        return {**self.globals, **(d or {})}
+
     # A mistake, or a large number in the variables, must not fill the worker's memory before the output is measured.
     intercepted_binops = frozenset({"*", "**"})
 
