@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import TemplateFault
-from postroom.mail.message import Bodies
+from postroom.mail.bodies import Bodies
 from postroom.render import MAX_CHARACTERS, Templates
 
 Write = Callable[..., Templates]
@@ -78,7 +78,40 @@ def test_styles_become_inline_and_media_queries_stay(write: Write) -> None:
     html = write({"welcome/body.html": f"{style}<p>Hi</p>"}).render("welcome", {}).html
     assert html is not None
     assert '<p style="color: red;">' in html
-    assert "<style>@media (max-width: 600px) { p { color: blue } } </style>" in html
+    assert "<style>@media (max-width: 600px) { p { color: blue } }</style>" in html
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "a:hover { color: blue; }",
+        "[data-ogsc] p { color: green; }",
+        "u + .body p { color: green; }",
+        "p::before { content: 'x'; }",
+    ],
+)
+def test_rules_that_no_element_can_carry_stay_in_the_style_element(write: Write, rule: str) -> None:
+    html = write({"welcome/body.html": f"<style>p {{ color: red }} {rule}</style><p>Hi</p>"}).render("welcome", {}).html
+    assert html is not None
+    assert '<p style="color: red;">' in html
+    assert rule.partition(" {")[0] in html.partition("</style>")[0]
+    assert "p { color: red" not in html
+
+
+def test_a_rule_for_several_selectors_stays_for_those_that_cannot_be_inlined(write: Write) -> None:
+    style = "<style>p, a:hover { color: red }</style>"
+    html = write({"welcome/body.html": f"{style}<p>Hi</p>"}).render("welcome", {}).html
+    assert html is not None
+    assert '<p style="color: red;">' in html
+    assert "a:hover" in html
+
+
+def test_html_that_is_nested_too_deeply_is_a_fault_and_never_reaches_the_inliner(write: Write) -> None:
+    templates = write({"welcome/body.html": "{{ html|safe }}"})
+    assert "more than 1000 elements are open at once" in fault(templates, {"html": "<div>" * 20_000})
+    assert "more than 1000 elements" in fault(templates, {"html": "</b><DIV class='a'>" * 2_000})
+    for flat in ("<p>a" * 5_000, "<br>" * 5_000, "<div>a</div>" * 5_000, "<li><b>a</b>" * 5_000):
+        assert templates.render("welcome", {"html": flat}).html
 
 
 def test_the_inliner_reads_no_stylesheet_from_disk_or_net(write: Write, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from postroom.errors import TemplateFault
-from postroom.mail.message import Bodies
+from postroom.mail.bodies import Bodies
 from postroom.render import Templates
 
 FOLDER = Path(__file__).parent.parent / "templates"

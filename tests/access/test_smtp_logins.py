@@ -4,7 +4,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from postroom.access.smtp_logins import Failures, Login, Logins, hashed, is_hash, matches
+from postroom.access.failures import Failures
+from postroom.access.smtp_logins import Login, Logins, hashed, is_hash, matches
 
 HASH = hashed("sésame")
 

@@ -4,8 +4,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import pytest
 import redis
 import uvicorn
 
-from postroom.access.api_keys import Scope
+from postroom.access.failures import Failures
+from postroom.access.rights import Scope
 from postroom.api import Services, create_app, open_services
 from postroom.api.server import config
+from postroom.api.wrong_keys import WrongKeys
 from postroom.jobs.lane_limits import LaneLimits, PublishedSettings
 from postroom.settings.loading import load_settings
 from postroom.store.ledger import Ledger
@@ -43,6 +45,10 @@ class Door:
             self.secrets[name] = self.services.keys.create(name, scopes or Scope, senders, rate)[1]
         return self.secrets[name]
 
+    def by(self, name: str = "all") -> str:
+        """How the audit shows a key of this name."""
+        return next(key.by for key in self.services.keys.list() if key.name == name)
+
     def ask(self, method: str, path: str, *, key: str | None = None, headers: Any = None, **options: Any) -> Any:
         authorization = {"Authorization": f"Bearer {key or self.key()}"}
         return self.http.request(method, path, headers={**authorization, **(headers or {})}, **options)
@@ -67,11 +73,15 @@ class Door:
         return found
 
 
-@contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any) -> AbstractContextManager[str]:
     """The URL at which this application is served by a thread, as `postroom api` serves it."""
+    return served_by(config(app, lambda *_, **__: None))
+
+
+@contextmanager
+def served_by(configuration: uvicorn.Config) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(config(app))
+        server = uvicorn.Server(configuration)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
@@ -90,7 +100,12 @@ def opened(connection: Any, stack: ExitStack, **given: str) -> Door:
         **{f"POSTROOM_{name.upper()}": value for name, value in given.items()},
     }
     found = load_settings(names, Path("/nowhere"))
-    services = open_services(found, lambda event, **facts: log.append((event, facts)), connection)
+
+    def emit(event: str, **facts: object) -> None:
+        log.append((event, facts))
+
+    services = open_services(found, emit, connection)
+    services = replace(services, wrong_keys=WrongKeys(emit, Failures(longest_s=0)))
     url = stack.enter_context(served(create_app(services)))
     return Door(services, stack.enter_context(httpx.Client(base_url=url, timeout=30)), log)
 

@@ -1,10 +1,19 @@
 """Who may do what: keys, scopes, senders and pace. No key is stored or logged."""
 
+import base64
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from postroom.access.api_keys import ApiKeys, KeyFault, Scope
+from postroom.access.api_keys import KEYS, ApiKeys, KeyFault
+from postroom.access.failures import Failures
+from postroom.access.rights import Scope
+from postroom.api import wrong_keys
+from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 
 from .conftest import OTHER, SENDER, Door, a_mail, code
@@ -115,8 +124,8 @@ def test_a_key_with_senders_operates_no_mail_of_others(door: Door, bound: str, l
 
     assert code(door.post(f"/v1/emails/{other}/cancel", key=bound)) == (404, "not_found")
     assert code(door.post("/v1/batches/theirs/cancel", key=bound)) == (404, "not_found")
-    assert code(door.post("/v1/batches/both/hold", key=bound)) == (403, "forbidden")
-    assert code(door.post("/v1/batches/both/release", key=bound)) == (403, "forbidden")
+    assert code(door.post("/v1/batches/theirs/hold", key=bound)) == (404, "not_found")
+    assert code(door.post("/v1/batches/theirs/release", key=bound)) == (404, "not_found")
     assert code(door.post(f"/v1/lanes/{SENDER}/hold", key=bound)) == (403, "forbidden")
     assert code(door.post(f"/v1/lanes/{SENDER}/release", key=bound)) == (403, "forbidden")
     for act, how in (("requeue", {}), ("discard", {"why": "x"})):
@@ -135,11 +144,17 @@ def test_a_key_with_senders_operates_no_mail_of_others(door: Door, bound: str, l
     ]
 
 
-@pytest.mark.parametrize("changes", [{"from": SENDER}, {"sender": SENDER}, {"from": None}])
+AS_SOMEBODY = {
+    "mime": base64.b64encode(b"From: noreply@contoso.com\r\nSubject: a\r\n\r\nHi\r\n").decode(),
+    "text": None,
+}
+
+
+@pytest.mark.parametrize("changes", [{"from": SENDER}, {"sender": SENDER}, {"from": None}, AS_SOMEBODY])
 def test_a_key_with_senders_changes_no_letter_into_one_of_others(
     door: Door, bound: str, ledger: Ledger, changes: dict[str, Any]
 ) -> None:
-    ledger.take_in_dead("dead", OTHER, '{"from": "hr@contoso.com"}', "invalid", "no mail")
+    ledger.take_in_dead("dead", OTHER, '{"from": "hr@contoso.com", "to": ["a@contoso.com"]}', "invalid", "no mail")
     answer = door.post("/v1/dead-letters/dead/change", {"changes": {"text": "a", **changes}}, key=bound)
     assert code(answer) == (403, "sender_not_allowed")
 
@@ -155,6 +170,150 @@ def test_a_mailbox_that_others_share_is_not_held_by_a_key_for_one_of_them(
     assert door.get("/v1/lanes", key=bound).json()["items"] == door.get("/v1/holds", key=bound).json()["items"] == []
     assert [row["lane"]["lane"] for row in door.get("/v1/lanes", key=both).json()["items"]] == [OTHER]
     assert [hold["name"] for hold in door.get("/v1/holds", key=both).json()["items"]] == [OTHER]
+
+
+def test_a_source_that_names_somebody_else_as_its_author_is_not_sent(door: Door, bound: str) -> None:
+    for author in ("From: noreply@contoso.com", "From: hr@contoso.com\r\nSender: noreply@contoso.com", "From: <"):
+        source = base64.b64encode(f"{author}\r\nSubject: a\r\n\r\nHi\r\n".encode()).decode()
+        fields = {"from": OTHER, "to": ["ann@contoso.com"], "mime": source}
+        assert code(door.post("/v1/emails", fields, key=bound)) == (403, "sender_not_allowed")
+
+
+# A batch is many senders'
+
+
+def test_a_key_with_senders_holds_and_releases_its_own_part_of_a_batch(door: Door, bound: str) -> None:
+    mine, theirs = door.send(key=bound, batch="both"), door.send(batch="both")
+
+    assert door.post("/v1/batches/both/hold", key=bound).json()["waiting"] == 1
+    held = door.get("/v1/holds").json()["items"]
+    assert [(hold["scope"], hold["name"], hold["sender"], hold["waiting"]) for hold in held] == [
+        ("batch", "both", OTHER, 1)
+    ]
+    assert door.get("/v1/batches/both").json()["hold"] is None
+    assert door.get("/v1/batches/both", key=bound).json()["hold"]["by"] == door.by(f"{'-'.join(Scope)}-hr-1000000")
+    later = door.send(key=bound, batch="both")
+    assert [place(door, one) for one in (mine, theirs, later)] == ["aside", "ready", "aside"]
+
+    assert door.post("/v1/batches/both/release", key=bound).json()["was_held"]
+    assert [place(door, one) for one in (mine, theirs, later)] == ["ready"] * 3
+    assert door.get("/v1/holds").json()["items"] == []
+
+
+def test_a_key_with_senders_does_not_end_the_hold_of_a_whole_batch(door: Door, bound: str) -> None:
+    mine, theirs = door.send(key=bound, batch="both"), door.send(batch="both")
+    door.post("/v1/batches/both/hold")
+    door.post("/v1/batches/both/hold", key=bound)
+    assert door.post("/v1/batches/both/release", key=bound).json()["was_held"]
+    assert [place(door, one) for one in (mine, theirs)] == ["aside", "aside"]
+
+    door.post("/v1/batches/both/hold", key=bound)
+    assert door.post("/v1/batches/both/release").json()["was_held"]  # with all its parts
+    assert [place(door, one) for one in (mine, theirs)] == ["ready", "ready"]
+
+
+def test_the_hold_of_a_part_outlasts_that_of_the_whole_batch(door: Door, bound: str, ledger: Ledger) -> None:
+    mine, theirs = door.send(key=bound, batch="both"), door.send(batch="both")
+    door.post("/v1/batches/both/hold", {"for_s": 60})
+    door.post("/v1/batches/both/hold", key=bound)
+    ledger.tick("host:1", 8, 60.0, now=int(time.time() * 1000) + 61_000)
+    assert [place(door, one) for one in (mine, theirs)] == ["aside", "ready"]
+
+
+def place(door: Door, job_id: str) -> str:
+    found = door.services.connection.hget(f"{PREFIX}job:{job_id}", "place")
+    return str(found.decode())
+
+
+# What a right does not include
+
+
+def a_letter(ledger: Ledger) -> None:
+    mail = {"from": SENDER, "to": ["ann@contoso.com"], "subject": "Reset", "text": "https://reset/4711"}
+    ledger.take_in_dead("dead", SENDER, json.dumps(mail), "invalid", "no mail")
+
+
+@pytest.mark.parametrize("changes", [{"to": "eve@example.com"}, {"bcc": ["eve@example.com"]}, {"text": "Pay here"}])
+def test_who_may_only_operate_changes_neither_recipients_nor_content(
+    door: Door, ledger: Ledger, changes: dict[str, Any]
+) -> None:
+    a_letter(ledger)
+    for scopes in ((Scope.OPERATE,), (Scope.OPERATE, Scope.READ), (Scope.OPERATE, Scope.SEND)):
+        refused = door.post("/v1/dead-letters/dead/change", {"changes": changes}, key=door.key(*scopes))
+        assert code(refused) == (403, "forbidden")
+        assert "scope" in refused.json()["error"]["message"]
+
+
+def test_who_may_not_read_content_sends_it_to_nobody_else(door: Door, ledger: Ledger) -> None:
+    a_letter(ledger)
+    key = door.key(Scope.OPERATE, Scope.READ, Scope.SEND)
+    refused = door.post("/v1/dead-letters/dead/change", {"changes": {"to": "eve@example.com"}}, key=key)
+    assert code(refused) == (403, "forbidden")
+    assert door.post("/v1/dead-letters/dead/change", {"changes": {"text": "Hi"}}, key=key).status_code == 200
+
+
+def test_when_a_letter_leaves_may_be_changed_by_who_operates(door: Door, ledger: Ledger) -> None:
+    a_letter(ledger)
+    answer = door.post("/v1/dead-letters/dead/change", {"changes": {"priority": "high"}}, key=door.key(Scope.OPERATE))
+    assert answer.status_code == 200
+
+
+def test_content_is_shown_to_keys_with_that_scope_alone(door: Door, ledger: Ledger) -> None:
+    a_letter(ledger)
+    without, with_it = door.key(Scope.READ), door.key(Scope.READ, Scope.CONTENT)
+    assert door.get("/v1/dead-letters/dead", key=without).json()["mail"]["text"] == "(18 characters)"
+    assert code(door.get("/v1/dead-letters/dead?content=true", key=without)) == (403, "forbidden")
+    assert door.get("/v1/dead-letters/dead?content=true", key=with_it).json()["mail"]["text"] == "https://reset/4711"
+
+
+@pytest.mark.parametrize(("scopes", "has_it"), [(["send", "read", "operate"], True), (["send", "read"], False)])
+def test_a_key_from_before_content_was_a_scope_keeps_it_if_it_had_all_others(
+    connection: Any, scopes: list[str], has_it: bool
+) -> None:
+    keys = ApiKeys(connection)
+    _, secret = keys.create("old", [Scope(scope) for scope in scopes])
+    ((digest, record),) = connection.hgetall(KEYS).items()
+    fields = json.loads(record)
+    del fields["content"]
+    connection.hset(KEYS, digest, json.dumps(fields))
+
+    used = keys.use(secret)
+    assert used is not None
+    assert used[0].caller.may(Scope.CONTENT) == has_it
+
+
+# Wrong keys
+
+
+def test_wrong_keys_wait_for_their_answer_and_are_logged_with_the_address(
+    open_door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = open_door()
+    asked: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        asked.append(seconds)
+
+    monkeypatch.setattr(wrong_keys, "_sleep", sleep)
+    monkeypatch.setattr(door.services.wrong_keys, "_failures", Failures())
+    for _ in range(6):
+        assert code(door.get("/v1/emails", key="pr_guessed")) == (401, "unauthorized")
+    assert door.get("/v1/emails").status_code == 200
+
+    assert asked == [0, 0, 1, 2, 4, 8]
+    assert [facts for event, facts in door.log if event == "api.rejected"] == [{"host": "127.0.0.1"}] * 6
+
+
+def test_only_some_wrong_keys_of_an_address_wait_and_the_others_are_told_to_stay_away(
+    open_door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = open_door()
+    monkeypatch.setattr(door.services.wrong_keys, "_failures", Failures(free=0))
+    monkeypatch.setattr(door.services.wrong_keys, "_waiting", Counter({"127.0.0.1": wrong_keys.MOST_WAITING}))
+
+    answer = door.get("/v1/emails", key="pr_guessed")
+    assert code(answer) == (429, "rate_limited")
+    assert int(answer.headers["retry-after"]) == 1
 
 
 # Pace

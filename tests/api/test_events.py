@@ -9,7 +9,8 @@ import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
-from postroom.access.api_keys import Scope
+from postroom.access.rights import Scope
+from postroom.cloudevents import unmatched
 from postroom.errors import ConfigError
 
 from .conftest import EXAMPLES, OTHER, Door, code
@@ -70,7 +71,7 @@ def test_an_event_of_event_grid_becomes_a_mail(door: Door) -> None:
     assert [*door.services.letters.show(mail["id"]).mail["to"]] == ["operators@contoso.com"]  # type: ignore[index]
 
 
-def test_a_rule_that_was_changed_meanwhile_sends_no_second_mail_of_the_same_event(
+def test_an_event_that_would_be_another_mail_than_before_sends_none_and_is_noted(
     door: Door, open_door: Callable[..., Door], tmp_path: Any
 ) -> None:
     changed = tmp_path / "events.toml"
@@ -78,11 +79,24 @@ def test_a_rule_that_was_changed_meanwhile_sends_no_second_mail_of_the_same_even
         (EXAMPLES / "events.toml").read_text().replace("[rules.site-ready]", '[rules.site-ready]\ntags = ["a"]')
     )
     first = tell(door, COMPLETED).json()
-    again = tell(open_door(events=str(changed)), COMPLETED, key=door.key()).json()
+    again = tell(open_door(events=str(changed)), COMPLETED, key=door.key())
 
-    assert [mail["id"] for mail in again["results"][0]["mails"]] == [
-        mail["id"] for mail in first["results"][0]["mails"]
-    ]
+    assert code(again) == (409, "key_conflict")
+    assert again.json()["error"]["details"]["job_id"] in [mail["id"] for mail in first["results"][0]["mails"]]
+    assert door.get("/v1/events/unmatched").json()["counts"] == {"key_conflict": 1}
+
+
+def test_somebody_elses_event_of_the_same_id_does_not_take_the_place_of_the_real_one_in_silence(door: Door) -> None:
+    forged = COMPLETED | {"data": COMPLETED["data"] | {"requester": {"name": "Eve", "mail": "eve@example.com"}}}
+    assert tell(door, forged, key=door.key(Scope.SEND)).status_code == 202
+    real = tell(door, COMPLETED)
+    several = door.post("/v1/events", [COMPLETED], headers={"Content-Type": "application/cloudevents-batch+json"})
+
+    assert code(real) == (409, "key_conflict")
+    assert [mail["error"]["code"] for mail in several.json()["results"][0]["mails"] if mail["error"]]
+    notes = door.get("/v1/events/unmatched").json()["newest"]
+    assert {(note["reason"], note["event_id"]) for note in notes} == {("key_conflict", COMPLETED["id"])}
+    assert notes[0]["key"] == "all"
 
 
 # Nothing is lost without a word
@@ -204,6 +218,15 @@ def test_the_validation_request_of_cloudevents_is_answered(door: Door, origin: s
     assert answer.headers.get("webhook-allowed-origin") == allowed
     assert ("webhook-allowed-rate" in answer.headers) == (allowed is not None)
     assert "POST" in answer.headers["allow"]
+
+
+def test_the_newest_events_without_mail_are_kept_and_no_more(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unmatched, "KEPT", 2)
+    for number in range(3):
+        tell(door, COMPLETED | {"type": "com.contoso.unheard.of", "id": str(number)})
+    told = door.get("/v1/events/unmatched").json()
+    assert told["counts"] == {"unmatched": 3}
+    assert [note["event_id"] for note in told["newest"]] == ["2", "1"]
 
 
 def test_without_a_key_only_a_short_question_is_read(door: Door) -> None:

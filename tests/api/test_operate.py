@@ -28,7 +28,7 @@ def test_a_batch_is_counted_cancelled_held_and_released(door: Door) -> None:
 
     kept = door.post("/v1/batches/news/2026-11/hold", {"reason": "wrong prices", "for_s": 3600}).json()
     hold = door.get("/v1/batches/news/2026-11").json()["hold"]
-    assert (kept["waiting"], hold["reason"], hold["by"]) == (2, "wrong prices", "api:all")
+    assert (kept["waiting"], hold["reason"], hold["by"]) == (2, "wrong prices", door.by())
     assert hold["until"] is not None
 
     assert door.post("/v1/batches/news/2026-11/release").json()["was_held"]
@@ -123,7 +123,7 @@ def test_a_sender_is_held_and_released_and_its_lane_shows_it(door: Door, ledger:
 
     assert (kept["name"], kept["waiting"]) == (SENDER, 1)
     assert (lane["lane"]["lane"], lane["lane"]["ready"], lane["hold"]["reason"]) == (SENDER, 1, "migration")
-    assert (hold["scope"], hold["name"], hold["by"]) == ("lane", SENDER, "api:all")
+    assert (hold["scope"], hold["name"], hold["by"]) == ("lane", SENDER, door.by())
     assert ledger.claim(SENDER, Claimant("t", 60.0)) is None
     assert door.get("/v1/emails").json()["items"][0]["status"] == "queued"
 

@@ -28,7 +28,8 @@ from postroom.jobs.outcome import (
 )
 from postroom.jobs.retry import OnUnknown, Transition
 from postroom.jobs.ticks import Ticked
-from postroom.mail.message import Bodies, DeliveryMode
+from postroom.mail.bodies import Bodies
+from postroom.mail.message import DeliveryMode
 from postroom.mail.model import Mail
 
 PLAIN = Mail(sender="Post <noreply@contoso.com>", to=["ann@contoso.com"], subject="Hello", text="Hi")
@@ -126,7 +127,7 @@ class FakeGraph:
 
 
 class FakeTemplates:
-    def render(self, name: str, variables: Mapping[str, object], locale: str | None = None) -> Bodies:
+    def render(self, name: str, variables: Mapping[str, object], locale: str | None = None, sender: str = "") -> Bodies:
         if name == "broken":
             raise TemplateFault("broken/body.html line 1: 'x' is undefined")
         if name == "gone":

@@ -1,9 +1,10 @@
-"""Writes the tables of docs/operations.md that come from the list of reasons: `python -m tests.docs.tables`."""
+"""Writes the tables of pages that come from the code: `python -m tests.docs.tables`."""
 
 import re
 from itertools import groupby
 
 from postroom.jobs.reasons import REASONS, Kind, Reason
+from tests.docs import bounds
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs/operations.md"
@@ -40,3 +41,4 @@ def _row(*cells: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    bounds.PAGE.write_text(bounds.written(bounds.PAGE.read_text(encoding="utf-8")), encoding="utf-8")

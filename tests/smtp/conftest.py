@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import trustme
 
-from postroom.access.smtp_logins import Failures, Login, Logins, hashed
+from postroom.access.failures import Failures
+from postroom.access.smtp_logins import Login, Logins, hashed
 from postroom.jobs.job import Receipt
 from postroom.mail.address import Address
 from postroom.mail.model import Mail

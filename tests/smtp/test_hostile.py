@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from postroom.access.smtp_logins import Failures
+from postroom.access.failures import Failures
 from postroom.jobs.job import Receipt
 from postroom.mail.model import Mail
 from tests.acceptance.conftest import until

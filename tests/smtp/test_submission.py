@@ -132,8 +132,8 @@ def test_a_message_that_comes_again_has_the_same_key_and_another_has_another() -
 
 def test_a_key_of_the_client_s_own_belongs_to_its_login() -> None:
     lines = ("From: shop@contoso.com", "X-Postroom-Key: order/4711")
-    assert submitted(source(*lines)).key == "order/4711"
-    assert submitted(source(*lines), login=SHOP).key == "shop/order/4711"
+    assert submitted(source(*lines)).key == "smtp//order/4711"
+    assert submitted(source(*lines), login=SHOP).key == "smtp/shop/order/4711"
 
 
 # What headers ask for

@@ -41,7 +41,7 @@ def test_a_full_redis_that_takes_no_library_still_runs_what_makes_room(room: Roo
 
 def test_a_fault_in_a_script_differs_from_a_redis_that_is_down(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = functions.CODE.replace(
-        "  local lane, batch = ", "  do local missing = nothing.here end local lane, batch = "
+        "  local lane, batch, sender = ", "  do local missing = nothing.here end local lane, batch, sender = "
     )
     assert broken != functions.CODE
     text, prefix = functions.library(broken)

@@ -11,6 +11,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from postroom.access.rights import own_key
 from postroom.errors import InvalidMail, PostroomError
 from postroom.jobs.callbacks import Callbacks
 from postroom.jobs.job import Delivery, Hold, Receipt, Status
@@ -24,6 +25,8 @@ from postroom.store.operator import Actor, HoldResult, ReleaseResult
 from postroom.store.shared_content import Common, Entry, Sharing
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from postroom.store.queries import Page
 
 TIMEOUT_S = 3.0
@@ -128,7 +131,7 @@ class Client:
         InvalidMail if the mail is invalid or has no sender, Unavailable if Redis could not confirm.
         """
         calls = Callbacks.of(on_accepted, on_dead)
-        return self._ledger.take_in(short_ids(1)[0], self._ready(mail), key, batch, calls=calls)
+        return self._ledger.take_in(short_ids(1)[0], self._ready(mail), own_key(key), batch, calls=calls)
 
     def send_many(
         self,
@@ -148,6 +151,7 @@ class Client:
         `on_dead` are called for each mail, as for `send`. Raises Unavailable if Redis is down: run it again then.
         """
         calls = Callbacks.of(on_accepted, on_dead)
+        own_key(f"{batch}/" if key is None else None)  # it is part of each key
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
         for portion, answers in self._answered(self._portions(mails, batch, key), batch, calls):
             for row, said in portion.told(answers):
@@ -186,7 +190,7 @@ class Client:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - most producers send one at a time
 
         with ThreadPoolExecutor(1, "postroom-intake") as thread:
-            under_way = None
+            under_way: tuple[Portion, Future[list[Receipt | PostroomError]]] | None = None
             for portion in portions:
                 answered = under_way and (under_way[0], under_way[1].result())
                 entries = list(portion.entries.values())
@@ -208,7 +212,7 @@ class Client:
             for job_id, (row, given) in zip(short_ids(len(some)), some, strict=True):
                 try:
                     mail = self._ready(given)
-                    entries[row] = sharing.entry(job_id, mail, key(mail) if key else None, batch=batch)
+                    entries[row] = sharing.entry(job_id, mail, own_key(key(mail)) if key else None, batch=batch)
                 except InvalidMail as error:
                     wrong[row] = error
             yield Portion(entries, wrong, sharing.common(list(entries.values())) if entries else None)
@@ -284,16 +288,23 @@ class Client:
         by: str,
         reason: str = "",
         length_s: float | None = None,
+        senders: Sequence[str] = (),
     ) -> HoldResult:
         """Holds a sender's mail, or a batch, until it is released or `length_s` seconds are over.
 
-        Give exactly one of the two. Mail that is just being sent is not held. A second call changes reason and time.
+        Give exactly one of the two; with `senders`, only their mail of the batch is held. Mail that is just being sent
+        is not held. A second call changes reason and time.
         """
-        return self._ledger.hold(sender=sender, batch=batch, by=by, reason=reason, length_s=length_s)
+        return self._ledger.hold(sender=sender, batch=batch, by=by, reason=reason, length_s=length_s, senders=senders)
 
-    def release(self, *, sender: str | None = None, batch: str | None = None) -> ReleaseResult:
-        """Ends a person's hold. If a fault holds the sender or its app, it is probed at once."""
-        return self._ledger.release(sender=sender, batch=batch)
+    def release(
+        self, *, sender: str | None = None, batch: str | None = None, senders: Sequence[str] = ()
+    ) -> ReleaseResult:
+        """Ends a person's hold; with `senders`, only the hold of their mail of the batch.
+
+        If a fault holds the sender or its app, it is probed at once.
+        """
+        return self._ledger.release(sender=sender, batch=batch, senders=senders)
 
     def holds(self) -> list[Hold]:
         """All present holds of senders, apps and batches, by a fault or by a person."""

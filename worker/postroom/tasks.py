@@ -23,6 +23,7 @@ from kombu import Queue
 from kombu.utils.scheduling import sorted_cycle
 
 from postroom import consumers, wiring
+from postroom.access.rights import own_key
 from postroom.delivery.maintenance import (
     probe_apps_for_ever,
     remove_files_for_ever,
@@ -158,7 +159,7 @@ def _take_in(request: Any, values: object, key: str | None, wanted: tuple[object
         _check_arguments(unknown)
         _check_canvas(request)
         book, mail = _process_state().ledger, Mail.model_validate(values).with_sender(settings.sender)
-        receipt = book.take_in(job_id, mail, key, None, calls=calls)
+        receipt = book.take_in(job_id, mail, own_key(key), None, calls=calls)
         if receipt.known:
             book.mirror(receipt.id, job_id)
     except Unavailable:

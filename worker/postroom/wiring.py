@@ -27,7 +27,7 @@ from postroom.graph.credentials import (
 from postroom.graph.seal import Seal
 from postroom.graph.tokens import Tokens
 from postroom.jobs.job import Job
-from postroom.render import Templates
+from postroom.render import Renderer
 from postroom.runtime.batching_redis import BatchingRedis
 from postroom.runtime.fibers import current_loop, invite, run_in_thread, sleep
 from postroom.settings.lanes import Lanes, policy
@@ -101,7 +101,7 @@ def round_context(settings: Settings, book: Ledger, stopping: Callable[[], bool]
             )
             for name, app in apps(settings).items()
         },
-        templates=Templates(settings.templates),
+        templates=Renderer(settings.templates),
         mailbox_of=lanes.mailbox,
         addresses_of=lanes.addresses,
         delivery_of=lanes.delivery,

@@ -1,4 +1,4 @@
-"""API keys: who may send, read or operate over HTTP, for which senders and how fast. Redis has only their hashes."""
+"""API keys: what their holders may do over HTTP, for which senders and how fast. Redis has only their hashes."""
 
 import hashlib
 import json
@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
+from postroom.access.rights import Caller, Door, Scope
 from postroom.errors import PostroomError
 from postroom.jobs.job import milliseconds, moment
 from postroom.mail.address import normal_form
@@ -20,12 +20,8 @@ KEYS, USED, SPENT = f"{PREFIX}api:keys", f"{PREFIX}api:used", f"{PREFIX}api:spen
 FIRST, FIRST_KEPT_S = f"{PREFIX}api:first:", 7 * 86400
 RATE = (600, 60.0)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-class Scope(StrEnum):
-    SEND = "send"
-    READ = "read"
-    OPERATE = "operate"
+# A process that knows no other scopes reads a record still.
+_FIRST_SCOPES = (Scope.SEND, Scope.READ, Scope.OPERATE)
 
 
 class KeyFault(PostroomError):
@@ -44,9 +40,15 @@ class ApiKey:
     created_at: datetime
     used_on: datetime | None = None  # the day of its last use
 
-    def may_use(self, sender: str) -> bool:
-        """Whether the key may use mail of this sender."""
-        return not self.senders or normal_form(sender) in self.senders
+    @property
+    def caller(self) -> Caller:
+        """What its holder may do."""
+        return Caller(door=Door.API, id=self.id, scopes=self.scopes, senders=self.senders or ("*",))
+
+    @property
+    def by(self) -> str:
+        """Who it is for the audit. A name may be given again once its key is revoked, an id never is."""
+        return f"{Door.API}:{self.name}/{self.id}"
 
 
 class ApiKeys:
@@ -74,7 +76,8 @@ class ApiKeys:
             facts = {
                 "id": secrets.token_hex(6),
                 "name": name,
-                "scopes": [scope for scope in Scope if scope in wanted],
+                "scopes": [scope for scope in _FIRST_SCOPES if scope in wanted],
+                "content": Scope.CONTENT in wanted,
                 "senders": sorted({normal_form(sender) for sender in senders}),
                 "most": rate[0],
                 "per": milliseconds(rate[1]),
@@ -134,9 +137,17 @@ def _key(fields: dict[str, Any], used: bytes | None) -> ApiKey:
     return ApiKey(
         id=fields["id"],
         name=fields["name"],
-        scopes=tuple(Scope(scope) for scope in fields["scopes"]),
+        scopes=_scopes(fields),
         senders=tuple(fields["senders"]),
         rate=(fields["most"], fields["per"] / 1000),
         created_at=moment(fields["created"]),
         used_on=moment(int(used)) if used else None,
     )
+
+
+def _scopes(fields: dict[str, Any]) -> tuple[Scope, ...]:
+    """The scopes of a key. One that was made before content had a scope has that too if it had all others."""
+    scopes = {Scope(scope) for scope in fields["scopes"]}
+    if fields.get("content", scopes >= set(_FIRST_SCOPES)):
+        scopes.add(Scope.CONTENT)
+    return tuple(scope for scope in Scope if scope in scopes)

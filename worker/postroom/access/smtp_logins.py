@@ -6,8 +6,10 @@ import hmac
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
+from postroom.access.failures import address_of
+from postroom.access.rights import Caller, Door, Scope
 from postroom.mail.address import normal_form
 
 Network = IPv4Network | IPv6Network
@@ -34,11 +36,11 @@ class Login:
     def words(self) -> str:
         return f"login {self.name}" if self.name else "this network"
 
-    def may_send_as(self, address: str) -> bool:
-        """Whether this client may send mail from this address."""
-        wanted = normal_form(address)
-        domain = f"*@{wanted.rpartition('@')[2]}"
-        return any(normal_form(sender) in {"*", wanted, domain} for sender in self.senders)
+    @property
+    def caller(self) -> Caller:
+        """What this client may do."""
+        senders = tuple(map(normal_form, self.senders))
+        return Caller(door=Door.SMTP, id=self.name, scopes=(Scope.SEND,), senders=senders)
 
 
 class Logins:
@@ -55,7 +57,7 @@ class Logins:
 
     def of_network(self, host: str) -> Login | None:
         """The login of clients at this IP address that need no password, or None. The smallest network counts."""
-        address = _plain(host)
+        address = address_of(host)
         if address is None:
             return None
         fits = [(n.prefixlen, login) for login in self._logins for n in login.networks if address in n]
@@ -78,38 +80,6 @@ class Logins:
 
     def _print(self, name: str, password: str) -> bytes:
         return hmac.digest(self._own, f"{name}\0{password}".encode(errors="replace"), "sha256")
-
-
-class Failures:
-    """How long a client must wait before its next password is checked: the longer, the more were wrong recently.
-
-    A password that was right before is not checked again (`Logins.known`), so no client waits because of others at the
-    same address.
-    """
-
-    def __init__(
-        self, *, free: int = 2, first_s: float = 1.0, longest_s: float = 10.0, window_s: float = 600.0
-    ) -> None:
-        self._free, self._first_s, self._longest_s, self._window_s = free, first_s, longest_s, window_s
-        self._times: dict[str, list[float]] = {}
-
-    def wait(self, host: str, now: float) -> float:
-        """How many seconds to wait. `now` is a monotonic time in seconds."""
-        times = [time for time in self._times.get(_site(host), []) if time > now - self._window_s]
-        more = len(times) - self._free
-        return min(self._first_s * 2.0**more, self._longest_s) if more >= 0 else 0.0
-
-    def note(self, host: str, now: float) -> None:
-        """Notes a wrong password."""
-        if len(self._times) > 10_000:
-            self._times = {site: times for site, times in self._times.items() if times[-1] > now - self._window_s}
-        self._times[_site(host)] = [*self._times.get(_site(host), [])[-20:], now]
-
-
-def _site(host: str) -> str:
-    """The addresses that one attacker can use: an IPv4 address, or a /64 network of IPv6."""
-    address = _plain(host)
-    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)
 
 
 def hashed(password: str) -> str:
@@ -149,14 +119,5 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _plain(host: str) -> IPv4Address | IPv6Address | None:
-    """The IP address, or None. An IPv4 address mapped into IPv6 becomes IPv4."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
-
-
-# Compared if there is no login with that name, so that the time of the answer does not reveal this.
+# Compared where there is no login of that name, so that the time of the answer does not reveal this.
 _NOBODY = "$".join((_FORM, str(_N), str(_R), str(_P), _text(bytes(16)), _text(bytes(32))))

@@ -1,42 +1,46 @@
 """Checks the bearer key of a request: its scope, its senders and its pace."""
 
-import math
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Security
+from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from postroom.access.api_keys import ApiKey, Scope
+from postroom.access.api_keys import ApiKey
+from postroom.access.rights import Scope
 from postroom.api.dependencies import Services, WithServices
-from postroom.api.errors import Refusal
+from postroom.api.errors import Refusal, Unauthorized, WrongKey, rate_limited
 from postroom.errors import UnknownJob
 from postroom.jobs.job import Delivery
 
 bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key that `postroom keys create` printed.")
 
 
-def allowed(services: Services, secret: str | None, scope: Scope) -> ApiKey:
-    """The key with this secret. Refusal if there is none, if it lacks the scope, or if it is used too often."""
+def allowed(services: Services, request: Request, secret: str | None, scope: Scope) -> ApiKey:
+    """The key with this secret. Refusal if there is none, if it lacks the scope, or if it is used too often.
+
+    What the request takes of memory counts as this key's from then on.
+    """
     used = services.keys.use(secret) if secret else None
     if used is None:
-        message = "a key is needed: Authorization: Bearer pr_…" if secret is None else "this key is unknown or revoked"
-        raise Refusal(401, "unauthorized", message, headers={"WWW-Authenticate": 'Bearer realm="postroom"'})
+        if secret:
+            raise WrongKey("this key is unknown or revoked")
+        raise Unauthorized("a key is needed: Authorization: Bearer pr_…")
     key, wait_s = used
+    request.state.key_id = key.id
     if wait_s:
-        headers = {"Retry-After": str(math.ceil(wait_s))}
-        message = f"this key may make {key.rate[0]} requests in {key.rate[1]:g} s"
-        raise Refusal(429, "rate_limited", message, headers=headers)
-    if scope not in key.scopes:
-        raise Refusal(403, "forbidden", f"this key lacks the scope {scope}", {"scopes": list(key.scopes)})
+        raise rate_limited(f"this key may make {key.rate[0]} requests in {key.rate[1]:g} s", wait_s)
+    must_have(key, scope)
     return key
 
 
 def _may(scope: Scope) -> Callable[..., ApiKey]:
     def check(
-        services: WithServices, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None
+        services: WithServices,
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None,
     ) -> ApiKey:
-        return allowed(services, credentials.credentials if credentials else None, scope)
+        return allowed(services, request, credentials.credentials if credentials else None, scope)
 
     return check
 
@@ -48,11 +52,18 @@ MayOperate = Annotated[ApiKey, Security(_may(Scope.OPERATE))]
 
 def own(key: ApiKey, delivery: Delivery) -> Delivery:
     """The same delivery, if the key may see it. Otherwise UnknownJob, as if there were no such job."""
-    if not key.may_use(delivery.sender):
+    if not key.caller.may_use(delivery.sender):
         raise UnknownJob(delivery.id)
     return delivery
 
 
-def person(key: ApiKey) -> str:
-    """The name of this key for the audit."""
-    return f"api:{key.name}"
+def must_have(key: ApiKey, scope: Scope) -> None:
+    """Refusal if the key lacks this scope."""
+    if not key.caller.may(scope):
+        raise lacking(key, scope)
+
+
+def lacking(key: ApiKey, *scopes: Scope) -> Refusal:
+    """The answer to what needs these scopes."""
+    message = f"this key lacks the scope{'s' * (len(scopes) > 1)} {' and '.join(scopes)}"
+    return Refusal(403, "forbidden", message, {"scopes": list(key.scopes)})

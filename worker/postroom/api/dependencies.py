@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from postroom.access.api_keys import ApiKeys
 from postroom.api.metrics import Metrics
 from postroom.api.request_bodies import Bodies
+from postroom.api.wrong_keys import WrongKeys
 from postroom.client import Client
 from postroom.cloudevents.rules import EventRules
 from postroom.cloudevents.unmatched import EventNotes
@@ -39,6 +40,7 @@ class Services:
     sender: Address | None
     bodies: Bodies
     figures: Metrics
+    wrong_keys: WrongKeys
     emit: Emit
 
 
@@ -59,6 +61,7 @@ def open_services(settings: Settings, emit: Emit, connection: Any = None) -> Ser
         sender=settings.sender,
         bodies=Bodies(largest=settings.max_message + MB),
         figures=Metrics(redis),
+        wrong_keys=WrongKeys(emit),
         emit=emit,
     )
 

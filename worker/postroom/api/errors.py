@@ -1,6 +1,7 @@
 """The form of all errors, `{"error": {"code", "message", "details"}}`, and the status of each error."""
 
 import http
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,22 @@ class Refusal(Exception):
         return JSONResponse({"error": self.body()}, self.status, self.headers)
 
 
+class Unauthorized(Refusal):
+    """Raised for a request without a key."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(401, "unauthorized", message, headers={"WWW-Authenticate": 'Bearer realm="postroom"'})
+
+
+class WrongKey(Unauthorized):
+    """Raised for a request with a key that there is not."""
+
+
+def rate_limited(message: str, wait_s: float) -> Refusal:
+    """The answer to who asks too often, and may again in so many seconds."""
+    return Refusal(429, "rate_limited", message, headers={"Retry-After": str(math.ceil(wait_s))})
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """These statuses as FastAPI's `responses`, for OpenAPI."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
@@ -98,6 +115,13 @@ def install(app: FastAPI) -> None:
     async def _refused(_: Request, error: Refusal) -> JSONResponse:
         return error.response()
 
+    @app.exception_handler(WrongKey)
+    async def _wrong_key(request: Request, error: WrongKey) -> JSONResponse:
+        away_s = await request.app.state.services.wrong_keys.note(host_of(request))
+        if away_s:
+            return rate_limited("too many wrong keys from this address", away_s).response()
+        return error.response()
+
     @app.exception_handler(PostroomError)
     async def _ours(_: Request, error: PostroomError) -> JSONResponse:
         refused = refusal(error)
@@ -114,6 +138,11 @@ def install(app: FastAPI) -> None:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
         headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
         return Refusal(error.status_code, code, str(error.detail), headers=headers).response()
+
+
+def host_of(request: Request) -> str:
+    """The client's address; behind a proxy that is named to the server, the one that the proxy tells."""
+    return request.client.host if request.client else ""
 
 
 def _methods(request: Request) -> list[str]:

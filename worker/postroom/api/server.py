@@ -17,12 +17,15 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from postroom.api.app import create_app
+from postroom.api.connections import ACCEPTED_AT_ONCE, BACKLOG, Connections
 from postroom.api.dependencies import THREADS, Services
 from postroom.api.errors import Refusal
+from postroom.runtime.file_limit import raise_file_limit
+from postroom.telemetry.events import Emit
+from postroom.telemetry.redaction import place_of
 
 DRAIN_S = 30
 HEAD_DEADLINE_S = 10.0
-MOST_CONNECTIONS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +38,24 @@ class ApiOptions:
 
 def serve(options: ApiOptions, services: Services, on_ready: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT. Calls `on_ready(url)` once it listens. OSError if it cannot listen."""
+    raise_file_limit()
     with _listen(options) as listener:
         host = "localhost" if options.host in ("0.0.0.0", "::", "") else options.host  # noqa: S104 - compared only
         port = listener.getsockname()[1]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        _Server(config(create_app(services)), listener, lambda: on_ready(url), services).run()
+        _Server(config(create_app(services), services.emit), listener, lambda: on_ready(url), services).run()
 
 
-def config(app: ASGIApp) -> uvicorn.Config:
+def config(app: ASGIApp, emit: Emit) -> uvicorn.Config:
     """uvicorn's configuration for the application."""
+    connections = Connections(emit)
+
+    class OfThisServer(_Patient):
+        others = connections
+
     return uvicorn.Config(
         app,
-        http=_Patient,
+        http=OfThisServer,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -56,14 +65,14 @@ def config(app: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=DRAIN_S,
-        backlog=1024,
+        backlog=ACCEPTED_AT_ONCE,
     )
 
 
 def _listen(options: ApiOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        return socket.create_server((options.host, options.port), family=family, backlog=1024)
+        return socket.create_server((options.host, options.port), family=family)
     except OSError as error:
         where = f"{options.host}:{options.port}"
         message = f"the API cannot listen on {where}: {os.strerror(error.errno or 0)}; --port 0 takes a free port"
@@ -84,8 +93,15 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        asyncio.get_running_loop().set_exception_handler(self._failed)
         await super().startup(sockets)
+        self._listener.listen(BACKLOG)
         self._on_ready()
+
+    def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # asyncio would print a traceback each time, and it may be a client that makes it happen.
+        error = context.get("exception")
+        self._services.emit("api.failed", where=place_of(error) if error else context.get("message"))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -108,15 +124,19 @@ class _Server(uvicorn.Server):
 
 
 class _Patient(H11Protocol):
-    """uvicorn's HTTP/1.1, but with a time limit for the head of a request, and with our errors for bad heads."""
+    """uvicorn's HTTP/1.1, but with a time limit for the head of a request, and with our errors for bad heads.
 
+    `others` are all connections of this server.
+    """
+
+    others: Connections
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the time limit for the first head. Closes the connection if there are too many."""
+        """Starts the time limit for the first head."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.close()
+        self.others.add(self)
+        if transport.is_closing():
             return
         # asyncio does this only for sockets that know their protocol. Accepted sockets do not.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -127,16 +147,24 @@ class _Patient(H11Protocol):
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_watching()
+            self.others.note_request(self)
         elif self._waiting is None:
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()
+        self.others.remove(self)
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """Notes that the client reads its answer."""
+        self.others.note_reading(self)
+        super().resume_writing()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._stop_watching()
+        self.others.note_answer(self)
 
     def send_400_response(self, msg: str) -> None:
         """Answers a bad head in our form of errors; 431 for one that is too large."""

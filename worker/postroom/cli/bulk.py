@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,8 @@ def _absolute(option: str, text: str) -> Any:
 def _checked(people: Recipients, templates: Path, *, duplicates: bool) -> int:
     """The number of rows. Ends the program if a row is wrong."""
     count, wrong = 0, 0
-    with _progress("checked", None) as done:
-        for fault in people.check(_renderer(people, templates), duplicates=duplicates):
+    with _progress("checked", None) as done, _renderer(people, templates) as render:
+        for fault in people.check(render, duplicates=duplicates):
             count += 1
             done()
             if fault is None:
@@ -146,17 +146,18 @@ def _checked(people: Recipients, templates: Path, *, duplicates: bool) -> int:
     return count
 
 
-def _renderer(people: Recipients, templates: Path) -> Callable[[Mail], object]:
+@contextmanager
+def _renderer(people: Recipients, templates: Path) -> Iterator[Callable[[Mail], object]]:
     """The function that tries a mail's template. It does nothing if the templates are not on this machine."""
-    if "template" not in people.fields:
-        return lambda _: None
-    if not templates.is_dir():
+    if "template" in people.fields and not templates.is_dir():
         click.echo(f"Templates are not here ({templates}/), so they were not tried.", err=True)
-        return lambda _: None
-    from postroom.render import Templates  # noqa: PLC0415 - only here
+    if "template" not in people.fields or not templates.is_dir():
+        yield lambda _: None
+        return
+    from postroom.render import Renderer  # noqa: PLC0415 - only here
 
-    here = Templates(templates)
-    return lambda mail: here.render(str(mail.template), mail.variables, mail.locale)
+    with Renderer(templates) as renderer:
+        yield lambda mail: renderer.render(str(mail.template), mail.variables, mail.locale)
 
 
 # Taking in

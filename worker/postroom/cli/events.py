@@ -35,14 +35,15 @@ def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
     except ImportError as error:
         fail(1, f"Rules for events need {error.name}: pip install 'postroom[api]'")
     from postroom.cloudevents.preview import trials  # noqa: PLC0415 - slow to import
-    from postroom.render import Templates  # noqa: PLC0415 - the same
+    from postroom.render import Renderer  # noqa: PLC0415 - the same
 
     settings = load_settings()
     file = rules or settings.events
     if file is None:
         raise click.UsageError("give --rules, or set POSTROOM_EVENTS")
     parsed = EventRules.parse(file.read_text(encoding="utf-8"), str(file))
-    results = list(trials(samples, parsed, Templates(settings.templates), settings.sender))
+    with Renderer(settings.templates) as templates:
+        results = list(trials(samples, parsed, templates, settings.sender))
     click.echo(to_json_text(results) if as_json else "\n".join(trial_text(one) for one in results))
     sys.exit(1 if any(one.faults for one in results) else 0)
 

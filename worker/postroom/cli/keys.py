@@ -6,7 +6,8 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from postroom.access.api_keys import ApiKey, ApiKeys, Scope
+from postroom.access.api_keys import ApiKey, ApiKeys
+from postroom.access.rights import Scope
 from postroom.cli.options import JSON
 from postroom.cli.output import columns_table, open_console, to_json_text
 from postroom.mail.address import Address

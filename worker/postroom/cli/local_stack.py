@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from postroom.access.api_keys import ApiKeys, KeyFault, Scope
+from postroom.access.api_keys import ApiKeys, KeyFault
+from postroom.access.rights import Scope
 from postroom.errors import PostroomError
 from postroom.runtime.parent_watch import PARENT
 from postroom.store import embedded

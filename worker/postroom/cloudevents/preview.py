@@ -9,7 +9,7 @@ from postroom.cloudevents.rules import EventRules, Planned
 from postroom.errors import TemplateFault
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
-from postroom.render import Templates
+from postroom.render import Renderer, Templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Trial:
 
 
 def trials(
-    samples: Iterable[Path], rules: EventRules, templates: Templates, default_sender: Address | None
+    samples: Iterable[Path], rules: EventRules, templates: Renderer | Templates, default_sender: Address | None
 ) -> Iterator[Trial]:
     """A trial for each rule that matches a sample; for a sample that no rule matches, one trial that says so.
 
@@ -43,7 +43,7 @@ def trials(
                 yield _trial(sample, event, one, templates)
 
 
-def _trial(sample: Path, event: Event, planned: Planned, templates: Templates) -> Trial:
+def _trial(sample: Path, event: Event, planned: Planned, templates: Renderer | Templates) -> Trial:
     mail, faults, subject = planned.mail, planned.faults, None
     if mail is not None:
         try:

@@ -158,9 +158,9 @@ class EventRules:
 
 
 def key_of(event: Event, rule: str) -> str:
-    """The idempotency key: the same event gives the same mail, however often and in whatever format it is delivered."""
+    """What names its mail: the same event is the same mail, however often and in whatever format it is delivered."""
     digest = hashlib.sha256(f"{event.source}\n{event.id}".encode()).hexdigest()[:32]
-    return f"event/{rule}/{digest}"
+    return f"{rule}/{digest}"
 
 
 def _plan(name: str, rule: Rule, event: Event, default_sender: Address | None) -> Planned | None:

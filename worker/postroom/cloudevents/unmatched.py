@@ -26,6 +26,7 @@ class Note:
     rule: str | None
     faults: tuple[str, ...]
     key: str  # the name of the API key that it came with
+    key_id: str = ""
 
 
 class EventNotes:
@@ -35,7 +36,14 @@ class EventNotes:
         self._redis = connection
 
     def add(
-        self, event: Event, reason: str, *, key: str, rule: str | None = None, faults: tuple[str, ...] = ()
+        self,
+        event: Event,
+        reason: str,
+        *,
+        key: str,
+        key_id: str,
+        rule: str | None = None,
+        faults: tuple[str, ...] = (),
     ) -> None:
         """Counts an event, and keeps its type, source and id. Its data is not kept."""
         with functions.or_unavailable():
@@ -49,6 +57,7 @@ class EventNotes:
                 "rule": rule,
                 "faults": faults,
                 "key": key,
+                "key_id": key_id,
             }
             pipe = self._redis.pipeline(transaction=True)
             pipe.hincrby(COUNTS, reason, 1)

@@ -24,7 +24,7 @@ from postroom.delivery.context import (
     with_token,
 )
 from postroom.delivery.drafts import complete_draft, create_draft
-from postroom.errors import InvalidMail, TemplateFault
+from postroom.errors import InvalidMail, RendererBusy, TemplateFault
 from postroom.graph.requests import Call, DraftPlan, GraphRequest, plan_draft, request_for
 from postroom.jobs.job import FRESH_LEASE_S, Job
 from postroom.jobs.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
@@ -104,9 +104,13 @@ def compose_and_put(
 ) -> Request | Refused | Deferred:
     """The same for a mail that could be read."""
     try:
-        bodies = context.templates.render(mail.template, mail.variables, mail.locale) if mail.template else None
+        bodies = (
+            context.templates.render(mail.template, mail.variables, mail.locale, job.lane) if mail.template else None
+        )
     except TemplateFault as fault:
         return Refused(reason="template", answer=Answer(detail=str(fault)))
+    except RendererBusy as busy:
+        return Deferred(reason="renderer_busy", answer=Answer(detail=str(busy)), wait_s=30.0, free=True)
     except OSError as error:
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
         return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)

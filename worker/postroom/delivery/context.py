@@ -28,8 +28,9 @@ from postroom.jobs.outcome import (
 )
 from postroom.jobs.retry import OnUnknown
 from postroom.mail.address import Address
+from postroom.mail.bodies import Bodies
 from postroom.mail.content import Source
-from postroom.mail.message import Bodies, DeliveryMode
+from postroom.mail.message import DeliveryMode
 from postroom.runtime.failpoints import Failpoint, hit
 
 Done = TypeVar("Done")
@@ -75,7 +76,9 @@ class Graph(Protocol):
 
 
 class Templates(Protocol):
-    def render(self, name: str, variables: Mapping[str, object], locale: str | None = None) -> Bodies: ...
+    def render(
+        self, name: str, variables: Mapping[str, object], locale: str | None = None, sender: str = ""
+    ) -> Bodies: ...
 
 
 class RunInThread(Protocol):

@@ -128,7 +128,8 @@ class Hold:
     """What waits until a fault is repaired, or until a person releases it.
 
     `scope` is "lane", "app" or "batch". A fault's hold has `next_probe`, a person's `by` and perhaps `until`. An app
-    that cannot be reached has `detail`: what went wrong, as the transport words it.
+    that cannot be reached has `detail`: what went wrong, as the transport words it. With `sender`, only this sender's
+    part of a batch is held.
     """
 
     scope: str
@@ -140,6 +141,7 @@ class Hold:
     next_probe: datetime | None = None
     waiting: int | None = None  # mails; only in lists of holds
     detail: str | None = None
+    sender: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

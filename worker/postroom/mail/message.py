@@ -6,18 +6,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from postroom.mail.address import Address
+from postroom.mail.bodies import Bodies
 from postroom.mail.content import Content
 from postroom.mail.model import Attachment, Mail
 from postroom.mail.priority import Importance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bodies:
-    """What a template renders to. At least one of `html` and `text` is not None."""
-
-    subject: str
-    html: str | None
-    text: str | None
 
 
 class DeliveryMode(StrEnum):

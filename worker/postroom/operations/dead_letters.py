@@ -5,7 +5,7 @@ Many letters are handled newest first, in bounded portions. This may be interrup
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -152,11 +152,12 @@ class DeadLetters:
         *,
         twice: bool = False,
         dry_run: bool = False,
+        check: Callable[[Mail], object] = lambda _: None,
     ) -> tuple[str, str]:
         """Sends a dead letter again as a new job, with these fields changed. Returns the result and the new job's id.
 
-        None removes a field. `variables` are added to those of the mail. Raises InvalidMail if the changed mail cannot
-        be sent, UnknownJob if there is no such job.
+        None removes a field. `variables` are added to those of the mail. `check` may refuse the changed mail, by
+        raising. Raises InvalidMail if it cannot be sent, UnknownJob if there is no such job.
         """
         payload = self._ledger.records.payload(job_id)
         if payload is None:
@@ -168,6 +169,7 @@ class DeadLetters:
         mail = (Mail.from_json(json.dumps(values)) if was_mail else Mail.model_validate(values)).with_sender(
             self._sender
         )
+        check(mail)
         new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"postroom:{job_id}:{actor.id}"))  # the same if this is repeated
         outcome = self._ledger.replace(job_id, new_id, mail, sorted(changes), actor, twice=twice, dry_run=dry_run)
         return outcome, new_id

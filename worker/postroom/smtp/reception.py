@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from postroom.access.smtp_logins import Failures, Login, Logins
+from postroom.access.failures import Failures
+from postroom.access.smtp_logins import Login, Logins
 from postroom.errors import InvalidMail, KeyConflict, Unavailable
 from postroom.jobs.job import Receipt
 from postroom.mail.address import Address

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from postroom.access.rights import content_key
 from postroom.access.smtp_logins import Login
 from postroom.errors import InvalidMail
 from postroom.mail import mime_source
@@ -67,7 +68,7 @@ def read(
     author = _author(message, sender) or default
     if isinstance(author, Reply):
         return author
-    if author is not None and not login.may_send_as(author.address):
+    if author is not None and not login.caller.may_use(author.address):
         text = f"{login.words} may not send from this address; its senders stand in the settings of Postroom"
         return Reply(code=550, status="5.7.1", text=text)
     try:
@@ -82,7 +83,7 @@ def read(
     except InvalidMail as error:
         return Reply(code=550, status="5.6.0", text="; ".join(error.faults))
     if key:
-        return Submission(mail=mail, key=f"{login.name}/{key}" if login.name else key)
+        return Submission(mail=mail, key=login.caller.key(key))
     return Submission(mail=mail, key=_own_key(message, source, sender, recipients, login), by_content=True)
 
 
@@ -213,4 +214,4 @@ def _own_key(message: Source, source: bytes, sender: str, recipients: Sequence[A
         return None
     parts = [login.name, sender, *sorted(one.lane for one in recipients)]
     digest = hashlib.sha256(json.dumps(parts).encode() + b"\0" + source).hexdigest()
-    return f"smtp/{digest[:40]}"
+    return content_key(digest[:40])

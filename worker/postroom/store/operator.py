@@ -147,8 +147,20 @@ class OperatorActions:
         reason: str = "",
         length_s: float | None = None,
         now: int | None = None,
+        senders: Sequence[str] = (),
     ) -> HoldResult:
-        """Keeps a sender's lane, or a batch, from leaving until it is released or `length_s` are over."""
+        """Keeps a sender's lane, or a batch, from leaving until it is released or `length_s` are over.
+
+        With `senders` only their parts of the batch are held.
+        """
+        if batch is not None and senders:
+            parts = [
+                self.hold(batch=_part(batch, one), by=by, reason=reason, length_s=length_s, now=now) for one in senders
+            ]
+            waiting, sending, accepted, ended = map(
+                sum, zip(*[(one.waiting, one.sending, one.accepted, one.ended) for one in parts], strict=True)
+            )
+            return HoldResult(name=batch, waiting=waiting, sending=sending, accepted=accepted, ended=ended)
         scope, name = ("batch", batch) if sender is None else ("lane", normal_form(sender))
         counts, walked = [0, 0, 0, 0], "0"
         while walked:
@@ -168,13 +180,39 @@ class OperatorActions:
         waiting, sending, accepted, ended = counts
         return HoldResult(name=answer[0].decode(), waiting=waiting, sending=sending, accepted=accepted, ended=ended)
 
-    def release(self, *, sender: str | None = None, batch: str | None = None, now: int | None = None) -> ReleaseResult:
-        """Ends a person's hold. A fault's is probed at once, and ends when that succeeds."""
-        scope, name = ("batch", batch) if sender is None else ("lane", normal_form(sender))
+    def release(
+        self,
+        *,
+        sender: str | None = None,
+        batch: str | None = None,
+        now: int | None = None,
+        senders: Sequence[str] = (),
+    ) -> ReleaseResult:
+        """Ends a person's hold. A fault's is probed at once, and ends when that succeeds.
+
+        A batch is released with all its parts; with `senders` only their parts are.
+        """
+        if batch is None:
+            return self._release("lane", normal_form(sender or ""), now)
+        names = [_part(batch, one) for one in senders] or [batch, *self._held_parts(batch, now)]
+        was_held = [self._release("batch", name, now).was_held for name in names]
+        return ReleaseResult(name=batch, was_held=any(was_held), probed=None)
+
+    def _held_parts(self, batch: str, now: int | None) -> list[str]:
+        held = map(json.loads, run(self._redis, "list_holds", now))
+        parts = [one for one in held if (one["scope"], one["name"]) == ("batch", batch) and "sender" in one]
+        return [_part(batch, one["sender"]) for one in parts]
+
+    def _release(self, scope: str, name: str, now: int | None) -> ReleaseResult:
         held_name, was, probed, left = run(self._redis, "release", now, scope, name, "")
         while left:
             *_, left = run(self._redis, "release", now, scope, name, 1)
         return ReleaseResult(name=held_name.decode(), was_held=bool(was), probed=probed.decode() or None)
+
+
+def _part(batch: str, sender: str) -> str:
+    """What the part of a batch that is one sender's is called (person_holds.lua). No batch has a line break."""
+    return f"{batch}\n{normal_form(sender)}"
 
 
 def _login() -> str:

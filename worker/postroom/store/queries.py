@@ -118,7 +118,8 @@ class Records:
         if delivery.status not in (Status.QUEUED, Status.DEFERRED):
             return delivery
         till, reason, held, pace, full_at = (
-            part.decode() for part in functions.run(self._redis, "paused", now, delivery.lane, delivery.batch or "")
+            part.decode()
+            for part in functions.run(self._redis, "paused", now, delivery.lane, delivery.batch or "", delivery.sender)
         )
         return replace(
             delivery,
@@ -213,6 +214,7 @@ def _hold(fields: Mapping[str, Any]) -> Hold:
         reason=fields["reason"],
         since=moment(fields["since"]),
         by=fields.get("by"),
+        sender=fields.get("sender"),
         until=moment(ends) if ends else None,
         next_probe=moment(probe) if probe else None,
         waiting=fields.get("waiting"),

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.access.api_keys import ApiKey
-from postroom.api.authorization import MayOperate, MayRead, MaySend, own, person
+from postroom.access.rights import DoorKey
+from postroom.api.authorization import MayOperate, MayRead, MaySend, own
 from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, documented, refusal
 from postroom.api.request_bodies import JsonObject, Time, body_of, takes
@@ -145,12 +146,12 @@ def send_batch(
 @router.get("", responses=documented(*ASKED, 400))
 def find(services: WithServices, key: MayRead, wanted: Annotated[EmailQuery, Query()]) -> Emails:
     """List mails, newest first."""
-    if wanted.sender is not None and not key.may_use(wanted.sender):
+    if wanted.sender is not None and not key.caller.may_use(wanted.sender):
         return Emails(items=[], next_cursor=None)
     chosen = JobFilter(
         status=wanted.status,
         reason=wanted.reason,
-        senders=(wanted.sender,) if wanted.sender else key.senders,
+        senders=(wanted.sender,) if wanted.sender else key.caller.only,
         to=wanted.to,
         batch=wanted.batch,
         tag=wanted.tag,
@@ -176,7 +177,7 @@ def cancel(
 ) -> Delivery:
     """Cancel a mail that has not been sent."""
     own(key, services.records.read(job_id))
-    return services.client.cancel(job_id, by=person(key), why=body.why)
+    return services.client.cancel(job_id, by=key.by, why=body.why)
 
 
 def page(services: Services, wanted: JobFilter, limit: int, cursor: str | None) -> Emails:
@@ -193,14 +194,14 @@ def _first_status(mail: Mail, known: Delivery | None) -> Status:
 
 def mail_of(given: Any, key: ApiKey, default: Address | None) -> Mail:
     """The mail of a request. Refusal or InvalidMail if it is invalid, or if the key may not send it."""
-    if len(key.senders) == 1:
-        default = Address.parse(key.senders[0])
+    if len(key.caller.only) == 1:
+        default = Address.parse(key.caller.only[0])
     return checked(Mail.model_validate(given).with_sender(default), key)
 
 
 def checked(mail: Mail, key: ApiKey) -> Mail:
     """The same mail, if the key may send it. Refusal if not."""
-    if mail.sender is not None and not key.may_use(mail.sender.address):
+    if not key.caller.may_send(mail):
         raise Refusal(403, "sender_not_allowed", "this key may not send from this address")
     return mail
 
@@ -246,9 +247,9 @@ def _same_batch(services: Services, scoped: str, given: Any) -> None:
         raise Refusal(409, "key_conflict", "this Idempotency-Key already belongs to another batch; use a new one")
 
 
-def _scoped(key: ApiKey, idempotency_key: str | None) -> str | None:
+def _scoped(key: ApiKey, idempotency_key: str | None) -> DoorKey | None:
     """The idempotency key of a mail, for this API key only: two API keys may use the same Idempotency-Key."""
-    return f"api/{key.id}/{idempotency_key}" if idempotency_key else None
+    return key.caller.key(idempotency_key) if idempotency_key else None
 
 
 def _batch_name(value: Any) -> str | None:

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials
 from pydantic import BaseModel
 
-from postroom.access.api_keys import ApiKey, Scope
+from postroom.access.api_keys import ApiKey
+from postroom.access.rights import Scope, event_key
 from postroom.api.authorization import MayRead, allowed, bearer
 from postroom.api.dependencies import Services, WithServices
-from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, documented
+from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, Unauthorized, documented
 from postroom.api.request_bodies import Raw
 from postroom.api.routes.emails import checked
 from postroom.cloudevents import parsing
@@ -23,6 +24,7 @@ from postroom.errors import KeyConflict
 MOST_WITHOUT_KEY = 16 * 1024  # bytes: Event Grid's question has a few hundred
 router = APIRouter(prefix="/v1/events", tags=["events"])
 ASKED_RATE, ALLOWED_RATE = "webhook-request-rate", "WebHook-Allowed-Rate"
+CONFLICT = "key_conflict"
 _ORIGIN = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 
 
@@ -71,7 +73,7 @@ def _key(
     if credentials is None and request.headers.get("aeg-event-type", "") == "SubscriptionValidation":
         request.state.largest_body = MOST_WITHOUT_KEY
         return None
-    return allowed(services, credentials.credentials if credentials else None, Scope.SEND)
+    return allowed(services, request, credentials.credentials if credentials else None, Scope.SEND)
 
 
 @router.options("", include_in_schema=False)
@@ -120,7 +122,7 @@ _FORMS = {
     status_code=202,
     responses={
         200: {"model": ValidationAnswer, "description": "Event Grid's question is answered"},
-        **documented(*BROUGHT, 404),
+        **documented(*BROUGHT, 404, 409),
     },
     response_model=EventsHandled,
     openapi_extra={"requestBody": {"required": True, "content": _FORMS}},
@@ -131,7 +133,7 @@ def receive(services: WithServices, key: Annotated[ApiKey | None, Depends(_key)]
     if isinstance(arrived, Validation):
         return _validated(arrived)
     if key is None:
-        raise Refusal(401, "unauthorized", "a key is needed", headers={"WWW-Authenticate": "Bearer"})
+        raise Unauthorized("a key is needed")
     if services.rules is None:
         raise Refusal(404, "no_rules", "there are no rules for events here (POSTROOM_EVENTS is not set)")
     return _all_handled(services, key, services.rules, arrived)
@@ -140,11 +142,11 @@ def receive(services: WithServices, key: Annotated[ApiKey | None, Depends(_key)]
 @router.get("/unmatched", responses=documented(*ASKED))
 def unmatched(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Unmatched:
     """Show events that no rule matches, or from which a rule could not make a mail."""
-    if not key.senders:
+    if not key.caller.only:
         return Unmatched(counts=services.notes.counts(), newest=services.notes.newest(limit))
     # The sender of the missing mail is unknown. So a key sees only the events that came with it, as far as they are
     # kept.
-    notes = [note for note in services.notes.newest(1000) if note.key == key.name]
+    notes = [note for note in services.notes.newest(1000) if key.id == note.key_id]
     return Unmatched(counts=Counter(note.reason for note in notes), newest=notes[:limit])
 
 
@@ -157,7 +159,7 @@ def _all_handled(services: Services, key: ApiKey, rules: EventRules, arrived: Ar
     results = [_handled(services, key, rules, event) for event in arrived.events]
     if not arrived.several:
         for error in (mailed.error for mailed in results[0].mails if mailed.error):
-            status = 403 if error.code == "sender_not_allowed" else 422
+            status = {"sender_not_allowed": 403, CONFLICT: 409}.get(error.code, 422)
             raise Refusal(status, error.code, error.message, error.details)
     return EventsHandled(results=results)
 
@@ -176,13 +178,15 @@ def _mailed(services: Services, key: ApiKey, event: Event, planned: Planned) -> 
         message = f"rule {planned.rule} makes no mail of this event"
         return _not_mailed(planned, planned.reason, message, {"faults": list(planned.faults)})
     try:
-        receipt = services.client.send(checked(planned.mail, key), planned.key)
+        receipt = services.client.send(checked(planned.mail, key), event_key(planned.key))
     except Refusal as refused:
         _note(services, key, event, refused.code, planned)
         return _not_mailed(planned, refused.code, refused.message, {})
     except KeyConflict as known:
-        # It is the same event with another mail, because the rule was changed in between.
-        return Mailed(rule=planned.rule, id=known.job_id, known=True)
+        # Nobody can tell which of the two is the real one: the event that came first, or this one.
+        _note(services, key, event, CONFLICT, planned)
+        message = f"rule {planned.rule} made another mail of an event with this source and id before"
+        return _not_mailed(planned, CONFLICT, message, {"job_id": known.job_id})
     return Mailed(rule=planned.rule, id=receipt.id, known=receipt.known)
 
 
@@ -193,5 +197,5 @@ def _not_mailed(planned: Planned, code: str, message: str, details: dict[str, An
 
 def _note(services: Services, key: ApiKey, event: Event, reason: str, planned: Planned | None = None) -> None:
     rule = planned.rule if planned else None
-    services.notes.add(event, reason, key=key.name, rule=rule, faults=planned.faults if planned else ())
+    services.notes.add(event, reason, key=key.name, key_id=key.id, rule=rule, faults=planned.faults if planned else ())
     services.emit("event.unmatched", reason=reason, type=event.type, rule=rule, key=key.name)

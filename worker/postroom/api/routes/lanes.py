@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from postroom.access.api_keys import ApiKey
-from postroom.api.authorization import MayOperate, MayRead, person
+from postroom.api.authorization import MayOperate, MayRead
 from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import ASKED, BROUGHT, Refusal, documented
 from postroom.api.request_bodies import body_of, takes
@@ -41,7 +41,7 @@ class Holds(BaseModel):
 @router.get("/lanes", responses=documented(*ASKED))
 def lanes(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Lanes:
     """List the lanes with waiting mail, the largest first, with backlog, pace, pauses and holds."""
-    waiting = stats.lanes(services.connection, 1000 if key.senders else limit)
+    waiting = stats.lanes(services.connection, 1000 if key.caller.only else limit)
     holds = {hold.name: hold for hold in services.records.holds() if hold.scope == "lane"}
     items = [LaneAndHold(lane=one, hold=holds.get(one.lane)) for one in waiting if _is_own(services, key, one.lane)]
     return Lanes(items=items[:limit])
@@ -49,11 +49,9 @@ def lanes(services: WithServices, key: MayRead, limit: Annotated[int, Query(ge=1
 
 @router.get("/holds", responses=documented(*ASKED))
 def holds(services: WithServices, key: MayRead) -> Holds:
-    """List the holds. A key with senders sees its own mailboxes."""
+    """List the holds. A key with senders sees its own mailboxes, and its parts of batches."""
     held = services.records.holds()
-    if key.senders:
-        held = [hold for hold in held if hold.scope == "lane" and _is_own(services, key, hold.name)]
-    return Holds(items=held)
+    return Holds(items=[hold for hold in held if _may_see(services, key, hold)])
 
 
 @router.post(
@@ -68,7 +66,7 @@ def hold(
     _must_be_own(services, key, sender)
     if "@" not in sender:
         raise Refusal(422, "invalid_request", "the sender is no address; a batch is held at /v1/batches/…/hold")
-    return services.client.hold(sender=sender, by=person(key), reason=how.reason, length_s=how.for_s)
+    return services.client.hold(sender=sender, by=key.by, reason=how.reason, length_s=how.for_s)
 
 
 @router.post("/lanes/{sender}/release", responses=documented(*ASKED))
@@ -79,7 +77,13 @@ def release(services: WithServices, key: MayOperate, sender: str) -> ReleaseResu
 
 
 def _is_own(services: Services, key: ApiKey, lane: str) -> bool:
-    return not key.senders or services.records.addresses_of(lane) <= set(key.senders)
+    return not key.caller.only or key.caller.may_use_all(services.records.addresses_of(lane))
+
+
+def _may_see(services: Services, key: ApiKey, hold: Hold) -> bool:
+    if hold.scope == "lane":
+        return _is_own(services, key, hold.name)
+    return not key.caller.only or (hold.sender is not None and key.caller.may_use(hold.sender))
 
 
 def _must_be_own(services: Services, key: ApiKey, sender: str) -> None:

@@ -96,7 +96,7 @@ local function pass_over(id, job, lane, limits)
     leave_to_newer(id, job)
   elseif ending.may_expire(job) then
     ending.expire(id, job)
-  elseif person_holds.is_batch_held(job.batch) and not scheduling.is_check(job) then
+  elseif person_holds.name_for(job) and not scheduling.is_check(job) then
     transitions.leave(id, job)
     transitions.to_aside(id, job)
   elseif tonumber(job.recipients) > limits.daily and not scheduling.is_check(job) then  -- taken in by other limits

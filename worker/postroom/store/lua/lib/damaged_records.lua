@@ -14,7 +14,7 @@ function record.bury_damaged(id, job, field)
   local lane, fields = job.lane or '', repaired_fields(job)
   transitions.remove_from_ready(id, lane)
   redis.call('ZREM', keys.later(lane), id)
-  if job.batch then redis.call('ZREM', keys.aside(job.batch), id) end
+  transitions.remove_from_aside(id, job)
   for _, name in ipairs(STATUSES) do indexes.leave_status(id, name) end
   record.update(id, job, fields)
   if not job.lane then record.update(id, job, {lane = job.sender or 'nobody'}) end

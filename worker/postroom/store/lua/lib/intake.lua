@@ -69,7 +69,7 @@ function M.enqueue(id, job, due)
     record.update(id, job, {scheduled = due})
     transitions.to_later(id, job, due)
     status.set(id, job, 'deferred', 'scheduled')
-  elseif person_holds.is_batch_held(job.batch) then
+  elseif person_holds.name_for(job) then
     transitions.to_aside(id, job)
     status.set(id, job, 'queued')
   else  -- as `to_ready` and `status.set` do, but collected, for many may come

@@ -10,7 +10,10 @@ local function forget_hold(key, scope, name)
   states.forget(scope == 'lane' and 'lane' or 'held', name)
   redis.call('HDEL', key, unpack(FIELDS))
   redis.call('ZREM', keys.holds, scope .. ':' .. name)
-  if since then events.log_hold('hold.ended', scope, name, {held_s = (call.now - tonumber(since)) / 1000}) end
+  if since then
+    events.log_hold('hold.ended', scope, (person_holds.split(name)), {held_s = (call.now - tonumber(since)) / 1000})
+    person_holds.count_part(name, -1)
+  end
   return since
 end
 

@@ -47,17 +47,17 @@ function M.first_later(lane)
 end
 
 local function move_due_job(id, lane, later)
-  local fields = redis.call('HMGET', keys.job(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy', 'batch', 'place')
-  local priority, seq, in_doubt, resend, tidy, batch, place = unpack(fields, 1, 7)
+  local fields = redis.call('HMGET', keys.job(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy', 'place', 'batch', 'sender')
+  local priority, seq, in_doubt, resend, tidy, place, batch, sender = unpack(fields, 1, 8)
   redis.call('ZREM', later, id)
   if not (record.PRIORITIES[priority] and tonumber(seq) and record.PLACES[place]) then
     record.read(id)  -- makes it a dead letter
     return
   end
   local class = M.ready_class({priority = priority, in_doubt = in_doubt, resend = resend, tidy = tidy})
-  local is_aside = class ~= 'check' and person_holds.is_batch_held(batch)
-  redis.call('ZADD', is_aside and keys.aside(batch) or keys.ready(class, lane), seq, id)
-  redis.call('HSET', keys.job(id), 'place', is_aside and 'aside' or 'ready')
+  local held = class ~= 'check' and person_holds.name_for({batch = batch or nil, sender = sender or nil})
+  redis.call('ZADD', held and keys.aside(held) or keys.ready(class, lane), seq, id)
+  redis.call('HSET', keys.job(id), 'place', held and 'aside' or 'ready')
 end
 
 -- Moves jobs that are due to their ready sets, a batch at most. Returns when the first of the rest is due, and whether

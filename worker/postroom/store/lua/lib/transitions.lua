@@ -5,12 +5,12 @@ local M = {}
 local update, integer = record.update, values.integer
 
 function M.to_aside(id, job)
-  redis.call('ZADD', keys.aside(job.batch), job.seq, id)
+  redis.call('ZADD', keys.aside(person_holds.name_for(job) or job.batch), job.seq, id)
   update(id, job, {place = 'aside', next_at = ''})
 end
 
 function M.to_ready(id, job)
-  if not scheduling.is_check(job) and person_holds.is_batch_held(job.batch) then return M.to_aside(id, job) end
+  if not scheduling.is_check(job) and person_holds.name_for(job) then return M.to_aside(id, job) end
   scheduling.put_ready(scheduling.ready_class(job), job.lane, job.seq, id)
   update(id, job, {place = 'ready'})
 end
@@ -60,6 +60,13 @@ function M.remove_from_ready(id, lane)
   for _, class in ipairs(constants.CLASSES) do redis.call('ZREM', keys.ready(class, lane), id) end
 end
 
+function M.remove_from_aside(id, job)
+  if not job.batch then return end
+  for _, name in ipairs({job.batch, person_holds.part(job.batch, job.sender)}) do
+    redis.call('ZREM', keys.aside(name), id)
+  end
+end
+
 local function leave_ready(id, job)
   if redis.call('ZREM', keys.ready(scheduling.ready_class(job), job.lane), id) == 1 then return end
   M.remove_from_ready(id, job.lane)  -- a worker of 0.1.0 puts a job in doubt into the class of its priority
@@ -69,7 +76,7 @@ function M.leave(id, job)
   local place = job.place
   if place == 'ready' then leave_ready(id, job)
   elseif place == 'later' then redis.call('ZREM', keys.later(job.lane), id)
-  elseif place == 'aside' then redis.call('ZREM', keys.aside(job.batch), id)
+  elseif place == 'aside' then M.remove_from_aside(id, job)
   elseif place == 'claim' then M.leave_claim(id, job)
   end
 end

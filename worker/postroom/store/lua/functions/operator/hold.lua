@@ -1,4 +1,5 @@
--- Holds a lane or a batch: {name, waiting, being sent, accepted, ended otherwise, where a batch's walk goes on or ''}.
+-- Holds a lane, a batch or a part of one: {name, waiting, being sent, accepted, ended otherwise, where a batch's walk goes
+-- on or ''}.
 -- A batch is walked in steps, each with what the last one returned; only the first begins the hold. Nothing that is
 -- being sent is touched.
 -- Arguments: now, 'lane' or 'batch', name (of a lane: any address of its sender), by whom, reason, for how long (ms) or
@@ -8,7 +9,8 @@ local function begin(scope, name, by, reason, length)
   local key = scope == 'lane' and keys.lane(name) or keys.held_batch(name)
   states.forget(scope == 'lane' and 'lane' or 'held', name)
   if redis.call('HSETNX', key, 'stopped_since', call.stamp) == 1 then
-    events.log_hold('hold.started', scope, name, {by = by})
+    events.log_hold('hold.started', scope, (person_holds.split(name)), {by = by})
+    person_holds.count_part(name, 1)
   end
   redis.call('HSET', key, 'stopped_by', by, 'stopped_reason', reason)
   if length then
@@ -33,15 +35,16 @@ local function kind_of(job)
 end
 
 -- Somebody may have released it meanwhile, or its time may be over: then nothing is put aside any more.
-local function walk(batch, from)
-  if not person_holds.is_batch_held(batch) then return {batch, 0, 0, 0, 0, ''} end
+local function walk(name, from)
+  local batch, sender = person_holds.split(name)
+  if not person_holds.is_held(name) then return {name, 0, 0, 0, 0, ''} end
   local counts, lanes = {waiting = 0, sending = 0, accepted = 0, ended = 0}, {}
   local most = constants.BATCH
   local entries = redis.call('ZRANGEBYSCORE', keys.batch(batch), '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, most)
   for i = 1, #entries, 2 do
     local id, job = entries[i], record.read(entries[i])
     from = entries[i + 1]
-    if job then
+    if job and (not sender or job.sender == sender) then
       local kind = kind_of(job)
       counts[kind] = counts[kind] + 1
       if job.place == 'ready' and not scheduling.is_check(job) then
@@ -52,7 +55,7 @@ local function walk(batch, from)
     end
   end
   dispatch.plan_lanes(lanes)
-  return {batch, counts.waiting, counts.sending, counts.accepted, counts.ended, #entries == 2 * most and from or ''}
+  return {name, counts.waiting, counts.sending, counts.accepted, counts.ended, #entries == 2 * most and from or ''}
 end
 
 return function(arguments)

@@ -1,4 +1,4 @@
--- Releases a lane or a batch: {name, 1 if a person held it, what is probed at once: 'lane', 'app' or '', how many of a
+-- Releases a lane, a batch or a part of one: {name, 1 if a person held it, what is probed at once: 'lane', 'app' or '', how many of a
 -- batch are still on their way}. A fault's hold stays until its probe succeeds.
 -- Arguments: now, 'lane' or 'batch', name (of a lane: any address of its sender), 1 if it goes on with a batch
 
@@ -36,7 +36,7 @@ return function(arguments)
   if scope == 'lane' and not states.read('lane', name).stopped_since then name = config.lane_of_sender(name) end
   local probed = scope == 'lane' and probe(name) or ''
   if goes_on == '1' then
-    if person_holds.is_batch_held(name) then return {name, 0, '', 0} end  -- somebody holds it again
+    if person_holds.is_held(name) then return {name, 0, '', 0} end  -- somebody holds it again
     return {name, 0, '', releasing.put_back_some(name)}
   end
   local was_held = releasing.release(scope, name)

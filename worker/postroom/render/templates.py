@@ -1,10 +1,12 @@
-"""Templates: a name and variables in, subject and bodies out."""
+"""Renders templates in this process: a name and variables in, subject and bodies out."""
 
 import difflib
 import json
+import os
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +25,10 @@ from jinja2.runtime import Context
 from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
 
 from postroom.errors import TemplateFault
-from postroom.mail.message import Bodies
+from postroom.mail.bodies import Bodies
 
 MAX_CHARACTERS = 2_000_000
+DEEPEST = 1000  # elements that are open at once; the inliner's stack bears some thousands
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _LOCALE_FILE = re.compile(r"(?:subject|body)\.(.+)\.(?:txt|html)")
@@ -33,6 +36,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _MISSING = re.compile(r"'([^']*)'(?: is undefined)?$")
 # How an error message names a value's type: 'dict object' has no …, 'int' object is …, not "int".
 _TYPE = re.compile(r"""'[\w.]+(?: object'|' object)|['"](?:str|int|float|bool|list|dict|tuple|NoneType)['"]""")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+# Elements that have no content, or whose end others bring about.
+_CLOSED_BY_OTHERS = re.compile(
+    "area|base|br|col|embed|hr|img|input|link|meta|source|track|wbr"
+    "|p|li|dt|dd|tr|td|th|thead|tbody|tfoot|colgroup|option|optgroup"
+)
 _ELEMENT = re.compile(r"(?s)has no element (.*)")
 
 
@@ -45,7 +54,7 @@ class Templates:
     """The templates in `folder`. Each template is a subfolder.
 
         templates/welcome/subject.txt   one line
-                          body.html     its <style> becomes inline styles, media queries stay
+                          body.html     its <style> becomes inline styles; what cannot be inline stays there
                           body.txt      at least one of the two bodies
                           sample.json   variables to try it with
         templates/_layout/…             what templates extend or include: names with _ are none themselves
@@ -69,7 +78,8 @@ class Templates:
             lstrip_blocks=True,
         )
         self._jinja.filters["date"] = _date
-        self._inliner = CSSInliner(keep_at_rules=True, load_remote_stylesheets=False)
+        # What cannot stand in an element, such as a:hover and @media, stays in <style>.
+        self._inliner = CSSInliner(keep_style_tags=True, remove_inlined_selectors=True, load_remote_stylesheets=False)
 
     def names(self) -> list[str]:
         """The names of all templates, sorted."""
@@ -122,11 +132,14 @@ class Templates:
 
     def _files(self, name: str) -> dict[str, str]:
         """The paths of the template's files, by their names in lower case and with `-` instead of `_`."""
-        folder = self._folder / name
-        if not _NAME.fullmatch(name) or not folder.is_dir():
+        try:
+            names = os.listdir(f"{self._folder}/{name}") if _NAME.fullmatch(name) else None  # noqa: PTH208 - for each mail
+        except (FileNotFoundError, NotADirectoryError):
+            names = None
+        if names is None:
             near = _did_you_mean(name, self.names())
             raise TemplateFault(f'no template "{name}"{near} (looked in {self._folder}/)')
-        return {file.name.lower().replace("_", "-"): f"{name}/{file.name}" for file in folder.iterdir()}
+        return {file.lower().replace("_", "-"): f"{name}/{file}" for file in names}
 
     def _text(self, file: _File, variables: Mapping[str, Any]) -> str:
         try:
@@ -171,6 +184,8 @@ class Templates:
             case TemplateNotFound():
                 name = f'no file "{error.name}"' if _stands_in(source, str(error.name)) else "no file of that name"
                 return f"{name} (looked in {self._folder}/)"
+            case MemoryError():
+                return "it needs too much memory"
             case RecursionError():
                 return "it includes or calls itself without end"
             case TemplateError() | TypeError() | ArithmeticError():
@@ -180,10 +195,33 @@ class Templates:
                 return f"{type(error).__name__} in an expression"
 
     def _inlined(self, html: str, path: str) -> str:
+        if _is_too_deep(html):
+            raise TemplateFault(f"{path}: more than {DEEPEST} elements are open at once; is one never closed?")
         try:
             return self._inliner.inline(html)
-        except InlineError as error:
-            raise TemplateFault(f"{path}: its styles cannot be inlined: {error}") from None
+        except (InlineError, UnicodeError) as error:
+            raise TemplateFault(f"{path}: its styles cannot be inlined ({type(error).__name__})") from None
+
+
+def _is_too_deep(html: str) -> bool:
+    """Whether elements are nested too deeply, as far as their tags show that: a parser closes some by itself."""
+    if html.count("<") <= DEEPEST:
+        return False
+    open_ones = Counter[str]()
+    depth = 0
+    for end, written in _TAG.findall(html):
+        name = written.lower()
+        if _CLOSED_BY_OTHERS.fullmatch(name):
+            continue
+        if not end:
+            open_ones[name] += 1
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif open_ones[name]:
+            open_ones[name] -= 1
+            depth -= 1
+    return False
 
 
 class _Inside(FileSystemLoader):
@@ -200,6 +238,10 @@ class _Inside(FileSystemLoader):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        """What every template sees. A plain dict, for Jinja makes one of it for each file of each mail."""
+        return {**self.globals, **(d or {})}
+
     # A mistake, or a large number in the variables, must not fill the worker's memory before the output is measured.
     intercepted_binops = frozenset({"*", "**"})
 

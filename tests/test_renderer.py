@@ -1,0 +1,199 @@
+"""Rendering where it can be ended: what a template or a variable does harms nobody else."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from postroom.errors import RendererBusy, TemplateFault
+from postroom.render import Renderer, Templates
+from postroom.render import renderer as module
+
+FILES = {
+    "hello/subject.txt": "Hello {{ name }}",
+    "hello/body.txt": "Hello {{ name }}",
+    "hello/body.html": "<style>p { color: red }</style><p>Hello {{ name }}</p>",
+    "raw/subject.txt": "Raw",
+    "raw/body.html": "{{ html|safe }}",
+    "loops/subject.txt": "Loops",
+    "loops/body.txt": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}x",
+    "tilde/subject.txt": "Tilde",
+    "tilde/body.txt": "{% set ns = namespace(x='xxxxxxxxxx') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}"
+    "{% endfor %}{{ ns.x|length }}",
+    "padded/subject.txt": "Padded",
+    "padded/body.txt": "{{ '%999999999d' % 1 }}",
+    "centred/subject.txt": "Centred",
+    "centred/body.txt": "{{ 'x'|center(n) }}",
+    "indented/subject.txt": "Indented",
+    "indented/body.txt": "{{ lines|indent(n) }}",
+    "sliced/subject.txt": "Sliced",
+    "sliced/body.txt": "{% for row in [1]|slice(n) %}{% endfor %}x",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., Renderer]]:
+    started: list[Renderer] = []
+
+    def start(**options: object) -> Renderer:
+        started.append(Renderer(folder, **options))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def test_it_renders_as_templates_do(folder: Path, start: Callable[..., Renderer]) -> None:
+    renderer, here = start(), Templates(folder)
+    for variables in ({"name": "Ann"}, {"name": "Ünal <b>"}, {"name": "x" * 500_000}):
+        assert renderer.render("hello", variables, "de") == here.render("hello", variables, "de")
+    with pytest.raises(TemplateFault) as there:
+        renderer.render("hello", {"nam": "Ann"})
+    with pytest.raises(TemplateFault) as known:
+        here.render("hello", {"nam": "Ann"})
+    assert str(there.value) == str(known.value)
+
+
+HARMFUL = [
+    ("raw", {"html": "<div>" * 20_000}, "more than 1000 elements"),
+    ("raw", {"html": "<div><object></div></object>" * 60_000}, "ended the renderer|too much memory|took more than"),
+    ("loops", {}, "took more than 1 s"),
+    ("tilde", {}, "too much memory"),
+    ("padded", {}, "too much memory"),
+    ("centred", {"n": 10**12}, "too much memory"),
+    ("indented", {"n": 10**6, "lines": "x\n" * 90_000}, "too much memory"),
+    ("sliced", {"n": 10**9}, "took more than 1 s|too much memory"),
+]
+
+
+@pytest.mark.parametrize(("name", "variables", "why"), HARMFUL)
+def test_what_would_never_end_or_fill_memory_is_a_fault_and_the_next_mail_is_rendered(
+    start: Callable[..., Renderer], name: str, variables: dict[str, object], why: str
+) -> None:
+    renderer = start(cpu_s=1.0)
+    with pytest.raises(TemplateFault, match=f"^{name}.*({why})"):
+        renderer.render(name, variables)
+    assert renderer.render("hello", {"name": "Ann"}).subject == "Hello Ann"
+
+
+def test_the_largest_mail_that_is_allowed_is_rendered(start: Callable[..., Renderer]) -> None:
+    rows = "<tr><td><p style='margin: 0'>1</td><td><b>2</b></td></tr>" * 30_000
+    html = start().render("raw", {"html": f"<style>td {{ color: red }}</style><table>{rows}</table>"}).html
+    assert html is not None
+    assert len(html) > 2_000_000
+
+
+def test_other_mail_is_rendered_while_a_senders_mail_keeps_children_busy(start: Callable[..., Renderer]) -> None:
+    renderer = start(cpu_s=3.0)
+    faults: list[str] = []
+
+    def spin() -> None:
+        with pytest.raises(TemplateFault) as caught:
+            renderer.render("loops", {}, None, "loops@contoso.com")
+        faults.append(str(caught.value))
+
+    threads = [threading.Thread(target=spin) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        assert renderer.render("hello", {"name": "Ann"}, None, "ann@contoso.com").subject == "Hello Ann"
+    assert not faults
+    for thread in threads:
+        thread.join()
+    assert len(faults) == 3
+
+
+def test_senders_whose_mail_brought_a_child_down_share_one(start: Callable[..., Renderer]) -> None:
+    pool = start()._pool
+    pool._harmful = dict.fromkeys("abc", time.monotonic() + 60)
+    first = pool.take("a")
+    assert not pool._may_have_one("b")
+    assert pool._may_have_one("d")
+    pool.give_back(first)
+    assert pool._may_have_one("b")
+
+
+def test_a_mail_whose_child_is_killed_is_rendered_by_another(start: Callable[..., Renderer]) -> None:
+    renderer = start(cpu_s=30.0)
+    renderer.render("hello", {"name": "Ann"})
+    (first,) = renderer._pool._free
+    os.kill(first._process.pid, signal.SIGKILL)
+    assert renderer.render("hello", {"name": "Ann"}).subject == "Hello Ann"
+
+    results: list[object] = []
+    thread = threading.Thread(target=lambda: results.append(caught_of(lambda: renderer.render("loops", {}))))
+    thread.start()
+    for _ in range(module.TRIES):
+        before = set(killed_when_busy(renderer))
+        while renderer._pool._busy and before & {one._process.pid for one in list(renderer._pool._busy)}:
+            time.sleep(0.01)
+    thread.join()
+    assert "ended the renderer (SIGKILL)" in str(results[0])
+    assert renderer.render("hello", {"name": "Ann"}).subject == "Hello Ann"
+
+
+def test_a_child_ends_with_its_parent_and_knows_no_setting_of_ours(
+    start: Callable[..., Renderer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTROOM_CLIENT_SECRET", "hush")
+    monkeypatch.setenv("SOMEBODY_ELSES_TOKEN", "hush")
+    renderer = start()
+    renderer.render("hello", {"name": "Ann"})
+    (child,) = renderer._pool._free
+    process = psutil.Process(child._process.pid)
+    assert "hush" not in str(process.environ())
+    child._channel.close()  # as when the parent has died
+    assert child._process.wait(20) == 0
+
+
+def test_a_fork_starts_children_of_its_own(start: Callable[..., Renderer]) -> None:
+    renderer = start()
+    renderer.render("hello", {"name": "Ann"})
+    mine = {one._process.pid for one in renderer._pool._free}
+    assert len(mine) == 1
+    renderer._pool._pid = -1  # as in a process that was forked
+    renderer.render("hello", {"name": "Ann"})
+    theirs = {one._process.pid for one in renderer._pool._free}
+    assert not mine & theirs
+    for pid in mine:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_child_that_cannot_start_is_told_apart_from_a_template_at_fault(
+    start: Callable[..., Renderer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RendererBusy):
+        start().render("hello", {"name": "Ann"})
+
+
+def caught_of(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except TemplateFault as fault:
+        return fault
+
+
+def killed_when_busy(renderer: Renderer) -> list[int]:
+    """Kills the child that renders just now."""
+    while not (busy := list(renderer._pool._busy)):
+        time.sleep(0.01)
+    os.kill(busy[0]._process.pid, signal.SIGKILL)
+    return [busy[0]._process.pid]
