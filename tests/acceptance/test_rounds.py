@@ -2,8 +2,11 @@
 
 import json
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 import pytest
@@ -240,3 +243,18 @@ def test_a_prefork_child_killed_while_it_posts_leaves_an_unknown_outcome(open_ro
     delivery = room.settled(job_id)
     assert delivery.status is Status.ACCEPTED
     assert delivery.attempts[0].outcome == "unknown"
+
+
+def test_celery_s_own_commands_see_the_workers(room: Room) -> None:
+    room.start_worker("--processes", "2", "--concurrency", "4")
+
+    def ask(*command: str) -> dict[str, Any]:
+        asked = [sys.executable, "-m", "celery", "-A", "postroom.tasks", *command, "--json"]
+        done = subprocess.run(asked, env=room.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return {name.partition("@")[0]: reply for name, reply in json.loads(done.stdout).items()}
+
+    until(lambda: len(room._ticking()) == 2, "both workers")
+    assert set(ask("status")) == {"postroom1", "postroom2"}
+    assert {reply["pool"]["max-concurrency"] for reply in ask("inspect", "stats").values()} == {4}
+    assert set(ask("inspect", "registered")["postroom1"]) == {"postroom.round", "postroom.send"}

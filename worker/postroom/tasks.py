@@ -20,7 +20,6 @@ from celery import Celery, Task
 from celery.exceptions import CPendingDeprecationWarning, Ignore, Reject, SecurityWarning
 from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
-from kombu.utils.scheduling import sorted_cycle
 
 from postroom import consumers, wiring
 from postroom.access.rights import own_key
@@ -49,13 +48,6 @@ from postroom.store.server_check import redis_faults
 _OTHER_MAILS = uuid.UUID("5b4c7c3e-6f0e-4b9e-9a49-0d2f1a6f6c11")
 
 
-class HighFirst(sorted_cycle):
-    """The order in which kombu reads our queues: `postroom.high` first (its own orders follow a set's, or a name's)."""
-
-    def consume(self, n: int) -> list[str]:
-        return sorted(self.items[:n], reverse=True)
-
-
 # It warns root of unpickling strangers' messages; we accept JSON only.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 # Whenever Redis was away it proposes `worker_cancel_long_running_tasks_on_connection_loss`, which would cut rounds off.
@@ -74,7 +66,7 @@ app.conf.update(
         "socket_keepalive": True,
         "health_check_interval": 10,
         "visibility_timeout": 120,  # for postroom.send, whose repetition is the same job
-        "queue_order_strategy": HighFirst,
+        "queue_order_strategy": "postroom.runtime.celery_channel:HighFirst",
         "client_name": "postroom-worker",
     },
     broker_connection_retry_on_startup=True,
@@ -102,7 +94,7 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_send_task_events=False,
     worker_redirect_stdouts=False,
-    worker_enable_remote_control=False,
+    worker_enable_remote_control=True,
 )
 
 
