@@ -1,6 +1,19 @@
 """The measurements by name, in the order in which they are made."""
 
-from bench.measures import Measures, backlog, commands, imports, latency, mailbox, memory, neighbours, pace, races, tick
+from bench.measures import (
+    Measures,
+    backlog,
+    commands,
+    doors,
+    imports,
+    latency,
+    mailbox,
+    memory,
+    neighbours,
+    pace,
+    races,
+    tick,
+)
 
 MEASURES: Measures = {
     "race-0ms": ("CPU and mails/s beside alternatives, answers at once", races.quick),
@@ -11,6 +24,7 @@ MEASURES: Measures = {
     "neighbours": ("quiet mailboxes beside a busy one, and beside hanging ones", neighbours.neighbours),
     "bytes": ("what Redis keeps for a job", memory.bytes_of_a_job),
     "commands": ("our commands to Redis for a mail", commands.commands),
+    "doors": ("CPU of a mail over HTTP and SMTP, beside bare servers", doors.doors),
     "tick": ("the clock, with 10,000 lanes waiting", tick.tick),
     "import": ("what import postroom and quick commands cost", imports.imports),
     "memory": ("a worker's memory with 1,000,000 waiting", memory.worker_memory),

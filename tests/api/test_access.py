@@ -343,6 +343,12 @@ def test_the_pace_of_a_key_holds_for_any_stretch_of_time(connection: Any) -> Non
     assert sum(allowed(10_000) for _ in range(50)) == 10
 
 
+def test_a_pace_beyond_all_measure_is_one_that_nobody_reaches(connection: Any) -> None:
+    keys = ApiKeys(connection)
+    _, secret = keys.create("k", [Scope.READ], rate=(10**9, 1.0))
+    assert all((used := keys.use(secret)) and used[1] == 0 for _ in range(10))
+
+
 # What is kept
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from postroom.api import connections, create_app, middleware, request_bodies, server
+from postroom.api import bringing, connections, create_app, middleware, request_bodies, server
 from postroom.api.connections import Connections
 from postroom.api.server import config
 
@@ -126,7 +126,7 @@ def test_one_key_and_one_address_get_half_of_the_memory(door: Door, owner: str) 
     mine = door.services.keys.list()[0].id if owner == "key" else "127.0.0.1"
     bodies.give_back(-half, [mine])
     try:
-        answer = door.post("/v1/emails", a_mail())
+        answer = door.post("/v1/emails", a_mail(text="a" * bringing.SMALL))
     finally:
         bodies.give_back(half, [mine])
     assert code(answer) == (503, "busy")

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from email.message import EmailMessage
 
 import pytest
+from aiosmtpd.smtp import SMTP
 
 from postroom.errors import InvalidMail, KeyConflict, Unavailable
 from postroom.jobs.job import Receipt
 from postroom.mail.model import Mail
+from postroom.smtp.session import SmtpSession
 
 from .conftest import LOCAL, MESSAGE, PASSWORD, SENDER, SHOP, Server
 
@@ -237,3 +239,23 @@ def test_a_message_that_breaks_off_is_not_kept(server: Server, unfinished: bytes
 
         assert client.gone()
     assert server.kept.sources == []
+
+
+@pytest.mark.parametrize(
+    "arg",
+    [
+        "<a@b.com>",
+        " <a.b+c@x-y.example> SIZE=10 BODY=8BITMIME",
+        "<a@b.com>SIZE=1",
+        "<>",
+        "<a@b.com> (c) SIZE=1",
+        "a@b.com",
+        "<a..b@b.com>",
+    ],
+)
+def test_a_usual_address_is_read_as_every_other(arg: str) -> None:
+    class Quick(SmtpSession):
+        def __init__(self) -> None:
+            self.local_part_limit = 0
+
+    assert Quick()._getaddr(arg) == SMTP._getaddr(Quick(), arg)

@@ -45,7 +45,6 @@ def _may(scope: Scope) -> Callable[..., ApiKey]:
     return check
 
 
-MaySend = Annotated[ApiKey, Security(_may(Scope.SEND))]
 MayRead = Annotated[ApiKey, Security(_may(Scope.READ))]
 MayOperate = Annotated[ApiKey, Security(_may(Scope.OPERATE))]
 

@@ -43,7 +43,7 @@ class Bodies:
         self._free = AT_ONCE * largest
         self._taken: Counter[str] = Counter()  # by key and by address
 
-    async def read(self, request: Request) -> bytes:
+    async def read(self, request: Request, owners: tuple[str, ...]) -> bytes:
         """The whole body. Its size counts until `give_back`. Refusal if it is too large or slow, or memory is full."""
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refusal(415, "unsupported_media_type", "a body without Content-Encoding is needed", headers=_CLOSE)
@@ -52,7 +52,7 @@ class Bodies:
             self._check(int(declared[:20]), getattr(request.state, "largest_body", self.largest))
         # A route may allow less, before the body is read.
         largest = min(self.largest, getattr(request.state, "largest_body", self.largest))
-        body, owners = bytearray(), _owners(request)
+        body = bytearray()
         loop = asyncio.get_running_loop()
         end, counted = loop.time() + self.deadline_s, 0
         try:
@@ -95,14 +95,15 @@ class Bodies:
 
 async def _raw(request: Request) -> AsyncIterator[bytes]:
     bodies: Bodies = request.app.state.services.bodies
-    body = await bodies.read(request)
+    owners = owners_of(request)
+    body = await bodies.read(request, owners)
     try:
         yield body
     finally:
-        bodies.give_back(len(body), _owners(request))
+        bodies.give_back(len(body), owners)
 
 
-def _owners(request: Request) -> tuple[str, ...]:
+def owners_of(request: Request) -> tuple[str, ...]:
     """Whose memory a body takes: its key's and its address's. An id has no colon or dot, an address has one."""
     key_id = getattr(request.state, "key_id", None)
     return (*([key_id] if key_id else []), site(host_of(request)))
@@ -111,7 +112,8 @@ def _owners(request: Request) -> tuple[str, ...]:
 Raw = Annotated[bytes, Depends(_raw)]
 
 
-def _json_object(request: Request, body: Raw) -> dict[str, Any]:
+def json_object(request: Request, body: bytes) -> dict[str, Any]:
+    """The JSON object of a body. Refusal if it is none."""
     if media_type(request.headers.get("content-type", "")) != "application/json":
         raise Refusal(415, "unsupported_media_type", "Content-Type: application/json is needed")
     return _object(body)
@@ -127,15 +129,11 @@ def _object(body: bytes) -> dict[str, Any]:
     return value
 
 
-# FastAPI resolves a route's parameters in order. This one must come after the key: without one no body is read.
-JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
-
-
 def body_of(model: type[M]) -> Callable[..., M]:
     """A dependency that reads a body as this model. A missing body counts as an empty object."""
 
     def read(request: Request, body: Raw) -> M:
-        given = _json_object(request, body) if body else {}
+        given = json_object(request, body) if body else {}
         try:
             return model.model_validate(given)
         except ValidationError as error:

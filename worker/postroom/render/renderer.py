@@ -35,7 +35,7 @@ PATIENCE_S = 30.0  # how long a mail waits for its turn
 GROW_S = 0.1  # a mail that has waited for so long gets another child
 FORGET_S = 600.0  # how long it is remembered that a sender's mail brought a child down
 UNUSED_S = 60.0  # then a child is ended that others can do without
-TRIES = 3  # for mail whose child was killed by somebody else
+TRIES = 3  # for mail whose child was killed by somebody else, and to start one
 
 
 class Renderer:
@@ -198,7 +198,7 @@ class _Pool:
         self._pid = os.getpid()
         self._free: list[_Child] = []
         self._busy: dict[_Child, str] = {}  # with whose mail
-        self._starting = False
+        self._starting, self._failed_starts = False, 0
         self._waiting: list[_Waiting] = []
         self._harmful: dict[str, float] = {}  # by sender, until when
 
@@ -299,10 +299,14 @@ class _Pool:
         started: list[_Child] = []
         try:
             started.append(self._start())
-        except OSError as error:
-            raise RendererBusy(f"the renderer does not start ({type(error).__name__})") from None
+        except (OSError, RendererBusy):
+            # Somebody may have killed it, so it is tried again.
+            self._failed_starts += 1
+            if self._failed_starts >= TRIES:
+                raise RendererBusy("the renderer does not start") from None
         finally:
             with self._lock:
                 self._starting = False
                 self._free += started
                 self._hand_out()
+        self._failed_starts = 0 if started else self._failed_starts

@@ -28,6 +28,8 @@ _STATUS = {
     "221": "2.0.0", "250": "2.0.0", "252": "2.0.0", "454": "4.7.0", "500": "5.5.2", "501": "5.5.4", "502": "5.5.1",
     "503": "5.5.1", "504": "5.5.4", "530": "5.7.0", "552": "5.3.4", "553": "5.1.3", "554": "5.7.0", "555": "5.5.4",
 }  # fmt: skip
+# Most addresses of the envelope are like this. aiosmtpd's parser takes many times as long.
+_USUAL = re.compile(r"[ ]*<([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)>([^(]*)")
 _BARE = re.compile(r"(\d{3}) (?!\d\.\d)(?:Error: )?(.*)", re.DOTALL)
 
 
@@ -259,6 +261,11 @@ class SmtpSession(SMTP):
         recipients = [Address.parse(one) for one in envelope.rcpt_tos]
         login = cast("Login", self.login)  # `check_auth_needed` lets nobody without one come this far
         return str(await self._reception.keep(cast("bytes", envelope.content), sender, recipients, login))
+
+    def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
+        if len(arg) <= LONGEST_COMMAND and (usual := _USUAL.fullmatch(arg)):
+            return usual[1], usual[2].strip()
+        return super()._getaddr(arg)
 
     def _getparams(self, params: Any) -> dict[str, str | bool] | None:
         # RFC 4954: a server with AUTH must accept this parameter, and may ignore it.

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.access.api_keys import ApiKey
 from postroom.access.rights import DoorKey
-from postroom.api.authorization import MayOperate, MayRead, MaySend, own
+from postroom.api.authorization import MayOperate, MayRead, own
+from postroom.api.bringing import answer, brings
 from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, documented, refusal
-from postroom.api.request_bodies import JsonObject, Time, body_of, takes
+from postroom.api.request_bodies import Time, body_of, takes
 from postroom.errors import InvalidMail, PostroomError
 from postroom.jobs.job import Delivery, Receipt, Status
 from postroom.jobs.job_filter import JobFilter
@@ -28,16 +29,6 @@ REPLAY = "Idempotent-Replay"
 # Many printable characters, for programs that make requests from the schema. No pattern covers all.
 _PRINTABLE = "^[ -~\u00a1-\u00ac\u00ae-\u0377\u3041-\u3096\u4e00-\u9fff\uac00-\ud7a3]+$"
 router = APIRouter(prefix="/v1/emails", tags=["emails"])
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[!-~]([ -~]*[!-~])?$",
-        description="The same key with the same body is the same mail, for as long as its record is kept.",
-    ),
-]
 
 
 class Taken(BaseModel):
@@ -102,32 +93,42 @@ class EmailQuery(BaseModel):
     "",
     status_code=202,
     responses=documented(*BROUGHT, 409),
-    openapi_extra=takes("Email"),
+    openapi_extra=brings("Email"),
+    response_model=Taken,
 )
-def send(
-    services: WithServices, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
-) -> Taken:
+async def send(request: Request) -> Response:
     """Take in one mail. After the answer 202 it is kept."""
+    return await answer(request, _send)
+
+
+def _send(services: Services, key: ApiKey, given: dict[str, Any], idempotency_key: str | None) -> Response:
     batch = _batch_name(given.pop("batch", None))
     mail = mail_of(given, key, services.sender)
     receipt = services.client.send(mail, _scoped(key, idempotency_key), batch=batch)
+    headers = {"Location": f"/v1/emails/{receipt.id}"}
     if receipt.known:
-        response.headers[REPLAY] = "true"
-    response.headers["Location"] = f"/v1/emails/{receipt.id}"
+        headers[REPLAY] = "true"
     known = services.records.read(receipt.id) if receipt.known else None
-    return Taken(id=receipt.id, status=_first_status(mail, known))
+    return _accepted(Taken(id=receipt.id, status=_first_status(mail, known)), headers)
+
+
+def _accepted(answered: BaseModel, headers: dict[str, str]) -> Response:
+    return Response(answered.model_dump_json(), 202, headers, "application/json")
 
 
 @router.post(
     "/batch",
     status_code=202,
     responses=documented(*BROUGHT, 409),
-    openapi_extra=takes("EmailBatch"),
+    openapi_extra=brings("EmailBatch"),
+    response_model=BatchTaken,
 )
-def send_batch(
-    services: WithServices, key: MaySend, given: JsonObject, response: Response, idempotency_key: IdempotencyKey = None
-) -> BatchTaken:
+async def send_batch(request: Request) -> Response:
     """Take in up to 500 mails, each independently. `results` has the result for each, in order."""
+    return await answer(request, _send_batch)
+
+
+def _send_batch(services: Services, key: ApiKey, given: dict[str, Any], idempotency_key: str | None) -> Response:
     mails, batch = given.get("emails"), _batch_name(given.get("batch"))
     if unknown := given.keys() - {"emails", "batch"}:
         raise _wrong(*(f"{name[:100]}: no such field" for name in sorted(unknown)))
@@ -138,9 +139,8 @@ def send_batch(
         _same_batch(services, scoped, given)
     rows = _rows(services, [_mail_or_refusal(one, key, services.sender) for one in mails], scoped, batch)
     known, refused = sum(row.known for row in rows), sum(row.error is not None for row in rows)
-    if known == len(rows):
-        response.headers[REPLAY] = "true"
-    return BatchTaken(batch=batch, taken=len(rows) - known - refused, known=known, refused=refused, results=rows)
+    taken = BatchTaken(batch=batch, taken=len(rows) - known - refused, known=known, refused=refused, results=rows)
+    return _accepted(taken, {REPLAY: "true"} if known == len(rows) else {})
 
 
 @router.get("", responses=documented(*ASKED, 400))

@@ -12,7 +12,7 @@ return function(arguments)
   local full = math.max(tonumber(redis.call('GET', spent) or 0), now) + every
   local wait = full - now - key.per
   if wait > 0 then return {text, math.ceil(wait)} end
-  redis.call('SET', spent, full, 'PX', math.ceil(full - now))
+  redis.call('SET', spent, full, 'PX', math.max(1, math.ceil(full - now)))
   local day = values.integer(math.floor(now / day_length) * day_length)
   if redis.call('HGET', keys.api_used, key.id) ~= day then redis.call('HSET', keys.api_used, key.id, day) end
   return {text, 0}
