@@ -1,6 +1,6 @@
-"""Takes a MIME message apart into bodies and files, for mail that is too large to be sent as it came.
+"""Splits a MIME message into bodies and files, for mail that is too large to be sent unchanged.
 
-This is done only where nothing is lost. A signed or encrypted message would not be the same.
+This is done only if nothing is lost. A signed or encrypted message would not be the same.
 """
 
 import html

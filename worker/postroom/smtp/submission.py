@@ -122,7 +122,7 @@ def _author_name(name: str) -> str:
 def _lean(message: Source, login: Login) -> Source:
     """The message without what is only for Postroom, and without a Sender that the client may not be."""
     senders = message.people("sender")
-    foreign = senders is None or not all(login.may_send_as(one.address) for one in senders)
+    foreign = senders is None or not all(login.caller.may_use(one.address) for one in senders)
     return message.without({*HEADERS, OUR_HEADER, *(["sender"] if foreign else [])})
 
 
