@@ -116,7 +116,7 @@ def test_a_template_takes_the_place_of_the_body(outbox: Outbox) -> None:
     ("message", "fault"),
     [
         (a_message(alternatives=[("a", "text/html"), ("b", "text/html")]), "two bodies of text/html"),
-        (a_message(alternatives=[("BEGIN:VCALENDAR", "text/calendar")]), "not text/calendar; attach it as a file"),
+        (a_message(alternatives=[("<html amp4email>", "text/x-amp-html")]), "not text/x-amp-html; attach it as a file"),
         (a_message(headers={"X-Postroom-Kay": "1"}), "no such header X-Postroom-Kay"),
         (a_message(headers={"X-Postroom-Template": "welcome"}), "body: given beside X-Postroom-Template"),
         (a_message(body="", headers={"X-Postroom-Template": "w", "X-Postroom-Variables": "["}), "is not JSON"),
@@ -156,3 +156,34 @@ def test_redis_away_is_an_error_or_silence(outbox: Outbox) -> None:
             a_message().send()
         assert a_message().send(fail_silently=True) == 0
     assert a_message().send() == 1
+
+
+def test_an_invitation_as_an_alternative_goes_along_with_its_method(outbox: Outbox) -> None:
+    kind = "text/calendar; method=REQUEST"
+    mail = sent(outbox, a_message(alternatives=[("<p>Hi</p>", "text/html"), ("BEGIN:VCALENDAR", kind)]))
+    (invitation,) = mail.attachments
+    assert (mail.html, mail.text, invitation.mime_type, invitation.is_invitation) == ("<p>Hi</p>", "Hi", kind, True)
+
+
+def test_what_a_mail_program_would_take_is_taken(outbox: Outbox) -> None:
+    message = a_message()
+    message.attach("x" * 300 + ".csv", "a;b", "text/csv; charset=utf-8")
+    message.attach("two\nlines.txt", "x", "text/plain")
+    names = [one.filename for one in sent(outbox, message).attachments]
+    assert names == ["x" * 196 + ".csv", "twolines.txt"]
+
+
+def test_no_foreign_exception_leaves_the_backend(outbox: Outbox) -> None:
+    unknown, letters = a_message(), a_message()
+    unknown.encoding, letters.encoding = "x-klingon", "us-ascii"
+    for message in (unknown, letters):
+        message.attach("a.txt", "ü", "text/plain")
+    part = MIMEBase("image", "png")
+    part.add_header("Content-ID", "<a b>")
+    part.set_payload("x")
+    with_id = a_message(attachments=[part])
+    deep = a_message(body="", headers={"X-Postroom-Template": "w", "X-Postroom-Variables": "[" * 100_000})
+    for message in (unknown, letters, with_id, deep):
+        with pytest.raises(InvalidMail):
+            message.send()
+        assert get_connection(fail_silently=True).send_messages([message]) == 0

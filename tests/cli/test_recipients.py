@@ -157,3 +157,9 @@ def test_a_wrong_encoding_is_reported(people: Callable[..., Recipients], encodin
 def test_a_file_of_which_no_row_can_be_read_says_why(people: Callable[..., Recipients]) -> None:
     with pytest.raises(FileFault, match="no row that can be read: line 2: not UTF-8"):
         people("email;name\r\nann@contoso.com;Müller\r\n".encode("cp1252"))
+
+
+def test_json_that_is_nested_too_deeply_is_a_fault_of_its_line(people: Callable[..., Recipients]) -> None:
+    content = '{"to": "ann@contoso.com"}\n' + '{"a":' * 100_000 + "\n"
+    (fault,) = faults(people(content, "people.jsonl"))
+    assert fault.startswith("line 2: not JSON")

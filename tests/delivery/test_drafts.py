@@ -8,11 +8,13 @@ from postroom.delivery.attempt import deliver
 from postroom.delivery.context import ClaimLost
 from postroom.delivery.drafts import clean_up
 from postroom.jobs.outcome import (
+    Answer,
     CleanedUp,
     Deferred,
     Found,
     Held,
     NotFound,
+    NotPermitted,
     Refused,
     Scope,
     StillDraft,
@@ -122,3 +124,15 @@ def test_an_unknown_outcome_of_sending_a_draft_stays_unknown() -> None:
     world = World(answers=[Unknown(reason="gateway_timeout")])
 
     assert deliver(a_job()._replace(drafting=True, draft="d-1"), world.context()) == Unknown(reason="gateway_timeout")
+
+
+def test_a_search_for_drafts_that_is_refused_for_ever_spends_attempts_and_one_without_permission_is_a_hold() -> None:
+    drafted = a_job()._replace(drafting=True)
+    refused = Deferred(reason="look_up_failed", free=True, answer=Answer(http_status=400))
+    away = Deferred(reason="look_up_failed", free=True, answer=Answer(http_status=503))
+
+    assert deliver(drafted, World(answers=[refused]).context()) == replace(refused, free=False)
+    assert deliver(drafted, World(answers=[away]).context()) == away
+    forbidden = NotPermitted(answer=Answer(http_status=403))
+    held = Held(reason="needs_mail_readwrite", scope=Scope.MAIL, answer=forbidden.answer)
+    assert deliver(drafted, World(answers=[forbidden]).context()) == held

@@ -9,10 +9,10 @@ from postroom.api.routes import emails, events
 from postroom.cloudevents import parsing, strict_json, unmatched
 from postroom.delivery import context
 from postroom.delivery.round import LAST_TRIES_S
-from postroom.mail import address, fields, mime_source, validation
+from postroom.mail import address, fields, mime_source, mime_tree, validation
 from postroom.render import renderer, templates
 from postroom.runtime import file_limit
-from postroom.smtp import mime_parts, session
+from postroom.smtp import session
 from postroom.smtp.reception import COMMANDS, Limits
 from postroom.store import constants, intake, intake_codec
 from postroom.transport import http
@@ -176,12 +176,12 @@ def _smtp() -> list[Bound]:
     return [
         Bound(
             "connections",
-            f"{SMTP.connections}, of one address {SMTP.of_one_address}",
+            f"{SMTP.connections}, of one address {SMTP.of_one_address}; before the TLS handshake too",
             "smtp/reception.py",
-            f"{hostile} test_connections_from_one_address_are_limited",
+            f"{hostile} test_connections_that_never_shake_hands_are_counted",
         ),
         Bound(
-            "messages that are received at once",
+            f"messages over {size(session.SMALL)} that are received at once",
             f"{SMTP.receiving}; others wait {seconds(SMTP.turn_s)} for their turn",
             "smtp/reception.py",
             f"{hostile} test_a_message_that_waits_too_long_for_its_turn_is_to_be_sent_again",
@@ -199,10 +199,22 @@ def _smtp() -> list[Bound]:
             f"{hostile} test_recipients_and_commands_of_a_connection_are_limited",
         ),
         Bound(
-            "a line, and a command",
-            f"{size(session.LONGEST_LINE)}, and {size(session.LONGEST_COMMAND)}",
+            "the pace of a message",
+            f"{size(SMTP.pace)}/s, on an average of {seconds(SMTP.pace_s)}",
+            "smtp/reception.py",
+            f"{hostile} test_a_message_that_comes_too_slowly_is_cut_off",
+        ),
+        Bound(
+            "memory of a message",
+            "six times its size",
             "smtp/session.py",
-            f"{hostile} test_a_line_without_end_is_refused",
+            f"{hostile} test_a_message_takes_at_most_six_times_its_size_of_memory",
+        ),
+        Bound(
+            "a command",
+            size(session.LONGEST_COMMAND),
+            "smtp/session.py",
+            f"{hostile} test_a_command_without_end_is_refused",
         ),
         Bound(
             "wrong passwords of a connection",
@@ -212,9 +224,9 @@ def _smtp() -> list[Bound]:
         ),
         Bound(
             "parts of a message that is taken apart",
-            str(mime_parts.MOST_PARTS),
-            "smtp/mime_parts.py",
-            "smtp/test_submission.py",
+            f"{mime_tree.MOST_PARTS:,}, {mime_tree.DEEPEST} deep",
+            "mail/mime_tree.py",
+            "smtp/test_submission.py test_a_message_that_parts_would_change_is_refused_with_what_to_do",
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 import base64
 from datetime import UTC, datetime
+from email import message_from_bytes, policy
 from typing import Any
 
 import pytest
@@ -151,3 +152,68 @@ def test_a_mail_with_a_source_comes_back_from_json_and_only_it_needs_newer_worke
     assert (mail.format, Mail.model_validate({**TO_ANN, "text": "x"}).format) == (2, 1)
     kept = Stored(where="redis", name="n", number=0, piece=1, size=len(SOURCE), sha256="0" * 64)
     assert Mail.from_json(mail.with_contents({0: kept}).to_json()).mime == kept
+
+
+# What others would read otherwise
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "written"),
+    [
+        ("From", b"shop@contoso.com <shop@contoso.com>", b'From: "Shop"\r\n <shop@contoso.com>'),
+        ("From", b"[Printer] 2nd floor <shop@contoso.com>", b'From: "Shop"\r\n <shop@contoso.com>'),
+        ("From", b"Printer: 2nd floor <shop@contoso.com>", b'From: "Shop"\r\n <shop@contoso.com>'),
+        ("From", b"Printers: 2nd floor <shop@contoso.com>;", b'From: "Shop"\r\n <shop@contoso.com>'),
+        ("To", b"ann@contoso.com <ann@contoso.com>", b"To: ann@contoso.com"),
+        ("To", b"[A] <ann@contoso.com>", b"To: ann@contoso.com"),
+    ],
+)
+def test_a_name_that_only_quotes_make_one_is_not_passed_on(field: str, name: bytes, written: bytes) -> None:
+    before = next(line for line in SOURCE.split(b"\r\n") if line.startswith(field.encode()))
+    sent = passed_on(message(SOURCE.replace(before, field.encode() + b": " + name)))
+
+    assert sent == b"x-postroom-job: job-1\r\n" + written + b"\r\n" + SOURCE.replace(before + b"\r\n", b"")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b'"shop@contoso.com" <shop@contoso.com>', b"Shop <shop@contoso.com> (the shop)", b"Shop Inc. <shop@contoso.com>",
+     b"=?utf-8?q?Sh=C3=B6p=40?= <shop@contoso.com>", b"<shop@contoso.com>", b"shop@contoso.com"],
+)  # fmt: skip
+def test_a_from_that_is_one_mailbox_stays_as_it_is(name: bytes) -> None:
+    source = SOURCE.replace(b"Shop <shop@contoso.com>", name)
+    assert passed_on(message(source)).endswith(source)
+
+
+def test_letters_that_are_not_ascii_leave_as_encoded_words_whatever_charset_they_came_in() -> None:
+    source = (
+        b"From: Sh\xf6p <shop@contoso.com>\r\nTo: Z\xc3\xb6e <ann@contoso.com>\r\n"
+        b"Reply-To: H\xf6lp <help@contoso.com>\r\n"
+        b"Subject: Gr\xfc\xdfe\r\n\tzur\xfcck\r\nX-Own: \xc3\xa4\r\nMessage-ID: <1@shop>\r\nDate: x\r\n\r\nb\xf6dy"
+    )
+    sent = passed_on(message(source))
+    head, _, body = sent.partition(b"\r\n\r\n")
+    read = message_from_bytes(sent, policy=policy.default)
+
+    assert head.isascii()
+    assert body == b"b\xf6dy"
+    assert [str(read[name]) for name in ("from", "to", "reply-to", "subject", "x-own")] == [
+        "Shöp <shop@contoso.com>", "Zöe <ann@contoso.com>", "Hölp <help@contoso.com>", "Grüße zurück", "ä",
+    ]  # fmt: skip
+
+
+def test_a_field_is_in_the_charset_that_the_message_says() -> None:
+    source = SOURCE.replace(
+        b"X-Odd", b'Subject: \xc3\xe5\xe9\xe1\r\nContent-Type: text/plain;\r\n charset="windows-1253"\r\nX-Odd'
+    )
+    read = message_from_bytes(passed_on(message(source)), policy=policy.default)
+    assert str(read["subject"]) == "Γεια"
+
+
+def test_traces_of_the_way_here_do_not_go_on() -> None:
+    traces = [
+        "Received: from a", "Return-Path: <b@c.d>", "Resent-To: b@contoso.com", "ARC-Seal: i=1", "DKIM-Signature: v=1",
+        "Authentication-Results: x", "X-MS-Exchange-Organization-AuthAs: Internal", "Delivered-To: b@contoso.com",
+    ]  # fmt: skip
+    source = "".join(f"{trace}\r\n" for trace in traces).encode() + SOURCE
+    assert passed_on(message(source)) == b"x-postroom-job: job-1\r\n" + SOURCE

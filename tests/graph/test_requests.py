@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from postroom.graph.requests import JSON_LIMIT, MIME_LIMIT, GraphRequest, request_for
+from postroom.graph.requests import JSON_LIMIT, MIME_LIMIT, DraftPlan, GraphRequest, plan_draft, request_for
 from postroom.graph.searches import JOB_PROPERTY
 from postroom.jobs.outcome import Refused
 from postroom.mail.address import Address
@@ -347,3 +347,35 @@ def test_a_mail_too_large_for_mime_only_because_of_two_bodies_goes_as_json_with_
 
 def test_a_request_shows_no_content() -> None:
     assert "Good morning" not in repr(request(PLAIN))
+
+
+# Invitations, and drafts of what is large
+
+INVITATION = Attachment("invite.ics", b"BEGIN:VCALENDAR\r\n", "text/calendar; method=REQUEST")
+
+
+def test_an_invitation_is_an_alternative_with_its_method() -> None:
+    sent = PLAIN._replace(
+        html="<p>x</p>", attachments=(INVITATION, Attachment("a.csv", b"1", "text/csv; charset=utf-8"))
+    )
+    request = request_for(sent)
+    assert isinstance(request, GraphRequest)
+    assert request.mode == "mime"
+    alternative, file = message_from_bytes(base64.b64decode(request.body), policy=policy.default).iter_parts()
+    kinds = [(one.get_content_type(), one.get_param("method")) for one in alternative.iter_parts()]
+
+    assert kinds == [("text/plain", None), ("text/html", None), ("text/calendar", "REQUEST")]
+    assert list(alternative.iter_parts())[2].get_payload(decode=True) == INVITATION.read()
+    assert (file.get_content_type(), file.get_param("charset")) == ("text/csv", "utf-8")
+
+
+def test_the_draft_of_a_large_mail_has_both_bodies_and_its_invitation() -> None:
+    files = tuple(Attachment(f"{n}.bin", b"x" * size) for n, size in enumerate((700_000, 700_000, 3_500_000)))
+    for attachments in (files, (*files, INVITATION)):
+        plan = plan_draft(PLAIN._replace(html="<p>x</p>", attachments=attachments))
+        assert isinstance(plan, DraftPlan)
+        assert (plan.request.mode, plan.to_add) == ("mime", (1, 2))
+        read = message_from_bytes(base64.b64decode(plan.request.body))
+        kinds = {part.get_content_type() for part in read.walk()}
+        assert {"text/plain", "text/html"} <= kinds
+        assert ("text/calendar" in kinds) is (INVITATION in attachments)

@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import pickle
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -368,3 +369,78 @@ def test_nobody_in_a_list_of_recipients_is_left_out(to: object) -> None:
 def test_a_list_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(InvalidMail, match="to"):
         Mail(sender="a@b.com", to="Lee, Ann <ann@b.com>", text="x")
+
+
+# What other programs give
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/csv; charset=utf-8", 'text/plain; name="a b.txt"; x=1', "Text/HTML;charset=us-ascii"]
+)
+def test_a_content_type_may_have_parameters_which_older_workers_do_not_read(kind: str) -> None:
+    made = Mail(to="ann@contoso.com", text="x", attachments=[Attachment("a", b"x", kind)])
+    assert (made.attachments[0].mime_type, made.format, Mail.from_json(made.to_json())) == (kind, 2, made)
+    assert Mail(to="ann@contoso.com", text="x", attachments=[Attachment("a", b"x", "text/csv")]).format == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"filename": "a\nb"}, "filename"),
+        ({"filename": "x" * 300}, "filename"),
+        ({"content_id": "a b"}, "content_id"),
+        ({"content_type": "text"}, "content_type"),
+        ({"content_type": "text/csv; charset"}, "content_type"),
+        ({"content_type": "text/csv\r\nBcc: a@b.c"}, "content_type"),
+        ({"content_type": "text/csv; a=" + "b" * 300}, "content_type"),
+        ({"content": "no base64"}, "content"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_an_attachment_that_cannot_be_sent_is_an_invalid_mail_wherever_it_is_made(
+    given: dict[str, Any], field: str
+) -> None:
+    fields = {"filename": "a", "content": b"x", **given}
+    with pytest.raises(InvalidMail, match=f"^{field}: "):
+        Attachment(**fields)
+    with pytest.raises(InvalidMail, match=f"^attachments.0.{field}: .*; to: no recipient"):
+        Mail.model_validate({"text": "x", "attachments": [fields]})
+
+
+@pytest.mark.parametrize(
+    "missing", [{"filename": "a"}, {"content": b"x"}, {"filename": "a", "content": b"x", 1: 2}, {}]
+)
+def test_an_attachment_that_is_none_is_named(missing: dict[Any, Any]) -> None:
+    with pytest.raises(InvalidMail, match=r"attachments\.0"):
+        Mail.model_validate({"to": "ann@contoso.com", "text": "x", "attachments": [missing]})
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_time_that_no_calendar_reaches_is_a_fault_of_its_field(time: str) -> None:
+    for field in ("scheduled_at", "expires_at"):
+        given = {"to": "ann@contoso.com", "text": "x", "scheduled_at": "2026-12-24T18:00Z", field: time}
+        with pytest.raises(InvalidMail, match=f"{field}: a time that no calendar reaches"):
+            Mail.model_validate(given)
+
+
+def test_faults_of_names_that_are_no_text_can_be_told() -> None:
+    for fields in ({"\ud800": 1}, {"headers": {"\ud800": "x"}}, {"metadata": {"\ud800": "x"}}):
+        with pytest.raises(InvalidMail) as caught:
+            Mail.model_validate({"to": "ann@contoso.com", "text": "x", **fields})
+        assert str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Received", "resent-to", "ARC-Seal", "DKIM-Signature", "Authentication-Results", "X-MS-Exchange-Organization-SCL"],
+)
+def test_a_new_mail_has_no_traces_of_a_way(name: str) -> None:
+    with pytest.raises(InvalidMail, match=r"headers: .* is written by servers that pass a message on"):
+        Mail(to="ann@contoso.com", text="x", headers={name: "x"})
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(InvalidMail, match="is no file; write its content into one"):
+            Attachment("a", place)

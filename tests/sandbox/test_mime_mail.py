@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.sandbox.exchange.errors import GraphError
+from postroom.sandbox.exchange.mailboxes import Exchange
 from postroom.sandbox.graph.mime_mail import read_mime_mail
+from postroom.sandbox.options import SandboxOptions
 
 
 def letter() -> EmailMessage:
@@ -100,3 +102,15 @@ def test_whatever_comes_it_is_a_mail_or_a_graph_error(headers: bytes, body: byte
     source = b"To: ann@fabrikam.com\r\n" + headers + b"\r\n\r\n" + body
     with suppress(GraphError):
         read_mime_mail(b64encode(source))
+
+
+@pytest.mark.parametrize(
+    "author", ["hr@contoso.com <hr@contoso.com>", "[Printer] 2nd floor <hr@contoso.com>", "HR: us <hr@contoso.com>"]
+)
+def test_a_from_that_is_no_mailbox_is_taken_for_another_s(author: str) -> None:
+    options = SandboxOptions()
+    source = f"From: {author}\r\nTo: zoe@fabrikam.com\r\n\r\n".encode()
+    with pytest.raises(GraphError, match="ErrorSendAsDenied"):
+        Exchange(options).require_send_as("hr@contoso.com", read_mime_mail(b64encode(source)))
+    quoted = source.replace(author.encode(), f'"{author.partition(" <")[0]}" <hr@contoso.com>'.encode())
+    Exchange(options).require_send_as("hr@contoso.com", read_mime_mail(b64encode(quoted)))

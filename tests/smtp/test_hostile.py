@@ -4,17 +4,22 @@ import base64
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pytest
 
 from postroom.access.failures import Failures
+from postroom.access.smtp_logins import Login
 from postroom.jobs.job import Receipt
 from postroom.mail.model import Mail
+from postroom.smtp.reception import FULL
+from postroom.smtp.submission import Reply
 from tests.acceptance.conftest import until
 
-from .conftest import MESSAGE, PASSWORD, SHOP, Server
+from .conftest import MESSAGE, PASSWORD, PATIENCE_S, SHOP, Peer, Server
 
 SECOND = (
     b"MAIL FROM:<boss@contoso.com>\r\nRCPT TO:<evil@contoso.com>\r\nDATA\r\nFrom: boss@contoso.com\r\n\r\nx\r\n.\r\n"
@@ -73,12 +78,38 @@ def test_a_message_that_is_too_large_is_read_to_its_end_and_refused(open_server:
     assert len(server.kept.mails) == 1
 
 
-def test_a_line_without_end_is_refused(server: Server) -> None:
+def test_a_command_without_end_is_refused(server: Server) -> None:
+    with server.client() as client:
+        client.hello()
+        assert client.say(b"NOOP " + b"x" * 300_000).startswith(b"500 5.5.2 Command line too long")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\r\n" * 4_000_000,
+        b"--b\r\n\r\n" * 800_000,
+        b"--b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" * 100_000,
+        b"--b\r\n\r\n" + (b"x" * 76 + b"\r\n") * 100_000,
+        b"--b\r\nContent-Disposition: attachment\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        + (b"eHh4" * 19 + b"\r\n") * 100_000,
+        b"--b\r\nContent-Disposition: attachment\r\n\r\n" + b"." * 8_000_000,
+    ],
+    ids=["empty lines", "parts", "depth", "text", "a file", "one line"],
+)
+def test_a_message_takes_at_most_six_times_its_size_of_memory(server: Server, body: bytes) -> None:
+    message = b"From: noreply@contoso.com\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + body + b"\r\n"
     with server.client() as client:
         client.begin()
-        client.write(b"x" * 300_000 + b"\r\n.\r\n")
-        assert client.line().startswith(b"500 5.5.2 Line too long")
-        assert client.say(b"NOOP " + b"x" * 300_000).startswith(b"500 5.5.2 Command line too long")
+        tracemalloc.start()
+        try:
+            for at in range(0, len(message), 1_000_000):
+                client.write(message[at : at + 1_000_000])
+            assert client.say(b".")[:3] in {b"250", b"552", b"550"}
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 6 * len(message)
 
 
 def test_recipients_and_commands_of_a_connection_are_limited(open_server: Callable[..., Server]) -> None:
@@ -200,31 +231,122 @@ def test_a_mail_that_takes_long_to_keep_holds_up_nobody_else(server: Server) -> 
         assert slow.line().startswith(b"250 ")
 
 
+LARGE = MESSAGE + (b"x" * 76 + b"\r\n") * 2000
+
+
+def under_way(client: Peer, server: Server, others: int = 0) -> None:
+    """Begins a large message, which has its turn once this returns."""
+    client.begin()
+    client.write(LARGE)
+    free = server.reception.limits.receiving - others - 1
+    until(lambda: server.reception._receiving._value == free, "the message to have its turn")
+
+
+def test_a_message_that_does_not_come_takes_nobody_s_turn(open_server: Callable[..., Server]) -> None:
+    server = open_server(receiving=1)
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(server.client()).begin()
+        client = stack.enter_context(server.client())
+        client.begin()
+        assert client.say(LARGE + b".").startswith(b"250 ")
+
+
 def test_one_address_cannot_take_all_places_for_messages(open_server: Callable[..., Server]) -> None:
-    server = open_server(receiving=2)
-    with server.client() as slow, server.client() as waiting, ExitStack() as stack:
-        slow.begin()
-        waiting.hello()
-        waiting.write(b"MAIL FROM:<noreply@contoso.com>\r\nRCPT TO:<ann@contoso.com>\r\nDATA\r\n")
-        assert [waiting.line()[:3] for _ in range(2)] == [b"250", b"250"]
+    server = open_server(receiving=4)
+    with ExitStack() as stack:
+        slow, slower, waiting = (stack.enter_context(server.client()) for _ in range(3))
         other = stack.enter_context(server.client(source="127.0.0.2"))
+        under_way(slow, server)
+        under_way(slower, server, 1)
+        waiting.begin()
+        waiting.write(LARGE + b".\r\n")
         other.begin()
-        assert other.say(MESSAGE + b".").startswith(b"250 ")
-        assert slow.say(MESSAGE + b".").startswith(b"250 ")
-        assert waiting.line().startswith(b"354 ")
+        assert other.say(LARGE + b".").startswith(b"250 ")
+        assert slow.say(b".").startswith(b"250 ")
+        assert waiting.line().startswith(b"250 ")
 
 
 def test_a_message_that_waits_too_long_for_its_turn_is_to_be_sent_again(open_server: Callable[..., Server]) -> None:
     server = open_server(receiving=2, turn_s=0.1)
     with server.client() as slow, server.client() as waiting:
-        slow.begin()
-        waiting.hello()
-        for command in (b"MAIL FROM:<noreply@contoso.com>", b"RCPT TO:<ann@contoso.com>"):
-            assert waiting.say(command).startswith(b"250 ")
-        assert waiting.say(b"DATA").startswith(b"451 4.3.2 ")
-        assert slow.say(MESSAGE + b".").startswith(b"250 ")
-        assert waiting.say(b"DATA").startswith(b"354 "), "the transaction stands"
-        assert waiting.say(MESSAGE + b".").startswith(b"250 ")
+        under_way(slow, server)
+        waiting.begin()
+        assert waiting.say(LARGE + b".").startswith(b"451 4.3.2 ")
+        waiting.begin()
+        assert waiting.say(MESSAGE + b".").startswith(b"250 "), "a small one needs no turn"
+        assert slow.say(b".").startswith(b"250 ")
+        waiting.begin()
+        assert waiting.say(LARGE + b".").startswith(b"250 ")
+
+
+def test_clients_without_a_password_leave_a_place_to_those_with_one(open_server: Callable[..., Server]) -> None:
+    server = open_server(receiving=4, turn_s=0.1)
+    with ExitStack() as stack:
+        for number, source in enumerate(("127.0.0.2", "127.0.0.2", "127.0.0.3")):
+            under_way(stack.enter_context(server.client(source=source)), server, number)
+        guest = stack.enter_context(server.client(source="127.0.0.4"))
+        guest.begin()
+        assert guest.say(LARGE + b".").startswith(b"451 4.3.2 ")
+        shop = stack.enter_context(server.client(secure=True))
+        shop.hello()
+        assert shop.say(credentials("shop", PASSWORD)).startswith(b"235 ")
+        shop.begin(b"<shop@contoso.com>")
+        assert shop.say(LARGE.replace(b"noreply@", b"shop@") + b".").startswith(b"250 ")
+
+
+def test_a_message_that_comes_too_slowly_is_cut_off(open_server: Callable[..., Server]) -> None:
+    server = open_server(pace_s=0.2)
+    with server.client() as client:
+        client.begin()
+        client.write(MESSAGE)
+        assert client.line().startswith(b"421 4.4.2 ")
+        assert client.gone()
+    assert server.kept.mails == []
+
+
+def test_where_all_places_are_taken_the_client_goes_that_has_not_logged_in_for_longest(
+    open_server: Callable[..., Server],
+) -> None:
+    server = open_server(SHOP, connections=2)
+    with server.client(secure=True) as shop, server.client() as stranger:
+        shop.hello()
+        assert shop.say(credentials("shop", PASSWORD)).startswith(b"235 ")
+        with server.client() as newest:
+            assert stranger.line().startswith(b"421 4.7.0 ")
+            assert newest.hello()
+            assert shop.say(b"NOOP").startswith(b"250 ")
+
+
+def test_connections_that_never_shake_hands_are_counted(open_server: Callable[..., Server]) -> None:
+    server = open_server(of_one_address=2)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.tls_port)))
+        until(lambda: len(server.reception._guests) == 2, "both to be counted")
+        third = stack.enter_context(socket.create_connection(("127.0.0.1", server.tls_port), PATIENCE_S))
+        assert not third.recv(1)
+    until(lambda: not server.reception._guests, "both to be gone")
+
+
+@dataclass(eq=False)
+class Somebody:
+    host: str
+    login: Login | None = None
+    in_transaction = False
+
+    def dismiss(self, reply: Reply) -> None: ...
+
+
+def test_a_network_of_ipv6_counts_as_one_address(server: Server) -> None:
+    reception = server.reception
+    most = reception.limits.of_one_address
+    guests = [Somebody(f"2001:db8::{number:x}") for number in range(most + 1)]
+    assert [reply for guest in guests if (reply := reception.admit(guest))] == [FULL]
+    guests.append(Somebody("2001:db8:0:1::1"))
+    assert reception.admit(guests[-1]) is None
+    for guest in guests:
+        reception.leave(guest)
 
 
 def test_a_mail_that_takes_too_long_to_keep_is_to_be_sent_again(open_server: Callable[..., Server]) -> None:

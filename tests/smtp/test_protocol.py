@@ -4,6 +4,7 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Callable
+from email import message_from_bytes
 from email.message import EmailMessage
 
 import pytest
@@ -41,6 +42,40 @@ def test_dots_eight_bits_and_long_lines_arrive_as_they_left(server: Server) -> N
         stuffed = message.replace(b"\r\n.", b"\r\n..")
         assert client.say(stuffed + b".").startswith(b"250 ")
         assert server.kept.sources == [message]
+
+
+@pytest.mark.parametrize("body", [b"", b"\r\n", b"..\r\n", b"\r\n..\r\n", b"A: b\r\n\r\n...\r\n..\r\n\r\n"])
+def test_dots_at_the_begin_of_a_line_arrive_wherever_the_line_is(server: Server, body: bytes) -> None:
+    with server.client() as client:
+        client.begin()
+        assert client.say(body + b".")[:3] in {b"250", b"550"}
+        client.begin()
+        client.say(MESSAGE + body + b".")
+    lines = [line[1:] if line.startswith(b".") else line for line in body.split(b"\r\n")]
+    assert server.kept.sources[-1] == MESSAGE + b"\r\n".join(lines)
+
+
+def test_a_line_of_any_length_arrives_in_lines_that_others_take(server: Server) -> None:
+    line = b"x" * 70_000 + "ä".encode()
+    with server.client() as client:
+        client.begin()
+        assert client.say(MESSAGE + line + b"\r\n.").startswith(b"250 ")
+        client.begin()
+        assert client.say(b"From: noreply@contoso.com\r\nX-A: " + line + b"\r\n\r\n.").startswith(
+            b"550 5.6.0 a line of"
+        )
+    (source,) = server.kept.sources
+    assert isinstance(source, bytes)
+    assert max(map(len, source.split(b"\r\n"))) < 100
+    assert message_from_bytes(source).get_payload(decode=True) == b"Hello\r\n" + line + b"\r\n"
+
+
+def test_wishes_for_reports_are_ignored(server: Server) -> None:
+    with server.client() as client:
+        client.hello()
+        assert client.say(b"MAIL FROM:<noreply@contoso.com> RET=HDRS ENVID=QQ314159").startswith(b"250 ")
+        assert client.say(b"RCPT TO:<ann@contoso.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;ann@x.example")[:3] == b"250"
+        assert client.say(b"RCPT TO:<ann@contoso.com> NOTIFI=NEVER").startswith(b"555 5.5.4 ")
 
 
 def test_commands_that_come_all_at_once_are_answered_in_order(server: Server) -> None:

@@ -104,7 +104,34 @@ def test_from_names_one_address_or_the_mail_is_refused(lines: tuple[str, ...]) -
 
 
 def test_a_from_that_is_no_address_is_refused_with_why() -> None:
-    assert refused(source("From: root")).startswith("550 5.1.7 From is not an address: ")
+    assert refused(source("From: a@@b")).startswith("550 5.1.7 From is not an address: ")
+
+
+@pytest.mark.parametrize("author", ["root (Cron Daemon)", "root", "(nobody)<root>", '"Cron" <root>'])
+def test_a_local_user_as_from_is_as_if_there_were_none(author: str) -> None:
+    message = source(f"From: {author}")
+    assert mail(message, sender="root@web1.example", default=SENDER).sender == "root@web1.example"
+    assert mail(message, sender="root", default=SENDER).sender == SENDER
+    assert mail(message, sender="", default=SENDER).sender == SENDER
+
+
+@pytest.mark.parametrize(
+    ("author", "sender"),
+    [
+        ("shop@contoso.com <shop@contoso.com>", "shop@contoso.com"),
+        ('"shop@contoso.com" <shop@contoso.com>', "shop@contoso.com"),
+        ("[Printer] 2nd floor <shop@contoso.com>", '"[Printer] 2nd floor" <shop@contoso.com>'),
+        ("Printer: 2nd floor <shop@contoso.com>", '"Printer: 2nd floor" <shop@contoso.com>'),
+    ],
+)
+def test_a_name_that_should_be_quoted_is_the_sender_s_unless_it_has_an_at(author: str, sender: str) -> None:
+    assert mail(source(f"From: {author}")).sender == sender
+
+
+def test_a_sender_that_the_login_may_not_be_is_removed() -> None:
+    message = source("From: shop@contoso.com", "Sender: boss@contoso.com")
+    assert mail(message, login=SHOP).mime == source("From: shop@contoso.com")
+    assert mail(message).mime == message
 
 
 def test_a_login_has_its_senders_and_no_others() -> None:
@@ -243,18 +270,99 @@ def invitation(message: EmailMessage) -> None:
     message.get_payload()[0].add_alternative("BEGIN:VCALENDAR", subtype="calendar")
 
 
-def unknown_charset(message: EmailMessage) -> None:
-    message.get_payload()[0].get_payload()[0].set_param("charset", "x-klingon")
-
-
 def endless(message: EmailMessage) -> None:
-    message["X-Boundaries"] = "boundary " * 101
+    for _ in range(1001):
+        message.add_attachment(b"", maintype="application", subtype="zip")
 
 
-@pytest.mark.parametrize("change", [signed, invitation, unknown_charset, endless])
+@pytest.mark.parametrize("change", [signed, invitation, endless])
 def test_a_message_that_parts_would_change_is_refused_with_what_to_do(change: Any) -> None:
     message = large()
     change(message)
     assert refused(message.as_bytes()).startswith(
         f"552 5.3.4 a message over {AS_IT_CAME} bytes goes as bodies and files"
     )
+
+
+def test_a_calendar_s_request_goes_along_with_its_method() -> None:
+    message = large()
+    message.get_payload()[0].add_alternative("BEGIN:VCALENDAR", subtype="calendar", params={"method": "REQUEST"})
+    (found,) = [one for one in mail(message.as_bytes()).attachments if one.is_invitation]
+    assert (found.content_type, found.read()) == (
+        "text/calendar; charset=utf-8; method=REQUEST",
+        b"BEGIN:VCALENDAR\r\n",
+    )
+
+
+def multipart(kind: str, *parts: str) -> str:
+    mark = f"={kind}{len(''.join(parts))}"
+    inner = "".join(f"--{mark}\r\n{part}\r\n" for part in parts)
+    return f"Content-Type: multipart/{kind};\r\n\tboundary={mark}\r\n\r\n{inner}--{mark}--"
+
+
+TEXT, FOOTER = "Content-Type: text/plain\r\n\r\ntext", "Content-Type: text/plain\r\n\r\n-- <all>"
+PAGE = "Content-Type: text/html\r\n\r\n<html><body><p>page</p></body></html>"
+FILE = "Content-Type: application/zip; name=a.zip\r\n\r\n" + "z" * AS_IT_CAME
+SMALL_FILE = "Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nx"
+BELOW = '<html><body><p>page</p><div style="white-space: pre-wrap">-- &lt;all&gt;</div></body></html>'
+ONLY_PAGE = "<html><body><p>page</p></body></html>"
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "html", "files"),
+    [
+        (multipart("mixed", PAGE, FOOTER, FILE), None, BELOW, ["a.zip"]),
+        (multipart("mixed", TEXT, FOOTER, FILE), "text\r\n-- <all>", None, ["a.zip"]),
+        (multipart("mixed", multipart("alternative", TEXT, PAGE), FOOTER, FILE), "text\r\n-- <all>", BELOW, ["a.zip"]),
+        (multipart("alternative", TEXT, multipart("mixed", PAGE, FILE, FOOTER)), "text", BELOW, ["a.zip"]),
+        (multipart("mixed", multipart("related", PAGE, FILE), SMALL_FILE), None, ONLY_PAGE, ["a.zip", "a.txt"]),
+        (multipart("mixed", TEXT, FILE, FOOTER, SMALL_FILE), "text\r\n-- <all>", None, ["a.zip", "a.txt"]),
+        (multipart("x-unknown", TEXT, FILE), "text", None, ["a.zip"]),
+        (multipart("mixed", FILE), " ", None, ["a.zip"]),
+    ],
+)
+def test_only_alternatives_become_alternatives_and_what_follows_a_body_stays_behind_it(
+    message: str, text: str | None, html: str | None, files: list[str]
+) -> None:
+    found = mail(f"From: a@contoso.com\r\n{message}".encode())
+    assert (found.text, found.html, [one.filename for one in found.attachments]) == (text, html, files)
+
+
+def test_what_header_fields_ask_for_is_kept_of_a_large_message() -> None:
+    head = [
+        "From: a@contoso.com", "Importance: High", "Disposition-Notification-To: a@contoso.com",
+        "Return-Receipt-To: a@contoso.com", "Reply-To: Help Desk <help@contoso.com>", "References: <1@a>\r\n\t<2@a>",
+        "List-Unsubscribe:\r\n\t<https://contoso.com/u>", "Received: from x", "ARC-Seal: i=1",
+        "Resent-To: b@contoso.com", "DKIM-Signature: v=1", "X-MS-Exchange-Organization-SCL: -1",
+    ]  # fmt: skip
+    found = mail("\r\n".join([*head, FILE]).encode())
+
+    assert found.headers == {"References": "<1@a> <2@a>", "List-Unsubscribe": "<https://contoso.com/u>"}
+    assert (found.importance, found.read_receipt, found.delivery_receipt) == ("high", True, True)
+    assert found.reply_to == ('"Help Desk" <help@contoso.com>',)
+
+
+@pytest.mark.parametrize(
+    ("charset", "data", "text"),
+    [
+        ("x-klingon", b"plain", "plain"),
+        ("us-ascii", "Grüße".encode(), "Grüße"),
+        ("us-ascii", b"Gr\xfc\xdfe", "Grüße"),
+        ("iso-8859-8-i", b"\xf9\xec\xe5\xed", "שלום"),
+        ("windows-874", b"\xca\xc7\xd1\xca", "สวัส"),
+        ("iso-2022-jp", "日本".encode("iso-2022-jp"), "日本"),
+        ("punycode", b"abc-", "abc-"),
+        ("base64", b"YQ==", "YQ=="),
+    ],
+)
+def test_a_body_is_read_whatever_its_charset_is_called(charset: str, data: bytes, text: str) -> None:
+    part = f"Content-Type: text/plain; charset={charset}\r\n\r\n".encode() + data
+    assert (
+        mail(multipart("mixed", "PART", FILE).encode().replace(b"PART", part).join([b"From: a@x.de\r\n", b""])).text
+        == text
+    )
+
+
+def test_what_no_reader_takes_for_a_subject_does_not_stop_a_large_message() -> None:
+    found = mail(b"From: a@x.de\r\nSubject: Gr\xfc\xdfe=?utf-8?q?=0A?= =?nope?q?b?=\r\n" + FILE.encode())
+    assert found.subject == "Grüße b"

@@ -56,3 +56,12 @@ def test_a_lane_held_under_its_own_name_is_released_by_it_after_new_settings(roo
     room.tick(5)
     assert room.claim(OTHER) is None
     assert room.send() == held
+
+
+def test_a_rule_for_a_domain_is_the_lane_of_its_senders_but_of_those_that_have_their_own(room: Room) -> None:
+    room.publish(aliases={"*@web1.example": SENDER, "hr@web1.example": "hr@web1.example"})
+    root, hr = room.take(mail("root@web1.example")), room.take(mail("hr@web1.example"))
+
+    assert (room.read(root).lane, room.read(hr).lane) == (SENDER, "hr@web1.example")
+    assert [room.ledger.records.lane_of(one) for one in ("Cron@web1.example", "a@b.example")] == [SENDER, "a@b.example"]
+    assert room.send() == root

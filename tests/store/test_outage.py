@@ -73,6 +73,21 @@ def test_faults_of_our_own_say_nothing_of_the_mailbox(room: Room) -> None:
     assert room.claim() is not None
 
 
+@pytest.mark.parametrize("reason", ["attachment_unclear", "session_lost", "draft_gone", "not_201"])
+def test_drafts_that_begin_anew_again_and_again_pause_nobody_and_end_as_dead_letters(room: Room, reason: str) -> None:
+    anew = Deferred(reason=reason, answer=Answer(http_status=200))
+    jobs = [room.take(mail(sender=lane)) for lane in LANES]
+    for _ in range(3):  # all attempts that a room gives
+        for lane in LANES:
+            room.settle(room.held(lane), anew)
+            other = room.take(mail(sender=lane))
+            assert room.read(other).paused_until is None
+            assert room.send(lane=lane) == other
+        room.tick(60)
+
+    assert {(room.read(job).status, room.read(job).reason) for job in jobs} == {("dead", reason)}
+
+
 NO_ANSWER = Unknown(reason="no_answer", answer=Answer())
 
 

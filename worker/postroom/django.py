@@ -18,7 +18,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from postroom.client import Client
 from postroom.errors import InvalidMail, PostroomError
-from postroom.mail.model import Attachment, Mail
+from postroom.mail.model import Attachment, Mail, file_name
 
 OURS = "x-postroom-"
 HEADERS = {"key", "batch", "priority", "template", "variables"}
@@ -52,7 +52,10 @@ class EmailBackend(BaseEmailBackend):
 
     def _send(self, message: EmailMessage) -> None:
         ours, headers = _sorted_headers(message)
-        mail = _mail(message, ours, headers)
+        try:
+            mail = _mail(message, ours, headers)
+        except (LookupError, ValueError) as error:  # a charset that does not exist, or has not these letters
+            raise InvalidMail(f"the message cannot be written ({error})") from None
         (self._client or _client()).send(mail, ours.get("key"), batch=ours.get("batch"))
 
 
@@ -90,7 +93,10 @@ def _mail(message: EmailMessage, ours: Mapping[str, str], headers: Mapping[str, 
         "reply_to": list(map(str, reply_to)),
         "subject": str(message.subject) or None,
         "headers": {name: value for name, value in headers.items() if name.lower() not in {"from", "reply-to"}},
-        "attachments": [_attachment(one, n, message) for n, one in enumerate(message.attachments, 1)],
+        "attachments": [
+            *_invitations(message),
+            *(_attachment(one, n, message) for n, one in enumerate(message.attachments, 1)),
+        ],
         "priority": ours.get("priority"),
         **_content(message, ours),
     }
@@ -104,6 +110,8 @@ def _content(message: EmailMessage, ours: Mapping[str, str]) -> dict[str, Any]:
         return {"template": ours["template"], "variables": _variables(ours.get("variables", "{}"))}
     bodies: dict[str, str] = {}
     for kind, body in _bodies(message):
+        if kind.lower().startswith("text/calendar"):
+            continue  # an invitation: see `_invitations`
         field = {"text/plain": "text", "text/html": "html"}.get(kind)
         if field is None:
             raise InvalidMail(f"alternatives: Exchange takes a text and an HTML body, not {kind}; attach it as a file")
@@ -121,10 +129,17 @@ def _bodies(message: EmailMessage) -> Iterator[tuple[str, str]]:
         yield kind, body.decode() if isinstance(body, bytes) else str(body)
 
 
+def _invitations(message: EmailMessage) -> Iterator[Attachment]:
+    """The alternatives that a calendar reads."""
+    for kind, body in _bodies(message):
+        if kind.lower().startswith("text/calendar"):
+            yield Attachment("invitation.ics", body.encode(), kind)
+
+
 def _variables(text: str) -> dict[str, Any]:
     try:
         variables = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidMail(f"headers: X-Postroom-Variables is not JSON: {error}") from None
     if not isinstance(variables, dict):
         raise InvalidMail("headers: X-Postroom-Variables is no JSON object")
@@ -142,7 +157,7 @@ def _attachment(given: Any, number: int, message: EmailMessage) -> Attachment:
         content = content.as_bytes()
     if isinstance(content, str):
         content = content.encode(str(message.encoding or "utf-8"))
-    return Attachment(filename or _name(kind, number), content, kind or None)
+    return Attachment(file_name(filename or "", _name(kind, number)), content, kind or None)
 
 
 def _of_part(part: Message, number: int) -> Attachment:
@@ -153,7 +168,7 @@ def _of_part(part: Message, number: int) -> Attachment:
     else:
         content = payload if isinstance(payload, bytes) else part.as_bytes()
     content_id = str(part.get("Content-ID", "")).strip().strip("<>") or None
-    return Attachment(part.get_filename() or _name(kind, number), content, kind, content_id)
+    return Attachment(file_name(part.get_filename() or "", _name(kind, number)), content, kind, content_id)
 
 
 def _name(kind: str | None, number: int) -> str:

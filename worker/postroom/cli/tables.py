@@ -61,7 +61,7 @@ def _json_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
             continue
         try:
             values = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield RowFault(line, f"not JSON: {error}")
             continue
         yield (

@@ -5,6 +5,7 @@ in Sent Items, so after an unknown outcome the draft itself shows whether it was
 answered is found by its job's id, and only such ones are removed.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from postroom.delivery import uploads
@@ -17,9 +18,11 @@ from postroom.jobs.outcome import (
     Deferred,
     Drafted,
     Found,
+    Held,
     NotFound,
     NotPermitted,
     Outcome,
+    Scope,
     StillDraft,
     Uploaded,
 )
@@ -101,7 +104,10 @@ def remove_orphaned_drafts(job: Job, app: App, context: DeliveryContext) -> Clea
                     if not isinstance(removed, CleanedUp):
                         return removed
             case NotPermitted(answer=answer):
-                return Deferred(reason="needs_mail_readwrite", answer=answer, free=True)
+                return Held(reason="needs_mail_readwrite", scope=Scope.LANE, answer=answer)
+            case Deferred(answer=answer) if answer.http_status and answer.http_status // 100 == 4:
+                # This mail's own search is refused: asked for ever, it would be refused for ever.
+                return replace(result, free=False)
             case NotFound() | StillDraft():
                 pass
             case _:

@@ -37,7 +37,7 @@ def header_lines(message: Message) -> Iterator[str]:
             "reply-to": message.reply_to,
         }
     )
-    yield _line("Subject", message.subject)
+    yield text_line("Subject", message.subject)
     yield f"Message-ID: <{ascii_address(message.message_id[1:-1])}>"
     yield f"{OUR_HEADER}: {message.job_id}"
     if message.importance is not Importance.NORMAL:
@@ -47,7 +47,7 @@ def header_lines(message: Message) -> Iterator[str]:
     if message.delivery_receipt:
         yield f"Return-Receipt-To: {sender}"
     for name, value in message.headers.items():
-        yield _line(name, value)
+        yield text_line(name, value)
     yield "MIME-Version: 1.0"
 
 
@@ -73,7 +73,7 @@ def ascii_address(address: str) -> str:
     return f"{valid.local_part}@{valid.ascii_domain}"
 
 
-def _line(name: str, value: str) -> str:
+def text_line(name: str, value: str) -> str:
     """An unstructured header, folded at its spaces, or encoded (RFC 2047) where folding would not give it back."""
     words = value.split(" ")
     if not value:
@@ -108,13 +108,16 @@ def _pieces(units: Iterable[AnyStr], size: int, empty: AnyStr) -> list[AnyStr]:
 
 
 def body_bytes(message: Message) -> bytes:
-    """mixed(alternative(text, related(html, images)), files), as far as there are such; all of it in base64."""
+    """mixed(alternative(text, related(html, images), invitation), files), as far as there are such, all in base64."""
     inline = [a for a in message.attachments if a.content_id and message.html]
-    files = [_file_part(a, "attachment") for a in message.attachments if a not in inline]
+    invitations = [a for a in message.attachments if a.is_invitation]
+    files = [_file_part(a, "attachment") for a in message.attachments if a not in inline and a not in invitations]
     bodies = [_body("plain", message.text or "")] if message.text or not message.html else []
     if message.html:
         images = [_file_part(a, "inline") for a in inline]
         bodies.append(_multipart("related", [_body("html", message.html), *images]))
+    # Programs show it as an invitation where it is an alternative of the body.
+    bodies += [_part(_with_charset(a.mime_type), a.read()) for a in invitations]
     return _multipart("mixed", [_multipart("alternative", bodies), *files])
 
 
@@ -123,9 +126,13 @@ def _body(kind: str, text: str) -> bytes:
     return _part(f"text/{kind}; charset=utf-8", with_line_ends.encode())
 
 
+def _with_charset(mime_type: str) -> str:
+    return mime_type if "charset=" in mime_type.lower() else f"{mime_type.rstrip(' ;')}; charset=utf-8"
+
+
 def _file_part(attachment: Attachment, disposition: str) -> bytes:
     # MIME forbids base64 for messages and multiparts.
-    composite = attachment.mime_type.startswith(("message/", "multipart/"))
+    composite = attachment.mime_type.lower().startswith(("message/", "multipart/"))
     return _part(
         "application/octet-stream" if composite else attachment.mime_type,
         attachment.read(),

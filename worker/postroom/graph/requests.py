@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from postroom.graph.mime_writer import address_lines, ascii_address, body_bytes, header_lines
+from postroom.graph.mime_writer import address_lines, ascii_address, body_bytes, header_lines, text_line
 from postroom.graph.searches import JOB_PROPERTY
 from postroom.jobs.outcome import Answer, Refused
 from postroom.mail import content as contents
 from postroom.mail import mime_source
 from postroom.mail.address import Address, normal_form
-from postroom.mail.fields import OUR_HEADER, needs_mime
+from postroom.mail.fields import OUR_HEADER, is_trace, needs_mime
 from postroom.mail.message import Message, Ready
 from postroom.mail.model import Attachment
 from postroom.mail.priority import Importance
@@ -60,15 +60,15 @@ def request_for(message: Message) -> GraphRequest | Refused:
     """The request that carries `message`; Refused(reason="too_large") where no sendMail request can."""
     if message.ready is not None:
         return _ready_request(message, message.ready)
-    foreign_headers = needs_mime(message.headers)
+    only_mime = bool(needs_mime(message.headers)) or any(one.is_invitation for one in message.attachments)
     # Mail that goes as MIME is always saved, and its headers are ASCII to most readers. Where that does not do, the
     # text part gives way: Exchange makes one from the HTML.
     mime_will_do = message.save_to_sent_items and all(a.address.isascii() for a in _everybody(message))
     both_bodies = bool(message.text and message.html) and mime_will_do
-    if not foreign_headers and not both_bodies:
+    if not only_mime and not both_bodies:
         return _json_request(message)
     as_mime = _mime_request(message)
-    if isinstance(as_mime, Refused) and not foreign_headers:
+    if isinstance(as_mime, Refused) and not only_mime:
         return _json_request(message)  # the same: rather without its text part than not at all
     return as_mime
 
@@ -94,18 +94,23 @@ def plan_draft(message: Message) -> DraftPlan | Refused:
 
     https://learn.microsoft.com/graph/outlook-large-attachments
     """
-    left = INSIDE_LIMIT
+    # In MIME, which two bodies need, attachments are in base64 twice.
+    bodies = len((message.text or "").encode()) + len((message.html or "").encode())
+    left = max(0, INSIDE_LIMIT // 2 - bodies) if message.text and message.html else INSIDE_LIMIT
     inside, to_add = [], []
     for place, attachment in enumerate(message.attachments):
-        if attachment.size < SESSION_FROM and attachment.size <= left:
+        if attachment.is_invitation:
+            inside.append(attachment)  # it is not added as a file
+        elif attachment.size < SESSION_FROM and attachment.size <= left:
             inside.append(attachment)
             left -= attachment.size
         else:
             to_add.append(place)
     request = draft_for(message._replace(attachments=tuple(inside)))
     if isinstance(request, Refused) and inside:
-        to_add = list(range(len(message.attachments)))
-        request = draft_for(message._replace(attachments=()))
+        invitations = tuple(one for one in message.attachments if one.is_invitation)
+        to_add = [place for place, one in enumerate(message.attachments) if not one.is_invitation]
+        request = draft_for(message._replace(attachments=invitations))
     return request if isinstance(request, Refused) else DraftPlan(request=request, to_add=tuple(to_add))
 
 
@@ -227,7 +232,7 @@ def _passed_on(message: Message, ready: Ready, source: mime_source.Source) -> by
     """The source as it came, under what is missing, and what must be otherwise because Exchange goes by it.
 
     Exchange sends to whom To, Cc and Bcc name, so where these are not exactly the message's recipients they are written
-    anew. It takes no From but the mailbox's own.
+    anew. It takes no From but the mailbox's own. Of address lists that others would read otherwise it makes its own.
     """
     named = {"from": (message.sender,), "to": message.to, "cc": message.cc}
     anew = {"bcc"} | {name for name, people in named.items() if name != "from" and not _names(source, name, people)}
@@ -242,18 +247,46 @@ def _passed_on(message: Message, ready: Ready, source: mime_source.Source) -> by
     people = {name: addresses for name, addresses in {**named, "bcc": message.bcc}.items() if name in anew}
     lines += address_lines(people)
     head = "".join(f"{line}\r\n" for line in lines).encode()
-    return head + bytes(source.without({*anew, *strangers, OUR_HEADER, "resent-bcc"}))
+    gone = {*anew, *strangers, OUR_HEADER, *(one.name for one in source.fields if is_trace(one.name))}
+    return head + bytes(_in_ascii(source.without(gone)))
+
+
+_ADDRESSES = {"from", "sender", "to", "cc", "reply-to"}
+_NO_TEXT = ("content-", "mime-version", "date", "message-id", "in-reply-to", "references", "list-")
+
+
+def _in_ascii(source: mime_source.Source) -> mime_source.Source:
+    """The same, with encoded words (RFC 2047) for the letters that fields have as they are, in whatever charset."""
+    fields = tuple(
+        one if one.raw.isascii() or one.name.startswith(_NO_TEXT) else one._replace(raw=_written(one))
+        for one in source.fields
+    )
+    return mime_source.Source(fields, source.body)
+
+
+def _written(field: mime_source.Field) -> bytes:
+    name = field.raw.partition(b":")[0].decode()
+    if field.name not in _ADDRESSES:
+        return f"{text_line(name, ' '.join(field.text.split()))}\r\n".encode()
+    try:
+        people = [Address(one.name, Address.parse(one.address).address) for one in field.people or ()]
+    except ValueError:
+        return field.raw
+    return "".join(f"{line}\r\n" for line in address_lines({name: people})).encode() or field.raw
 
 
 def _names(source: mime_source.Source, name: str, people: Sequence[Address]) -> bool:
     """Whether this field of the source names exactly these people."""
-    people_there = source.people(name) if len(source.all(name)) < 2 else None
+    there = source.all(name)
+    people_there = source.people(name) if len(there) < 2 and all(one.is_list for one in there) else None
     return people_there is not None and {normal_form(one.address) for one in people_there} == {
         one.lane for one in people
     }
 
 
 def _is_own(source: mime_source.Source, name: str, ready: Ready) -> bool:
-    """Whether this field is there and names one address, which is the mailbox's own."""
-    people_there = source.people(name) or []
-    return len(source.all(name)) == len(people_there) == 1 and normal_form(people_there[0].address) in ready.own
+    """Whether this field is there and names one address, which is the mailbox's own, and is no address's name too."""
+    people_there, fields = source.people(name) or [], source.all(name)
+    if len(people_there) != 1 or len(fields) != 1 or not fields[0].names_one:
+        return False
+    return normal_form(people_there[0].address) in ready.own

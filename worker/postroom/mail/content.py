@@ -6,6 +6,7 @@ Each of the three has a size and is read in ranges, so a large one never needs t
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,10 +42,13 @@ class File:
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """The file at this path; ValueError if it cannot be read."""
+        """The file at this path; ValueError if it cannot be read, or is none."""
         try:
-            with path.open("rb") as file:
-                status = os.fstat(file.fileno())
+            status = path.stat()  # first, because opening a pipe waits for whoever writes into it
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("a pipe, device or folder is no file; write its content into one")
+            with path.open("rb"):
+                pass
         except OSError as error:
             raise ValueError(f"cannot read the file ({error.strerror})") from None
         return cls(path=path, size=status.st_size, modified_ns=status.st_mtime_ns)

@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BeforeValidator,
     Field,
     PlainSerializer,
@@ -28,13 +30,20 @@ MOST_HEADERS = 100
 # These are set by fields of the mail, by Postroom or by Exchange. Another one would be refused, or would mislead.
 MANAGED_HEADERS = {
     "from", "sender", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version",
-    "received", "return-path", "dkim-signature", "importance", "disposition-notification-to",
-    "return-receipt-to", OUR_HEADER,
+    "importance", "disposition-notification-to", "return-receipt-to", OUR_HEADER,
 }  # fmt: skip
+# What servers write on a message's way, and signatures over what is sent otherwise than it came.
+_TRACES = {
+    "received", "received-spf", "return-path", "delivered-to", "authentication-results", "dkim-signature",
+    "domainkey-signature",
+}  # fmt: skip
+_TRACE_FAMILIES = ("resent-", "arc-", "x-ms-exchange-", "x-microsoft-", "x-forefront-")
 _LONGEST_LIST = 500_000  # characters: 500 recipients with long names
 _USUAL = 320  # characters of an address with its name; longer ones are not cached
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 section 3.6.8 (ftext)
-_CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+# RFC 2045, 5.1. No two of its parts begin alike, so it takes no time.
+_PARAMETER = r"""[ \t]*;[ \t]*[A-Za-z0-9!#$&^_.+*'-]+=(?:"[^"\\\r\n]*"|[A-Za-z0-9!#$%&^_.+*'/:-]+)"""
+_CONTENT_TYPE = re.compile(rf"[A-Za-z0-9_.+-]+/[A-Za-z0-9_.+-]+(?:{_PARAMETER})*[ \t]*;?")
 _NOT_IN_TEXT = bytes(code for code in range(0x20) if chr(code) not in "\t\n\r")
 _WITHOUT_THEM = bytes.maketrans(_NOT_IN_TEXT, b" " * len(_NOT_IN_TEXT))
 
@@ -145,10 +154,17 @@ def _check_header(name: str, value: str) -> None:
         raise ValueError(f"{name!r} is no header name")
     if name.lower() in MANAGED_HEADERS or name.lower().startswith("content-"):
         raise ValueError(f"{name} is set by Postroom or by a field of the mail")
+    if is_trace(name.lower()):
+        raise ValueError(f"{name} is written by servers that pass a message on; a new mail has none")
     try:
         _one_line(value)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def is_trace(name: str) -> bool:
+    """Whether a header field of this name, in lower case, tells of a message's way here: none of it goes on."""
+    return name in _TRACES or name.startswith(_TRACE_FAMILIES)
 
 
 def _headers(headers: dict[str, str]) -> dict[str, str]:
@@ -166,9 +182,16 @@ def needs_mime(headers: Mapping[str, str]) -> list[str]:
 
 
 def _a_content_type(value: str) -> str:
-    if not _CONTENT_TYPE.fullmatch(value):
-        raise ValueError(f"{value!r} is no content type (type/subtype)")
+    if len(value) > 255 or not value.isascii() or not _CONTENT_TYPE.fullmatch(value):
+        raise ValueError(f"{value[:80]!r} is no content type (type/subtype, or type/subtype; name=value)")
     return value
+
+
+def _in_reach(time: datetime) -> datetime:
+    # In another zone, its first and last days would be before the first year or after the last one.
+    if not 1 < time.year < 9999:
+        raise ValueError("a time that no calendar reaches")
+    return time
 
 
 # For programs that make requests from the schema. Postroom takes more addresses: letters and domains of all scripts.
@@ -198,6 +221,7 @@ AContent = Annotated[
     PlainSerializer(_content_as_json, when_used="json"),
     WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
+ATime = Annotated[AwareDatetime, AfterValidator(_in_reach)]
 ContentType = Annotated[str, AfterValidator(_a_content_type)]
 Variables = Annotated[dict[str, Any], AfterValidator(_variables)]
 Headers = Annotated[dict[str, str], Field(max_length=MOST_HEADERS), AfterValidator(_headers)]

@@ -6,27 +6,30 @@ Fields are read and written as bytes, so that a message is sent unchanged: https
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 from typing import NamedTuple
+
+from postroom.mail.charsets import decoded, text_of_field
 
 LONGEST_HEADER = 256 * 1024
 # In one address list. Nobody writes a list with more of them, and reading one would take long.
 MOST_ESCAPES = 200
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:.*\r\n(?:[ \t].*\r\n)*")  # without DOTALL, `.` ends with the line
+_CHARSET = re.compile(rb";[ \t\r\n]*charset[ \t]*=[ \t]*\"?([!-~]{1,60}?)[\";\s]", re.IGNORECASE)
 _LONE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 # The parts of an address list: quoted text, an address in angle brackets, a separator, other text. Comments are removed
 # before.
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|<[^<>]*>|[,;:]|[^",;:<>]+', re.DOTALL)
+_SPECIAL = re.compile(r"[()<>\[\]:;@\\,]")
 _COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|\((?:\\.|[^()\\])*\)', re.DOTALL)
 
 
 class Field(NamedTuple):
-    """One header field. `raw` is the whole field, with its line ends."""
+    """One header field. `raw` is the whole field, with its line ends; `charset` is what the message says of itself."""
 
     name: str
     raw: bytes
+    charset: str = ""
 
     @property
     def text(self) -> str:
@@ -39,9 +42,21 @@ class Field(NamedTuple):
         return _people(self._value)
 
     @property
+    def names_one(self) -> bool:
+        """Whether the field names one mailbox, and nobody could read it otherwise: its name is quoted where it must."""
+        items = _items(self._value)
+        return items is not None and len(items) == 1 and not _is_odd(items[0]) and ";" not in _tokens_of(self._value)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether each name of this address list stands as RFC 5322 has it: in plain words, or quoted."""
+        items = _items(self._value)
+        return items is not None and not any(map(_is_odd, items))
+
+    @property
     def _value(self) -> str:
-        value = self.raw.partition(b":")[2].replace(b"\r\n", b"")
-        return value.decode("utf-8", "replace").strip()
+        value = self.raw.partition(b":")[2].replace(b"\r\n", b"").replace(b"\t", b" ")
+        return text_of_field(value, self.charset).strip()
 
 
 class Person(NamedTuple):
@@ -51,10 +66,13 @@ class Person(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A message in two parts. `body` begins with the empty line that ends the header, if there is one."""
+    """A message in two parts. `body` begins with the empty line that ends the header, if there is one.
+
+    It is a view of what was read, for a message may be large.
+    """
 
     fields: tuple[Field, ...]
-    body: bytes
+    body: memoryview
 
     def all(self, name: str) -> list[Field]:
         """The fields with this name, which must be given in lower case. The case in the message does not matter."""
@@ -75,7 +93,7 @@ class Source:
         return Source(tuple(field for field in self.fields if field.name not in gone), self.body)
 
     def __bytes__(self) -> bytes:
-        return b"".join(field.raw for field in self.fields) + self.body
+        return b"".join([*(field.raw for field in self.fields), self.body])
 
 
 def faults(source: bytes) -> Iterator[str]:
@@ -86,8 +104,7 @@ def faults(source: bytes) -> Iterator[str]:
         yield f"line {line} has a {kind}; lines end in CRLF (in Python: message.as_bytes(policy=email.policy.SMTP))"
     if b"\x00" in source:
         yield "it contains NUL characters"
-    head = source.partition(b"\r\n\r\n")[0]
-    if len(head) > LONGEST_HEADER:
+    if len(source) > LONGEST_HEADER and b"\r\n\r\n" not in b"\r\n" + source[: LONGEST_HEADER + 4]:
         yield f"its header is larger than {LONGEST_HEADER // 1024} kB"
     elif not lone and (wrong := _no_field(source)):
         yield f"line {wrong} of its header is no header field; each is `Name: value`, and an empty line ends them"
@@ -98,12 +115,14 @@ def parse(source: bytes) -> Source:
     fields, at = _fields(source)
     if at < len(source) and not source.startswith(b"\r\n", at):
         raise ValueError("a line of the header is no field")
-    return Source(tuple(fields), source[at:])
+    types = (one.raw for one in fields if one.name == "content-type")
+    charset = found[1].decode() if (found := _CHARSET.search(next(types, b""))) else ""
+    return Source(tuple(one._replace(charset=charset) for one in fields), memoryview(source)[at:])
 
 
 def head_of(source: bytes) -> Source:
     """The header fields of a message of which `source` may be only the beginning."""
-    return Source(tuple(_fields(source)[0]), b"")
+    return Source(tuple(_fields(source)[0]), memoryview(b""))
 
 
 def _fields(source: bytes) -> tuple[list[Field], int]:
@@ -120,41 +139,44 @@ def _no_field(source: bytes) -> int:
     return 0 if at == len(source) or source.startswith(b"\r\n", at) else source.count(b"\n", 0, at) + 1
 
 
-def decoded(value: str) -> str:
-    """A value with its encoded words (RFC 2047) decoded; unchanged if they cannot be decoded."""
-    if "=?" not in value:
-        return value
-    try:
-        return str(make_header(decode_header(value)))
-    except (HeaderParseError, LookupError, UnicodeError, ValueError):
-        return value
-
-
 def _people(value: str) -> list[Person] | None:
     """The mailboxes of an address list; None if it could be read in two ways.
 
     `email.utils.getaddresses` finds addresses in text that others read as names (CVE-2023-27043).
     """
-    tokens = _tokens(_without_comments(value)) if value.count("\\") <= MOST_ESCAPES else None
-    if tokens is None:
+    items = _items(value)
+    people = [_person(item) for item in items or ()]
+    return None if items is None or None in people else [person for person in people if person]
+
+
+def _items(value: str) -> list[list[str]] | None:
+    """The tokens of each mailbox of an address list, without the names of groups; None if it could be read in two ways.
+
+    What ends no group begins none: `Printer: 2nd floor <a@b.com>` has a colon in its name.
+    """
+    tokens = _tokens_of(value)
+    if value.strip() and not tokens:
         return None
-    people: list[Person] = []
-    item: list[str] = []
-    for part in [*tokens, ","]:
-        if part == ":":
-            if "@" in "".join(item):
-                return None
-            item = []  # this was the name of a group
-        elif part not in {",", ";"}:
-            item.append(part)
-        elif "".join(item).strip():
-            if (person := _person(item)) is None:
-                return None
-            people.append(person)
-            item = []
+    ends = len(tokens) - tokens[::-1].index(";") if ";" in tokens else 0
+    items: list[list[str]] = [[]]
+    named = False  # an address was read in this item
+    for place, part in enumerate(tokens):
+        if part in {",", ";"} or (part == ":" and place < ends and not named):
+            items.append([])
+            items[-2] = [] if part == ":" else items[-2]
+            named = False
+        elif part == ":" and named:
+            return None
         else:
-            item = []
-    return people
+            items[-1].append(part)
+            named = named or "@" in part
+    return [item for item in items if "".join(item).strip()]
+
+
+def _is_odd(item: list[str]) -> bool:
+    """Whether a name has what only a quoted one may (RFC 5322, 3.2.3). Exchange takes an `@` there for the sender's."""
+    at = next((place for place, token in enumerate(item) if token.startswith("<")), 0)
+    return ":" in item or any(_SPECIAL.search(token) for token in item[:at] if not token.startswith('"'))
 
 
 def _without_comments(value: str) -> str:
@@ -164,12 +186,14 @@ def _without_comments(value: str) -> str:
     return value
 
 
-def _tokens(value: str) -> list[str] | None:
-    tokens, at = [], 0
+def _tokens_of(value: str) -> list[str]:
+    """The tokens of an address list without its comments; empty if it cannot be divided into such."""
+    tokens: list[str] = []
+    value, at = _without_comments(value) if value.count("\\") <= MOST_ESCAPES else "<", 0
     while at < len(value):
         match = _TOKEN.match(value, at)
         if not match:
-            return None
+            return []
         tokens.append(match[0])
         at = match.end()
     return tokens

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AliasChoices,
-    AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -35,6 +35,7 @@ from postroom.mail.fields import (
     AContent,
     Addresses,
     ASender,
+    ATime,
     ContentType,
     Headers,
     Line,
@@ -74,9 +75,12 @@ class Attachment(BaseModel):
         **unknown: object,
     ) -> None:
         given = {"content_type": content_type, "content_id": content_id}
-        super().__init__(
-            filename=filename, content=content, **{k: v for k, v in given.items() if v is not None}, **unknown
-        )
+        try:
+            super().__init__(
+                filename=filename, content=content, **{k: v for k, v in given.items() if v is not None}, **unknown
+            )
+        except ValidationError as error:
+            raise InvalidMail(list(field_faults(error, Attachment.model_fields))) from error
 
     @property
     def size(self) -> int:
@@ -90,6 +94,28 @@ class Attachment(BaseModel):
     @property
     def mime_type(self) -> str:
         return self.content_type or mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
+
+    @property
+    def is_invitation(self) -> bool:
+        """Whether this is a calendar's request or answer (RFC 6047): it stands beside the bodies, with its method."""
+        return self.mime_type.lower().startswith("text/calendar") and "method=" in self.mime_type.lower()
+
+
+def _attachment(value: object) -> object:
+    """An attachment of its fields. Its faults are the mail's, so that all of them are named at once."""
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return Attachment(**value)
+    except InvalidMail as error:
+        raise (error.__cause__ or error) from None
+    except TypeError:
+        raise ValueError("an attachment has a filename and a content") from None
+
+
+def file_name(given: str, otherwise: str) -> str:
+    """A name as a file of a mail may have it, the end of `given` without what cannot be printed; or the other one."""
+    return "".join(one for one in given if one.isprintable())[-200:].strip() or otherwise
 
 
 class Mail(BaseModel):
@@ -121,13 +147,13 @@ class Mail(BaseModel):
     template: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] | None = None
     variables: Variables = Field(default_factory=dict)
     locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")] | None = None
-    attachments: tuple[Attachment, ...] = ()
+    attachments: tuple[Annotated[Attachment, BeforeValidator(_attachment)], ...] = ()
     mime: AContent | None = None
     headers: Headers = Field(default_factory=dict)
     importance: Importance = Importance.NORMAL
     priority: Priority = Priority.NORMAL
-    scheduled_at: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
+    scheduled_at: ATime | None = None
+    expires_at: ATime | None = None
     save_to_sent_items: bool = True
     read_receipt: bool = False
     delivery_receipt: bool = False
@@ -177,7 +203,9 @@ class Mail(BaseModel):
     @property
     def format(self) -> int:
         """The format that a worker must understand to send this mail: see mail/formats.py."""
-        return formats.PLAIN if self.mime is None else formats.MIME
+        if self.mime is not None:
+            return formats.MIME
+        return formats.PARAMETERS if any(";" in (a.content_type or "") for a in self.attachments) else formats.PLAIN
 
     @property
     def is_plain(self) -> bool:

@@ -5,7 +5,7 @@ https://learn.microsoft.com/office365/servicedescriptions/exchange-online-servic
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -81,8 +81,8 @@ def _listed(value: object) -> Sequence[object]:
 def _as_datetime(value: object) -> datetime | None:
     """The time that the field will have; None if it is wrong. The field's own check reports this."""
     try:
-        return _time().validate_python(value)
-    except ValidationError:
+        return _time().validate_python(value).astimezone(UTC)
+    except (ValidationError, OverflowError):
         return None
 
 
@@ -107,7 +107,9 @@ def plainly(message: str) -> str:
 def field_faults(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
     """pydantic's faults of fields, in words. For an unknown field, the most similar one of `known` is suggested."""
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        where = ".".join(str(part) for part in fault["loc"])
+        # JSON may have half a surrogate pair even in a name, and no answer can.
+        where = ".".join(str(part) for part in fault["loc"]).encode(errors="replace").decode()
+        where = where or "a field's name"
         if fault["type"] == "extra_forbidden":
             import difflib  # noqa: PLC0415 - few producers ever need it
 

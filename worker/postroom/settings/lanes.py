@@ -45,14 +45,22 @@ class Lanes:
     def rules(self, *, results_here: bool) -> PublishedSettings:
         limits: dict[str, LaneLimits] = {}
         aliases: dict[str, str] = {}
+        mailboxes: dict[str, str] = {}
         for address, sender in self.settings.senders.items():
             lane = self.name(address, sender)
             limits[lane] = self.limits(sender)
             aliases |= {normal_form(str(alias)): lane for alias in (address, *sender.aliases)}
+            if sender.mailbox:
+                mailboxes[normal_form(str(sender.mailbox))] = lane
         return PublishedSettings(
             defaults=self.limits(SenderSettings()),
             lanes=limits,
-            aliases={alias: lane for alias, lane in aliases.items() if alias != lane},
+            # What is its own lane needs no alias, but where a rule for all of its domain would count instead.
+            aliases={
+                alias: lane
+                for alias, lane in (mailboxes | aliases).items()
+                if (alias != lane and alias in aliases) or f"*@{alias.rpartition('@')[2]}" in aliases
+            },
             retention_accepted_s=self.settings.retention_accepted,
             retention_dead_s=self.settings.retention_dead,
             results_here=results_here,

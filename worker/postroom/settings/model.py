@@ -205,6 +205,10 @@ class Settings(AppSettings, Limits):
         for address, sender in self.senders.items():
             if sender.app != "default" and sender.app not in self.apps:
                 raise ValueError(f'[senders."{address}"] app: no [apps.{sender.app}] in the file')
+            if address.address.startswith("*@") and sender.mailbox is None:
+                raise ValueError(
+                    f'[senders."{address}"] mailbox: missing; it says which mailbox all of them leave from'
+                )
         return self
 
     @property

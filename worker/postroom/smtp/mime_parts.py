@@ -1,27 +1,38 @@
 """Splits a MIME message into bodies and files, for mail that is too large to be sent unchanged.
 
-This is done only if nothing is lost. A signed or encrypted message, or an invitation, would not be the same.
+This is done only if nothing is lost. A signed or encrypted message would not be the same.
 """
 
+import html
 import mimetypes
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from email import message_from_bytes, policy
-from email.message import Message
-from typing import Any, cast
+from typing import Any
 
-from postroom.mail.fields import MANAGED_HEADERS
-from postroom.mail.mime_source import Source, decoded
-from postroom.mail.model import Attachment
+from postroom.mail.fields import MANAGED_HEADERS, MOST_HEADERS, is_trace
+from postroom.mail.mime_source import Source
+from postroom.mail.mime_tree import Part, Unreadable, tree
+from postroom.mail.model import Attachment, file_name
+from postroom.mail.priority import Importance
+from postroom.mail.validation import MAX_REQUEST
 
-MOST_PARTS = 100
-_DEEPEST = 10
 _CONTENT_ID = re.compile(r"[!-;=?-~]{1,200}")
+_BODY_ENDS = re.compile(r"</body\s*>", re.IGNORECASE)
+_LONGEST_NAME = 76
+_LARGE_BODY = f"its bodies have more than {MAX_REQUEST} bytes"
 
 
 class Whole(Exception):
-    """This message cannot be split; its argument says why."""
+    """This message cannot be taken apart; its argument says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a reader sees of some parts, in one or two forms."""
+
+    text: str | None = None
+    html: str | None = None
 
 
 @dataclass(slots=True)
@@ -32,87 +43,103 @@ class Parts:
 
 
 def parts_of(source: bytes) -> Parts:
-    """The bodies and files of the message. Raises Whole if it cannot be split."""
-    # Python's parser compares each line with each boundary.
-    if source.lower().count(b"boundary") > MOST_PARTS:
-        raise Whole("it has too many parts")
-    parts = Parts()
+    """The bodies and files of the message. Raises Whole if it cannot be taken apart."""
+    files: list[Attachment] = []
     try:
-        for part, inside in _leaves(message_from_bytes(source, policy=policy.compat32), ()):
-            _put(part, inside, parts)
-    except RecursionError:
-        raise Whole("it has too many parts within parts") from None
-    return parts
+        shown = _shown(tree(source), (), files)
+    except Unreadable as error:
+        raise Whole(str(error)) from None
+    if len(shown.text or "") + len(shown.html or "") > MAX_REQUEST:
+        raise Whole(_LARGE_BODY)
+    return Parts(shown.text, shown.html, files)
 
 
-def headers_of(message: Source) -> dict[str, str]:
-    """The header fields that the mail keeps, by name. Of several fields with one name it keeps the first."""
+def fields_of(message: Source) -> dict[str, Any]:
+    """What the header fields say of the mail, by its field. Of several header fields with one name the first counts."""
     headers: dict[str, str] = {}
     for one in message.fields:
-        known = one.name in MANAGED_HEADERS or one.name.startswith(("content-", "resent-", "arc-"))
-        if not known and one.text and one.text.isprintable():
-            headers.setdefault(one.name.title(), one.text)
-    return headers
-
-
-def _leaves(part: Message, inside: tuple[str, ...]) -> Iterator[tuple[Message, tuple[str, ...]]]:
-    """The parts that contain no other parts, each with the kinds of multipart around it, from the outside in."""
-    if part.defects:
-        raise Whole(f"its parts cannot be told apart ({type(part.defects[0]).__name__})")
-    _read_as_utf8(part)
-    if part.get_content_maintype() != "multipart":
-        yield part, inside
-        return
-    kind = part.get_content_subtype()
-    if kind not in {"mixed", "alternative", "related"} or len(inside) >= _DEEPEST:
-        raise Whole(f"multipart/{kind} stays whole")
-    for inner in cast("list[Message]", part.get_payload()):
-        yield from _leaves(inner, (*inside, kind))
-
-
-def _read_as_utf8(part: Message) -> None:
-    """Header fields that are not ASCII are UTF-8 (RFC 6532)."""
-    for name, value in list(part.raw_items()):
-        if not str(value).isascii():
-            part.replace_header(name, str(value).encode("ascii", "surrogateescape").decode("utf-8", "replace"))
-
-
-def _put(part: Message, inside: tuple[str, ...], parts: Parts) -> None:
-    kind, named = part.get_content_type(), part.get_filename()
-    if kind.startswith("application/") and "pkcs7" in kind:
-        raise Whole("it is signed or encrypted (S/MIME)")
-    shown = part.get_content_disposition() != "attachment" and not named
-    if shown and kind == "text/plain" and parts.text is None:
-        parts.text = _text(part)
-    elif shown and kind == "text/html" and parts.html is None:
-        parts.html = _text(part)
-    elif inside[-1:] == ("alternative",):
-        raise Whole(f"it has an alternative in {kind}")
-    else:
-        parts.files.append(_file(part, kind, named, inside, len(parts.files) + 1))
-
-
-def _text(part: Message) -> str:
-    charset = str(part.get_content_charset() or "utf-8")
-    try:
-        return _bytes(part).decode(charset)
-    except (LookupError, UnicodeDecodeError):
-        raise Whole(f"a body is not in the charset that it names ({charset[:40]})") from None
-
-
-def _file(part: Message, kind: str, named: str | None, inside: tuple[str, ...], number: int) -> Attachment:
-    name = decoded(named or f"part-{number}{mimetypes.guess_extension(kind) or '.bin'}")
-    fields: dict[str, Any] = {
-        "filename": "".join(one for one in name if one.isprintable())[-200:],
-        "content_type": kind,
+        left_out = one.name in MANAGED_HEADERS or one.name.startswith("content-") or is_trace(one.name)
+        text = "".join(character for character in one.text if character.isprintable())
+        if text and not left_out and len(one.name) <= _LONGEST_NAME and len(headers) < MOST_HEADERS:
+            headers.setdefault(one.name.title(), text)
+    importance = (message.text("importance") or "").lower()
+    return {
+        "headers": headers,
+        "importance": importance if importance in set(Importance) else None,
+        "read_receipt": bool(message.text("disposition-notification-to")),
+        "delivery_receipt": bool(message.text("return-receipt-to")),
     }
-    content_id = str(part.get("content-id", "")).strip().removeprefix("<").removesuffix(">")
-    if _CONTENT_ID.fullmatch(content_id) and ("related" in inside or part.get_content_disposition() == "inline"):
+
+
+def _shown(part: Part, inside: tuple[str, ...], files: list[Attachment]) -> Shown:
+    """What a reader sees of this part; files go into `files`. `inside` are the kinds of multipart around it."""
+    if not part.kind.startswith("multipart/"):
+        return _leaf(part, inside, files)
+    kind = part.kind.removeprefix("multipart/")
+    if kind in {"signed", "encrypted", "report"}:
+        raise Whole(f"multipart/{kind} stays whole")
+    found = [_shown(inner, (*inside, kind), files) for inner in part.parts]
+    return _of_alternatives(found) if kind == "alternative" else _one_after_another(found)
+
+
+def _leaf(part: Part, inside: tuple[str, ...], files: list[Attachment]) -> Shown:
+    if part.kind.startswith("application/") and "pkcs7" in part.kind:
+        raise Whole("it is signed or encrypted (S/MIME)")
+    is_body = part.header.get_content_disposition() != "attachment" and not part.filename
+    if is_body and part.kind in {"text/plain", "text/html"} and part.end - part.body > 2 * MAX_REQUEST:
+        raise Whole(_LARGE_BODY)
+    if is_body and part.kind == "text/plain":
+        return Shown(text=part.text())
+    if is_body and part.kind == "text/html":
+        return Shown(html=part.text())
+    is_invitation = part.kind == "text/calendar" and part.parameter("method") != ""
+    if inside[-1:] == ("alternative",) and not is_invitation:
+        raise Whole(f"it has an alternative in {part.kind}")
+    files.append(_file(part, inside, len(files) + 1))
+    return Shown()
+
+
+def _of_alternatives(found: Sequence[Shown]) -> Shown:
+    """The last of each form is the best: https://www.rfc-editor.org/rfc/rfc2046#section-5.1.4"""
+    texts = [one.text for one in found if one.text is not None]
+    plain = [one.text for one in found if one.text is not None and one.html is None]
+    pages = [one.html for one in found if one.html is not None]
+    return Shown(text=next(reversed(plain or texts), None), html=next(reversed(pages), None))
+
+
+def _one_after_another(found: Iterable[Shown]) -> Shown:
+    """All of them in their order. Text after a page is written below it: beside it, it would be its other form."""
+    some = [one for one in found if one != Shown()]
+    texts = [one.text for one in some if one.text is not None]
+    text = "\r\n".join(texts) if texts and len(texts) == len(some) else None
+    if all(one.html is None for one in some):
+        return Shown(text=text)
+    first, *others = [_as_html(one.text or "") if one.html is None else one.html for one in some]
+    ends = _BODY_ENDS.search(first)
+    at = ends.start() if ends else len(first)
+    return Shown(text=text, html="".join([first[:at], *others, first[at:]]))
+
+
+def _as_html(text: str) -> str:
+    return f'<div style="white-space: pre-wrap">{html.escape(text)}</div>'
+
+
+def _file(part: Part, inside: tuple[str, ...], number: int) -> Attachment:
+    otherwise = f"part-{number}{mimetypes.guess_extension(part.kind) or '.bin'}"
+    fields: dict[str, Any] = {
+        "filename": file_name(part.filename or "", otherwise),
+        "content_type": part.kind + "".join(_parameters(part)) if "/" in part.kind else None,
+    }
+    content_id = str(part.header.get("content-id", "")).strip().removeprefix("<").removesuffix(">")
+    inline = "related" in inside or part.header.get_content_disposition() == "inline"
+    if _CONTENT_ID.fullmatch(content_id) and inline:
         fields["content_id"] = content_id
-    return Attachment(content=_bytes(part), **fields)
+    return Attachment(content=part.content(), **fields)
 
 
-def _bytes(part: Message) -> bytes:
-    if part.is_multipart():  # a forwarded message
-        return cast("Message", part.get_payload(0)).as_bytes(policy=policy.compat32.clone(linesep="\r\n"))
-    return cast("bytes", part.get_payload(decode=True))
+def _parameters(part: Part) -> Iterable[str]:
+    """The parameters of a file's type without which it would be another: a text's charset, an invitation's method."""
+    for name in ("charset", "method") if part.kind.startswith("text/") else ():
+        value = part.parameter(name)
+        if re.fullmatch(r"[A-Za-z0-9_.:-]{1,60}", value):
+            yield f"; {name}={value}"

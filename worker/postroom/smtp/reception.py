@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from postroom.access.failures import Failures
+from postroom.access.failures import Failures, site
 from postroom.access.smtp_logins import Login, Logins
 from postroom.errors import InvalidMail, KeyConflict, Unavailable
 from postroom.jobs.job import Receipt
@@ -39,6 +39,9 @@ class Limits:
     of_one_address: int = 100
     receiving: int = 16  # messages that are received at the same time; each is in memory
     turn_s: float = 10.0  # how long a further message waits for its turn
+    # At least so many bytes of a message come in a second, on an average of so many seconds.
+    pace: int = 1024
+    pace_s: float = 20.0
     recipients: int = MAX_RECIPIENTS
     commands: Mapping[str, int] = field(default_factory=lambda: COMMANDS)
     wrong_passwords: int = 3  # in one connection
@@ -49,9 +52,10 @@ class Limits:
 
 
 class Guest(Protocol):
-    """The part of a session that the reception needs."""
+    """The part of a connection that the reception needs. It has no `login` until its client is known."""
 
     host: str
+    login: Login | None
 
     @property
     def in_transaction(self) -> bool: ...
@@ -73,28 +77,38 @@ class Reception:
         self.logins, self.limits, self.emit = logins, limits, emit
         self._take_in, self._default = take_in, default
         self._failures = failures or Failures()
-        self._guests: set[Guest] = set()
+        self._guests: dict[Guest, None] = {}  # in the order of their coming
         self._empty = asyncio.Event()
         self._receiving = asyncio.Semaphore(limits.receiving)
-        self._of_host: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        # Whoever is in an allowed network takes no password's place.
+        self._without_password = asyncio.Semaphore(max(1, limits.receiving * 3 // 4))
+        self._of_site: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._keepers = ThreadPoolExecutor(32, "keep")
         self._checkers = ThreadPoolExecutor(2, "check")
         self.stopping = False
 
     def admit(self, guest: Guest) -> Reply | None:
-        """Why this session may not begin; None if it may."""
+        """Why this connection may not begin; None if it may.
+
+        Where all places are taken, the one that has been without a login for longest makes room.
+        """
         if self.stopping:
             return GOODBYE
-        hosts = Counter(one.host for one in self._guests)
-        if len(self._guests) >= self.limits.connections or hosts[guest.host] >= self.limits.of_one_address:
+        if Counter(site(one.host) for one in self._guests)[site(guest.host)] >= self.limits.of_one_address:
             return FULL
-        self._guests.add(guest)
+        if len(self._guests) >= self.limits.connections:
+            stranger = next((one for one in self._guests if one.login is None), None)
+            if stranger is None:
+                return FULL
+            self.leave(stranger)
+            stranger.dismiss(FULL)
+        self._guests[guest] = None
         self._empty.clear()
         return None
 
     def leave(self, guest: Guest) -> None:
-        """Notes that this session has ended."""
-        self._guests.discard(guest)
+        """Notes that this connection has ended."""
+        self._guests.pop(guest, None)
         if not self._guests:
             self._empty.set()
 
@@ -111,16 +125,18 @@ class Reception:
         return login
 
     @asynccontextmanager
-    async def receiving(self, host: str) -> AsyncIterator[bool]:
+    async def receiving(self, host: str, login: Login) -> AsyncIterator[bool]:
         """A context in which a message is received. Gives False if too many others are being received for too long.
 
-        One client address gets at most half of the places.
+        One client address gets at most half of the places, and those without a password at most three quarters.
         """
-        of_host = self._of_host.setdefault(host, asyncio.Semaphore(max(1, self.limits.receiving // 2)))
+        of_site = self._of_site.setdefault(site(host), asyncio.Semaphore(max(1, self.limits.receiving // 2)))
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(self.limits.turn_s):
-                    await stack.enter_async_context(of_host)
+                    await stack.enter_async_context(of_site)
+                    if not login.password_hash and self.logins.by_password:
+                        await stack.enter_async_context(self._without_password)
                     await stack.enter_async_context(self._receiving)
             except TimeoutError:
                 yield False

@@ -6,16 +6,20 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
+from postroom.access.smtp_logins import Login
 from postroom.client import TIMEOUT_S, Client
 from postroom.errors import ConfigError
 from postroom.settings.model import Settings
 from postroom.smtp.reception import Limits, Reception
 from postroom.smtp.session import SmtpSession
+from postroom.smtp.submission import Reply
 from postroom.store.connection import connect
 from postroom.store.ledger import Ledger
 from postroom.telemetry.events import Emit
 
+HANDSHAKE_S = 10.0
 Tell = Callable[[str, str, int], None]
 
 
@@ -61,15 +65,59 @@ async def listen(
     reception: Reception, host: str, port: int, tls: ssl.SSLContext | None, *, secure: bool
 ) -> asyncio.Server:
     """A server that listens there, and whose sessions share this reception."""
-    loop = asyncio.get_running_loop()
     name = socket.getfqdn()
-    return await loop.create_server(
-        lambda: SmtpSession(reception, name, tls, secure=secure),
-        host,
-        port,
-        ssl=tls if secure else None,
-        ssl_handshake_timeout=10.0 if secure else None,
-    )
+
+    def session() -> SmtpSession:
+        return SmtpSession(reception, name, tls, secure=secure)
+
+    def arrival() -> Arrival:
+        return Arrival(reception, tls, session)
+
+    return await asyncio.get_running_loop().create_server(arrival if secure else session, host, port)
+
+
+class Arrival(asyncio.Protocol):
+    """A connection that has not shaken hands yet. (asyncio, given a context, would not tell of it before it has.)"""
+
+    in_transaction = False
+
+    def __init__(self, reception: Reception, tls: ssl.SSLContext | None, session: Callable[[], SmtpSession]) -> None:
+        self.host = ""
+        self.login: Login | None = None
+        self._reception, self._tls, self._session = reception, tls, session
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins the handshake, if there is room for another client."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.pause_reading()  # what comes is the handshake's
+        self.host = str((transport.get_extra_info("peername") or ("",))[0])
+        if self._reception.admit(self):
+            self._transport.abort()
+        else:
+            self._handshake = asyncio.get_running_loop().create_task(self._shake_hands())
+
+    def dismiss(self, _: Reply) -> None:
+        """Closes the connection. Nothing can be said before the handshake."""
+        self._handshake.cancel()
+        self._transport.abort()
+
+    async def _shake_hands(self) -> None:
+        session = self._session()
+        loop = asyncio.get_running_loop()
+        try:
+            secure = await loop.start_tls(
+                self._transport,
+                session,
+                cast("ssl.SSLContext", self._tls),
+                server_side=True,
+                ssl_handshake_timeout=HANDSHAKE_S,
+            )
+        except (OSError, asyncio.CancelledError):  # refused, broken off or too slow; it is closed already
+            secure = None
+        finally:
+            self._reception.leave(self)
+        if secure is not None:
+            session.connection_made(secure)
 
 
 async def _told_to_stop() -> None:

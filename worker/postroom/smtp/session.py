@@ -5,9 +5,18 @@ https://www.rfc-editor.org/rfc/rfc5321, https://www.rfc-editor.org/rfc/rfc6409
 
 import re
 import ssl
-from asyncio import BaseTransport, CancelledError, IncompleteReadError, StreamReader, StreamWriter, Transport
+from asyncio import (
+    BaseTransport,
+    CancelledError,
+    IncompleteReadError,
+    LimitOverrunError,
+    StreamReader,
+    StreamWriter,
+    Transport,
+)
 from collections import defaultdict
-from typing import Any, cast
+from contextlib import AsyncExitStack
+from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, TLSSetupException
 from aiosmtpd.smtp import Session as Facts
@@ -19,9 +28,9 @@ from postroom.smtp.reception import CROWDED, GOODBYE, LATER, Reception
 from postroom.smtp.submission import Reply
 from postroom.telemetry.redaction import place_of
 
-# The RFC allows lines of 998 bytes. Many applications write longer ones, and Exchange takes them.
-LONGEST_LINE = 64 * 1024
+SMALL = 64 * 1024  # bytes that are read of any message, whether or not it is its turn
 LONGEST_COMMAND = 2048
+_END = b"\r\n.\r\n"
 
 # The enhanced status (RFC 3463) for answers of aiosmtpd that have none, by code.
 _STATUS = {
@@ -30,13 +39,16 @@ _STATUS = {
 }  # fmt: skip
 # Most addresses of the envelope are like this. aiosmtpd's parser takes many times as long.
 _USUAL = re.compile(r"[ ]*<([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)>([^(]*)")
+# Parameters of MAIL and RCPT. RFC 4954: a server with AUTH must accept AUTH, and may ignore it. The others (RFC 3461)
+# some programs send to every server; no report can be promised, for Exchange makes none.
+_IGNORED = {"AUTH", "NOTIFY", "ORCPT", "RET", "ENVID"}
 _BARE = re.compile(r"(\d{3}) (?!\d\.\d)(?:Error: )?(.*)", re.DOTALL)
 
 
 class SmtpSession(SMTP):
     """A connection from its greeting to its end. `secure`: it speaks TLS from the first byte."""
 
-    line_length_limit = LONGEST_LINE
+    line_length_limit = SMALL  # of what the reader holds; a message may have longer lines
     AuthLoginUsernameChallenge = "Username:"
     AuthLoginPasswordChallenge = "Password:"
 
@@ -244,23 +256,50 @@ class SmtpSession(SMTP):
         return "250 2.1.5 Recipient ok"
 
     async def smtp_DATA(self, arg: str | None) -> None:
-        """Receives the message, when it is this connection's turn."""
-        async with self._reception.receiving(self.host) as its_turn:
-            self._reset_timeout()
-            if its_turn:
-                await super().smtp_DATA(arg)
-            else:
-                await self.push(str(CROWDED))
+        """Receives the message and keeps it, or refuses it. (aiosmtpd's own makes an object of each line.)"""
+        if await self.check_helo_needed() or await self.check_auth_needed("DATA"):
+            return
+        envelope, login = self.envelope, self.login
+        if not envelope or not login or not envelope.rcpt_tos:
+            await self.push("503 need RCPT command")
+            return
+        if arg:
+            await self.push("501 Syntax: DATA")
+            return
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        data = Incoming(self._reader, self._reception.limits.message)
+        async with AsyncExitStack() as turn:
+            refused = await self._received(data, login, turn)
+            self.envelope = Envelope()
+            reply = refused or await self._reception.keep(
+                data.message(),
+                "" if envelope.mail_from in {None, "<>"} else str(envelope.mail_from),
+                [Address.parse(one) for one in envelope.rcpt_tos],
+                login,
+            )
+        await self.push(str(reply))
         if self._reception.stopping:
             self.dismiss(GOODBYE)
 
-    async def handle_DATA(self, _: SMTP, session: Facts, envelope: Envelope) -> str:
-        """Keeps the message that was received, or refuses it."""
+    async def _received(self, data: "Incoming", login: Login, turn: AsyncExitStack) -> Reply | None:
+        """Reads all of the message; the answer that refuses it, or None. One that is large is kept in its turn only.
+
+        A connection whose message comes too slowly is ended.
+        """
+        limits, asked, refused = self._reception.limits, False, None
+        ends, paced = self.loop.time() + limits.idle_s, 0
+        self._reset_timeout(min(limits.pace_s, limits.idle_s))
+        while await data.comes():
+            if data.size > SMALL and not asked:
+                self._reset_timeout()
+                asked = True
+                if not await turn.enter_async_context(self._reception.receiving(self.host, login)):
+                    data.most, refused = 0, CROWDED
+            if data.size - paced >= limits.pace * limits.pace_s:
+                paced = data.size
+                self._reset_timeout(max(0.01, min(limits.pace_s, ends - self.loop.time())))
         self._reset_timeout()
-        sender = "" if envelope.mail_from in {None, "<>"} else str(envelope.mail_from)
-        recipients = [Address.parse(one) for one in envelope.rcpt_tos]
-        login = cast("Login", self.login)  # `check_auth_needed` lets nobody without one come this far
-        return str(await self._reception.keep(cast("bytes", envelope.content), sender, recipients, login))
+        return refused or (submission.too_large(limits.message) if data.size > data.most else None)
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
         if len(arg) <= LONGEST_COMMAND and (usual := _USUAL.fullmatch(arg)):
@@ -268,14 +307,45 @@ class SmtpSession(SMTP):
         return super()._getaddr(arg)
 
     def _getparams(self, params: Any) -> dict[str, str | bool] | None:
-        # RFC 4954: a server with AUTH must accept this parameter, and may ignore it.
-        return super()._getparams([one for one in params if not one.startswith("AUTH=")])
+        return super()._getparams([one for one in params if one.partition("=")[0] not in _IGNORED])
 
     async def smtp_POST(self, arg: str | None) -> None:
         """HTTP: closes the connection. A web page could make a browser send SMTP commands in the body of a request."""
         self.dismiss(Reply(code=421, status="4.7.0", text="This is SMTP"))
 
     smtp_GET = smtp_PUT = smtp_OPTIONS = smtp_CONNECT = smtp_POST
+
+
+class Incoming:
+    """A message on its way in, up to its end. Of one with more than `most` bytes nothing is kept."""
+
+    def __init__(self, reader: StreamReader, most: int) -> None:
+        self._reader, self._data = reader, bytearray()
+        self.most, self.size = most, -5  # without the two line ends around it and the last dot
+        # As after any other line: so a message may be empty, and its first line may begin with a dot.
+        reader._buffer[:0] = b"\r\n"  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other way back
+
+    async def comes(self) -> bool:
+        """Reads on; whether there is more to read."""
+        try:
+            chunk, more = await self._reader.readuntil(_END), False
+        except LimitOverrunError as part:
+            chunk, more = await self._reader.readexactly(part.consumed), True
+        self.size += len(chunk)
+        if self.size <= self.most:
+            self._data += chunk
+        else:
+            self._data.clear()
+        return more
+
+    def message(self) -> bytes:
+        """The message, with the dots that the client has put before others taken away. It can be had once."""
+        data, self._data = self._data, bytearray()
+        end = len(data) - 3
+        if data.find(b"\r\n.", 0, end) >= 0:
+            data = data.replace(b"\r\n.", b"\r\n")  # the last one too
+            end = len(data) - 2
+        return bytes(memoryview(data)[2:end])
 
 
 def _to_be_checked(server: SMTP, session: Facts, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:

@@ -11,10 +11,10 @@ from typing import Any
 from postroom.access.rights import content_key
 from postroom.access.smtp_logins import Login
 from postroom.errors import InvalidMail
-from postroom.mail import mime_source
+from postroom.mail import mime_source, mime_tree
 from postroom.mail.address import Address
 from postroom.mail.fields import OUR_HEADER
-from postroom.mail.mime_source import Source
+from postroom.mail.mime_source import Person, Source
 from postroom.mail.model import Mail
 from postroom.mail.priority import Priority
 from postroom.mail.validation import MAX_MIME
@@ -73,7 +73,7 @@ def read(
         return Reply(code=550, status="5.7.1", text=text)
     try:
         asked = _asked(message)
-        lean = message.without({*HEADERS, OUR_HEADER})
+        lean = _lean(message, login)
         fields = {**_people(lean, recipients), **({"from": author} if author else {}), **asked}
         key = fields.pop("key", None)
         content = _content(lean, template="template" in asked)
@@ -98,20 +98,32 @@ def _author(message: Source, sender: str) -> Address | Reply | None:
     people = message.people("from")
     if people is None or len(people) > 1 or len(message.all("from")) > 1:
         return Reply(code=550, status="5.6.0", text="From must be one header that names one address")
-    if not people and not sender:
-        return None
+    # A local user, such as cron's `root (Cron Daemon)`, is nobody outside its machine.
+    if not people or "@" not in people[0].address:
+        people = [Person("", sender)] if "@" in sender else []
     try:
-        if people:
-            return Address(_name(people[0].name), Address.parse(people[0].address).address)
-        return Address.parse(sender)
+        author = [Address(_author_name(one.name), Address.parse(one.address).address) for one in people]
     except ValueError as error:
-        where = "From" if people else "MAIL FROM"
+        where = "From" if message.all("from") else "MAIL FROM"
         return Reply(code=550, status="5.1.7", text=f"{where} is {error}")
+    return next(iter(author), None)
 
 
 def _name(name: str) -> str:
     """The display name, or "" if it has characters that a mail must not have."""
     return name if name.isprintable() else ""
+
+
+def _author_name(name: str) -> str:
+    """The same for the author, or "" if it has an `@`: Exchange has taken what stands there for the sender."""
+    return "" if "@" in name else _name(name)
+
+
+def _lean(message: Source, login: Login) -> Source:
+    """The message without what is only for Postroom, and without a Sender that the client may not be."""
+    senders = message.people("sender")
+    foreign = senders is None or not all(login.caller.may_use(one.address) for one in senders)
+    return message.without({*HEADERS, OUR_HEADER, *(["sender"] if foreign else [])})
 
 
 def _people(message: Source, recipients: Sequence[Address]) -> dict[str, list[Address]]:
@@ -183,7 +195,10 @@ def _understood(asked: dict[str, Any]) -> Iterator[str]:
 
 def _content(message: Source, *, template: bool) -> dict[str, Any] | Reply:
     """The mail's fields for the message: its source, or its parts if it is large or a template makes the body."""
-    source = bytes(message)
+    try:
+        source = mime_tree.with_short_lines(bytes(message))
+    except mime_tree.Unreadable as why:
+        return Reply(code=550, status="5.6.0", text=str(why))
     if not template and len(source) <= AS_IT_CAME:
         return {"mime": source}
     try:
@@ -193,15 +208,15 @@ def _content(message: Source, *, template: bool) -> dict[str, Any] | Reply:
             return Reply(code=550, status="5.6.0", text=f"the message beside the template cannot be read: {why}")
         text = f"a message over {AS_IT_CAME} bytes goes as bodies and files, and this one cannot: {why}"
         return Reply(code=552, status="5.3.4", text=text)
-    answers = [_address(one.address) for one in message.people("reply-to") or []]
+    answers = [(one.name, _address(one.address)) for one in message.people("reply-to") or []]
     fields: dict[str, Any] = {
-        "subject": message.text("subject"),
-        "reply_to": [one for one in answers if one],
+        "subject": " ".join((message.text("subject") or "").split()),
+        "reply_to": [Address(_name(name), one.address) for name, one in answers if one],
         "attachments": parts.files,
     }
     if not template:
         bodies = {"html": parts.html, "text": parts.text or (None if parts.html else " ")}
-        fields |= {"headers": mime_parts.headers_of(message), **bodies}
+        fields |= {**mime_parts.fields_of(message), **bodies}
     return {name: value for name, value in fields.items() if value}
 
 
@@ -213,5 +228,6 @@ def _own_key(message: Source, source: bytes, sender: str, recipients: Sequence[A
     if not (message.text("message-id") or "").strip():
         return None
     parts = [login.name, sender, *sorted(one.lane for one in recipients)]
-    digest = hashlib.sha256(json.dumps(parts).encode() + b"\0" + source).hexdigest()
-    return content_key(digest[:40])
+    hashed = hashlib.sha256(json.dumps(parts).encode() + b"\0")
+    hashed.update(source)  # not joined, because a message may be large
+    return content_key(hashed.hexdigest()[:40])

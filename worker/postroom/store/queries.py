@@ -149,8 +149,11 @@ class Records:
     def lane_of(self, sender: str) -> str:
         """The lane that this sender's mail waits in, by what the workers published."""
         with functions.or_unavailable():
-            lane = self._redis.hget(f"{PREFIX}config", f"alias:{normal_form(sender)}")
-        return lane.decode() if lane else normal_form(sender)
+            address = normal_form(sender)
+            names = [f"alias:{address}", f"alias:*@{address.rpartition('@')[2]}"]
+            own, of_domain = self._redis.hmget(f"{PREFIX}config", names)
+        lane = own or of_domain
+        return lane.decode() if lane else address
 
     def addresses_of(self, lane: str) -> set[str]:
         """The senders that share this lane: the mailbox itself, and its aliases."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.errors import HeaderParseError
@@ -14,6 +15,10 @@ from postroom.sandbox.exchange.errors import GraphError
 from postroom.sandbox.exchange.message import Address, Attachment, Outgoing
 from postroom.sandbox.graph.edm import decode_base64
 from postroom.sandbox.graph.json_mail import check_recipients
+
+# A quoted name or a comment, and what a name has only there: https://www.rfc-editor.org/rfc/rfc5322#section-3.2.3
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*+"|\((?:\\.|[^()\\])*+\)')
+_NO_PHRASE = re.compile(r'[()<>\[\]:;@\\,"]')
 
 
 def read_mime_mail(body: bytes, *, complete: bool = True) -> Outgoing:
@@ -40,7 +45,7 @@ def read_mime_mail(body: bytes, *, complete: bool = True) -> Outgoing:
 
 def _outgoing(parsed: Parsed, source: bytes) -> Outgoing:
     to, cc, bcc = (_people(parsed, name) for name in ("to", "cc", "bcc"))
-    author = _people(parsed, "from")
+    author = [_odd_author(parsed)] if _odd_author(parsed) else _people(parsed, "from")
     html, text, attachments = _parts(parsed)
     return Outgoing(
         form="mime",
@@ -65,6 +70,13 @@ def _people(parsed: Parsed, name: str) -> list[Address]:
     values = [str(value).replace("\r\n", " ").replace("\n", " ") for value in parsed.get_all(name, [])]
     found = getaddresses(values)
     return [Address(_decoded(person), address) for person, address in found if person or address]
+
+
+def _odd_author(parsed: Parsed) -> Address | None:
+    """What stands for the author where the From is no mailbox of RFC 5322. Exchange takes it for another's address."""
+    value = str(parsed.get("from", "")).replace("\r\n", " ").replace("\n", " ")
+    name, opened, _ = value.rpartition("<")
+    return Address("", value) if opened and _NO_PHRASE.search(_QUOTED.sub("", name)) else None
 
 
 def _decoded(value: object) -> str:

@@ -12,8 +12,8 @@ M.SENDER, M.KEY = 1, 5  -- offsets from the first one
 function M.read_settings(senders)
   local names = {'*', 'max_message'}
   for sender in pairs(senders) do
-    names[#names + 1] = 'alias:' .. sender
     names[#names + 1] = 'lane:' .. sender
+    names[#names + 1], names[#names + 2] = config.names_of_sender(sender)
   end
   config.read(names)
 end

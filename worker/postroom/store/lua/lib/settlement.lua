@@ -72,9 +72,14 @@ local function begin_trouble(lane, app, id, job, transition, is_failure)
   end
 end
 
+-- What says nothing of the mailbox: a fault of ours, or a draft of one mail that has to be made anew.
+local OF_ONE_MAIL = {
+  internal_error = true, attachment_unclear = true, session_lost = true, draft_gone = true, not_201 = true,
+  draft_not_removed = true, look_up_failed = true,
+}
+
 local function note_trouble(lane, app, id, job, transition)
-  -- a fault of ours says nothing of the mailbox
-  local is_failure = (transition.spends_attempt or transition.in_doubt) and transition.fault ~= 'internal_error'
+  local is_failure = (transition.spends_attempt or transition.in_doubt) and not OF_ONE_MAIL[transition.fault]
   end_trouble(lane, app, id, job, transition, is_failure)
   begin_trouble(lane, app, id, job, transition, is_failure)
 end
