@@ -120,6 +120,10 @@ def test_a_template_takes_the_place_of_the_body(outbox: Outbox) -> None:
         (a_message(headers={"X-Postroom-Kay": "1"}), "no such header X-Postroom-Kay"),
         (a_message(headers={"X-Postroom-Template": "welcome"}), "body: given beside X-Postroom-Template"),
         (a_message(body="", headers={"X-Postroom-Template": "w", "X-Postroom-Variables": "["}), "is not JSON"),
+        (
+            a_message(body="", headers={"X-Postroom-Template": "w", "X-Postroom-Variables": "[" * 100_000}),
+            "nested more than 180 levels deep",
+        ),
         (a_message(to=["ann@@contoso.com"]), "to.0: not an address"),
     ],
 )

@@ -5,7 +5,6 @@ Special headers set what Django has no argument for: `X-Postroom-Key` (the idemp
 before the mail is sent.
 """
 
-import json
 import mimetypes
 from collections.abc import Iterator, Mapping, Sequence
 from email.message import Message
@@ -18,6 +17,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from postroom.client import Client
 from postroom.errors import InvalidMail, PostroomError
+from postroom.mail.json_text import json_value
 from postroom.mail.model import Attachment, Mail
 
 OURS = "x-postroom-"
@@ -123,7 +123,7 @@ def _bodies(message: EmailMessage) -> Iterator[tuple[str, str]]:
 
 def _variables(text: str) -> dict[str, Any]:
     try:
-        variables = json.loads(text)
+        variables = json_value(text)
     except ValueError as error:
         raise InvalidMail(f"headers: X-Postroom-Variables is not JSON: {error}") from None
     if not isinstance(variables, dict):
