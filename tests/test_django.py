@@ -16,8 +16,14 @@ from postroom import InvalidMail, Mail, Unavailable
 from postroom.testing import Outbox
 
 if not settings.configured:
-    settings.configure(EMAIL_BACKEND="postroom.django.EmailBackend")
+    backend = "postroom.django.EmailBackend"
+    settings.configure(
+        **({"MAILERS": {"default": {"BACKEND": backend}}} if django.VERSION >= (6, 1) else {"EMAIL_BACKEND": backend})
+    )
     django.setup()
+
+# What Django has instead of these is newer than the oldest Django that the backend is for.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(fail_silently|get_connection|MIMEBase).* (is|are) deprecated")
 
 ANN, BOB = "ann@contoso.com", "bob@contoso.com"
 

@@ -69,6 +69,10 @@ class TemplateFault(PostroomError):
     """A template that cannot be rendered: missing, broken, or lacking a variable. A retry does not help."""
 
 
+class TemplateMissing(TemplateFault):
+    """There is no template of this name here; another worker may have it."""
+
+
 class RendererBusy(PostroomError):
     """A template could not be rendered in time, because of others or for want of processes. A retry may mend it."""
 

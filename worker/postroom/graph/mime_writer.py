@@ -37,7 +37,7 @@ def header_lines(message: Message) -> Iterator[str]:
             "reply-to": message.reply_to,
         }
     )
-    yield _line("Subject", message.subject)
+    yield unstructured("Subject", message.subject)
     yield f"Message-ID: <{ascii_address(message.message_id[1:-1])}>"
     yield f"{OUR_HEADER}: {message.job_id}"
     if message.importance is not Importance.NORMAL:
@@ -47,7 +47,7 @@ def header_lines(message: Message) -> Iterator[str]:
     if message.delivery_receipt:
         yield f"Return-Receipt-To: {sender}"
     for name, value in message.headers.items():
-        yield _line(name, value)
+        yield unstructured(name, value)
     yield "MIME-Version: 1.0"
 
 
@@ -73,7 +73,7 @@ def ascii_address(address: str) -> str:
     return f"{valid.local_part}@{valid.ascii_domain}"
 
 
-def _line(name: str, value: str) -> str:
+def unstructured(name: str, value: str) -> str:
     """An unstructured header, folded at its spaces, or encoded (RFC 2047) where folding would not give it back."""
     words = value.split(" ")
     if not value:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from postroom.graph.mime_writer import address_lines, ascii_address, body_bytes, header_lines
+from postroom.graph.mime_writer import address_lines, ascii_address, body_bytes, header_lines, unstructured
 from postroom.graph.searches import JOB_PROPERTY
 from postroom.jobs.outcome import Answer, Refused
 from postroom.mail import content as contents
@@ -165,8 +165,8 @@ def _resource(message: Message) -> dict[str, Any]:
         "internetMessageId": message.message_id,
         **{name: values for name, values in lists.items() if values},
     }
-    if message.sender.name:
-        # The mailbox in the URL is the sender; only the name has to be said.
+    if message.sender.name or message.sender.address != (message.mailbox or message.sender.address):
+        # The mailbox in the URL is the sender; only a name or an alias has to be said.
         resource["from"] = _recipient(message.sender)
     if message.importance is not Importance.NORMAL:
         resource["importance"] = message.importance.value
@@ -241,6 +241,9 @@ def _passed_on(message: Message, ready: Ready, source: mime_source.Source) -> by
         lines.append(f"Message-ID: <{ascii_address(message.message_id[1:-1])}>")
     people = {name: addresses for name, addresses in {**named, "bcc": message.bcc}.items() if name in anew}
     lines += address_lines(people)
+    if message.subject:
+        anew.add("subject")
+        lines.append(unstructured("Subject", f"{message.subject} {source.text('subject') or ''}".rstrip()))
     head = "".join(f"{line}\r\n" for line in lines).encode()
     return head + bytes(source.without({*anew, *strangers, OUR_HEADER, "resent-bcc"}))
 
