@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from postroom import Status
+from postroom import Mail, Status
 
 from .conftest import SENDER, Room, a_mail, until
 
@@ -149,8 +149,8 @@ def test_redirection_and_differences_between_workers_are_seen_everywhere(room: R
     figures = until(lambda: (told := room.postroom("stats").stdout).count("ALL MAIL") and told, "the worker's facts")
     assert "ALL MAIL of all workers goes to test@contoso.com" in figures
 
-    (tmp_path / "other/both").mkdir(parents=True)
-    room.start_worker_process(POSTROOM_TEMPLATES=str(tmp_path / "other"))
+    (tmp_path / "none").mkdir()
+    room.start_worker_process(POSTROOM_TEMPLATES=str(tmp_path / "none"))
 
     until(lambda: [line for line in room.log() if line["event"] == "workers.differ"], "the line in the log")
     figures = room.postroom("stats").stdout
@@ -158,6 +158,9 @@ def test_redirection_and_differences_between_workers_are_seen_everywhere(room: R
     assert re.search(rf"templates \w{{8}}: {attempt.worker} ", figures)
     assert len(re.findall(r"settings \w{8}: ", figures)) == 2
     assert "version " not in figures
+    mail = Mail(sender=SENDER, to=["ann@contoso.com"], template="both")
+    jobs = [room.client().send(mail).id for _ in range(8)]
+    assert {room.settled(job).status for job in jobs} == {Status.ACCEPTED}
 
 
 def test_stats_end_with_one_line_when_redis_is_away_or_stands_still(room: Room) -> None:

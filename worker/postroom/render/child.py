@@ -43,7 +43,10 @@ def send(channel: socket.socket, message: object) -> None:
 
 
 def main(fd: str, folder: str, memory: str, cpu_s: str) -> None:
-    """Serves requests: [name, variables, locale]. Answers ["bodies", …], ["missing", why], ["fault", why] or ["disk", errno]."""
+    """Serves requests: [name, variables, locale].
+
+    Answers ["bodies", …], ["missing", why], ["fault", why] or ["disk", errno].
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     channel, templates = socket.socket(fileno=int(fd)), Templates(Path(folder))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
