@@ -48,7 +48,9 @@ def configuration(settings: Settings, now: datetime) -> tuple[list[str], list[st
         faults += error.faults
     for name, app in apps(settings).items():
         who = identity(app)
-        facts.append(f"app {name}: {app.kind} of client {who.client_id or '(system)'} at {who.authority_url}")
+        facts.append(
+            f"app {name}: {app.kind} of client {who.client_id or '(system)'} at {who.authority_url}, {who.graph_url}"
+        )
         if name not in unusable and (warning := ends_soon(who, now)):
             facts.append(f"app {name}: WARNING {warning}")
     if settings.smtp or settings.smtp_allow:
