@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := tests/mail tests/jobs tests/settings tests/graph tests/delivery tests/store tests/access tests/cloudevents \
+  tests/telemetry tests/cli tests/test_client.py tests/test_django.py tests/test_render.py tests/test_renderer.py tests/test_templates.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 help: ## This list
@@ -26,6 +28,9 @@ test: setup ## All tests, in parallel
 
 test-world: setup ## Tests with servers and clients that others ship, and long ones; what is missing is skipped
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m world
+
+test-core: setup ## The tests of what all doors and workers share; PYTHON=python3.13 VENV=.venv-3.13 runs them on that one
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not world" $(CORE)
 
 chaos: setup ## 10,000 mails while everything fails, then the balance; ARGS=--help tells more
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
@@ -79,4 +84,4 @@ $(VENV)-bench/.installed: requirements/bench.lock pyproject.toml
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) $(VENV)-peers $(VENV)-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo dev test test-world chaos check format tables lock check-peers bench bench-growth clean
+.PHONY: help setup demo dev test test-core test-world chaos check format tables lock check-peers bench bench-growth clean

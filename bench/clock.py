@@ -10,7 +10,7 @@ from postroom.settings.lanes import Lanes
 from postroom.settings.loading import load_settings
 
 settings = load_settings()
-ledger = wiring.ledger(settings)
+ledger = wiring.ledger(settings, wiring.worker_name())
 ledger.publish(Lanes(settings=settings).rules(results_here=True))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from postroom.errors import RendererBusy, TemplateFault
+from postroom.errors import RendererBusy, TemplateFault, TemplateMissing
 from postroom.render import Renderer, Templates
 from postroom.render import renderer as module
 
@@ -68,6 +68,11 @@ def test_it_renders_as_templates_do(folder: Path, start: Callable[..., Renderer]
     with pytest.raises(TemplateFault) as known:
         here.render("hello", {"nam": "Ann"})
     assert str(there.value) == str(known.value)
+
+
+def test_a_template_that_is_missing_is_told_apart_from_a_broken_one(start: Callable[..., Renderer]) -> None:
+    with pytest.raises(TemplateMissing, match='no template "helo"; did you mean "hello"'):
+        start().render("helo", {})
 
 
 HARMFUL = [

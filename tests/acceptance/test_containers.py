@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -119,6 +120,12 @@ def test_the_image_is_pinned_locked_and_not_root() -> None:
     assert [line.split()[0] for line in instructions("FROM")] == ["python:3.13-slim", "base", "base"]
     assert any("--require-hashes -r requirements/run.lock" in line for line in instructions("RUN"))
     assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", instructions("USER")[-1])
+
+
+def test_the_image_says_its_version_and_whether_its_worker_is_well() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f'org.opencontainers.image.version="{project["version"]}"' in instructions("LABEL")[0]
+    assert instructions("HEALTHCHECK")[0].endswith(json.dumps(SERVICES["worker"]["healthcheck"]["test"][1:]))
 
 
 # The commands

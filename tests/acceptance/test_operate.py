@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from postroom import Status
+from postroom import Mail, Status
 
 from .conftest import SENDER, Room, a_mail, until
 
@@ -120,6 +122,45 @@ def test_stats_say_whether_a_worker_is_alive(room: Room) -> None:
     name = next(iter(room.redis.hkeys("{postroom}:workers")))
     room.redis.hset("{postroom}:workers", name, f"{(room.redis.time()[0] - 16) * 1000} 8")
     assert room.postroom("stats", "--ready").returncode == 1
+
+
+def test_redirection_and_differences_between_workers_are_seen_everywhere(room: Room, tmp_path: Path) -> None:
+    instead = {"POSTROOM_REDIRECT_ALL_TO": "test@contoso.com"}
+    room.environment["POSTROOM_TEMPLATES"] = str(tmp_path)
+    for part in ("subject.txt", "body.txt"):
+        (tmp_path / "both" / part).parent.mkdir(exist_ok=True)
+        (tmp_path / "both" / part).write_text("Hello")
+    first = room.start_worker_process(**instead)
+    until(lambda: "worker.ready" in room.raw_log(), "the start")
+    job = room.client().send(a_mail(to=["ann@contoso.com", "bob@contoso.com"], subject="Your order")).id
+    (attempt,) = room.settled(job).attempts
+
+    (message,) = room.sandbox.messages()
+    assert message.subject == "[to ann@contoso.com and 1 more] Your order"
+    assert (attempt.worker or "").endswith(f":{first.pid}")
+    status = room.postroom("status", job).stdout
+    assert "to test@contoso.com instead of its recipients" in status
+    assert f"worker {attempt.worker}" in status
+    (ready,) = [line for line in room.log() if line["event"] == "worker.ready"]
+    assert ready["redirect_all_to"].startswith("t…@contoso.com")
+    room.environment |= instead
+    assert "WARNING: all mail goes to test@contoso.com" in room.postroom("check").stdout
+    room.environment.pop("POSTROOM_REDIRECT_ALL_TO")
+    figures = until(lambda: (told := room.postroom("stats").stdout).count("ALL MAIL") and told, "the worker's facts")
+    assert "ALL MAIL of all workers goes to test@contoso.com" in figures
+
+    (tmp_path / "none").mkdir()
+    room.start_worker_process(POSTROOM_TEMPLATES=str(tmp_path / "none"))
+
+    until(lambda: [line for line in room.log() if line["event"] == "workers.differ"], "the line in the log")
+    figures = room.postroom("stats").stdout
+    assert "ALL MAIL of 1 of 2 workers" in figures
+    assert re.search(rf"templates \w{{8}}: {attempt.worker} ", figures)
+    assert len(re.findall(r"settings \w{8}: ", figures)) == 2
+    assert "version " not in figures
+    mail = Mail(sender=SENDER, to=["ann@contoso.com"], template="both")
+    jobs = [room.client().send(mail).id for _ in range(8)]
+    assert {room.settled(job).status for job in jobs} == {Status.ACCEPTED}
 
 
 def test_stats_end_with_one_line_when_redis_is_away_or_stands_still(room: Room) -> None:

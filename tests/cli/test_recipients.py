@@ -103,11 +103,13 @@ def test_each_wrong_line_is_named_and_empty_lines_do_not_count(people: Callable[
 
 def test_wrong_json_lines_are_named(people: Callable[..., Recipients]) -> None:
     content = b'{"email": "ann@contoso.com"}\n[1]\n{"email": \n{"email": ["a"]}\n{"email": "\xe9"}\n'
+    content += b"[" * 100_000 + b"\n"
 
     found = faults(people(content, "people.jsonl"))
 
     assert found[0] == 'line 2: not a JSON object, {"column": value, …}'
-    assert [fault.partition(":")[0] for fault in found[1:]] == ["line 3", "line 4", "line 5"]
+    assert [fault.partition(":")[0] for fault in found[1:]] == ["line 3", "line 4", "line 5", "line 6"]
+    assert found[-1] == "line 6: not JSON: nested more than 180 levels deep"
 
 
 def test_duplicates_are_accepted_where_they_are_asked_for(people: Callable[..., Recipients]) -> None:

@@ -1,5 +1,6 @@
 """An attempt: from a claimed job to its outcome."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,41 @@ def test_requests_that_began_together_are_not_all_given_up_together(world: World
     deliver(a_job(), context)
 
     assert world.diary[-1].endswith("with first within 28 s")  # 28.5; and always within the deadline
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("Shop <shop@contoso.com>", {"name": "Shop", "address": "shop@contoso.com"}),
+        ("Shop@Contoso.com", {"address": "Shop@contoso.com"}),
+        ("NoReply@contoso.com", None),  # the mailbox itself
+        ("News <news@contoso.com>", {"name": "News", "address": "noreply@contoso.com"}),  # only sent from this mailbox
+        ("news@contoso.com", None),
+    ],
+)
+def test_an_alias_of_the_mailbox_is_the_visible_sender(world: World, asked: str, shown: dict[str, str] | None) -> None:
+    context = replace(world.context(), addresses_of=lambda lane: frozenset({lane, "shop@contoso.com"}))
+    mail = Mail(sender=asked, to=["ann@contoso.com"], subject="Hello", text="Hi")
+
+    assert deliver(a_job(mail), context) == ACCEPTED
+
+    (request,) = context.apps["default"].graph.posted  # type: ignore[attr-defined]
+    message = json.loads(request.body)["message"]
+    assert message.get("from", {}).get("emailAddress") == shown
+    assert message["internetMessageId"] == "<job-1@contoso.com>"
+    assert " as noreply@contoso.com " in world.diary[-1]
+
+
+def test_a_template_that_is_missing_here_is_left_to_a_worker_that_has_it(world: World) -> None:
+    job = a_job(Mail(sender="noreply@contoso.com", to=["ann@contoso.com"], template="missing"))
+    detail = Answer(detail='no template "missing"')
+
+    asked: list[str] = []
+    left = deliver(job, replace(world.context(), has_template_elsewhere=lambda name: asked.append(name) or True))
+
+    assert left == Deferred(reason="template_not_here", answer=detail, wait_s=5.0, free=True)
+    assert (asked, world.diary) == (["missing"], [])
+    assert deliver(job, world.context()) == Refused(reason="template", answer=detail)
 
 
 class Shelf:

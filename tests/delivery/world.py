@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from postroom.delivery.context import App, DeliveryContext
-from postroom.errors import TemplateFault, Unavailable
+from postroom.errors import TemplateFault, TemplateMissing, Unavailable
 from postroom.graph.requests import Call, GraphRequest
 from postroom.graph.searches import Search
 from postroom.jobs.job import Claimant, Job, Status
@@ -82,6 +82,7 @@ class FakeGraph:
 
     diary: list[str]
     answers: list[Any] = field(default_factory=lambda: [ACCEPTED])
+    posted: list[GraphRequest] = field(default_factory=list)
 
     def say(self, what: str, mailbox: str, call: Call) -> Any:
         assert call.before_write
@@ -95,6 +96,7 @@ class FakeGraph:
         return answer
 
     def send_mail(self, mailbox: str, request: GraphRequest, call: Call) -> Outcome:
+        self.posted.append(request)
         return self.say("post", mailbox, call)
 
     def create_draft(self, mailbox: str, request: GraphRequest, call: Call) -> Drafted | Outcome:
@@ -128,6 +130,8 @@ class FakeGraph:
 
 class FakeTemplates:
     def render(self, name: str, variables: Mapping[str, object], locale: str | None = None, sender: str = "") -> Bodies:
+        if name == "missing":
+            raise TemplateMissing('no template "missing"')
         if name == "broken":
             raise TemplateFault("broken/body.html line 1: 'x' is undefined")
         if name == "gone":

@@ -85,7 +85,26 @@ def test_the_staging_address_stands_in_for_recipients_of_every_kind() -> None:
 
     for line in (b"To: test@contoso.com", b"Cc: test@contoso.com", b"Bcc: test@contoso.com"):
         assert line in head.split(b"\r\n")
-    assert head.count(b"@contoso.com") == 4  # and the From
+    assert head.count(b"test@contoso.com") == 3
+
+
+@pytest.mark.parametrize(
+    ("subject", "instead"),
+    [
+        (b"Subject: Your order\r\n", b"Subject: [to ann@contoso.com and 1 more] Your order"),
+        (b"", b"Subject: [to ann@contoso.com and 1 more]"),
+        (b"Subject: =?utf-8?q?M=C3=BCll?=\r\n", b"Subject: =?utf-8?"),
+    ],
+)
+def test_with_a_staging_address_the_subject_says_to_whom_the_mail_would_go(subject: bytes, instead: bytes) -> None:
+    source = SOURCE.replace(b"X-Odd", subject + b"X-Odd")
+    sent = passed_on(message(source, **TO_ANN, bcc=["cem@contoso.com"], redirect="test@contoso.com"))
+    lines = sent.partition(b"\r\n\r\n")[0].split(b"\r\n")
+
+    (line,) = [line for line in lines if line.startswith(b"Subject:")]
+    assert line.startswith(instead)
+    parsed = message_from_bytes(sent, policy=policy.default)
+    assert parsed["Subject"].startswith("[to ann@contoso.com and 1 more]")
 
 
 @pytest.mark.parametrize("own", [("shop@contoso.com",), ("main@contoso.com", "shop@contoso.com")])

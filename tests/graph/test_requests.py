@@ -40,6 +40,17 @@ PLAIN = Message(
 )
 
 
+def test_an_alias_is_the_sender_in_both_forms_and_the_id_is_the_mailbox_s() -> None:
+    message = PLAIN._replace(sender=Address("", "shop@fabrikam.com"), mailbox="noreply@contoso.com")
+
+    found = in_json(message)["message"]
+    mime = in_mime(message._replace(html="<p>Good morning</p>"))
+
+    assert found["from"] == {"emailAddress": {"address": "shop@fabrikam.com"}}
+    assert mime["From"] == "shop@fabrikam.com"
+    assert found["internetMessageId"] == mime["Message-ID"] == "<0197-job@contoso.com>"
+
+
 def request(message: Message) -> GraphRequest:
     made = request_for(message)
     assert isinstance(made, GraphRequest)

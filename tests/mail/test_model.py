@@ -23,6 +23,13 @@ STORED = Stored(where="redis", name="job-1", number=0, piece=PIECE, size=3, sha2
 PLAIN = {"from": "noreply@contoso.com", "to": ["ann@contoso.com"], "text": "Hello"}
 
 
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
 def faults(**fields: object) -> list[str]:
     with pytest.raises(InvalidMail) as caught:
         Mail.model_validate(PLAIN | fields)
@@ -53,6 +60,8 @@ def faults(**fields: object) -> list[str]:
         ({"text": None, "template": "../../etc/passwd"}, "template: String should match"),
         ({"variables": {"a": 1}}, "variables: given without a template"),
         ({"text": None, "template": "t", "variables": {"a": object()}}, "variables"),
+        ({"text": None, "template": "t", "variables": nested(181)}, "variables: nested more than 180 levels deep"),
+        ({"text": None, "template": "t", "variables": nested(300)}, "variables: nested more than 180 levels deep"),
         ({"headers": {"Subject": "x"}}, "headers: Subject is set by"),
         ({"headers": {"Content-Type": "x"}}, "headers: Content-Type is set by"),
         ({"headers": {"x-postroom-job": "x"}}, "headers: x-postroom-job is set by"),
@@ -223,6 +232,7 @@ def test_a_field_of_a_newer_version_is_left_out_when_read() -> None:
         {"html": "<p>Hi</p>", "subject": "Hello"},
         {"text": "Hi", "cc": ["Bö <b@contoso.com>", '"Lee, Jo <x>" <j@contoso.com>'], "reply_to": "r@contoso.com"},
         {"template": "welcome", "variables": {"name": "Ann", "list": [1, {"a": None}]}, "locale": "de"},
+        {"template": "welcome", "variables": nested(180)},
         {"text": "Hi", "priority": "high", "tags": ["a"], "headers": {"X-A": "b"}},
     ],
 )

@@ -32,6 +32,20 @@ def test_a_producer_needs_only_where_redis_is() -> None:
     )
 
 
+def test_an_app_goes_where_the_environment_says_unless_it_has_a_place_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "postroom.toml").write_text(
+        '[apps.hr]\n[apps.gov]\ncloud = "dod"\n[apps.near]\ngraph_url = "https://near.example"\n'
+    )
+    urls = {"POSTROOM_GRAPH_URL": "https://g.example", "POSTROOM_AUTHORITY_URL": "https://a.example"}
+
+    found = load_settings(REDIS | urls | {"POSTROOM_CLOUD": "usgov"}, tmp_path).all_apps
+
+    places = {name: (str(app.cloud), app.graph_url, app.authority_url) for name, app in found.items()}
+    assert places["hr"] == places["default"] == ("usgov", "https://g.example", "https://a.example")
+    assert places["gov"] == ("dod", None, None)
+    assert places["near"] == ("usgov", "https://near.example", "https://a.example")
+
+
 def test_all_faults_are_named_at_once_each_with_the_nearest_right_name() -> None:
     found = faults({"POSTROOM_REDISS_URL": "x", "POSTROOM_LEASE": "5s", "POSTROOM_RATE": "much"})
 

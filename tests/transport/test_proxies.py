@@ -67,9 +67,32 @@ def test_no_proxy_goes_past_it(serve: Servers, http: Http, monkeypatch: pytest.M
 
 def test_a_proxy_that_refuses_is_not_sent(serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     refusing = serve(answering(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"), encrypted=False)
-    monkeypatch.setenv("HTTPS_PROXY", refusing.url)
-    with pytest.raises(NotSent, match="407 Proxy Authentication Required"):
-        post(http, "https://127.0.0.1:9/")
+    monkeypatch.setenv("HTTPS_PROXY", refusing.url.replace("//", "//user:secret@"))
+    with pytest.raises(NotSent) as refused:
+        post(http, "https://graph.example/")
+    assert str(refused.value) == (
+        f"graph.example by the proxy 127.0.0.1:{refusing.port}: the proxy refused: 407 Proxy Authentication Required"
+    )
+
+
+def test_a_proxy_that_cannot_be_reached_is_named_and_not_the_server_s_host_blamed(
+    http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@127.0.0.1:1")
+    with pytest.raises(NotSent) as refused:
+        post(http, "https://graph.example/")
+    assert str(refused.value) == (
+        "graph.example by the proxy 127.0.0.1:1: the proxy cannot be reached: Connection refused"
+    )
+
+
+def test_a_fault_beyond_the_proxy_names_both(serve: Servers, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    way = serve(proxy, encrypted=False)
+    monkeypatch.setenv("HTTPS_PROXY", way.url)
+    with pytest.raises(
+        NotSent, match=rf"^graph\.example by the proxy 127\.0\.0\.1:{way.port}: .*certificate verify failed"
+    ):
+        post(http, "https://graph.example/")
 
 
 def test_the_metadata_service_is_asked_without_a_proxy(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,12 @@
 """Django's mail through Postroom: set `EMAIL_BACKEND = "postroom.django.EmailBackend"` and POSTROOM_REDIS_URL.
 
+Since Django 6.1 that is `MAILERS = {"default": {"BACKEND": "postroom.django.EmailBackend"}}`.
+
 Special headers set what Django has no argument for: `X-Postroom-Key` (the idempotency key), `X-Postroom-Batch`,
 `X-Postroom-Priority`, and `X-Postroom-Template` with `X-Postroom-Variables` (JSON) instead of a body. They are removed
 before the mail is sent.
 """
 
-import json
 import mimetypes
 from collections.abc import Iterator, Mapping, Sequence
 from email.message import Message
@@ -18,6 +19,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from postroom.client import Client
 from postroom.errors import InvalidMail, PostroomError
+from postroom.mail.json_text import json_value
 from postroom.mail.model import Attachment, Mail, file_name
 
 OURS = "x-postroom-"
@@ -28,7 +30,8 @@ class EmailBackend(BaseEmailBackend):
     """Gives each message to Postroom. When `send` has returned, the mail is kept. All threads share one client."""
 
     def __init__(self, fail_silently: bool = False, client: Client | None = None, **options: Any) -> None:
-        super().__init__(fail_silently=fail_silently, **options)
+        super().__init__(**options)
+        self.fail_silently = fail_silently  # since 6.1 Django's own class has no such option
         self._client = client
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
@@ -138,8 +141,8 @@ def _invitations(message: EmailMessage) -> Iterator[Attachment]:
 
 def _variables(text: str) -> dict[str, Any]:
     try:
-        variables = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        variables = json_value(text)
+    except ValueError as error:
         raise InvalidMail(f"headers: X-Postroom-Variables is not JSON: {error}") from None
     if not isinstance(variables, dict):
         raise InvalidMail("headers: X-Postroom-Variables is no JSON object")

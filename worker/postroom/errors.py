@@ -8,7 +8,7 @@ PostroomError
 ├── Unavailable       Redis cannot be reached or refuses writes; nothing was taken in
 ├── MailDead          the job ended as a dead letter        (raised by `AsyncResult.get`)
 ├── MailExpired       the job expired before it was sent    (raised by `AsyncResult.get`)
-├── TemplateFault     a template is missing, broken, or lacks a variable
+├── TemplateFault     a template is missing (TemplateMissing), broken, or lacks a variable
 └── RendererBusy      a template could not be rendered in time, because of others; try it again
 
 ConfigError           outside the tree: a producer's `except PostroomError` must not hide a wrong setting
@@ -67,6 +67,10 @@ class MailExpired(PostroomError):
 
 class TemplateFault(PostroomError):
     """A template that cannot be rendered: missing, broken, or lacking a variable. A retry does not help."""
+
+
+class TemplateMissing(TemplateFault):
+    """There is no template of this name here; another worker may have it."""
 
 
 class RendererBusy(PostroomError):

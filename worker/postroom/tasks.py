@@ -24,6 +24,7 @@ from kombu import Queue
 from postroom import consumers, wiring
 from postroom.access.rights import own_key
 from postroom.delivery.maintenance import (
+    introduce_for_ever,
     probe_apps_for_ever,
     remove_files_for_ever,
     store_results_for_ever,
@@ -44,6 +45,7 @@ from postroom.settings.lanes import Lanes
 from postroom.settings.loading import load_settings
 from postroom.store.ledger import Ledger
 from postroom.store.server_check import redis_faults
+from postroom.telemetry.redaction import mask_address
 
 _OTHER_MAILS = uuid.UUID("5b4c7c3e-6f0e-4b9e-9a49-0d2f1a6f6c11")
 
@@ -54,6 +56,7 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 settings = load_settings()
+name = wiring.worker_name()  # also that of the processes that prefork makes of this one
 _urls, _results = wiring.celery_place(settings)
 
 app = Celery("postroom")
@@ -209,7 +212,7 @@ def _process_state() -> ProcessState:
     if pid not in _process_states:
         with _making:
             if pid not in _process_states:
-                book = wiring.ledger(settings)
+                book = wiring.ledger(settings, name)
                 _process_states[pid] = ProcessState(book, wiring.round_context(settings, book, lambda: _stop[0] != 0))
     return _process_states[pid]
 
@@ -249,9 +252,17 @@ def _publish() -> None:
 def _start_ticking(sender: Any, **_: object) -> None:
     book, round_context = _process_state()
     slots = sender.pool.limit
-    name = wiring.worker_name()
+
+    def introduce() -> None:
+        book.introduce(name, slots, wiring.worker_facts(settings))
+
+    def publish() -> None:
+        _publish()
+        introduce()
+
     probes: SimpleQueue[TokenProbe] = SimpleQueue()
-    _start(tick_for_ever, book, name, slots, settings.lease, _ticking, round_context.emit, probes.put, _publish)
+    _start(introduce_for_ever, introduce, _ticking, round_context.emit)
+    _start(tick_for_ever, book, name, slots, settings.lease, _ticking, round_context.emit, probes.put, publish)
     _start(probe_apps_for_ever, book, round_context.delivery.apps, probes, _ticking, round_context.emit)
     _start(store_results_for_ever, book, _store_result, _ticking, round_context.emit)
     context = wiring.consumer_context(settings, round_context.emit)
@@ -259,7 +270,8 @@ def _start_ticking(sender: Any, **_: object) -> None:
         _start(consumers.consume_for_ever, consumer, context, _ticking)
     if settings.attachments:
         _start(remove_files_for_ever, book.attachments.remove_due, _ticking, round_context.emit)
-    round_context.emit("worker.ready", worker=name, slots=slots)
+    redirected = {"redirect_all_to": mask_address(settings.redirect_all_to.address)} if settings.redirect_all_to else {}
+    round_context.emit("worker.ready", worker=name, slots=slots, **redirected)
 
 
 def _start(target: Callable[..., None], *arguments: object) -> None:

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from importlib.metadata import version
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,11 @@ from postroom.graph.credentials import (
 from postroom.graph.seal import Seal
 from postroom.graph.tokens import Tokens
 from postroom.jobs.job import Job
-from postroom.render import Renderer
+from postroom.jobs.workers import WorkerFacts
+from postroom.render import Renderer, Templates
 from postroom.runtime.batching_redis import BatchingRedis
 from postroom.runtime.fibers import current_loop, invite, run_in_thread, sleep
+from postroom.settings import fingerprint
 from postroom.settings.lanes import Lanes, policy
 from postroom.settings.model import PREFIX, AppSettings, Credential, Settings, Transport
 from postroom.store import functions
@@ -55,9 +58,28 @@ def worker_redis(settings: Settings) -> "redis.Redis":
     return connect(settings.redis_url, timeout_s=WORKER_TIMEOUT_S, name="postroom-worker", max_connections=1_000)
 
 
-def ledger(settings: Settings) -> Ledger:
-    """The worker's ledger."""
-    return Ledger(BatchingRedis(worker_redis(settings), functions.in_one), settings.attachments)
+def worker_name() -> str:
+    return f"{os.uname().nodename}:{os.getpid()}"
+
+
+def ledger(settings: Settings, worker: str) -> Ledger:
+    """The worker's ledger, which records with each attempt whose it is."""
+    signature = {"worker": worker}
+    if settings.redirect_all_to:
+        signature["redirected_to"] = settings.redirect_all_to.address
+    return Ledger(BatchingRedis(worker_redis(settings), functions.in_one), settings.attachments, signature)
+
+
+def worker_facts(settings: Settings) -> WorkerFacts:
+    """What this worker goes by, and others should too."""
+    folder = settings.templates
+    return WorkerFacts(
+        version=version("postroom"),
+        settings=fingerprint.of_settings(settings),
+        templates=fingerprint.of_folder(folder),
+        names=tuple(Templates(folder).names()) if folder.is_dir() else (),
+        redirect_all_to=settings.redirect_all_to.address if settings.redirect_all_to else None,
+    )
 
 
 def consumer_context(settings: Settings, emit: Emit) -> ConsumerContext:
@@ -110,6 +132,7 @@ def round_context(settings: Settings, book: Ledger, stopping: Callable[[], bool]
         note=note,
         stopping=stopping,
         redirect_all_to=settings.redirect_all_to,
+        has_template_elsewhere=book.records.has_template,
         lease_s=settings.lease,
         monotonic=_clock,
         new_id=lambda: str(uuid.UUID(int=chance.getrandbits(128), version=4)),
@@ -216,7 +239,3 @@ def result_backend_faults(settings: Settings) -> list[str]:
         else:
             return []
     return [f"{PREFIX}RESULT_BACKEND: {why}"]
-
-
-def worker_name() -> str:
-    return f"{os.uname().nodename}:{os.getpid()}"

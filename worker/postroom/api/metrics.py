@@ -50,6 +50,12 @@ def _lines(stats: Stats) -> Iterator[str]:
     oldest = stats.oldest_due_s or 0.0
     yield from _metric("postroom_oldest_due_seconds", "gauge", "For how long the oldest job is due.", {"": oldest})
     yield from _metric("postroom_workers_alive", "gauge", "Worker processes that tick.", {"": alive})
+    forms: dict[str, float] = {f'{{of="{fact}"}}': len(by_form) for fact, by_form in stats.forms.items()}
+    redirecting = sum(worker.alive and worker.redirect_all_to is not None for worker in stats.workers)
+    yield from _metric(
+        "postroom_worker_forms", "gauge", "How many settings, templates and versions workers have.", forms
+    )
+    yield from _metric("postroom_workers_redirecting", "gauge", "Workers that redirect all mail.", {"": redirecting})
     yield from _metric("postroom_slots", "gauge", "Mails that these send at once.", {"": stats.slots})
     yield from _metric("postroom_rounds_queued", "gauge", "Rounds that wait for a worker.", {"": stats.rounds_queued})
     yield from _metric("postroom_events_without_mail_total", "counter", "Events that made no mail.", events)

@@ -48,13 +48,19 @@ def configuration(settings: Settings, now: datetime) -> tuple[list[str], list[st
         faults += error.faults
     for name, app in apps(settings).items():
         who = identity(app)
-        facts.append(f"app {name}: {app.kind} of client {who.client_id or '(system)'} at {who.authority_url}")
+        facts.append(
+            f"app {name}: {app.kind} of client {who.client_id or '(system)'} at {who.authority_url}, {who.graph_url}"
+        )
         if name not in unusable and (warning := ends_soon(who, now)):
             facts.append(f"app {name}: WARNING {warning}")
     if settings.smtp or settings.smtp_allow:
         faults += settings.smtp_faults(over_tls=False)
     for sender, given in settings.senders.items():
         facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}")
+    if settings.redirect_all_to:
+        facts.append(
+            f"WARNING: all mail goes to {settings.redirect_all_to} instead of its recipients (POSTROOM_REDIRECT_ALL_TO)"
+        )
     names = Templates(settings.templates).names() if settings.templates.is_dir() else []
     facts.append(f"templates in {settings.templates}: {', '.join(names) or 'none'}")
     return faults, facts

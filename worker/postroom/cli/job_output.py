@@ -82,6 +82,7 @@ def job_details(one: Delivery) -> RenderableType:
         ("status", status_text(one)),
         *_explained(one),
         ("from", one.sender),
+        ("mailbox", mailbox if (mailbox := one.lane.partition("#")[0]) != one.sender else None),
         ("recipients", one.recipients),
         ("priority", one.priority.value),
         ("batch", one.batch),
@@ -167,8 +168,12 @@ def _lines(same: Sequence[Attempt]) -> list[Text]:
         lines.append(Text(last.graph_code))
     if last.detail:
         lines.append(Text(last.detail))
+    if last.redirected_to and last.number:
+        lines.append(Text(f"to {last.redirected_to} instead of its recipients (POSTROOM_REDIRECT_ALL_TO)", "yellow"))
     if last.request_id:
         lines.append(Text(f"request-id {last.request_id}", style="dim"))
+    if workers := sorted({one.worker for one in same if one.worker}):
+        lines.append(Text(f"worker {', '.join(workers)}", style="dim"))
     return lines
 
 

@@ -1,12 +1,12 @@
 """Shared by commands: common options, types that read option values, and `fail`."""
 
-import json
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import click
 
+from postroom.mail.json_text import json_value
 from postroom.settings.values import duration
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -32,8 +32,8 @@ def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
 def json_option(option: str, text: str | bytes) -> dict[str, Any]:
     """A JSON object."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = json_value(text)
+    except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint=option) from None
     if not isinstance(value, dict):
         raise click.BadParameter("a JSON object is needed", param_hint=option)

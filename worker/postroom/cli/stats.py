@@ -64,6 +64,8 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
     facts.add_column(overflow="fold")
     for name, value in (
         ("workers", f"{len(living)} alive, {figures.slots} slots" if living else "none"),
+        ("redirected", _redirected(living)),
+        ("workers differ", _differences(figures)),
         (
             "jobs",
             ", ".join(f"{figures.jobs[status]:,} {status}" for status in Status if figures.jobs[status]) or "none",
@@ -87,6 +89,23 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
         )
         parts += [Text(f"\nLanes that wait ({rest})\n", style="bold"), _lanes(figures.lanes, width)]
     return Group(*parts)
+
+
+def _redirected(living: Sequence[stats.Worker]) -> str | None:
+    to = sorted({worker.redirect_all_to for worker in living if worker.redirect_all_to})
+    count = sum(worker.redirect_all_to is not None for worker in living)
+    whose = "all workers" if count == len(living) else f"{count} of {len(living)} workers"
+    return f"ALL MAIL of {whose} goes to {', '.join(to)} (POSTROOM_REDIRECT_ALL_TO)" if to else None
+
+
+def _differences(figures: Stats) -> str | None:
+    lines = [
+        f"{fact} {form or 'unreadable'}: {', '.join(names)}"
+        for fact, by_form in figures.forms.items()
+        if len(by_form) > 1
+        for form, names in by_form.items()
+    ]
+    return "\n".join(lines) or None
 
 
 def _hold(one: Hold) -> str:

@@ -1,12 +1,13 @@
 """Reads a list of people from a file, row by row: CSV as spreadsheets write it, or one JSON object per line."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
+
+from postroom.mail.json_text import json_value
 
 DELIMITERS = ",;\t|"
 LONGEST_CELL = 1024 * 1024
@@ -60,8 +61,8 @@ def _json_rows(text: TextIO, encoding: str) -> Iterator[Row | RowFault]:
             yield RowFault(line, _not_of(encoding))
             continue
         try:
-            values = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            values = json_value(content)
+        except ValueError as error:
             yield RowFault(line, f"not JSON: {error}")
             continue
         yield (

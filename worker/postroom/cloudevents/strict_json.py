@@ -4,7 +4,8 @@ import json
 import re
 from typing import Any
 
-DEEPEST = 64
+from postroom.mail.json_text import DEEPEST, TOO_DEEP
+
 MOST_VALUES = 500_000  # a value takes up to a hundred bytes of memory, whatever its text
 
 
@@ -58,4 +59,4 @@ def _check_depth(value: Any) -> None:
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"it is nested more than {DEEPEST} levels deep")
+    return ValueError(f"it is {TOO_DEEP}")

@@ -24,7 +24,7 @@ from postroom.delivery.context import (
     with_token,
 )
 from postroom.delivery.drafts import complete_draft, create_draft
-from postroom.errors import InvalidMail, RendererBusy, TemplateFault
+from postroom.errors import InvalidMail, RendererBusy, TemplateFault, TemplateMissing
 from postroom.graph.requests import Call, DraftPlan, GraphRequest, plan_draft, request_for
 from postroom.jobs.job import FRESH_LEASE_S, Job
 from postroom.jobs.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
@@ -107,6 +107,10 @@ def compose_and_put(
         bodies = (
             context.templates.render(mail.template, mail.variables, mail.locale, job.lane) if mail.template else None
         )
+    except TemplateMissing as fault:
+        if mail.template and context.has_template_elsewhere(mail.template):
+            return Deferred(reason="template_not_here", answer=Answer(detail=str(fault)), wait_s=5.0, free=True)
+        return Refused(reason="template", answer=Answer(detail=str(fault)))
     except TemplateFault as fault:
         return Refused(reason="template", answer=Answer(detail=str(fault)))
     except RendererBusy as busy:
@@ -114,11 +118,11 @@ def compose_and_put(
     except OSError as error:
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
         return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
-    sender = Address(mail.sender.name if mail.sender else "", context.mailbox_of(job.lane))
-    ready = None
-    if mail.mime is not None:
-        ready = Ready(source=mail.mime, own=context.addresses_of(job.lane), taken_in_at=job.taken_in_at)
-    message = compose(mail, sender, job.id, bodies, context.redirect_all_to, ready)
+    mailbox, own = context.mailbox_of(job.lane), context.addresses_of(job.lane)
+    asked = mail.sender or Address("", mailbox)
+    sender = asked if asked.lane in own - {mailbox} else Address(asked.name, mailbox)
+    ready = Ready(source=mail.mime, own=own, taken_in_at=job.taken_in_at) if mail.mime is not None else None
+    message = compose(mail, sender, job.id, bodies, context.redirect_all_to, ready, mailbox)
     return with_attachments(lambda: put_into(message))
 
 

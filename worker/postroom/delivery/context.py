@@ -128,6 +128,7 @@ class DeliveryContext:
     lease_s: float
     monotonic: Callable[[], float]
     new_id: Callable[[], str]
+    has_template_elsewhere: Callable[[str], bool] = lambda _: False  # whether another worker has such a template
     attachments: Source | None = None
     run_in_thread: RunInThread = operator.call
     chance: Callable[[], float] = float  # gives a number in [0, 1)

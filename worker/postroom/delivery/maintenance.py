@@ -14,6 +14,7 @@ from postroom.telemetry.events import Emit
 from postroom.telemetry.redaction import mask_address, place_of
 
 LONGEST_TICK_S = 1.0
+INTRODUCED_AGAIN_S = 30.0
 
 
 def tick_for_ever(
@@ -51,6 +52,20 @@ def tick_for_ever(
         except Exception as error:  # noqa: BLE001 - a tick that ends would let leases and schedules stand still
             emit("tick.failed", error=place_of(error))
         stop.wait(sleep)
+
+
+def introduce_for_ever(
+    introduce: Callable[[], None], stop: Event, emit: Emit, longest_s: float = INTRODUCED_AGAIN_S
+) -> None:
+    """Says what this worker goes by until `stop` is set, because templates and certificates change while it runs."""
+    while not stop.is_set():
+        try:
+            introduce()
+        except Unavailable:  # as the tick says each second
+            pass
+        except Exception as error:  # noqa: BLE001 - as for the tick
+            emit("tick.failed", error=place_of(error))
+        stop.wait(longest_s)
 
 
 def remove_files_for_ever(

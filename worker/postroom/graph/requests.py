@@ -170,8 +170,8 @@ def _resource(message: Message) -> dict[str, Any]:
         "internetMessageId": message.message_id,
         **{name: values for name, values in lists.items() if values},
     }
-    if message.sender.name:
-        # The mailbox in the URL is the sender; only the name has to be said.
+    if message.sender.name or message.sender.address != (message.mailbox or message.sender.address):
+        # The mailbox in the URL is the sender; only a name or an alias has to be said.
         resource["from"] = _recipient(message.sender)
     if message.importance is not Importance.NORMAL:
         resource["importance"] = message.importance.value
@@ -246,6 +246,9 @@ def _passed_on(message: Message, ready: Ready, source: mime_source.Source) -> by
         lines.append(f"Message-ID: <{ascii_address(message.message_id[1:-1])}>")
     people = {name: addresses for name, addresses in {**named, "bcc": message.bcc}.items() if name in anew}
     lines += address_lines(people)
+    if message.subject:
+        anew.add("subject")
+        lines.append(text_line("Subject", f"{message.subject} {source.text('subject') or ''}".rstrip()))
     head = "".join(f"{line}\r\n" for line in lines).encode()
     gone = {*anew, *strangers, OUR_HEADER, *(one.name for one in source.fields if is_trace(one.name))}
     return head + bytes(_in_ascii(source.without(gone)))

@@ -86,6 +86,8 @@ class Attempt:
     """One try to hand the mail to Graph. `outcome` is the word of `jobs.outcome`, or open while it runs.
 
     `number` is 0 for what was no try: a fault found before any request, or a look-up of an earlier try's outcome.
+    `worker` is who made it (None for what no worker records, such as a lost lease), `redirected_to` where this worker
+    sends all mail instead of to its recipients.
     """
 
     number: int
@@ -98,6 +100,8 @@ class Attempt:
     request_id: str | None
     client_request_id: str | None
     duration_ms: int | None
+    worker: str | None = None
+    redirected_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

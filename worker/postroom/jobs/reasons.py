@@ -119,6 +119,8 @@ failing | the reason of a pause, not of an attempt: after three faults in a row,
 templates_unreadable | the templates cannot be read from the disk | check `POSTROOM_TEMPLATES` and its permissions
 renderer_busy | other templates took so long, or no process could be started, that this one was not rendered | see dead
   letters with the reason `template`, and the host's processes and memory
+template_not_here | this worker does not have the template, and another worker has it: the mail is left to that one |
+  use the same templates for all workers
 attachments_unreadable | the folder with the attachments cannot be read | check `POSTROOM_ATTACHMENTS`, its mount and
   permissions; it must be the same for all workers
 app_not_configured_here | this worker does not know the app of this mailbox | use the same settings for all workers

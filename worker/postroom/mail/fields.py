@@ -24,6 +24,7 @@ from pydantic import (
 from postroom.mail import content
 from postroom.mail.address import CONTROL, Address, split_list
 from postroom.mail.content import Content, File, Stored
+from postroom.mail.json_text import DEEPEST, TOO_DEEP
 
 OUR_HEADER = "x-postroom-job"
 MOST_HEADERS = 100
@@ -89,14 +90,13 @@ def _readable(text: str) -> str:
 
 
 def _variables(values: dict[str, Any]) -> Any:
-    try:
-        return _json(values)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return _json(values, DEEPEST)
 
 
-def _json(value: Any) -> Any:
+def _json(value: Any, levels: int) -> Any:
     """A copy of a JSON value, so that only the mail has it. pydantic's JsonValue takes four times as long."""
+    if not levels:
+        raise ValueError(TOO_DEEP)
     match value:
         case None | bool() | int():
             return value
@@ -107,9 +107,9 @@ def _json(value: Any) -> Any:
         case float():
             raise ValueError("Out of range float values are not JSON compliant")
         case dict() if all(isinstance(name, str) for name in value):
-            return {_text(name): _json(one) for name, one in value.items()}
+            return {_text(name): _json(one, levels - 1) for name, one in value.items()}
         case list():
-            return [_json(one) for one in value]
+            return [_json(one, levels - 1) for one in value]
         case _:
             raise ValueError(f"not a JSON value ({type(value).__name__})")
 

@@ -1,5 +1,6 @@
 """A Message: the rendered form of a Mail, ready to be put into a request."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +31,11 @@ class Ready:
 
 
 class Message(NamedTuple):
+    """`sender` is the visible From. `mailbox` sends it: another address where the sender is an alias of it.
+
+    If `ready` is given, `subject` is only what is put before the subject of that source.
+    """
+
     job_id: str
     sender: Address
     to: tuple[Address, ...]
@@ -46,10 +52,11 @@ class Message(NamedTuple):
     read_receipt: bool
     delivery_receipt: bool
     ready: Ready | None = None
+    mailbox: str = ""  # if empty, the sender's own address
 
     @property
     def message_id(self) -> str:
-        return message_id(self.job_id, self.sender.address)
+        return message_id(self.job_id, self.mailbox or self.sender.address)
 
 
 def message_id(job_id: str, mailbox: str) -> str:
@@ -65,11 +72,14 @@ def compose(
     bodies: Bodies | None,
     redirect_all_to: Address | None,
     ready: Ready | None = None,
+    mailbox: str = "",
 ) -> Message:
     """The message of a mail. `bodies` is what its template rendered to, None if the mail has bodies of its own.
 
-    `ready` is given for mail that came as MIME. `redirect_all_to` (for staging) replaces all recipients.
+    `ready` is given for mail that came as MIME. `redirect_all_to` (for staging) replaces all recipients, and the
+    subject says to whom the mail would go. `mailbox` is given where it is not the sender's own address.
     """
+    subject = mail.subject if mail.subject is not None else (bodies.subject if bodies else "")
 
     def instead_of(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
         return (redirect_all_to,) if redirect_all_to and addresses else addresses
@@ -81,7 +91,7 @@ def compose(
         cc=instead_of(mail.cc),
         bcc=instead_of(mail.bcc),
         reply_to=mail.reply_to,
-        subject=mail.subject if mail.subject is not None else (bodies.subject if bodies else ""),
+        subject=f"{_instead(mail.recipients)} {subject}".rstrip() if redirect_all_to else subject,
         html=bodies.html if bodies else mail.html,
         text=bodies.text if bodies else mail.text,
         headers=mail.headers,
@@ -91,4 +101,11 @@ def compose(
         read_receipt=mail.read_receipt,
         delivery_receipt=mail.delivery_receipt,
         ready=ready,
+        mailbox=mailbox,
     )
+
+
+def _instead(recipients: Sequence[Address]) -> str:
+    first, *others = recipients
+    more = f" and {len(others)} more" if others else ""
+    return f"[to {first.address}{more}]"

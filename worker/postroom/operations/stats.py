@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,11 +25,19 @@ _LANES_A_PAGE = 50  # a few milliseconds of Redis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """A worker process: `slots` is how many mails it sends at once, `silent_s` how long ago it ticked."""
+    """A worker process: `slots` is how many mails it sends at once, `silent_s` how long ago it ticked.
+
+    `version`, the fingerprints of its `settings` and `templates`, and `redirect_all_to` are None where it does not say:
+    in versions that do not, or if that is not set.
+    """
 
     name: str
     slots: int
     silent_s: float
+    version: str | None = None
+    settings: str | None = None
+    templates: str | None = None
+    redirect_all_to: str | None = None
 
     @property
     def alive(self) -> bool:
@@ -88,6 +96,16 @@ class Stats:
     def slots(self) -> int:
         return sum(worker.slots for worker in self.workers if worker.alive)
 
+    @property
+    def forms(self) -> dict[str, dict[str, list[str]]]:
+        """By `version`, `settings` and `templates`: each form that living workers go by, and the names of these."""
+        found: dict[str, dict[str, list[str]]] = {"version": {}, "settings": {}, "templates": {}}
+        for worker in self.workers:
+            for fact, by_form in found.items():
+                if worker.alive and (form := getattr(worker, fact)) is not None:
+                    by_form.setdefault(form, []).append(worker.name)
+        return found
+
 
 def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
     """The figures of now, with the `lanes` lanes that have the largest backlog. Raises Unavailable.
@@ -139,12 +157,16 @@ def _workers(connection: Any) -> tuple[datetime, list[Worker]]:
         pipe.time()
         pipe.hgetall(PREFIX + "workers")  # one field for each worker process
         (seconds, micros), records = pipe.execute()
-    now = seconds + micros / 1e6
+    now, known = seconds + micros / 1e6, Records(connection).workers_facts()
     workers = []
     for name, entry in sorted(records.items()):
         seen, slots = entry.split()
-        silent = max(now - int(seen) / 1000, 0.0)
-        workers.append(Worker(name=name.decode(), slots=int(slots), silent_s=round(silent, 1)))
+        silent, facts = max(now - int(seen) / 1000, 0.0), known.get(name.decode())
+        worker = Worker(name=name.decode(), slots=int(slots), silent_s=round(silent, 1))
+        if facts:
+            told = {fact: getattr(facts, fact) for fact in ("version", "settings", "templates", "redirect_all_to")}
+            worker = replace(worker, **told)
+        workers.append(worker)
     return moment(round(now * 1000)), workers
 
 

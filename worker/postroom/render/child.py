@@ -10,7 +10,7 @@ import signal
 import socket
 from pathlib import Path
 
-from postroom.errors import TemplateFault
+from postroom.errors import TemplateFault, TemplateMissing
 from postroom.render.templates import Templates
 
 READY = ["ready"]
@@ -43,7 +43,10 @@ def send(channel: socket.socket, message: object) -> None:
 
 
 def main(fd: str, folder: str, memory: str, cpu_s: str) -> None:
-    """Serves requests: [name, variables, locale]. Answers ["bodies", …], ["fault", why] or ["disk", errno]."""
+    """Serves requests: [name, variables, locale].
+
+    Answers ["bodies", …], ["missing", why], ["fault", why] or ["disk", errno].
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     channel, templates = socket.socket(fileno=int(fd)), Templates(Path(folder))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -61,6 +64,8 @@ def main(fd: str, folder: str, memory: str, cpu_s: str) -> None:
 def _answer(templates: Templates, name: str, variables: dict[str, object], locale: str | None) -> list[object]:
     try:
         bodies = templates.render(name, variables, locale)
+    except TemplateMissing as fault:
+        return ["missing", str(fault)]
     except TemplateFault as fault:
         return ["fault", str(fault)]
     except OSError as error:

@@ -22,7 +22,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Self
 
-from postroom.errors import RendererBusy, TemplateFault
+from postroom.errors import RendererBusy, TemplateFault, TemplateMissing
 from postroom.mail.bodies import Bodies
 from postroom.render.child import READY, receive, send
 
@@ -89,6 +89,8 @@ def _bodies(answer: Any) -> Bodies:
     match answer:
         case ["bodies", str(subject), html, text]:
             return Bodies(subject=subject, html=html, text=text)
+        case ["missing", str(why)]:
+            raise TemplateMissing(why)
         case ["fault", str(why)]:
             raise TemplateFault(why)
         case ["disk", int(number)]:

@@ -24,7 +24,7 @@ from jinja2.exceptions import (
 from jinja2.runtime import Context
 from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
 
-from postroom.errors import TemplateFault
+from postroom.errors import TemplateFault, TemplateMissing
 from postroom.mail.bodies import Bodies
 
 MAX_CHARACTERS = 2_000_000
@@ -138,7 +138,7 @@ class Templates:
             names = None
         if names is None:
             near = _did_you_mean(name, self.names())
-            raise TemplateFault(f'no template "{name}"{near} (looked in {self._folder}/)')
+            raise TemplateMissing(f'no template "{name}"{near} (looked in {self._folder}/)')
         return {file.lower().replace("_", "-"): f"{name}/{file}" for file in names}
 
     def _text(self, file: _File, variables: Mapping[str, Any]) -> str:

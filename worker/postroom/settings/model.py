@@ -215,7 +215,14 @@ class Settings(AppSettings, Limits):
     def all_apps(self) -> dict[str, AppSettings]:
         """All apps by name; "default" is the one of the environment."""
         own = AppSettings(**{name: getattr(self, name) for name in AppSettings.model_fields})
-        return {"default": own, **self.apps}
+        return {"default": own, **{name: self._placed(app) for name, app in self.apps.items()}}
+
+    def _placed(self, app: AppSettings) -> AppSettings:
+        """The app with the general settings for where Entra and Graph are, unless it has a cloud of its own."""
+        if "cloud" in app.model_fields_set:
+            return app
+        places = {name: getattr(self, name) for name in ("cloud", "graph_url", "authority_url")}
+        return app.model_copy(update={name: v for name, v in places.items() if name not in app.model_fields_set})
 
     @property
     def logins(self) -> Logins:

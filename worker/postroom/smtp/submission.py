@@ -14,6 +14,7 @@ from postroom.errors import InvalidMail
 from postroom.mail import mime_source, mime_tree
 from postroom.mail.address import Address
 from postroom.mail.fields import OUR_HEADER
+from postroom.mail.json_text import json_value
 from postroom.mail.mime_source import Person, Source
 from postroom.mail.model import Mail
 from postroom.mail.priority import Priority
@@ -175,8 +176,8 @@ def _understood(asked: dict[str, Any]) -> Iterator[str]:
     """Replaces texts in `asked` by the values that they stand for. Gives the faults of those that stand for none."""
     if "variables" in asked:
         try:
-            asked["variables"] = json.loads(asked["variables"])
-        except (ValueError, RecursionError) as error:
+            asked["variables"] = json_value(asked["variables"])
+        except ValueError as error:
             yield f"X-Postroom-Variables: no JSON ({error})"
         if "template" not in asked:
             yield "X-Postroom-Variables: given without X-Postroom-Template"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a producer's import stays cheap
     from postroom.jobs.lane_limits import PublishedSettings
     from postroom.jobs.outcome import CleanedUp, Deferred, Held, LookupResult, Outcome, Throttled
     from postroom.jobs.retry import Transition
+    from postroom.jobs.workers import WorkerFacts
 
 
 NOBODY = Claimant("", 0.0)
@@ -22,6 +23,8 @@ NOBODY = Claimant("", 0.0)
 
 class Claims:
     """The moves that workers make. Raises Unavailable when Redis does not answer in time or refuses the write."""
+
+    _signature: Mapping[str, str] = {}
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
@@ -75,7 +78,7 @@ class Claims:
         """
         from postroom.store import settle_codec  # noqa: PLC0415 - only workers need it
 
-        encoded = settle_codec.encode_transition(transition, outcome, duration_ms)
+        encoded = settle_codec.encode_transition(transition, outcome, duration_ms, self._signature)
         token, lease_s, apps, _ = claimant or NOBODY
         args = (
             job.lane,
@@ -103,6 +106,10 @@ class Claims:
             probes=tuple(TokenProbe(app=app.decode(), lease=lease.decode()) for app, lease in probes),
             events=tuple(map(_event, events)),
         )
+
+    def introduce(self, worker: str, slots: int, facts: "WorkerFacts", now: int | None = None) -> None:
+        """Notes what this worker goes by. If others go by something else, the log says so once."""
+        run(self._redis, "introduce", now, worker, slots, facts.to_json())
 
     def probed(self, probe: TokenProbe, instead: "Held | Deferred | Throttled | None", now: int | None = None) -> None:
         """Records what came of a token probe: a token ends the app's hold; what stands `instead` makes it go on."""

@@ -142,7 +142,8 @@ MODULES = (
     "status", "person_holds", "pauses", "fault_holds", "failures", "pace", "rate_limits", "recipient_limits",
     "upload_limits", "slots", "scheduling", "celery_message", "dispatch", "content", "callbacks", "journal", "attempts",
     "transitions", "drafts", "ending", "damaged_records", "settlement", "claiming", "rounds", "admission", "intake",
-    "mail_arguments", "audit", "releasing", "overdue", "lane_changes", "timed_sets", "leases", "sweeping", "functions",
+    "mail_arguments", "audit", "releasing", "overdue", "lane_changes", "timed_sets", "leases", "sweeping", "workers",
+    "functions",
 )  # fmt: skip
 # Only these are refused when Redis is full; the rest makes room.
 _TAKES_ROOM = {"stage", "take_in", "take_in_many", "replace"}

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 from postroom.errors import PostroomError, UnknownJob
 from postroom.jobs.job import Attempt, Delivery, Hold, Status, moment
 from postroom.jobs.job_filter import JobFilter
+from postroom.jobs.workers import WorkerFacts
 from postroom.mail.address import normal_form
 from postroom.store import functions
 from postroom.store.functions import PREFIX
@@ -166,6 +167,16 @@ class Records:
         }
         return {address for address, its in aliases.items() if its == lane} | {lane}.difference(aliases)
 
+    def workers_facts(self) -> dict[str, WorkerFacts]:
+        """What the living workers go by, by their names. Workers of older versions do not say it."""
+        with functions.or_unavailable():
+            records = self._redis.hgetall(f"{PREFIX}workers:facts")
+        return {name.decode(): WorkerFacts.from_json(facts) for name, facts in records.items()}
+
+    def has_template(self, name: str) -> bool:
+        """Whether a living worker has a template of this name."""
+        return any(name in facts.names for facts in self.workers_facts().values())
+
     def holds(self, now: int | None = None) -> list[Hold]:
         """All that is held now, by faults and by people."""
         return [_hold(json.loads(text)) for text in functions.run(self._redis, "list_holds", now)]
@@ -189,6 +200,8 @@ def _attempt(text: bytes) -> Attempt:
         request_id=fields.get("request_id"),
         client_request_id=fields.get("client_request_id"),
         duration_ms=fields.get("duration_ms"),
+        worker=fields.get("worker"),
+        redirected_to=fields.get("redirected_to"),
     )
 
 

@@ -9,9 +9,16 @@ from postroom.jobs.outcome import CleanedUp, Deferred, Held, LookupResult, Outco
 from postroom.jobs.retry import Transition
 
 
-def encode_transition(made: Transition, outcome: Outcome | LookupResult | CleanedUp, duration_ms: int) -> bytes:
-    """A transition as JSON for settlement.lua. What is None or False is left out, so that Lua reads nil."""
+def encode_transition(
+    made: Transition, outcome: Outcome | LookupResult | CleanedUp, duration_ms: int, signature: Mapping[str, str]
+) -> bytes:
+    """A transition as JSON for settlement.lua. What is None or False is left out, so that Lua reads nil.
+
+    The `signature` is what this worker adds to its attempts.
+    """
     answer, pause, hold = outcome.answer, made.pause, made.hold
+    if made.look_ups is not None:  # it sent nothing to anybody
+        signature = {name: value for name, value in signature.items() if name != "redirected_to"}
     reply = {
         "http_status": answer.http_status,
         "graph_code": answer.graph_code,
@@ -49,6 +56,7 @@ def encode_transition(made: Transition, outcome: Outcome | LookupResult | Cleane
                 "detail": answer.detail,
                 **reply,
                 "duration_ms": duration_ms,
+                **signature,
             }
         ).decode(),
     }

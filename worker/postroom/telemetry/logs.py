@@ -35,6 +35,7 @@ WRONG = {
     "probe.failed",
     "send.waiting",
     "settings.published",
+    "workers.differ",
     "message.dropped",
     "smtp.failed",
     "api.failed",

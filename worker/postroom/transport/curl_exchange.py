@@ -15,7 +15,7 @@ from urllib3 import HTTPHeaderDict
 
 from postroom.runtime.result import Callback, Result
 from postroom.transport.curl_sockets import Place, Sockets
-from postroom.transport.http import MAX_ANSWER, Deadline, Lost, NotSent, Response, host_of, port_of, reason
+from postroom.transport.http import MAX_ANSWER, Deadline, Lost, NotSent, Response, host_of, place_of, port_of, reason
 
 # `curl_multi.py` keeps the deadline: libcurl looks at the time before it reads an answer that has come in time. So its
 # own time-out is this much later, and only a safeguard.
@@ -164,7 +164,7 @@ class Handle:
         if self.veto:
             return Result(error=self.veto)
         if code or self.fault:
-            return Result(error=self._failure(host_of(self.request.url), code))
+            return Result(error=self._failure(place_of(self.request.url, self.request.proxy), code))
         headers = _headers(self._head)
         if self._sockets.is_of_last(self._place, self.request.id, headers.get("client-request-id", "").lower()):
             self._sockets.distrust(self._place)
@@ -204,17 +204,17 @@ class Handle:
         self.curl.setopt(pycurl.CUSTOMREQUEST, method)
         self.curl.setopt(pycurl.HTTPHEADER, lines)
 
-    def _failure(self, host: str, code: int) -> NotSent | Lost:
+    def _failure(self, place: str, code: int) -> NotSent | Lost:
         if not self._written:
-            return NotSent(f"{host}: {self._why_not_sent(code)}")
+            return NotSent(f"{place}: {self._why_not_sent(code)}")
         status = self.curl.getinfo(pycurl.RESPONSE_CODE) or None
         if status and status < 200:  # of an interim answer
             status = None
         if self._size > MAX_ANSWER:
-            return Lost(f"{host}: an answer of more than {MAX_ANSWER} bytes", status)
+            return Lost(f"{place}: an answer of more than {MAX_ANSWER} bytes", status)
         if code in {pycurl.E_ABORTED_BY_CALLBACK, pycurl.E_COULDNT_CONNECT}:
             code = pycurl.E_GOT_NOTHING  # a kept connection broke, and we kept libcurl from writing the request again
-        return Lost(f"{host}: {self._message(code)}", status)
+        return Lost(f"{place}: {self._message(code)}", status)
 
     def _why_not_sent(self, code: int) -> str:
         if self.fault:
@@ -222,7 +222,7 @@ class Handle:
         refused = self.curl.getinfo(pycurl.HTTP_CONNECTCODE)
         if refused >= 300:
             phrase = HTTPStatus(refused).phrase if refused in set(HTTPStatus) else ""
-            return f"Tunnel connection failed: {refused} {phrase}".rstrip()
+            return f"the proxy refused: {refused} {phrase}".rstrip()
         if code == pycurl.E_PEER_FAILED_VERIFICATION:
             why = _VERIFY.search(self.curl.errstr())
             return f"certificate verify failed: {why[1].strip() if why else 'it is not of this host'}"

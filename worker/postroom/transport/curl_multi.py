@@ -22,7 +22,7 @@ from postroom.runtime.result import Callback, Result
 from postroom.transport.connect import connect
 from postroom.transport.curl_exchange import Handle, Request
 from postroom.transport.curl_sockets import Sockets
-from postroom.transport.http import NotSent, Response, host_of, port_of
+from postroom.transport.http import NotSent, Response, host_of, port_of, unreachable_proxy
 
 MOST_KEPT = 1000  # connections
 _CLOSING = "the connections are being closed"
@@ -213,10 +213,16 @@ class CurlMulti:
             self._end(handle, code)
 
     def _connect(self, handle: Handle) -> None:
-        peer, left = handle.request.peer, handle.request.deadline.left
+        request = handle.request
+
+        def connected() -> socket.socket:
+            try:
+                return connect(host_of(request.peer), port_of(request.peer), request.deadline.left, socket.socket)
+            except OSError as fault:
+                raise (unreachable_proxy(fault) if request.proxy else fault) from None
 
         def connect_and_go_on() -> None:
-            sock = Result.of(lambda: connect(host_of(peer), port_of(peer), left, socket.socket))
+            sock = Result.of(connected)
             if not self._call_soon(self._try, handle, sock) and sock.value:
                 sock.value.close()
 

@@ -131,6 +131,16 @@ def host_of(url: str) -> str:
         return "no host"
 
 
+def place_of(url: str, proxy: str | None) -> str:
+    """What an error names: the host in a URL, and the proxy on the way to it if there is one."""
+    return f"{host_of(url)} by the proxy {host_of(proxy)}:{port_of(proxy)}" if proxy else host_of(url)
+
+
+def unreachable_proxy(fault: OSError) -> OSError:
+    """The fault of a connection that is not to the host in the URL but to a proxy."""
+    return OSError(f"the proxy cannot be reached: {reason(fault)}")
+
+
 def port_of(url: str) -> int:
     """The port in a URL, or that of its scheme."""
     return _port_of(origin(url))

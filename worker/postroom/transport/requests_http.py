@@ -36,9 +36,11 @@ from postroom.transport.http import (
     header_lines,
     host_of,
     origin,
+    place_of,
     proxy_for,
     reason,
     sendable,
+    unreachable_proxy,
 )
 
 _ONE_WRITE = 64 * 1024
@@ -74,13 +76,14 @@ class RequestsHttp:
     ) -> Response:
         header_lines(method, url, headers)
         request = _prepared(method, sendable(url), headers, body)
+        proxies = self._proxies(url)
         _current.exchange = run
         try:
-            return _read(self._adapter().send(request, stream=True, proxies=self._proxies(url)), run)
+            return _read(self._adapter().send(request, stream=True, proxies=proxies), run)
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
             if run.veto:
                 raise run.veto from None
-            detail = f"{host_of(url)}: {_reason(e)}"
+            detail = f"{place_of(url, proxies.get('all'))}: {_reason(e)}"
             raise (Lost(detail, run.status) if run.written else NotSent(detail)) from None
         finally:
             _current.exchange = None
@@ -234,7 +237,10 @@ class _Connection(HTTPConnection):
         return response
 
     def _new_conn(self) -> socket.socket:
-        return connect(self._dns_host, self.port or self.default_port, _running().deadline.left, _Socket)
+        try:
+            return connect(self._dns_host, self.port or self.default_port, _running().deadline.left, _Socket)
+        except OSError as fault:
+            raise (unreachable_proxy(fault) if self.proxy else fault) from None
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
@@ -312,5 +318,5 @@ def _reason(error: BaseException) -> str:
         if isinstance(part, BaseException):
             return _reason(part)
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
-        return reason(error)
+        return reason(error).replace("Tunnel connection failed", "the proxy refused")  # as http.client words it
     return type(error).__name__

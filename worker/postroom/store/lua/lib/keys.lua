@@ -39,6 +39,8 @@ local M = {
   staged = P .. 'staged',
   waiting = P .. 'waiting',
   workers = P .. 'workers',
+  workers_differ = P .. 'workers:differ',
+  workers_facts = P .. 'workers:facts',
 }
 
 function M.job(id) return P .. 'job:' .. id end

@@ -5,18 +5,6 @@
 local PROBE_LEASE = 30000
 local BATCH = constants.BATCH
 
-local function count_slots(worker, own)
-  redis.call('HSET', keys.workers, worker, call.stamp .. ' ' .. own)
-  local sum = 0
-  for name, text in pairs(values.hash(keys.workers)) do
-    local seen, count = string.match(text, '(%S+) (%S+)')
-    if tonumber(seen) < call.now - constants.WORKER_LOST_AFTER then redis.call('HDEL', keys.workers, name)
-    else sum = sum + tonumber(count)
-    end
-  end
-  slots.set_count(sum)
-end
-
 local function end_expired()
   return timed_sets.each_job(keys.expiring, call.now, function(id, job)
     redis.call('ZREM', keys.expiring, id)  -- a job in a claim or in doubt is looked at again when that ends
@@ -81,7 +69,7 @@ end
 return function(arguments)
   local _, worker, own_slots, lease = unpack(arguments, 1, 4)
   lease = tonumber(lease)
-  count_slots(worker, own_slots)
+  slots.set_count(workers.ticked(worker, own_slots))
   local done = leases.reap(lease)
   leases.notice_slow(lease)
   done = done + end_expired()

@@ -1,0 +1,49 @@
+-- The workers, by when they ticked last, and the facts that each goes by. All workers should go by the same ones.
+
+local M = {}
+
+local COMMON = {'settings', 'templates'}
+
+-- Logs which facts differ, once for each difference.
+local function note_differences()
+  local first, differing = nil, {}
+  for _, text in pairs(values.hash(keys.workers_facts)) do
+    local facts = cjson.decode(text)
+    first = first or facts
+    for _, name in ipairs(COMMON) do differing[name] = differing[name] or facts[name] ~= first[name] end
+  end
+  local told, found, is_news = redis.call('GET', keys.workers_differ) or '', {}, false
+  for _, name in ipairs(COMMON) do
+    if differing[name] then
+      found[#found + 1] = name
+      is_news = is_news or not string.find(told, name, 1, true)
+    end
+  end
+  redis.call('SET', keys.workers_differ, table.concat(found, ' '))
+  if is_news then events.log('workers.differ', {facts = table.concat(found, ' ')}) end
+end
+
+-- What this worker goes by, as JSON; it may say so before its first tick.
+function M.introduce(worker, slots_of_it, facts)
+  redis.call('HSETNX', keys.workers, worker, call.stamp .. ' ' .. slots_of_it)
+  if redis.call('HGET', keys.workers_facts, worker) == facts then return end
+  redis.call('HSET', keys.workers_facts, worker, facts)
+  note_differences()
+end
+
+-- Notes a worker's tick and forgets those that are gone. Returns the slots of all.
+function M.ticked(worker, slots_of_it)
+  redis.call('HSET', keys.workers, worker, call.stamp .. ' ' .. slots_of_it)
+  local sum = 0
+  for name, text in pairs(values.hash(keys.workers)) do
+    local seen, count = string.match(text, '(%S+) (%S+)')
+    if tonumber(seen) >= call.now - constants.WORKER_LOST_AFTER then sum = sum + tonumber(count)
+    else
+      redis.call('HDEL', keys.workers, name)
+      if redis.call('HDEL', keys.workers_facts, name) == 1 then note_differences() end
+    end
+  end
+  return sum
+end
+
+return M
