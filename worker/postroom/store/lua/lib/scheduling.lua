@@ -47,7 +47,8 @@ function M.first_later(lane)
 end
 
 local function move_due_job(id, lane, later)
-  local fields = redis.call('HMGET', keys.job(id), 'priority', 'seq', 'in_doubt', 'resend', 'tidy', 'place', 'batch', 'sender')
+  local fields = redis.call('HMGET', keys.job(id),
+    'priority', 'seq', 'in_doubt', 'resend', 'tidy', 'place', 'batch', 'sender')
   local priority, seq, in_doubt, resend, tidy, place, batch, sender = unpack(fields, 1, 8)
   redis.call('ZREM', later, id)
   if not (record.PRIORITIES[priority] and tonumber(seq) and record.PLACES[place]) then

@@ -1,5 +1,5 @@
--- Holds a lane, a batch or a part of one: {name, waiting, being sent, accepted, ended otherwise, where a batch's walk goes
--- on or ''}.
+-- Holds a lane, a batch or a part of one: {name, waiting, being sent, accepted, ended otherwise, where a batch's walk
+-- goes on or ''}.
 -- A batch is walked in steps, each with what the last one returned; only the first begins the hold. Nothing that is
 -- being sent is touched.
 -- Arguments: now, 'lane' or 'batch', name (of a lane: any address of its sender), by whom, reason, for how long (ms) or

@@ -1,6 +1,5 @@
 -- Releases a lane, a batch or a part of one: {name, 1 if a person held it, what is probed at once: 'lane', 'app' or
--- '', how many of a
--- batch are still on their way}. A fault's hold stays until its probe succeeds.
+-- '', how many of a batch are still on their way}. A fault's hold stays until its probe succeeds.
 -- Arguments: now, 'lane' or 'batch', name (of a lane: any address of its sender), 1 if it goes on with a batch
 
 -- The job that was the probe before is the probe again: there may be no other mail.
