@@ -133,9 +133,9 @@ def fields_of_records() -> tuple[Users, Users]:
                     writers[field].add(stem)
             for field in re.findall(r"\b(?:job|old)\.(\w+)", line[assignment.end() :] if assignment else line):
                 readers[field].add(stem)
-            for names in re.findall(r"'HM?GET', keys\.job\([\w.]+\), ([^)]*)\)", line):
-                for field in re.findall(r"'(\w+)'", names):
-                    readers[field].add(stem)
+        for names in re.findall(r"'HM?GET', keys\.job\([\w.]+\),\s*([^)]*)\)", text):
+            for field in re.findall(r"'(\w+)'", names):
+                readers[field].add(stem)
     for field in NOTED:
         writers[field].add("note")
     for name in ("jobs/job.py", "store/queries.py"):
