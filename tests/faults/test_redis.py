@@ -116,6 +116,32 @@ def test_a_full_redis_takes_nothing_in_and_sends_what_it_has_once_there_is_room(
 
     jobs.append(client.send(a_mail(subject="Too much"), key="too much").id)
     assert_each_was_sent_once(busy, jobs)
+    assert "Traceback" not in busy.raw_log()
+
+
+def replicate_nobody(room: Room) -> None:
+    room.redis.replicaof("127.0.0.1", "1")
+
+
+def take_rights(room: Room) -> None:
+    room.redis.execute_command("ACL", "SETUSER", "postroom", "-@write")
+
+
+@pytest.mark.world
+@pytest.mark.parametrize("refuse", [replicate_nobody, take_rights])
+def test_a_worker_ends_on_a_signal_while_redis_refuses_and_logs_what_it_could_not_record(
+    busy: Room, refuse: Callable[[Room], None]
+) -> None:
+    backlog(busy, 200)
+    worker = busy.start_worker_process()
+    until(lambda: arrived(busy) >= 5, "some mails to be sent")
+
+    refuse(busy)
+    until(lambda: "Redis refused" in busy.raw_log(), "the refusal to be logged")
+
+    assert busy.end(worker) == 0
+    assert any(line["event"] == "mail.unrecorded" and line["http_status"] == 202 for line in busy.log())
+    assert "Traceback" not in busy.raw_log()
 
 
 def test_a_worker_looks_for_redis_for_as_long_as_it_takes(busy: Room) -> None:

@@ -8,6 +8,7 @@ from io import StringIO
 
 import pytest
 import structlog
+from redis.exceptions import OutOfMemoryError
 
 from postroom.telemetry import logs
 
@@ -144,3 +145,13 @@ def test_lines_of_celery_about_its_broker_keep_nothing_of_a_mail(said: str, told
 
     assert logs._first_line(record)
     assert record.getMessage() == told
+
+
+def test_an_error_of_redis_that_kombu_logs_again_and_again_takes_a_line() -> None:
+    error = OutOfMemoryError("command not allowed")
+    record = logging.makeLogRecord(
+        {"msg": "Error in timer: %r", "args": (error,), "exc_info": (type(error), error, None)}
+    )
+
+    assert logs._type_of_redis_error(record)
+    assert (record.getMessage(), record.exc_info) == ("Error in timer: OutOfMemoryError", None)

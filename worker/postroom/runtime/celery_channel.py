@@ -1,10 +1,13 @@
-"""How Celery reads its queues in Redis: what is no message is dropped, and `postroom.high` comes first."""
+"""How Celery reads its queues in Redis: `postroom.high` comes first, and neither what is no message nor a Redis that
+refuses writes ends the worker.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 from kombu.utils.scheduling import sorted_cycle
+from redis.exceptions import ResponseError
 
 from postroom.telemetry.redaction import place_of
 
@@ -16,13 +19,39 @@ class HighFirst(sorted_cycle):
         return sorted(self.items[:n], reverse=True)
 
 
+class QoS(redis.QoS):
+    """Notes in Redis which messages are being worked on. While Redis refuses that, they are kept in memory only."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """See kombu. The message was taken from its queue already, so an error here would lose it."""
+        try:
+            super().append(message, delivery_tag)
+        except ResponseError:
+            virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """See kombu. What stays in Redis is delivered again later, as the same job."""
+        try:
+            super().ack(delivery_tag)
+        except ResponseError:
+            virtual.QoS.ack(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """See kombu."""
+        if requeue and delivery_tag in self._delivered:
+            self.append(self._delivered[delivery_tag], delivery_tag)  # it may have been refused before
+        super().reject(delivery_tag, requeue)
+
+
 def drop_unreadable_messages(report: Callable[[str], None]) -> None:
     """Has Celery in this process drop what is no Celery message, and calls `report` with the place of each error.
 
-    In kombu's own channel such a message ends the worker process.
+    In kombu's own channel such a message ends the worker process, and so does a Redis that is full.
     """
 
     class Drops:
+        QoS = QoS
+
         def _brpop_read(self, **options: Any) -> Any:
             try:
                 return super()._brpop_read(**options)  # type: ignore[misc]

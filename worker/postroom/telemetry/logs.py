@@ -166,6 +166,9 @@ def _keep_mail_out() -> None:
     # Celery logs messages that it cannot run, with all they contain.
     logging.getLogger("celery.worker.consumer.consumer").addFilter(_first_line)
     logging.getLogger("celery.app.trace").addFilter(_type_and_place)
+    # While Redis is full or refuses, kombu logs a traceback each second.
+    for name in ("kombu.transport.redis", "kombu.asynchronous.hub"):
+        logging.getLogger(name).addFilter(_type_of_redis_error)
 
 
 def _first_line(record: logging.LogRecord) -> bool:
@@ -173,6 +176,14 @@ def _first_line(record: logging.LogRecord) -> bool:
     # This line has only the broker's address (Celery leaves its password out), so it is kept whole.
     record.msg, record.args = line if line.startswith("consumer: Cannot connect") else line.partition(": ")[0], ()
     record.exc_info = None
+    return True
+
+
+def _type_of_redis_error(record: logging.LogRecord) -> bool:
+    kind = record.exc_info and record.exc_info[0]
+    if kind and kind.__module__.startswith("redis."):
+        record.msg, record.args = f"{record.getMessage().partition(': ')[0]}: {kind.__name__}", ()
+        record.exc_info = None
     return True
 
 
