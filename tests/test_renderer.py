@@ -2,11 +2,15 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import psutil
 import pytest
@@ -14,6 +18,7 @@ import pytest
 from postroom.errors import RendererBusy, TemplateFault, TemplateMissing
 from postroom.render import Renderer, Templates
 from postroom.render import renderer as module
+from postroom.runtime.fibers import Hub
 
 FILES = {
     "hello/subject.txt": "Hello {{ name }}",
@@ -127,27 +132,63 @@ def test_other_mail_is_rendered_while_a_senders_mail_keeps_children_busy(start: 
 def test_senders_whose_mail_brought_a_child_down_share_one(start: Callable[..., Renderer]) -> None:
     pool = start()._pool
     pool._harmful = dict.fromkeys("abc", time.monotonic() + 60)
-    first = pool.take("a")
+    busy, free = (module._Hand(SimpleQueue(), deque()) for _ in range(2))
+    pool.hands = [busy, free]
+    busy.at_work.append(an_ask("a"))
+
     assert not pool._may_have_one("b")
     assert pool._may_have_one("d")
-    pool.give_back(first)
+    busy.at_work.clear()
     assert pool._may_have_one("b")
+    pool.hands = []
+
+
+def test_a_child_is_given_several_small_mails_and_a_large_or_harmful_one_alone(start: Callable[..., Renderer]) -> None:
+    pool = start()._pool
+    pool._harmful = {"h": time.monotonic() + 60}
+    small, large, harmful = an_ask("a"), an_ask("a", module.TOGETHER_BYTES + 1), an_ask("h")
+    pool._waiting = deque([small, small, harmful, small, large, small])
+
+    assert pool._pick() == [small, small]
+    assert pool._pick() == [harmful]
+    assert pool._pick() == [small]
+    assert pool._pick() == [large]
+    assert pool._pick() == [small]
+
+
+def test_what_has_waited_for_too_long_is_given_up(start: Callable[..., Renderer]) -> None:
+    pool, results = start()._pool, list[object]()
+    late = an_ask("a")
+    late.since, late.callback = time.monotonic() - module.PATIENCE_S - 1, results.append
+    pool._waiting = deque([late])
+
+    assert pool._pick() == []
+    assert "RendererBusy" in str(results)
+
+
+def test_many_threads_and_senders_get_what_is_theirs(start: Callable[..., Renderer]) -> None:
+    renderer = start()
+
+    def subjects(person: int) -> list[str]:
+        each = ({"name": f"{person}/{number}"} for number in range(100))
+        return [renderer.render("hello", variables, None, f"{person % 5}@contoso.com").subject for variables in each]
+
+    with ThreadPoolExecutor(20) as threads:
+        for person, found in enumerate(threads.map(subjects, range(20))):
+            assert found == [f"Hello {person}/{number}" for number in range(100)]
 
 
 def test_a_mail_whose_child_is_killed_is_rendered_by_another(start: Callable[..., Renderer]) -> None:
     renderer = start(cpu_s=30.0)
     renderer.render("hello", {"name": "Ann"})
-    (first,) = renderer._pool._free
-    os.kill(first._process.pid, signal.SIGKILL)
+    os.kill(child_of(renderer).process.pid, signal.SIGKILL)
     assert renderer.render("hello", {"name": "Ann"}).subject == "Hello Ann"
 
     results: list[object] = []
     thread = threading.Thread(target=lambda: results.append(caught_of(lambda: renderer.render("loops", {}))))
     thread.start()
     for _ in range(module.TRIES):
-        before = set(killed_when_busy(renderer))
-        while renderer._pool._busy and before & {one._process.pid for one in list(renderer._pool._busy)}:
-            time.sleep(0.01)
+        kill_when_busy(renderer)
     thread.join()
     assert "ended the renderer (SIGKILL)" in str(results[0])
     assert renderer.render("hello", {"name": "Ann"}).subject == "Hello Ann"
@@ -160,25 +201,30 @@ def test_a_child_ends_with_its_parent_and_knows_no_setting_of_ours(
     monkeypatch.setenv("SOMEBODY_ELSES_TOKEN", "hush")
     renderer = start()
     renderer.render("hello", {"name": "Ann"})
-    (child,) = renderer._pool._free
-    process = psutil.Process(child._process.pid)
-    assert "hush" not in str(process.environ())
-    child._channel.close()  # as when the parent has died
-    assert child._process.wait(20) == 0
+    child = child_of(renderer)
+    assert "hush" not in str(psutil.Process(child.process.pid).environ())
+    child._socket.shutdown(socket.SHUT_RDWR)  # as when the parent has died
+    assert child.process.wait(20) == 0
 
 
 def test_a_fork_starts_children_of_its_own(start: Callable[..., Renderer]) -> None:
     renderer = start()
     renderer.render("hello", {"name": "Ann"})
-    mine = {one._process.pid for one in renderer._pool._free}
-    assert len(mine) == 1
+    mine = child_of(renderer).process.pid
     renderer._pool._pid = -1  # as in a process that was forked
     renderer.render("hello", {"name": "Ann"})
-    theirs = {one._process.pid for one in renderer._pool._free}
-    assert not mine & theirs
-    for pid in mine:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    assert child_of(renderer).process.pid != mine
+    os.kill(mine, signal.SIGKILL)
+    os.waitpid(mine, 0)
+
+
+def test_in_a_fiber_it_waits_without_holding_up_the_others(start: Callable[..., Renderer]) -> None:
+    renderer, done = start(cpu_s=3.0), SimpleQueue[str]()
+    hub = Hub(8, lambda: None)
+    hub.start(lambda: done.put(str(caught_of(lambda: renderer.render("loops", {}, None, "loops@contoso.com")))))
+    hub.start(lambda: done.put(renderer.render("hello", {"name": "Ann"}, None, "ann@contoso.com").subject))
+    assert [done.get(timeout=30), done.get(timeout=30)] == ["Hello Ann", "loops: it took more than 3 s to render"]
+    hub.close()
 
 
 def test_a_child_that_cannot_start_is_told_apart_from_a_template_at_fault(
@@ -189,6 +235,17 @@ def test_a_child_that_cannot_start_is_told_apart_from_a_template_at_fault(
         start().render("hello", {"name": "Ann"})
 
 
+def an_ask(sender: str, size: int = 10) -> module._Ask:
+    return module._Ask(sender, "hello", b" " * size, lambda _: None, time.monotonic())
+
+
+def child_of(renderer: Renderer) -> module._Child:
+    """Its only child."""
+    (hand,) = renderer._pool.hands
+    assert hand.child
+    return hand.child
+
+
 def caught_of(call: Callable[[], object]) -> object:
     try:
         return call()
@@ -196,9 +253,11 @@ def caught_of(call: Callable[[], object]) -> object:
         return fault
 
 
-def killed_when_busy(renderer: Renderer) -> list[int]:
+def kill_when_busy(renderer: Renderer) -> None:
     """Kills the child that renders just now."""
-    while not (busy := list(renderer._pool._busy)):
+    while not (busy := [hand for hand in renderer._pool.hands if hand.is_slow and hand.child]):
         time.sleep(0.01)
-    os.kill(busy[0]._process.pid, signal.SIGKILL)
-    return [busy[0]._process.pid]
+    child = busy[0].child
+    os.kill(child.process.pid, signal.SIGKILL)
+    while busy[0].child is child:
+        time.sleep(0.01)

@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from postroom.access.api_keys import KEYS, ApiKeys, KeyFault
 from postroom.access.failures import Failures
 from postroom.access.rights import Scope
-from postroom.api import wrong_keys
+from postroom.api import create_app, wrong_keys
+from postroom.api.server import config
 from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 
-from .conftest import OTHER, SENDER, Door, a_mail, code
+from .conftest import OTHER, SENDER, Door, a_mail, code, served_by
 
 ROUTES = {
     Scope.SEND: [("POST", "/v1/emails"), ("POST", "/v1/emails/batch"), ("POST", "/v1/events")],
@@ -302,6 +304,16 @@ def test_wrong_keys_wait_for_their_answer_and_are_logged_with_the_address(
 
     assert asked == [0, 0, 1, 2, 4, 8]
     assert [facts for event, facts in door.log if event == "api.rejected"] == [{"host": "127.0.0.1"}] * 6
+
+
+@pytest.mark.parametrize(
+    ("proxies", "host"), [((), "127.0.0.1"), (("127.0.0.1",), "192.0.2.7"), (("127.0.0.0/8",), "192.0.2.7")]
+)
+def test_the_address_is_the_one_that_a_known_proxy_names(door: Door, proxies: tuple[str, ...], host: str) -> None:
+    with served_by(config(create_app(door.services), door.services.emit, proxies)) as url:
+        headers = {"Authorization": "Bearer pr_guessed", "X-Forwarded-For": "198.51.100.1, 192.0.2.7"}
+        assert httpx.get(f"{url}/v1/emails", headers=headers).status_code == 401
+    assert [facts for event, facts in door.log if event == "api.rejected"] == [{"host": host}]
 
 
 def test_only_some_wrong_keys_of_an_address_wait_and_the_others_are_told_to_stay_away(

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,11 @@ HEAD_DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiOptions:
-    """Where the API listens. Port 0 takes a free port."""
+    """Where the API listens. Port 0 takes a free port. `proxies` are believed when they name a client's address."""
 
     host: str
     port: int
+    proxies: tuple[str, ...] = ()
 
 
 def serve(options: ApiOptions, services: Services, on_ready: Callable[[str], None]) -> None:
@@ -43,10 +44,12 @@ def serve(options: ApiOptions, services: Services, on_ready: Callable[[str], Non
         host = "localhost" if options.host in ("0.0.0.0", "::", "") else options.host  # noqa: S104 - compared only
         port = listener.getsockname()[1]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        _Server(config(create_app(services), services.emit), listener, lambda: on_ready(url), services).run()
+        _Server(
+            config(create_app(services), services.emit, options.proxies), listener, lambda: on_ready(url), services
+        ).run()
 
 
-def config(app: ASGIApp, emit: Emit) -> uvicorn.Config:
+def config(app: ASGIApp, emit: Emit, proxies: Sequence[str] = ()) -> uvicorn.Config:
     """uvicorn's configuration for the application."""
     connections = Connections(emit)
 
@@ -62,7 +65,8 @@ def config(app: ASGIApp, emit: Emit) -> uvicorn.Config:
         log_level="critical",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         timeout_keep_alive=30,
         timeout_graceful_shutdown=DRAIN_S,
         backlog=ACCEPTED_AT_ONCE,

@@ -167,8 +167,15 @@ def password() -> None:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A proxy in front, or a network of such, whose X-Forwarded-For names the client; may be given several times.",
+)
 @JSON
-def api(host: str, port: int, as_json: bool) -> None:
+def api(host: str, port: int, proxies: tuple[str, ...], as_json: bool) -> None:
     """Serve the HTTP API, until SIGTERM or Ctrl-C.
 
     Prints its address when it listens. After the first signal it finishes the requests that it has begun, within 30 s.
@@ -191,6 +198,6 @@ def api(host: str, port: int, as_json: bool) -> None:
         services.emit("api.ready", rules=len(services.rules.rules) if services.rules else 0)
 
     try:
-        serve(ApiOptions(host=host, port=port), services, tell)
+        serve(ApiOptions(host=host, port=port, proxies=proxies), services, tell)
     except OSError as error:
         fail(1, str(error.strerror or error))

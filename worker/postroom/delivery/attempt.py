@@ -29,6 +29,7 @@ from postroom.graph.requests import Call, DraftPlan, GraphRequest, plan_draft, r
 from postroom.jobs.job import FRESH_LEASE_S, Job
 from postroom.jobs.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
 from postroom.mail.address import Address
+from postroom.mail.bodies import Bodies
 from postroom.mail.content import AttachmentMissing
 from postroom.mail.message import DeliveryMode, Message, Ready, compose
 from postroom.mail.model import Mail
@@ -94,21 +95,23 @@ def prepare(
     except (InvalidMail, ValueError, TypeError, LookupError, AttributeError) as error:
         # What needs a newer version is left to one, by the record's; so this one was written into.
         return Refused(reason="damaged", answer=Answer(detail=f"the mail cannot be read ({type(error).__name__})"))
-    if mail.template or mail.enclosed:  # what folders hold, and what a template does, may take its time
-        return context.run_in_thread(lambda: compose_and_put(mail, job, context, put_into))
-    return compose_and_put(mail, job, context, put_into)
+    bodies = render(mail, job, context)
+    if isinstance(bodies, Refused | Deferred):
+        return bodies
+    if mail.enclosed:  # what folders hold may take its time
+        return context.run_in_thread(lambda: compose_and_put(mail, bodies, job, context, put_into))
+    return compose_and_put(mail, bodies, job, context, put_into)
 
 
-def compose_and_put(
-    mail: Mail, job: Job, context: DeliveryContext, put_into: Callable[[Message], Request | Refused]
-) -> Request | Refused | Deferred:
-    """The same for a mail that could be read."""
+def render(mail: Mail, job: Job, context: DeliveryContext) -> Bodies | Refused | Deferred | None:
+    """What the mail's template renders to, or why it does not; None if the mail has none."""
+    if not mail.template:
+        return None
     try:
-        bodies = (
-            context.templates.render(mail.template, mail.variables, mail.locale, job.lane) if mail.template else None
-        )
+        return context.templates.render(mail.template, mail.variables, mail.locale, job.lane)
     except TemplateMissing as fault:
-        if mail.template and context.has_template_elsewhere(mail.template):
+        name = mail.template
+        if context.run_in_thread(lambda: context.has_template_elsewhere(name)):  # it asks Redis, and waits
             return Deferred(reason="template_not_here", answer=Answer(detail=str(fault)), wait_s=5.0, free=True)
         return Refused(reason="template", answer=Answer(detail=str(fault)))
     except TemplateFault as fault:
@@ -118,6 +121,16 @@ def compose_and_put(
     except OSError as error:
         unreadable = Answer(detail=f"{type(error).__name__}: is POSTROOM_TEMPLATES there and readable?")
         return Deferred(reason="templates_unreadable", answer=unreadable, wait_s=30.0, free=True)
+
+
+def compose_and_put(
+    mail: Mail,
+    bodies: Bodies | None,
+    job: Job,
+    context: DeliveryContext,
+    put_into: Callable[[Message], Request | Refused],
+) -> Request | Refused | Deferred:
+    """The request that carries this mail, or why there is none."""
     mailbox, own = context.mailbox_of(job.lane), context.addresses_of(job.lane)
     asked = mail.sender or Address("", mailbox)
     sender = asked if asked.lane in own - {mailbox} else Address(asked.name, mailbox)

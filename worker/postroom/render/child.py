@@ -8,6 +8,7 @@ import json
 import resource
 import signal
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 from postroom.errors import TemplateFault, TemplateMissing
@@ -18,28 +19,32 @@ _HEAD = 4  # bytes that say how long a message is
 _PIECE = 256 * 1024
 
 
-def receive(channel: socket.socket) -> object | None:
-    """The next message; None if the other side has closed the socket. OSError if it died in the middle of one."""
-    data = channel.recv(_PIECE)
-    if not data:
-        return None
-    whole = _HEAD + int.from_bytes(data[:_HEAD])  # a socket never gives less than a head: it is sent with the rest
-    if len(data) < whole:
-        pieces, size = [data], len(data)
-        while size < whole:
-            pieces.append(channel.recv(_PIECE))
-            if not pieces[-1]:
-                raise ConnectionResetError
-            size += len(pieces[-1])
-        data = b"".join(pieces)
-    message: object = json.loads(data[_HEAD:])
-    return message
+class Channel:
+    """Messages over a socket: JSON values, each with its length before it."""
 
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket, self._read = connection, b""
 
-def send(channel: socket.socket, message: object) -> None:
-    """Sends a JSON value."""
-    data = json.dumps(message).encode()
-    channel.sendall(len(data).to_bytes(_HEAD) + data)
+    def receive(self) -> object | None:
+        """The next message; None if the other side has closed the socket. OSError if it died in the middle of one."""
+        while True:
+            end = _HEAD + int.from_bytes(self._read[:_HEAD])
+            if len(self._read) >= max(end, _HEAD):
+                message: object = json.loads(self._read[_HEAD:end])
+                self._read = self._read[end:]
+                return message
+            piece = self._socket.recv(_PIECE)
+            if not piece:
+                return None
+            self._read += piece
+
+    def send(self, message: object) -> None:
+        """Sends a JSON value."""
+        self.send_raw([json.dumps(message).encode()])
+
+    def send_raw(self, messages: Iterable[bytes]) -> None:
+        """Sends JSON texts."""
+        self._socket.sendall(b"".join([len(data).to_bytes(_HEAD) + data for data in messages]))
 
 
 def main(fd: str, folder: str, memory: str, cpu_s: str) -> None:
@@ -48,17 +53,17 @@ def main(fd: str, folder: str, memory: str, cpu_s: str) -> None:
     Answers ["bodies", …], ["missing", why], ["fault", why] or ["disk", errno].
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
-    channel, templates = socket.socket(fileno=int(fd)), Templates(Path(folder))
+    channel, templates = Channel(socket.socket(fileno=int(fd))), Templates(Path(folder))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
-    send(channel, READY)
-    while request := receive(channel):
+    channel.send(READY)
+    while request := channel.receive():
         # SIGPROF ends this process, whatever it does then: Python's own handlers would wait for a C function to end.
         signal.setitimer(signal.ITIMER_PROF, float(cpu_s))
         answer = _answer(templates, *request)  # type: ignore[misc]
         signal.setitimer(signal.ITIMER_PROF, 0)
-        send(channel, answer)
+        channel.send(answer)
 
 
 def _answer(templates: Templates, name: str, variables: dict[str, object], locale: str | None) -> list[object]:
