@@ -260,15 +260,15 @@ _NO_TEXT = ("content-", "mime-version", "date", "message-id", "in-reply-to", "re
 
 def _in_ascii(source: mime_source.Source) -> mime_source.Source:
     """The same, with encoded words (RFC 2047) for the letters that fields have as they are, in whatever charset."""
-    fields = tuple(
-        one if one.raw.isascii() or one.name.startswith(_NO_TEXT) else one._replace(raw=_written(one))
-        for one in source.fields
-    )
+    fields = tuple(one._replace(raw=_written(one)) for one in source.fields)
     return mime_source.Source(fields, source.body)
 
 
 def _written(field: mime_source.Field) -> bytes:
-    name = field.raw.partition(b":")[0].decode()
+    before, colon, after = field.raw.partition(b":")
+    name = before.decode().rstrip()  # RFC 5322, 4.5.8: some read no field where blanks stand before the colon
+    if field.raw.isascii() or field.name.startswith(_NO_TEXT):
+        return name.encode() + colon + after
     if field.name not in _ADDRESSES:
         return f"{text_line(name, ' '.join(field.text.split()))}\r\n".encode()
     try:
