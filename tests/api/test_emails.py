@@ -299,3 +299,9 @@ def test_a_mail_larger_than_the_limit_of_the_workers_is_refused(open_door: Calla
     answer = door.post("/v1/emails", a_mail(attachments=[{"filename": "a", "content": big}]))
 
     assert code(answer) == (413, "too_large")
+
+
+@pytest.mark.parametrize("path", ["emails?since=", "emails?until=", "dead-letters?since="])
+def test_a_time_that_no_calendar_reaches_is_a_fault_of_the_request(door: Door, path: str) -> None:
+    for time in ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00%2B23:59"):
+        assert code(door.get(f"/v1/{path}{time}")) == (422, "invalid_request")

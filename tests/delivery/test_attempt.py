@@ -7,13 +7,14 @@ import pytest
 
 from postroom.delivery.attempt import deliver
 from postroom.delivery.context import ClaimLost
+from postroom.graph.requests import NO_TEXT_BODY
 from postroom.jobs.job import Job
-from postroom.jobs.outcome import Answer, Deferred, Held, Refused, Scope, Throttled, Unknown
+from postroom.jobs.outcome import Accepted, Answer, Deferred, Held, Refused, Scope, Throttled, Unknown, Uploaded
 from postroom.mail.content import PIECE, AttachmentMissing, Stored
 from postroom.mail.message import DeliveryMode
 from postroom.mail.model import Attachment, Mail
 
-from .world import ACCEPTED, PLAIN, REJECTED, Token, World, a_job
+from .world import ACCEPTED, DRAFT, PLAIN, REJECTED, Token, World, a_job
 
 
 @pytest.fixture
@@ -237,3 +238,13 @@ def test_a_mail_marked_with_its_claim_is_not_posted_where_the_claim_took_too_lon
 
     assert deliver(marked_with_its_claim(asked_at=0.9), world.context()) == Deferred(reason="stalled", free=True)
     assert world.diary == []
+
+
+def test_an_accepted_mail_whose_text_body_did_not_fit_says_so() -> None:
+    files = [Attachment("a.bin", b"x" * 2_000_000)]
+    both = Mail(sender="a@b.de", to="c@d.de", text="x", html="<p>x</p>", attachments=files)
+    world = World(answers=[ACCEPTED], delivery=DeliveryMode.SEND)
+
+    assert deliver(a_job(both), world.context()) == Accepted(answer=replace(ACCEPTED.answer, detail=NO_TEXT_BODY))
+    by_draft = World(answers=[DRAFT, Uploaded(), ACCEPTED], delivery=DeliveryMode.DRAFT)
+    assert deliver(a_job(both), by_draft.context()) == ACCEPTED

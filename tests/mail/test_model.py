@@ -452,5 +452,5 @@ def test_a_new_mail_has_no_traces_of_a_way(name: str) -> None:
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
-        with pytest.raises(InvalidMail, match="is no file; write its content into one"):
+        with pytest.raises(InvalidMail, match="is no file but a pipe, device or folder; write its content into one"):
             Attachment("a", place)

@@ -318,6 +318,7 @@ ONLY_PAGE = "<html><body><p>page</p></body></html>"
         (multipart("mixed", multipart("related", PAGE, FILE), SMALL_FILE), None, ONLY_PAGE, ["a.zip", "a.txt"]),
         (multipart("mixed", TEXT, FILE, FOOTER, SMALL_FILE), "text\r\n-- <all>", None, ["a.zip", "a.txt"]),
         (multipart("x-unknown", TEXT, FILE), "text", None, ["a.zip"]),
+        (multipart("alternative", TEXT, PAGE, FILE), "text", ONLY_PAGE, ["a.zip"]),
         (multipart("mixed", FILE), " ", None, ["a.zip"]),
     ],
 )

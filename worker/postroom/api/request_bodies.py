@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from postroom.access.failures import site
 from postroom.api.errors import RETRY_AFTER_S, Refusal, host_of, invalid_request
 from postroom.cloudevents import strict_json
 from postroom.cloudevents.parsing import media_type
+from postroom.mail.fields import ATime
 
 DEADLINE_S = 60.0
 SILENT_S, LEAST_BYTES = 10.0, 16 * 1024  # in each such time so much must arrive, or the rest
@@ -31,7 +32,7 @@ def _no_number(value: object) -> object:
 
 
 # pydantic would also take a number of seconds.
-Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+Time = Annotated[ATime, BeforeValidator(_no_number)]
 _CLOSE = {"Connection": "close"}
 
 

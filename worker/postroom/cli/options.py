@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import click
 
+from postroom.mail.fields import in_reach
 from postroom.mail.json_text import json_value
 from postroom.settings.values import duration
 
@@ -55,7 +56,7 @@ def time_option(option: str, text: str) -> datetime:
     except ValueError:
         pass
     try:
-        time = datetime.fromisoformat(text)
+        time = in_reach(datetime.fromisoformat(text))
     except ValueError:
         hint = "neither an ISO time (2026-12-24T18:00+01:00) nor a time from now (10min)"
         raise click.BadParameter(f"{text!r} is {hint}", param_hint=option) from None

@@ -27,7 +27,19 @@ from postroom.delivery.drafts import complete_draft, create_draft
 from postroom.errors import InvalidMail, RendererBusy, TemplateFault, TemplateMissing
 from postroom.graph.requests import Call, DraftPlan, GraphRequest, plan_draft, request_for
 from postroom.jobs.job import FRESH_LEASE_S, Job
-from postroom.jobs.outcome import Answer, Deferred, Drafted, Held, Outcome, Refused, Scope, Throttled, Unknown, Uploaded
+from postroom.jobs.outcome import (
+    Accepted,
+    Answer,
+    Deferred,
+    Drafted,
+    Held,
+    Outcome,
+    Refused,
+    Scope,
+    Throttled,
+    Unknown,
+    Uploaded,
+)
 from postroom.mail.address import Address
 from postroom.mail.bodies import Bodies
 from postroom.mail.content import AttachmentMissing
@@ -53,7 +65,8 @@ def deliver(job: Job, context: DeliveryContext) -> Outcome:
     request = prepare(job, context, request_for)
     if isinstance(request, GraphRequest):
         mailbox = context.mailbox_of(job.lane)
-        return post(job, app, context, len(request.body), partial(app.graph.send_mail, mailbox, request))
+        outcome = post(job, app, context, len(request.body), partial(app.graph.send_mail, mailbox, request))
+        return saying(request.left_out, outcome)
     if request.reason == "too_large" and delivery is DeliveryMode.AUTO:
         return of_one_mail(by_draft())
     return request
@@ -66,8 +79,16 @@ def of_one_mail(outcome: Outcome) -> Outcome:
     return outcome
 
 
+def saying(left_out: str | None, outcome: Outcome) -> Outcome:
+    """The same outcome; if the mail was accepted, with what was not in its request."""
+    if left_out and isinstance(outcome, Accepted):
+        return replace(outcome, answer=replace(outcome.answer, detail=left_out))
+    return outcome
+
+
 def deliver_by_draft(job: Job, app: App, context: DeliveryContext) -> Outcome:
     """The same by a draft. What was drafted once goes on as a draft: it must not leave in two ways."""
+    left_out = None
     if job.draft is None:
         plan = prepare(job, context, plan_draft)
         if not isinstance(plan, DraftPlan):
@@ -75,6 +96,7 @@ def deliver_by_draft(job: Job, app: App, context: DeliveryContext) -> Outcome:
         drafted = create_draft(job, plan, app, context)
         if not isinstance(drafted, Drafted):
             return drafted
+        left_out = plan.request.left_out
         job = job._replace(draft=drafted.id, to_add=plan.to_add, upload=None, upload_at=None)
     draft_id = str(job.draft)
     if job.to_add:
@@ -83,7 +105,7 @@ def deliver_by_draft(job: Job, app: App, context: DeliveryContext) -> Outcome:
         if not isinstance(completed, Uploaded):
             return completed
     mailbox = context.mailbox_of(job.lane)
-    return post(job, app, context, 0, partial(app.graph.send_draft, mailbox, draft_id))
+    return saying(left_out, post(job, app, context, 0, partial(app.graph.send_draft, mailbox, draft_id)))
 
 
 def prepare(

@@ -5,7 +5,7 @@ https://learn.microsoft.com/graph/api/user-sendmail and https://learn.microsoft.
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
 from typing import Any, Literal
 
@@ -54,6 +54,10 @@ class GraphRequest:
     mode: Literal["json", "mime"]
     content_type: str
     body: bytes = field(repr=False)
+    left_out: str | None = None  # what of the mail is not in it, in words
+
+
+NO_TEXT_BODY = "sent without its text body: MIME, which has both bodies, takes no files of this size in one request"
 
 
 def request_for(message: Message) -> GraphRequest | Refused:
@@ -69,7 +73,9 @@ def request_for(message: Message) -> GraphRequest | Refused:
         return _json_request(message)
     as_mime = _mime_request(message)
     if isinstance(as_mime, Refused) and not only_mime:
-        return _json_request(message)  # the same: rather without its text part than not at all
+        # The same: rather without its text part than not at all.
+        in_json = _json_request(message)
+        return in_json if isinstance(in_json, Refused) else replace(in_json, left_out=NO_TEXT_BODY)
     return as_mime
 
 
@@ -78,7 +84,7 @@ def draft_for(message: Message) -> GraphRequest | Refused:
     request = request_for(message._replace(save_to_sent_items=True))
     if isinstance(request, Refused) or request.mode == "mime":
         return request
-    return GraphRequest(mode="json", content_type=request.content_type, body=_json(_resource(message)))
+    return replace(request, body=_json(_resource(message)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,15 +266,15 @@ _NO_TEXT = ("content-", "mime-version", "date", "message-id", "in-reply-to", "re
 
 def _in_ascii(source: mime_source.Source) -> mime_source.Source:
     """The same, with encoded words (RFC 2047) for the letters that fields have as they are, in whatever charset."""
-    fields = tuple(
-        one if one.raw.isascii() or one.name.startswith(_NO_TEXT) else one._replace(raw=_written(one))
-        for one in source.fields
-    )
+    fields = tuple(one._replace(raw=_written(one)) for one in source.fields)
     return mime_source.Source(fields, source.body)
 
 
 def _written(field: mime_source.Field) -> bytes:
-    name = field.raw.partition(b":")[0].decode()
+    before, colon, after = field.raw.partition(b":")
+    name = before.decode().rstrip()  # RFC 5322, 4.5.8: some read no field where blanks stand before the colon
+    if field.raw.isascii() or field.name.startswith(_NO_TEXT):
+        return name.encode() + colon + after
     if field.name not in _ADDRESSES:
         return f"{text_line(name, ' '.join(field.text.split()))}\r\n".encode()
     try:

@@ -46,11 +46,11 @@ class File:
         try:
             status = path.stat()  # first, because opening a pipe waits for whoever writes into it
             if not stat.S_ISREG(status.st_mode):
-                raise ValueError("a pipe, device or folder is no file; write its content into one")
+                raise ValueError(f"{path.name} is no file but a pipe, device or folder; write its content into one")
             with path.open("rb"):
                 pass
         except OSError as error:
-            raise ValueError(f"cannot read the file ({error.strerror})") from None
+            raise ValueError(f"cannot read the file {path.name} ({error.strerror})") from None
         return cls(path=path, size=status.st_size, modified_ns=status.st_mtime_ns)
 
     def read(self, begin: int, end: int) -> bytes:

@@ -187,8 +187,8 @@ def _a_content_type(value: str) -> str:
     return value
 
 
-def _in_reach(time: datetime) -> datetime:
-    # In another zone, its first and last days would be before the first year or after the last one.
+def in_reach(time: datetime) -> datetime:
+    """The same time; ValueError if some zone has no such day."""
     if not 1 < time.year < 9999:
         raise ValueError("a time that no calendar reaches")
     return time
@@ -221,7 +221,7 @@ AContent = Annotated[
     PlainSerializer(_content_as_json, when_used="json"),
     WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
-ATime = Annotated[AwareDatetime, AfterValidator(_in_reach)]
+ATime = Annotated[AwareDatetime, AfterValidator(in_reach)]
 ContentType = Annotated[str, AfterValidator(_a_content_type)]
 Variables = Annotated[dict[str, Any], AfterValidator(_variables)]
 Headers = Annotated[dict[str, str], Field(max_length=MOST_HEADERS), AfterValidator(_headers)]

@@ -34,27 +34,28 @@ class Field(NamedTuple):
     @property
     def text(self) -> str:
         """The field's value, unfolded and decoded (RFC 2047)."""
-        return decoded(self._value)
+        return decoded(self.value)
 
     @property
     def people(self) -> list["Person"] | None:
         """The mailboxes in the field; None if it is not a readable list of mailboxes."""
-        return _people(self._value)
+        return _people(self.value)
 
     @property
     def names_one(self) -> bool:
         """Whether the field names one mailbox, and nobody could read it otherwise: its name is quoted where it must."""
-        items = _items(self._value)
-        return items is not None and len(items) == 1 and not _is_odd(items[0]) and ";" not in _tokens_of(self._value)
+        items = _items(self.value)
+        return items is not None and len(items) == 1 and not _is_odd(items[0]) and ";" not in _tokens_of(self.value)
 
     @property
     def is_list(self) -> bool:
         """Whether each name of this address list stands as RFC 5322 has it: in plain words, or quoted."""
-        items = _items(self._value)
+        items = _items(self.value)
         return items is not None and not any(map(_is_odd, items))
 
     @property
-    def _value(self) -> str:
+    def value(self) -> str:
+        """The field's value, unfolded; its encoded words are not decoded."""
         value = self.raw.partition(b":")[2].replace(b"\r\n", b"").replace(b"\t", b" ")
         return text_of_field(value, self.charset).strip()
 

@@ -10,13 +10,12 @@ import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email import message_from_string, policy
 from email.message import Message
 from functools import cached_property
 from typing import cast
 
 from postroom.mail import mime_source
-from postroom.mail.charsets import decoded, text_of, text_of_field
+from postroom.mail.charsets import decoded, text_of
 
 MOST_PARTS = 1000
 DEEPEST = 10
@@ -86,8 +85,11 @@ def _part(source: bytes, begin: int, end: int, depth: int, left: list[int], usua
     if left[0] < 0:
         raise Unreadable(f"it has more than {MOST_PARTS} parts")
     body = _body(source, begin, end)
-    header = message_from_string(text_of_field(source[begin:body], ""), policy=policy.compat32)
+    header = Message()
     header.set_default_type(usual)
+    for one in mime_source.head_of(source[begin:body]).fields:
+        if one.name.startswith("content-") and one.name not in header:
+            header[one.name] = one.value
     if header.get_content_maintype() != "multipart":
         return Part(source, begin, body, end, header)
     boundary = header.get_boundary()

@@ -6,6 +6,9 @@ _UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0
 _UNITS["day"] = _UNITS["d"]
 
 
+_LONGEST = 100 * 366 * 86400.0
+
+
 def duration(value: object) -> float:
     """Seconds in `30s`, `5min`, `72h`, `7d` or `1h30min`; ValueError otherwise."""
     if isinstance(value, int | float):
@@ -14,7 +17,10 @@ def duration(value: object) -> float:
     whole = "".join(number + unit for number, unit in parts)
     if not parts or whole != re.sub(r"\s", "", str(value).lower()) or any(unit not in _UNITS for _, unit in parts):
         raise ValueError("a duration is a number and a unit, as in 30s, 5min, 72h or 7d")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > _LONGEST:
+        raise ValueError("that is longer than 100 years")
+    return seconds
 
 
 def rates(value: object) -> tuple[tuple[int, float], ...]:

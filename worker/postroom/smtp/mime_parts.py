@@ -93,7 +93,7 @@ def _leaf(part: Part, inside: tuple[str, ...], files: list[Attachment]) -> Shown
     if is_body and part.kind == "text/html":
         return Shown(html=part.text())
     is_invitation = part.kind == "text/calendar" and part.parameter("method") != ""
-    if inside[-1:] == ("alternative",) and not is_invitation:
+    if inside[-1:] == ("alternative",) and is_body and not is_invitation:
         raise Whole(f"it has an alternative in {part.kind}")
     files.append(_file(part, inside, len(files) + 1))
     return Shown()
