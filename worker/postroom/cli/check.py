@@ -65,7 +65,8 @@ def configuration(settings: Settings, now: datetime) -> tuple[list[str], list[st
     if settings.smtp or settings.smtp_allow:
         faults += settings.smtp_faults(over_tls=False)
     for sender, given in settings.senders.items():
-        facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}")
+        seen = f"; recipients see {given.mailbox}" if given.mailbox and given.mailbox != sender else ""
+        facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}{seen}")
     if settings.redirect_all_to:
         facts.append(
             f"WARNING: all mail goes to {settings.redirect_all_to} instead of its recipients (POSTROOM_REDIRECT_ALL_TO)"

@@ -89,6 +89,7 @@ def run_demo() -> int:
 
 def run_dev(folder: Path) -> int:
     """Runs until Ctrl-C. Returns the exit code."""
+    os.umask(0o077)  # mail and secrets lie in the folder; this is for all processes that start here
     console, here = open_console(markup=True), Path("templates").resolve()
     templates = here if here.is_dir() else starter_templates()
     rules = Path("events.toml").resolve()
