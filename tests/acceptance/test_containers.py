@@ -71,6 +71,17 @@ def test_a_worker_waits_for_redis_and_is_given_time_to_finish() -> None:
         assert duration(SERVICES[name]["stop_grace_period"]) > 40
 
 
+def test_files_that_settings_name_are_mounted_where_the_pages_have_them_and_never_committed(tmp_path: Path) -> None:
+    for name in ("worker", "smtp"):
+        assert f"./secrets/{name}:/run/secrets:ro" in SERVICES[name]["volumes"]
+        kept = subprocess.run(
+            ["git", "check-ignore", "--no-index", f"secrets/{name}/client-secret"], cwd=ROOT, check=False
+        )
+        assert kept.returncode in {0, 128}  # 128: this is no git checkout
+    assert "POSTROOM_CLIENT_SECRET_FILE=/run/secrets/" in (ROOT / "README.md").read_text()
+    assert "./secrets" not in str(SERVICES["api"])
+
+
 def test_templates_are_mounted_where_the_worker_looks_for_them(tmp_path: Path) -> None:
     found = load_settings({"POSTROOM_REDIS_URL": "redis://redis"}, tmp_path)
     place = Path(instructions("WORKDIR")[-1]) / found.templates

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from postroom.jobs.job import Claimant, Status
+from postroom.jobs.outcome import Refused
+from postroom.jobs.retry import Policy, decide
 from postroom.store.ledger import Ledger
 
 from .conftest import SENDER, Door, a_mail, code
@@ -32,6 +34,18 @@ def test_a_job_is_shown_with_all_that_is_known_of_it(door: Door) -> None:
     assert (told["id"], told["status"], told["priority"], told["batch"]) == (job_id, "queued", "high", "november")
     assert (told["attempts"], told["recipients"], told["sender"]) == ([], 1, SENDER)
     assert datetime.fromisoformat(told["created_at"]).tzinfo
+
+
+def test_an_attempt_names_its_worker_and_where_it_went_instead(door: Door, ledger: Ledger) -> None:
+    job_id = door.send()
+    signed = Ledger(door.services.connection, signature={"worker": "host:7", "redirected_to": "test@contoso.com"})
+    job = ledger.claim(SENDER, Claimant("t", 60.0))
+    assert job is not None
+    signed.settle(job, decide(Refused(reason="template"), 0, Policy(), lambda: 1.0), Refused(reason="template"), 7)
+
+    (attempt,) = door.get(f"/v1/emails/{job_id}").json()["attempts"]
+
+    assert (attempt["worker"], attempt["redirected_to"]) == ("host:7", "test@contoso.com")
 
 
 def test_the_same_key_and_mail_is_answered_as_the_first_time(door: Door) -> None:

@@ -111,6 +111,9 @@ def test_dev_is_alone_in_its_folder_and_leaves_no_process_behind(folder: Path) -
     assert dev.stdout
     with dev.stdout:
         assert any("In another terminal" in line for line in dev.stdout)
+        found = [folder / ".postroom", *(folder / ".postroom").rglob("*")]
+        assert {oct(file.stat().st_mode & 0o077) for file in found} == {"0o0"}
+        assert any(file.name.endswith(".aof") for file in found)
         again = subprocess.run([*COMMAND, "dev"], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
         dev.send_signal(signal.SIGTERM)
         assert dev.wait(timeout=30) == 0

@@ -1,10 +1,14 @@
 """The figures that `postroom stats` shows, on a real server with its own clock."""
 
+from dataclasses import replace
+
 import redis
 from redis.exceptions import ResponseError
 
+from postroom.api.metrics import Metrics
 from postroom.jobs.lane_limits import LaneLimits
 from postroom.jobs.outcome import Answer, Refused, Throttled, Unknown
+from postroom.jobs.workers import WorkerFacts
 from postroom.operations import stats
 from postroom.store import functions
 from postroom.store.functions import PREFIX
@@ -48,6 +52,27 @@ def test_the_stats_are_those_of_the_mail_room(connection: "redis.Redis[bytes]") 
     assert told.rounds_queued == len(room.rounds())
     assert told.memory is not None
     assert told.memory.used > 0
+
+
+def test_workers_that_differ_or_redirect_are_counted_by_form(connection: "redis.Redis[bytes]") -> None:
+    ledger = real_room(connection).ledger
+    same = WorkerFacts(version="1", settings="aa", templates="bb")
+    for name, facts in (("a", same), ("b", replace(same, settings="cc", redirect_all_to="test@contoso.com"))):
+        ledger.tick(name, 8, 60)
+        ledger.introduce(name, 8, facts)
+    ledger.tick("old", 8, 60)  # of a version that does not say what it goes by
+
+    told = stats.read(connection, lanes=0)
+
+    assert told.forms == {
+        "version": {"1": ["a", "b"]},
+        "settings": {"aa": ["a"], "cc": ["b"]},
+        "templates": {"bb": ["a", "b"]},
+    }
+    assert [worker.redirect_all_to for worker in told.workers] == [None, "test@contoso.com", None]
+    lines = Metrics(connection).text().splitlines()
+    assert {'postroom_worker_forms{of="settings"} 2', 'postroom_worker_forms{of="templates"} 1'} <= set(lines)
+    assert "postroom_workers_redirecting 1" in lines
 
 
 def test_the_oldest_due_job_counts_from_when_it_was_due(connection: "redis.Redis[bytes]") -> None:

@@ -41,6 +41,28 @@ def test_a_signal_ends_it_cleanly_even_while_a_request_hangs(stop: signal.Signal
             assert process.wait(timeout=10) == 0
 
 
+@pytest.mark.parametrize("path", ["/", "/_sandbox/address", "/v1.0/users", "/contoso/oauth2/v2.0/token"])
+def test_a_page_whose_own_name_leads_here_is_refused(path: str) -> None:
+    with running(SandboxOptions(public_host="sandbox")) as address, client(address) as session:
+        port = address.url.rpartition(":")[2]
+        here = f"https://127.0.0.1:{port}{path}"
+
+        def status(**headers: str) -> int:
+            return session.get(here, headers=headers).status_code
+
+        assert status(Host=f"evil.example:{port}") == status(Host="") == 421
+        for name in ("sandbox", f"sandbox:{port}", f"localhost:{port}", "LOCALHOST", f"127.0.0.1:{port}", "[::1]"):
+            assert status(Host=name) != 421
+
+
+def test_another_site_s_page_neither_reads_nor_changes_what_is_here() -> None:
+    with running() as address, client(address) as session:
+        own = address.url
+        for origin, status in ((None, 200), (own, 200), ("https://evil.example", 403), ("null", 403)):
+            headers = {"Origin": origin} if origin else {}
+            assert session.get(f"{own}/_sandbox/address", headers=headers).status_code == status
+
+
 def test_a_kept_folder_keeps_the_ca_and_the_tokens(tmp_path: Path) -> None:
     options = SandboxOptions(folder=tmp_path)
     with running(options) as address, client(address) as session:

@@ -71,3 +71,21 @@ def test_a_folder_is_known_by_the_names_and_the_content_of_its_files(tmp_path: P
     (tmp_path / "welcome/body.txt").rename(tmp_path / "welcome/body.html")
     seen.add(fingerprint.of_folder(tmp_path))
     assert len(seen) == 3
+
+
+def test_a_config_map_has_the_same_fingerprint_in_each_pod(tmp_path: Path) -> None:
+    pods = tmp_path / "one", tmp_path / "two"
+    for number, pod in enumerate(pods):
+        made = pod / f"..2026_12_01_0{number}"
+        (made / "welcome").mkdir(parents=True)
+        (made / "welcome/body.txt").write_text("Hi")
+        (pod / "..data").symlink_to(made.name)
+        (pod / "welcome").symlink_to("..data/welcome")
+        (pod / "welcome/round").symlink_to("..")
+    plain = tmp_path / "three"
+    (plain / "welcome").mkdir(parents=True)
+    (plain / "welcome/body.txt").write_text("Hi")
+
+    assert len({fingerprint.of_folder(folder) for folder in (*pods, plain)}) == 1
+    (pods[0] / "welcome/body.txt").write_text("Hello")
+    assert fingerprint.of_folder(pods[0]) != fingerprint.of_folder(pods[1])

@@ -68,6 +68,16 @@ def test_what_a_worker_went_by_goes_with_it(room: Room) -> None:
     assert room.redis.get(PREFIX + "workers:differ") == b""
 
 
+def test_the_facts_of_a_worker_that_an_older_version_has_forgotten_go_too(room: Room) -> None:
+    introduce(room, "host:1")
+    introduce(room, "host:2", names=("invoice",))
+    room.redis.hdel(PREFIX + "workers", "host:2")
+
+    room.tick()
+
+    assert not room.ledger.records.has_template("invoice")
+
+
 def test_facts_of_a_newer_version_are_read_as_far_as_they_are_known(room: Room) -> None:
     text = FACTS.to_json().replace('"version"', '"hologram": 1, "version"')
     assert WorkerFacts.from_json(text) == FACTS

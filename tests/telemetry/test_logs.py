@@ -50,6 +50,18 @@ def events(file: File) -> list[str]:
     return [json.loads(line)["event"] for line in file.getvalue().splitlines()]
 
 
+def test_what_people_said_commands_no_terminal_and_stays_whole_in_json(file: File) -> None:
+    evil = "Zoë\x1b[2J\x9b\u202e\r\n"
+    logs.start("console")("mail.cancelled", by=evil)
+    assert r"by=Zoë\x1b[2J\x9b\u202e\r\n" in file.getvalue()
+    assert file.getvalue().count("\n") == 1
+
+    file.seek(0)
+    file.truncate()
+    logs.start("json")("mail.cancelled", by=evil)
+    assert json.loads(file.getvalue())["by"] == evil
+
+
 def test_a_line_is_there_at_once(file: File) -> None:
     emit = logs.start("json")
 

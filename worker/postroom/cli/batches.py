@@ -6,11 +6,11 @@ from typing import Any
 import click
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from postroom.cli.job_output import STATUS_COLOURS, jobs_table
 from postroom.cli.options import BY, JSON, WHY, fail
-from postroom.cli.output import GAP, open_console, to_json_text
+from postroom.cli.output import GAP, open_console, printed, to_json_text
+from postroom.cli.printable import say
 from postroom.client import BatchCancelled, BatchCounts, Client
 from postroom.errors import PostroomError
 from postroom.jobs.job import Status
@@ -34,7 +34,7 @@ def cancel(job_ids: tuple[str, ...], batch: str | None, by: str | None, why: str
     if batch:
         _exists(client, batch)
         result = client.cancel_batch(batch, by=by, why=why)
-        click.echo(to_json_text(result) if as_json else cancelled_message(result))
+        say(to_json_text(result) if as_json else cancelled_message(result))
         return
     ended, failed = [], False
     for job_id in job_ids:
@@ -42,9 +42,9 @@ def cancel(job_ids: tuple[str, ...], batch: str | None, by: str | None, why: str
             ended.append(client.cancel(job_id, by=by, why=why))
         except PostroomError as error:
             failed = True
-            click.echo(str(error), err=True)
+            say(str(error), err=True)
     if as_json:
-        click.echo(to_json_text(ended))
+        say(to_json_text(ended))
     elif ended:
         console = open_console()
         console.print(jobs_table(ended, console.width))
@@ -59,7 +59,7 @@ def batch_(batch: str, as_json: bool) -> None:
     client = Client.from_env()
     counts = _exists(client, batch)
     if as_json:
-        click.echo(to_json_text(counts))
+        say(to_json_text(counts))
     else:
         open_console().print(batch_table(counts))
 
@@ -76,13 +76,13 @@ def batch_table(counts: BatchCounts) -> RenderableType:
     table = Table.grid(padding=(0, GAP))
     table.add_column(style="dim")
     table.add_column(justify="right")
-    table.add_row("batch", counts.batch)
+    table.add_row("batch", printed(counts.batch))
     for status in Status:
         if count := getattr(counts, status):
-            table.add_row(Text(status.value, style=STATUS_COLOURS[status]), f"{count:,}")
+            table.add_row(printed(status.value, style=STATUS_COLOURS[status]), f"{count:,}")
     table.add_row("total", f"{counts.total:,}")
     if counts.in_doubt:
-        table.add_row("may have been sent", Text(f"{counts.in_doubt:,}", style="yellow"))
+        table.add_row("may have been sent", printed(f"{counts.in_doubt:,}", style="yellow"))
     return table
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from postroom.cli.options import JSON, fail, pairs, time_option
+from postroom.cli.printable import say
 from postroom.cli.recipients import Columns, Recipients
 from postroom.cli.tables import FileFault
 from postroom.client import BatchCounts, BatchResult, Client
@@ -139,7 +140,7 @@ def _checked(people: Recipients, templates: Path, *, duplicates: bool) -> int:
                 continue
             wrong += 1
             if wrong <= SAID:
-                click.echo(str(fault), err=True)
+                say(str(fault), err=True)
     if wrong:
         more = f" ({wrong - SAID} more lines are not shown)" if wrong > SAID else ""
         fail(2, f"{wrong} of {count} rows are wrong{more}. Nothing was taken in.")
@@ -150,7 +151,7 @@ def _checked(people: Recipients, templates: Path, *, duplicates: bool) -> int:
 def _renderer(people: Recipients, templates: Path) -> Iterator[Callable[[Mail], object]]:
     """The function that tries a mail's template. It does nothing if the templates are not on this machine."""
     if "template" in people.fields and not templates.is_dir():
-        click.echo(f"Templates are not here ({templates}/), so they were not tried.", err=True)
+        say(f"Templates are not here ({templates}/), so they were not tried.", err=True)
     if "template" not in people.fields or not templates.is_dir():
         yield lambda _: None
         return
@@ -248,7 +249,7 @@ def _statuses(client: Client, job_ids: list[str]) -> dict[str, tuple[str, str]]:
 
 def _tell(result: BatchResult, counts: BatchCounts | None, batch: str, report: Path, *, as_json: bool) -> None:
     for line, error in result.refused[:SAID]:
-        click.echo(f"line {line}: {error}", err=True)
+        say(f"line {line}: {error}", err=True)
     summary: dict[str, Any] = {
         "batch": batch,
         "taken": result.taken,
@@ -263,7 +264,7 @@ def _tell(result: BatchResult, counts: BatchCounts | None, batch: str, report: P
 
 
 def _say(data: dict[str, Any], text: str, *, as_json: bool) -> None:
-    click.echo(json.dumps(data) if as_json else text)
+    say(json.dumps(data) if as_json else text)
 
 
 def _progress(what: str, total: int | None) -> AbstractContextManager[Callable[..., None]]:

@@ -5,6 +5,7 @@ from itertools import chain
 
 import click
 
+from postroom.cli.printable import say
 from postroom.errors import ConfigError
 from postroom.graph.credentials import ends_soon
 from postroom.render import Templates
@@ -33,8 +34,16 @@ def check(with_redis: bool, producer: bool) -> None:
             raise ConfigError(faults)
         facts += ["Redis answers.", *(f"WARNING: {weakness}" for weakness in weaknesses(connection))]
     for fact in facts:
-        click.echo(fact)
-    click.secho("The settings are right.", fg="green")
+        say(fact)
+    click.secho("The settings are right.", fg="green", nl=False)
+    say(f" Not asked: {_not_asked(with_redis=with_redis, producer=producer)}.")
+
+
+def _not_asked(*, with_redis: bool, producer: bool) -> str:
+    """What may still be wrong though the settings are right."""
+    redis = [] if with_redis else ["Redis (--redis)"]
+    world = [] if producer else ["Entra and Graph, and whether the mailboxes exist and the apps may use them"]
+    return "; ".join([*redis, *world]) or "whether workers run (postroom stats --ready)"
 
 
 def configuration(settings: Settings, now: datetime) -> tuple[list[str], list[str]]:
@@ -56,7 +65,8 @@ def configuration(settings: Settings, now: datetime) -> tuple[list[str], list[st
     if settings.smtp or settings.smtp_allow:
         faults += settings.smtp_faults(over_tls=False)
     for sender, given in settings.senders.items():
-        facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}")
+        seen = f"; recipients see {given.mailbox}" if given.mailbox and given.mailbox != sender else ""
+        facts.append(f"sender {sender}: mailbox {given.mailbox or sender}, app {given.app}{seen}")
     if settings.redirect_all_to:
         facts.append(
             f"WARNING: all mail goes to {settings.redirect_all_to} instead of its recipients (POSTROOM_REDIRECT_ALL_TO)"

@@ -10,11 +10,11 @@ from typing import Any
 import click
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from postroom.cli.job_output import answer_text, job_details, jobs_table
 from postroom.cli.options import BY, JSON, WHY, fail, json_option, pairs, since_option, time_option
-from postroom.cli.output import GAP, columns_table, open_console, short_time, to_json_text
+from postroom.cli.output import GAP, columns_table, open_console, printed, short_time, to_json_text
+from postroom.cli.printable import say
 from postroom.jobs.job_filter import JobFilter
 from postroom.operations.dead_letters import DeadLetters, Letter, Overview, selection
 from postroom.store.operator import Actor, Reply
@@ -72,7 +72,7 @@ def list_(limit: int, as_json: bool, **filters: Any) -> None:
     """Show the number of dead letters of each reason, and the newest ones."""
     overview = DeadLetters.from_env().overview(_selection(**filters), limit)
     if as_json:
-        click.echo(to_json_text(overview))
+        say(to_json_text(overview))
         return
     console = open_console()
     console.print(dead_letters_overview(overview, console.width))
@@ -86,7 +86,7 @@ def show_(job_id: str, content: bool, as_json: bool) -> None:
     """Show everything about a job: attempts, its mail without content, and who did what."""
     letter = DeadLetters.from_env().show(job_id, content=content)
     if as_json:
-        click.echo(to_json_text(letter))
+        say(to_json_text(letter))
     else:
         open_console().print(letter_details(letter))
 
@@ -198,7 +198,7 @@ def _tell(replies: Iterator[Reply], words: dict[str, str], *, named: bool, dry_r
         broken = True
     if as_json:
         refused = [reply._asdict() for reply in left]
-        click.echo(to_json_text({"dry_run": dry_run, "counts": dict(counts), "refused": refused}))
+        say(to_json_text({"dry_run": dry_run, "counts": dict(counts), "refused": refused}))
     else:
         _tell_people(counts, words, left, dry_run=dry_run)
     if broken:
@@ -209,26 +209,26 @@ def _tell(replies: Iterator[Reply], words: dict[str, str], *, named: bool, dry_r
 
 def _tell_people(counts: Counter[str], words: dict[str, str], left: list[Reply], *, dry_run: bool) -> None:
     if not counts:
-        click.echo("No such dead letters.", err=True)
+        say("No such dead letters.", err=True)
     for said, what in words.items():
         if counts[said]:
-            click.echo(f"{'Would be: ' if dry_run else ''}{counts[said]:,} {what}.")
+            say(f"{'Would be: ' if dry_run else ''}{counts[said]:,} {what}.")
     for said in (said for said in counts if said not in words):
-        click.echo(f"{counts[said]:,} left as they are: {_EXPLAINED[said]}.", err=True)
+        say(f"{counts[said]:,} left as they are: {_EXPLAINED[said]}.", err=True)
         for reply in left:
             if reply.said == said:
-                click.echo(f"  {reply.id} {reply.status}".rstrip(), err=True)
+                say(f"  {reply.id} {reply.status}".rstrip(), err=True)
 
 
 def _tell_changed(job_id: str, outcome: str, new_id: str, *, dry_run: bool, as_json: bool) -> None:
     if outcome != "replaced":
         fail(1, f"Job {job_id} was left as it is: {_EXPLAINED[outcome]}.")
     if as_json:
-        click.echo(to_json_text({"dry_run": dry_run, "id": None if dry_run else new_id, "requeued_from": job_id}))
+        say(to_json_text({"dry_run": dry_run, "id": None if dry_run else new_id, "requeued_from": job_id}))
     elif dry_run:
-        click.echo("Would be: sent as a new job with these changes.")
+        say("Would be: sent as a new job with these changes.")
     else:
-        click.echo(f"{new_id} is the new job; {job_id} is cancelled.")
+        say(f"{new_id} is the new job; {job_id} is cancelled.")
 
 
 def letter_details(one: Letter) -> RenderableType:
@@ -240,28 +240,30 @@ def letter_details(one: Letter) -> RenderableType:
         fields.add_column(overflow="fold")
         for name, value in one.mail.items():
             text = ", ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
-            fields.add_row(name, Text(text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)))
-        parts += [Text("\nIts mail", style="bold"), fields]
+            fields.add_row(name, printed(text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)))
+        parts += [printed("\nIts mail", style="bold"), fields]
     else:
-        parts.append(Text("\nIts mail is no longer kept.", style="dim"))
+        parts.append(printed("\nIts mail is no longer kept.", style="dim"))
     return Group(*parts)
 
 
 def dead_letters_overview(overview: Overview, width: int) -> RenderableType:
     """The number of dead letters of each reason, and the newest ones."""
     if not overview.total:
-        return Text("No such dead letters.")
+        return printed("No such dead letters.")
     one = overview.total == 1
-    in_doubt = [Text(f"{kind.in_doubt:,}" if kind.in_doubt else "") for kind in overview.reasons]
+    in_doubt = [printed(f"{kind.in_doubt:,}" if kind.in_doubt else "") for kind in overview.reasons]
     parts: list[RenderableType] = [
-        Text(f"{overview.total:,} dead letter{'' if one else 's'}\n", style="bold"),
+        printed(f"{overview.total:,} dead letter{'' if one else 's'}\n", style="bold"),
         columns_table(
             {
-                "reason": [Text(kind.reason, style="red") for kind in overview.reasons],
-                "mails": [Text(f"{kind.count:,}") for kind in overview.reasons],
-                "newest": [Text(short_time(kind.newest.ended_at) if kind.newest else "") for kind in overview.reasons],
-                "answer": [Text(answer_text(kind.newest) if kind.newest else "") for kind in overview.reasons],
-                "such as": [Text(kind.newest.id if kind.newest else "") for kind in overview.reasons],
+                "reason": [printed(kind.reason, style="red") for kind in overview.reasons],
+                "mails": [printed(f"{kind.count:,}") for kind in overview.reasons],
+                "newest": [
+                    printed(short_time(kind.newest.ended_at) if kind.newest else "") for kind in overview.reasons
+                ],
+                "answer": [printed(answer_text(kind.newest) if kind.newest else "") for kind in overview.reasons],
+                "such as": [printed(kind.newest.id if kind.newest else "") for kind in overview.reasons],
                 "may have been sent": in_doubt,
             },
             ("may have been sent", "answer", "newest"),
@@ -270,5 +272,5 @@ def dead_letters_overview(overview: Overview, width: int) -> RenderableType:
     ]
     if overview.letters:
         head = "The newest" if len(overview.letters) < overview.total else "All of them"
-        parts += [Text(f"\n{head}\n", style="bold"), jobs_table(overview.letters, width)]
+        parts += [printed(f"\n{head}\n", style="bold"), jobs_table(overview.letters, width)]
     return Group(*parts)

@@ -17,6 +17,7 @@ from typing import Any
 import click
 import requests
 from rich.console import Console
+from rich.markup import escape
 
 from postroom.cli.job_output import job_summary
 from postroom.cli.local_stack import (
@@ -28,7 +29,7 @@ from postroom.cli.local_stack import (
     starter_templates,
     write_variables,
 )
-from postroom.cli.output import open_console
+from postroom.cli.output import open_console, printed
 from postroom.client import Client
 from postroom.jobs.job import Status
 from postroom.mail.address import Address
@@ -70,7 +71,7 @@ def dev(folder: Path) -> None:
 
 def run_demo() -> int:
     """Sends a mail from each kind of producer and shows how it ended. Returns the exit code."""
-    console, code = open_console(), 1
+    console, code = open_console(markup=True), 1
     with tempfile.TemporaryDirectory(prefix="postroom-demo-") as name, _stoppable(console):
         folder = Path(name)
         console.print("[bold]Starting[/] a Redis, the sandbox, a worker and the doors on free ports …\n")
@@ -79,8 +80,8 @@ def run_demo() -> int:
                 with everything(folder, starter_templates(), log) as place:
                     code = _show_mails(place, console)
             except (NotStarted, TimeoutError) as error:
-                console.print(f"[red]{error}.[/] What its parts said:")
-                console.print((folder / "log").read_text(encoding="utf-8"), markup=False)
+                console.print(f"[red]{escape(str(error))}.[/] What its parts said:")
+                console.print(printed((folder / "log").read_text(encoding="utf-8", errors="replace")))
     if code == 0:
         console.print("Everything is stopped again. [bold]postroom dev[/] keeps such a place up, with an inbox page.")
     return code
@@ -88,7 +89,8 @@ def run_demo() -> int:
 
 def run_dev(folder: Path) -> int:
     """Runs until Ctrl-C. Returns the exit code."""
-    console, here = open_console(), Path("templates").resolve()
+    os.umask(0o077)  # mail and secrets lie in the folder; this is for all processes that start here
+    console, here = open_console(markup=True), Path("templates").resolve()
     templates = here if here.is_dir() else starter_templates()
     rules = Path("events.toml").resolve()
     rules = rules if rules.is_file() else starter_rules()
@@ -140,15 +142,17 @@ def _tell(console: Console, folder: Path, templates: Path, place: LocalStack) ->
     if sys.prefix != sys.base_prefix:
         commands.insert(0, f". {shlex.quote(min(os.path.relpath(sys.prefix), sys.prefix, key=len))}/bin/activate")
     console.print(f"[bold]Inbox[/]      {place.sandbox['inbox_url']}  [dim](it signs its certificate itself)[/]")
-    console.print(f"[bold]API[/]        {place.api['API']}  [dim](a key for it: {folder / 'api'})[/]", soft_wrap=True)
+    console.print(
+        f"[bold]API[/]        {place.api['API']}  [dim](a key for it: {escape(str(folder / 'api'))})[/]", soft_wrap=True
+    )
     console.print(
         f"[bold]SMTP[/]       {place.environment['SMTP_HOST']}:{place.environment['SMTP_PORT']}", highlight=False
     )
-    console.print(f"[bold]Templates[/]  {templates}", soft_wrap=True)
-    console.print(f"[bold]Kept in[/]    {folder.resolve()}\n", soft_wrap=True)
+    console.print(f"[bold]Templates[/]  {escape(str(templates))}", soft_wrap=True)
+    console.print(f"[bold]Kept in[/]    {escape(str(folder.resolve()))}\n", soft_wrap=True)
     console.print("In another terminal:\n")
     for command in commands:
-        console.print(f"  {command}", soft_wrap=True)
+        console.print(printed(f"  {command}"), soft_wrap=True)
     console.print("\nCtrl-C stops all of it. [dim]What follows are the logs of the worker and the doors.[/]")
     sys.stdout.flush()
 
@@ -176,7 +180,7 @@ def _show_mails(place: LocalStack, console: Console) -> int:
             console.print()
         console.print("[bold]The sandbox's inbox[/]")
         for mail in sandbox.messages():
-            console.print(f"  to {', '.join(mail.to)}: {mail.subject}", markup=False)
+            console.print(printed(f"  to {', '.join(mail.to)}: {mail.subject}"))
     if ended != [*[Status.ACCEPTED] * 4, Status.DEAD]:
         console.print("\n[red]Not every mail ended as it should have.[/]")
         return 1

@@ -12,6 +12,7 @@ import click
 
 from postroom.cli.options import JSON, fail
 from postroom.cli.output import to_json_text
+from postroom.cli.printable import say
 from postroom.settings.loading import load_settings
 
 
@@ -44,7 +45,7 @@ def check(samples: tuple[Path, ...], rules: Path | None, as_json: bool) -> None:
     parsed = EventRules.parse(file.read_text(encoding="utf-8"), str(file))
     with Renderer(settings.templates) as templates:
         results = list(trials(samples, parsed, templates, settings.sender))
-    click.echo(to_json_text(results) if as_json else "\n".join(trial_text(one) for one in results))
+    say(to_json_text(results) if as_json else "\n".join(trial_text(one) for one in results))
     sys.exit(1 if any(one.faults for one in results) else 0)
 
 

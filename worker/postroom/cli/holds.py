@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import click
 from rich.table import Table
-from rich.text import Text
 
 from postroom.cli.job_output import SCOPE_NAMES, probe_text
 from postroom.cli.options import JSON, duration_option
-from postroom.cli.output import ENDLESS, columns_table, open_console, short_time, time_text, to_json_text
+from postroom.cli.output import ENDLESS, columns_table, open_console, printed, short_time, time_text, to_json_text
+from postroom.cli.printable import say
 from postroom.client import Client
 from postroom.jobs.job import Hold
 from postroom.mail.address import Address
@@ -34,7 +34,7 @@ def hold(sender: str | None, batch: str | None, reason: str, length: str | None,
     kept = client.hold(
         sender=sender and _address(sender), batch=batch, by=Actor.here().by, reason=reason, length_s=length_s
     )
-    click.echo(to_json_text(kept) if as_json else hold_message(kept, of_batch=batch is not None))
+    say(to_json_text(kept) if as_json else hold_message(kept, of_batch=batch is not None))
 
 
 @click.command()
@@ -48,7 +48,7 @@ def release(sender: str | None, batch: str | None, as_json: bool) -> None:
     """
     _one_of(sender, batch)
     released = Client.from_env().release(sender=sender, batch=batch)
-    click.echo(to_json_text(released) if as_json else release_message(released))
+    say(to_json_text(released) if as_json else release_message(released))
 
 
 @click.command()
@@ -57,12 +57,12 @@ def holds(as_json: bool) -> None:
     """List all holds: by a fault until it is repaired, or by a person."""
     held = Client.from_env().holds()
     if as_json:
-        click.echo(to_json_text(held))
+        say(to_json_text(held))
     elif held:
         console = open_console()
         console.print(holds_table(held, console.width))
     else:
-        click.echo("Nothing is held.", err=True)
+        say("Nothing is held.", err=True)
 
 
 def _one_of(sender: str | None, batch: str | None) -> None:
@@ -83,14 +83,14 @@ def holds_table(holds: Sequence[Hold], width: int) -> Table:
     """One line per hold."""
     when = time_text if width == ENDLESS else short_time
     columns = {
-        "held": [Text(one.name) for one in holds],
-        "what": [Text(SCOPE_NAMES[one.scope]) for one in holds],
-        "reason": [Text(f"{one.reason}: {one.detail}" if one.detail else one.reason) for one in holds],
-        "by": [Text(one.by or "a fault") for one in holds],
-        "since": [Text(when(one.since)) for one in holds],
-        "until": [Text(when(one.until)) for one in holds],
-        "next probe": [Text(probe_text(one, when)) for one in holds],
-        "waiting": [Text(str(one.waiting)) for one in holds],
+        "held": [printed(one.name) for one in holds],
+        "what": [printed(SCOPE_NAMES[one.scope]) for one in holds],
+        "reason": [printed(f"{one.reason}: {one.detail}" if one.detail else one.reason) for one in holds],
+        "by": [printed(one.by or "a fault") for one in holds],
+        "since": [printed(when(one.since)) for one in holds],
+        "until": [printed(when(one.until)) for one in holds],
+        "next probe": [printed(probe_text(one, when)) for one in holds],
+        "waiting": [printed(str(one.waiting)) for one in holds],
     }
     return columns_table(columns, (), width, unbroken="waiting")
 

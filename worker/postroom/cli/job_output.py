@@ -4,12 +4,22 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
-import click
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from postroom.cli.output import ENDLESS, GAP, columns_table, fraction, open_console, short_time, time_text, to_json_text
+from postroom.cli.output import (
+    ENDLESS,
+    GAP,
+    columns_table,
+    fraction,
+    open_console,
+    printed,
+    short_time,
+    time_text,
+    to_json_text,
+)
+from postroom.cli.printable import printable, say
 from postroom.jobs.job import LOOKED_UP, Act, Attempt, Delivery, Hold, Status
 from postroom.jobs.reasons import plain_text, reason_of
 
@@ -34,7 +44,7 @@ _DISPENSABLE = ("recipients", "tries", "from", "next", "answer", "taken in")
 def print_job(delivery: Delivery, *, as_json: bool) -> None:
     """Prints one job with all its attempts."""
     if as_json:
-        click.echo(to_json_text(delivery))
+        say(to_json_text(delivery))
     else:
         open_console().print(job_details(delivery))
 
@@ -43,14 +53,14 @@ def jobs_table(deliveries: Sequence[Delivery], width: int) -> Table:
     """One line per job, with as many columns as fit into `width`."""
     when = time_text if width == ENDLESS else short_time
     columns = {
-        "job": [Text(one.id) for one in deliveries],
+        "job": [printed(one.id) for one in deliveries],
         "status": [status_text(one) for one in deliveries],
-        "taken in": [Text(when(one.created_at)) for one in deliveries],
-        "next": [Text(when(one.next_at)) for one in deliveries],
-        "tries": [Text(str(sum(1 for attempt in one.attempts if attempt.number))) for one in deliveries],
-        "answer": [Text(answer_text(one)) for one in deliveries],
-        "from": [Text(one.sender) for one in deliveries],
-        "recipients": [Text(str(one.recipients)) for one in deliveries],
+        "taken in": [printed(when(one.created_at)) for one in deliveries],
+        "next": [printed(when(one.next_at)) for one in deliveries],
+        "tries": [printed(str(sum(1 for attempt in one.attempts if attempt.number))) for one in deliveries],
+        "answer": [printed(answer_text(one)) for one in deliveries],
+        "from": [printed(one.sender) for one in deliveries],
+        "recipients": [printed(str(one.recipients)) for one in deliveries],
     }
     return columns_table(columns, _DISPENSABLE, width)
 
@@ -100,7 +110,7 @@ def job_details(one: Delivery) -> RenderableType:
         ("replaced by", one.replaced_by),
     ):
         if value not in (None, ""):
-            facts.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+            facts.add_row(name, value if isinstance(value, Text) else printed(str(value)))
     return Group(facts, _attempts(one.attempts), _audit(one.audit))
 
 
@@ -114,7 +124,9 @@ def _explained(one: Delivery) -> tuple[tuple[str, str], ...]:
 
 def job_summary(one: Delivery) -> RenderableType:
     """A summary of one job: how it ended, and its attempts."""
-    return Group(Text.assemble("  ", status_text(one), f"  job {one.id}"), _attempts(one.attempts, indent="  "))
+    return Group(
+        Text.assemble("  ", status_text(one), printed(f"  job {one.id}")), _attempts(one.attempts, indent="  ")
+    )
 
 
 def answer_text(one: Delivery) -> str:
@@ -141,7 +153,7 @@ def _audit(acts: Sequence[Act]) -> Table:
     for act in acts:
         changes = f", changed: {', '.join(act.fields)}" if act.fields else ""
         why = f": {act.why}" if act.why else ""
-        table.add_row(act.did, Text(f"{time_text(act.at)}  by {act.by}{changes}{why}"))
+        table.add_row(printed(act.did), printed(f"{time_text(act.at)}  by {act.by}{changes}{why}"))
     return table
 
 
@@ -163,17 +175,17 @@ def _lines(same: Sequence[Attempt]) -> list[Text]:
     text = f"{outcome}: {last.reason}" if last.reason else outcome
     answered = f"  HTTP {last.http_status}" if last.http_status else ""
     took = f"  {last.duration_ms} ms" if last.duration_ms is not None else ""
-    lines = [Text(f"{time_text(first.at)}{often}  {text}{answered}{took}")]
+    lines = [printed(f"{time_text(first.at)}{often}  {text}{answered}{took}")]
     if last.graph_code and last.graph_code not in (last.detail or ""):
-        lines.append(Text(last.graph_code))
+        lines.append(printed(last.graph_code))
     if last.detail:
-        lines.append(Text(last.detail))
+        lines.append(printed(last.detail))
     if last.redirected_to and last.number:
-        lines.append(Text(f"to {last.redirected_to} instead of its recipients (POSTROOM_REDIRECT_ALL_TO)", "yellow"))
+        lines.append(printed(f"to {last.redirected_to} instead of its recipients (POSTROOM_REDIRECT_ALL_TO)", "yellow"))
     if last.request_id:
-        lines.append(Text(f"request-id {last.request_id}", style="dim"))
+        lines.append(printed(f"request-id {last.request_id}", style="dim"))
     if workers := sorted({one.worker for one in same if one.worker}):
-        lines.append(Text(f"worker {', '.join(workers)}", style="dim"))
+        lines.append(printed(f"worker {', '.join(workers)}", style="dim"))
     return lines
 
 
@@ -191,9 +203,9 @@ def _slowed(one: Delivery) -> str | None:
 
 
 def status_text(one: Delivery) -> Text:
-    text = Text(one.status.value, style=STATUS_COLOURS[one.status])
+    text = printed(one.status.value, style=STATUS_COLOURS[one.status])
     if one.reason and one.reason != one.status:
-        text.append(f" ({one.reason})", style="dim")
+        text.append(printable(f" ({one.reason})"), style="dim")
     if one.in_doubt and one.reason != "unknown":
         text.append(" may have been sent", style="yellow")
     return text

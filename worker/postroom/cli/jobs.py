@@ -7,6 +7,7 @@ import click
 from postroom.cli.job_output import jobs_table, print_job
 from postroom.cli.options import JSON, since_option
 from postroom.cli.output import open_console, to_json_text
+from postroom.cli.printable import say
 from postroom.jobs.job import Delivery, Status
 from postroom.jobs.job_filter import JobFilter
 from postroom.settings.redis_url import redis_url
@@ -55,11 +56,11 @@ def jobs(
     )
     deliveries = _records().newest(wanted, limit)
     if as_json:
-        click.echo(to_json_text(deliveries))
+        say(to_json_text(deliveries))
     elif deliveries:
         _print_list(deliveries)
     else:
-        click.echo("No such jobs.", err=True)
+        say("No such jobs.", err=True)
 
 
 def _print_list(deliveries: list[Delivery]) -> None:

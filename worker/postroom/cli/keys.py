@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import click
 from rich.console import RenderableType
-from rich.text import Text
 
 from postroom.access.api_keys import ApiKey, ApiKeys
 from postroom.access.rights import Scope
 from postroom.cli.options import JSON
-from postroom.cli.output import columns_table, open_console, to_json_text
+from postroom.cli.output import columns_table, open_console, printed, to_json_text
+from postroom.cli.printable import say
 from postroom.mail.address import Address
 from postroom.settings.loading import load_settings
 from postroom.settings.values import rates
@@ -43,9 +43,9 @@ def create(name: str, scopes: tuple[str, ...], senders: tuple[str, ...], rate: s
     """
     addresses = [_address(sender).address for sender in senders]
     key, secret = _keys().create(name, map(Scope, scopes), addresses, _rate(rate))
-    click.echo(to_json_text({"key": secret, **_facts(key)}) if as_json else secret)
+    say(to_json_text({"key": secret, **_facts(key)}) if as_json else secret)
     if not as_json:
-        click.echo(f"This is the key {key.name}. It is shown only now.", err=True)
+        say(f"This is the key {key.name}. It is shown only now.", err=True)
 
 
 @keys.command("list")
@@ -54,19 +54,19 @@ def list_(as_json: bool) -> None:
     """Show all keys, with their rights and the day of their last use."""
     all_keys = _keys().list()
     if as_json:
-        click.echo(to_json_text([_facts(key) for key in all_keys]))
+        say(to_json_text([_facts(key) for key in all_keys]))
     elif all_keys:
         console = open_console()
         console.print(keys_table(all_keys, console.width))
     else:
-        click.echo("There are no keys. postroom keys create makes one.", err=True)
+        say("There are no keys. postroom keys create makes one.", err=True)
 
 
 @keys.command("revoke")
 @click.argument("name")
 def revoke(name: str) -> None:
     """Revoke a key, by its NAME or id, at once."""
-    click.echo(f"Key {_keys().revoke(name).name} is revoked.")
+    say(f"Key {_keys().revoke(name).name} is revoked.")
 
 
 def _keys() -> ApiKeys:
@@ -106,13 +106,13 @@ def _rate(text: str) -> tuple[int, float]:
 def keys_table(keys: Sequence[ApiKey], width: int) -> RenderableType:
     """One line per key; never the key itself."""
     columns = {
-        "name": [Text(key.name) for key in keys],
-        "may": [Text(", ".join(key.scopes)) for key in keys],
-        "senders": [Text(", ".join(key.senders) or "all") for key in keys],
-        "rate": [Text(rate_text(key.rate)) for key in keys],
-        "made": [Text(f"{key.created_at:%Y-%m-%d}") for key in keys],
-        "last used": [Text(f"{key.used_on:%Y-%m-%d}" if key.used_on else "never") for key in keys],
-        "id": [Text(key.id) for key in keys],
+        "name": [printed(key.name) for key in keys],
+        "may": [printed(", ".join(key.scopes)) for key in keys],
+        "senders": [printed(", ".join(key.senders) or "all") for key in keys],
+        "rate": [printed(rate_text(key.rate)) for key in keys],
+        "made": [printed(f"{key.created_at:%Y-%m-%d}") for key in keys],
+        "last used": [printed(f"{key.used_on:%Y-%m-%d}" if key.used_on else "never") for key in keys],
+        "id": [printed(key.id) for key in keys],
     }
     return columns_table(columns, ("id", "made", "rate"), width, "name")
 

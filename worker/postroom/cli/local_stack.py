@@ -77,7 +77,9 @@ def everything(folder: Path, templates: Path, log: Any, rules: Path | None = Non
     Their output goes to `log`. `rules` is the file of rules for events, by default Postroom's own.
     """
     with ExitStack() as stack:
-        (folder / "redis").mkdir(parents=True, exist_ok=True)
+        for part in ("redis", "sandbox"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            (folder / part).chmod(0o700)  # another version may have made it for all to read
         stack.callback(embedded.stop, folder / "redis")
         embedded.ensure(folder / "redis")
 
@@ -132,6 +134,7 @@ def _environment(address: Mapping[str, str]) -> dict[str, str]:
 def write_variables(file: Path, environment: Mapping[str, str]) -> None:
     """Writes a file that a shell reads with `. FILE`. Other users may not read it."""
     file.touch(mode=0o600)
+    file.chmod(0o600)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
     file.write_text("".join(lines), encoding="utf-8")
 

@@ -90,7 +90,7 @@ def _shortened(text: str, width: int) -> str:
 def main() -> None:
     """Postroom sends mail through Microsoft 365: it keeps each mail on Redis until Graph has accepted it.
 
-    Settings come from the environment (POSTROOM_…), from .env in the working directory, and from the file that
-    POSTROOM_CONFIG names. Try `postroom demo` first.
+    Settings come from the environment (POSTROOM_…), from .env and postroom.toml in the working directory, or from the
+    file that POSTROOM_CONFIG names. Try `postroom demo` first.
     """
     end_with_parent()

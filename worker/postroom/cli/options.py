@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import click
 
+from postroom.cli.printable import say
 from postroom.mail.fields import in_reach
 from postroom.mail.json_text import json_value
 from postroom.settings.values import duration
@@ -18,7 +19,7 @@ WHY = click.option("--why", help="Why, for the audit.")
 def fail(code: int, *lines: str) -> NoReturn:
     """Prints the message on stderr, and ends the program."""
     for line in lines:
-        click.secho(line, fg="red" if sys.stderr.isatty() else None, err=True)
+        say(line, err=True, colour="red" if sys.stderr.isatty() else None)
     sys.exit(code)
 
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from postroom.cli.printable import in_json, printable
+
 GAP = 2
 ENDLESS = 10_000
 
@@ -27,12 +29,20 @@ def to_json_text(value: object, *, indent: int | None = 2) -> str:
             return json.loads(thing.to_json())
         return str(thing)
 
-    return json.dumps(value, default=other, ensure_ascii=False, indent=indent)
+    return in_json(json.dumps(value, default=other, ensure_ascii=False, indent=indent))
 
 
-def open_console() -> Console:
-    """The console to print to: as wide as the terminal, or without a limit if a file or another program reads."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else ENDLESS)
+def open_console(*, markup: bool = False) -> Console:
+    """The console to print to: as wide as the terminal, or without a limit if a file or another program reads.
+
+    With `markup`, text such as `[bold]` is a command, so data in it needs `rich.markup.escape`.
+    """
+    return Console(highlight=False, markup=markup, emoji=False, width=None if sys.stdout.isatty() else ENDLESS)
+
+
+def printed(text: str, style: str = "") -> Text:
+    """A text of a table that may contain data."""
+    return Text(printable(text), style)
 
 
 def columns_table(

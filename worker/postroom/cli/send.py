@@ -9,6 +9,7 @@ import click
 from postroom.cli.job_output import print_job
 from postroom.cli.options import JSON, duration_option, fail, json_option, pairs, time_option
 from postroom.cli.output import to_json_text
+from postroom.cli.printable import say
 from postroom.client import Client
 from postroom.jobs.job import Receipt, Status
 from postroom.mail.model import Attachment, Mail
@@ -80,7 +81,7 @@ def send(
     if wait:
         _wait(client, receipt, patience_s, as_json=as_json)
     else:
-        click.echo(to_json_text(receipt) if as_json else f"{receipt.id}{' (known already)' if receipt.known else ''}")
+        say(to_json_text(receipt) if as_json else f"{receipt.id}{' (known already)' if receipt.known else ''}")
 
 
 def _wait(client: Client, receipt: Receipt, patience_s: float, *, as_json: bool) -> NoReturn:

@@ -12,6 +12,7 @@ from postroom.access.smtp_logins import hashed
 from postroom.cli.local_stack import addresses
 from postroom.cli.options import JSON, fail, json_option
 from postroom.cli.output import to_json_text
+from postroom.cli.printable import say
 from postroom.errors import ConfigError, Unavailable
 from postroom.runtime.supervisor import MOST_SLOTS, PREFORK_SLOTS, SLOTS, supervise
 from postroom.settings.loading import load_settings
@@ -97,7 +98,7 @@ def sandbox(
 
     def tell(address: SandboxAddress) -> None:
         text = json.dumps(address.to_json()) if as_json else addresses(address)
-        click.echo(text)
+        say(text)
         sys.stdout.flush()
 
     options = SandboxOptions(
@@ -141,9 +142,7 @@ def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json
         raise ConfigError(faults)
 
     def tell(scheme: str, at: str, number: int) -> None:
-        click.echo(
-            json.dumps({"scheme": scheme, "host": at, "port": number}) if as_json else f"{scheme}://{at}:{number}"
-        )
+        say(json.dumps({"scheme": scheme, "host": at, "port": number}) if as_json else f"{scheme}://{at}:{number}")
         sys.stdout.flush()
 
     serve(settings, host, port, tls_port, logs.start(settings.log_format), tell)
@@ -161,7 +160,7 @@ def password() -> None:
         given = sys.stdin.readline().rstrip("\r\n")
     if not given:
         fail(2, "No password was given.")
-    click.echo(f'password_hash = "{hashed(given)}"')
+    say(f'password_hash = "{hashed(given)}"')
 
 
 @click.command()
@@ -193,7 +192,7 @@ def api(host: str, port: int, proxies: tuple[str, ...], as_json: bool) -> None:
     services = open_services(settings, logs.start(settings.log_format))
 
     def tell(url: str) -> None:
-        click.echo(to_json_text({"url": url}, indent=None) if as_json else f"The API listens on {url}")
+        say(to_json_text({"url": url}, indent=None) if as_json else f"The API listens on {url}")
         sys.stdout.flush()
         services.emit("api.ready", rules=len(services.rules.rules) if services.rules else 0)
 

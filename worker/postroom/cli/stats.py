@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import click
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from postroom.cli.options import JSON, fail
-from postroom.cli.output import GAP, columns_table, fraction, open_console, short_time, to_json_text
+from postroom.cli.output import GAP, columns_table, fraction, open_console, printed, short_time, to_json_text
+from postroom.cli.printable import say
 from postroom.jobs.job import Hold, Status
 from postroom.operations import stats
 from postroom.operations.stats import Lane, Memory, Stats
@@ -35,7 +35,7 @@ def stats_(lanes: int, ready: bool, here: bool, as_json: bool) -> None:
         return
     figures = stats.read(connection, lanes)
     if as_json:
-        click.echo(to_json_text(figures))
+        say(to_json_text(figures))
         return
     console = open_console()
     console.print(stats_overview(figures, console.width))
@@ -44,9 +44,9 @@ def stats_(lanes: int, ready: bool, here: bool, as_json: bool) -> None:
 def _readiness(workers: list[stats.Worker], *, here: bool, as_json: bool) -> None:
     where = " of this machine" if here else ""
     if as_json:
-        click.echo(to_json_text({"ready": bool(workers), "workers": len(workers)}))
+        say(to_json_text({"ready": bool(workers), "workers": len(workers)}))
     elif workers:
-        click.echo(f"Ready: workers{where} that tick: {len(workers)}.")
+        say(f"Ready: workers{where} that tick: {len(workers)}.")
     if not workers:
         fail(1, f"Not ready: no worker{where} has ticked for {stats.LOST_AFTER_S:.0f} s.")
 
@@ -58,7 +58,7 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
     if not living:
         seen = min((worker.silent_s for worker in figures.workers), default=None)
         when = "" if seen is None else f" The last one was seen {_span(seen)} ago."
-        parts.append(Text(f"NO WORKER IS ALIVE: nothing is sent.{when}\n", style="bold red"))
+        parts.append(printed(f"NO WORKER IS ALIVE: nothing is sent.{when}\n", style="bold red"))
     facts = Table.grid(padding=(0, GAP))
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
@@ -79,7 +79,7 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
         ("Redis", _memory(figures.memory)),
     ):
         if value is not None:
-            facts.add_row(name, Text(value))
+            facts.add_row(name, printed(value))
     parts.append(facts)
     if figures.lanes:
         rest = (
@@ -87,7 +87,7 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
             if figures.waiting_lanes > len(figures.lanes)
             else "all"
         )
-        parts += [Text(f"\nLanes that wait ({rest})\n", style="bold"), _lanes(figures.lanes, width)]
+        parts += [printed(f"\nLanes that wait ({rest})\n", style="bold"), _lanes(figures.lanes, width)]
     return Group(*parts)
 
 
@@ -116,15 +116,15 @@ def _hold(one: Hold) -> str:
 def _lanes(lanes: Sequence[Lane], width: int) -> Table:
     return columns_table(
         {
-            "lane": [Text(lane.lane) for lane in lanes],
-            "ready": [Text(f"{lane.ready:,}") for lane in lanes],
-            "later": [Text(f"{lane.later:,}") for lane in lanes],
-            "sending": [Text(str(lane.sending)) for lane in lanes],
-            "next": [Text(short_time(lane.wakes_at)) for lane in lanes],
-            "paused until": [Text(short_time(lane.paused_until)) for lane in lanes],
-            "why": [Text(lane.pause_reason or "", style="yellow") for lane in lanes],
-            "pace": [Text(fraction(lane.pace) if lane.pace else "", style="yellow") for lane in lanes],
-            "app": [Text("" if lane.app == "default" else lane.app) for lane in lanes],
+            "lane": [printed(lane.lane) for lane in lanes],
+            "ready": [printed(f"{lane.ready:,}") for lane in lanes],
+            "later": [printed(f"{lane.later:,}") for lane in lanes],
+            "sending": [printed(str(lane.sending)) for lane in lanes],
+            "next": [printed(short_time(lane.wakes_at)) for lane in lanes],
+            "paused until": [printed(short_time(lane.paused_until)) for lane in lanes],
+            "why": [printed(lane.pause_reason or "", style="yellow") for lane in lanes],
+            "pace": [printed(fraction(lane.pace) if lane.pace else "", style="yellow") for lane in lanes],
+            "app": [printed("" if lane.app == "default" else lane.app) for lane in lanes],
         },
         ("app", "sending", "next", "paused until"),
         width,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -23,12 +26,17 @@ class App:
         self.world = world
         self._graph = Graph(world)
         self._entra = Entra(world)
+        own = (world.address.url, f"//{world.options.host}", "//localhost")
+        self._names = {host for host in map(_host_in, own) if host}
         self._pages = Starlette(routes=[*control_routes(world), *page_routes(world)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one call."""
         path: str = scope["path"]
-        if path.startswith(("/v1.0/", UPLOADS)):
+        if not self._is_called_by_its_name(scope):
+            why = f"this sandbox is {' or '.join(sorted(self._names))}, or an IP address; --public-host gives it a name"
+            await PlainTextResponse(why, 421)(scope, receive, send)
+        elif path.startswith(("/v1.0/", UPLOADS)):
             await self._graph(Call(scope, receive, send))
         elif Entra.serves(path):
             await self._entra(Call(scope, receive, send))
@@ -39,6 +47,11 @@ class App:
         else:
             await self._pages(scope, receive, send)
 
+    def _is_called_by_its_name(self, scope: Scope) -> bool:
+        """Whether its caller meant the sandbox: a page of another site may have its own name lead to this address."""
+        host = _host_in(f"//{_header(scope, b'host')}")
+        return host in self._names or _is_address(host)
+
 
 def build_app(options: SandboxOptions, address: SandboxAddress, signing_key: rsa.RSAPrivateKey) -> App:
     """A sandbox at this address, with nothing in it yet."""
@@ -46,5 +59,28 @@ def build_app(options: SandboxOptions, address: SandboxAddress, signing_key: rsa
 
 
 def _from_elsewhere(scope: Scope) -> bool:
-    sites = [value for name, value in scope["headers"] if name == b"sec-fetch-site"]
-    return scope["method"] not in ("GET", "HEAD") and sites not in ([], [b"same-origin"], [b"none"])
+    """Whether a page of another site makes this call. Browsers say so; other clients say nothing."""
+    origin = _header(scope, b"origin")
+    if origin and origin.partition("://")[2] != _header(scope, b"host"):
+        return True
+    site = _header(scope, b"sec-fetch-site")
+    return scope["method"] not in ("GET", "HEAD") and site not in ("", "same-origin", "none")
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return ", ".join(value.decode("latin-1") for name, value in scope["headers"] if name == wanted)
+
+
+def _host_in(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,6 +1,8 @@
 """Short fingerprints of settings and templates: equal for workers that go by the same."""
 
 import json
+import os
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,12 +27,27 @@ def of_settings(settings: Settings) -> str:
 
 
 def of_folder(folder: Path) -> str:
-    """That of all files in this folder; empty if it cannot be read."""
+    """That of all files in this folder; empty if it cannot be read.
+
+    Hidden files do not count: a ConfigMap of Kubernetes has folders there whose names differ in each pod.
+    """
     try:
-        files = sorted((file.relative_to(folder).as_posix(), file) for file in folder.rglob("*") if file.is_file())
+        files = sorted((file.relative_to(folder).as_posix(), file) for file in _files(folder))
         return _short(b"".join(name.encode() + b"\0" + sha256(file.read_bytes()).digest() for name, file in files))
     except OSError:
         return ""
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    seen: set[str] = set()  # links may lead back to a folder above them
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _plain(value: object) -> str:

@@ -44,7 +44,7 @@ def ensure(folder: Path, timeout_s: float = 15.0) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)  # it may have been made by somebody with another mask; mail lies in it
-        (folder / "lock").touch()
+        (folder / "lock").touch(mode=0o600)
     except OSError as error:
         raise ConfigError(f"POSTROOM_REDIS_URL: cannot use the folder {folder} ({error.strerror})") from None
     url = f"unix://{quote(str(socket))}"
@@ -120,10 +120,14 @@ def _client(url: str, until: float) -> "redis.Redis":
     return redis.Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=patience, retry=None)
 
 
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 @contextmanager
 def _held(path: Path, until: float = 0.0) -> Iterator[IO[str] | None]:
     """The file, locked; None if somebody else keeps the lock until then."""
-    with path.open("a") as file:
+    with open(path, "a", opener=_for_the_owner) as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

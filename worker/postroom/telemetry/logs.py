@@ -143,6 +143,7 @@ def start(log_format: str, loop_here: Callable[[], Loop | None] | None = None) -
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if log_format == "json" else [_printable]),
             last,
         ],
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
@@ -154,6 +155,14 @@ def start(log_format: str, loop_here: Callable[[], Loop | None] | None = None) -
         (log.warning if wrong else log.info)(event, **facts)
 
     return emit
+
+
+def _printable(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The event with escapes in place of what a terminal would obey: some facts are in people's own words."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in value)
+    return event
 
 
 def _keep_mail_out() -> None:

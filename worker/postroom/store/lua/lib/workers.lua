@@ -23,6 +23,18 @@ local function note_differences()
   if is_news then events.log('workers.differ', {facts = table.concat(found, ' ')}) end
 end
 
+-- An older version's tick forgets a worker and leaves its facts.
+local function forget_facts_but_of(living)
+  local has_gone = false
+  for _, name in ipairs(redis.call('HKEYS', keys.workers_facts)) do
+    if not living[name] then
+      redis.call('HDEL', keys.workers_facts, name)
+      has_gone = true
+    end
+  end
+  if has_gone then note_differences() end
+end
+
 -- What this worker goes by, as JSON; it may say so before its first tick.
 function M.introduce(worker, slots_of_it, facts)
   redis.call('HSETNX', keys.workers, worker, call.stamp .. ' ' .. slots_of_it)
@@ -34,15 +46,15 @@ end
 -- Notes a worker's tick and forgets those that are gone. Returns the slots of all.
 function M.ticked(worker, slots_of_it)
   redis.call('HSET', keys.workers, worker, call.stamp .. ' ' .. slots_of_it)
-  local sum = 0
+  local sum, living = 0, {}
   for name, text in pairs(values.hash(keys.workers)) do
     local seen, count = string.match(text, '(%S+) (%S+)')
-    if tonumber(seen) >= call.now - constants.WORKER_LOST_AFTER then sum = sum + tonumber(count)
+    if tonumber(seen) < call.now - constants.WORKER_LOST_AFTER then redis.call('HDEL', keys.workers, name)
     else
-      redis.call('HDEL', keys.workers, name)
-      if redis.call('HDEL', keys.workers_facts, name) == 1 then note_differences() end
+      sum, living[name] = sum + tonumber(count), true
     end
   end
+  forget_facts_but_of(living)
   return sum
 end
 
