@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from postroom.access.rights import Scope
 from postroom.jobs.job import Claimant, Status
 from postroom.jobs.outcome import Refused
 from postroom.jobs.retry import Policy, decide
+from postroom.store.functions import PREFIX
 from postroom.store.ledger import Ledger
 
 from .conftest import SENDER, Door, a_mail, code
@@ -319,3 +321,35 @@ def test_a_mail_larger_than_the_limit_of_the_workers_is_refused(open_door: Calla
 def test_a_time_that_no_calendar_reaches_is_a_fault_of_the_request(door: Door, path: str) -> None:
     for time in ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00%2B23:59"):
         assert code(door.get(f"/v1/{path}{time}")) == (422, "invalid_request")
+
+
+CALL = {"task": "shop.done", "options": {"queue": "shop"}}
+
+
+def test_tasks_at_the_end_are_kept_with_the_mail_for_keys_that_may_call(door: Door) -> None:
+    key = door.key(Scope.SEND, Scope.CALL)
+    job_id = door.post("/v1/emails", a_mail() | {"on_accepted": CALL}, key=key).json()["id"]
+    many = door.post("/v1/emails/batch", {"emails": [a_mail(), a_mail()], "on_dead": CALL}, key=key)
+
+    assert many.status_code == 202
+    kept = [door.services.connection.hgetall(f"{PREFIX}job:{row['id']}") for row in many.json()["results"]]
+    assert all(b"shop.done" in record[b"on_dead"] and b"on_accepted" not in record for record in kept)
+    assert b"shop.done" in door.services.connection.hget(f"{PREFIX}job:{job_id}", "on_accepted")
+
+
+def test_a_key_without_the_scope_call_has_nothing_called(door: Door) -> None:
+    key = door.key(Scope.SEND, Scope.READ, Scope.CONTENT, Scope.OPERATE)
+
+    one = door.post("/v1/emails", a_mail() | {"on_accepted": CALL}, key=key)
+    many = door.post("/v1/emails/batch", {"emails": [a_mail()], "on_dead": CALL}, key=key)
+
+    assert [code(answer) for answer in (one, many)] == [(403, "forbidden")] * 2
+    assert door.services.client.find() == []
+
+
+def test_a_task_on_a_queue_of_ours_is_refused(door: Door) -> None:
+    wrong = {"task": "postroom.round", "options": {"queue": "postroom"}}
+
+    answer = door.post("/v1/emails", a_mail() | {"on_accepted": wrong}, key=door.key(Scope.SEND, Scope.CALL))
+
+    assert code(answer) == (422, "invalid_mail")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from cloudevents.core.v1.event import CloudEvent
 from postroom.access.rights import Scope
 from postroom.cloudevents import unmatched
 from postroom.errors import ConfigError
+from postroom.store.functions import PREFIX
 
 from .conftest import EXAMPLES, OTHER, Door, code
 
@@ -240,3 +242,16 @@ def test_the_values_of_a_body_are_counted_before_they_are_made(door: Door) -> No
     answer = door.post("/v1/events", content=many, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert "500,000 values" in answer.text
+
+
+def test_a_rule_s_task_at_the_end_is_kept_with_its_mail(open_door: Callable[..., Door], tmp_path: Path) -> None:
+    rules = tmp_path / "events.toml"
+    rules.write_text(
+        '[rules.r]\ntype = "*"\ntemplate = "welcome"\nto = "\'ann@contoso.com\'"\n'
+        'variables = {name = "\'Ann\'"}\non_accepted = {task = "shop.done"}\n'
+    )
+    door = open_door(events=rules)
+
+    (mail,) = tell(door, COMPLETED).json()["results"][0]["mails"]
+
+    assert b"shop.done" in door.services.connection.hget(f"{PREFIX}job:{mail['id']}", "on_accepted")

@@ -173,3 +173,13 @@ def test_all_faults_of_a_file_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as wrong:
         EventRules.parse('[rules.a]\nto = "data."\ntype = "t"\ntemplate = "x"\n[rules.b]\ntypo = 1\n[other]', "e")
     assert len(wrong.value.faults) == 5
+
+
+def test_a_rule_may_have_a_task_called_at_the_end_and_one_that_cannot_be_is_a_fault() -> None:
+    call = 'on_dead = {task = "shop.failed", options = {queue = "shop"}}'
+
+    rule = EventRules.parse(RULE + call, "events.toml").rules["r"]
+
+    assert rule.on_dead == {"task": "shop.failed", "options": {"queue": "shop"}}
+    with pytest.raises(ConfigError, match="a queue of your own workers"):
+        EventRules.parse(RULE + call.replace('"shop"}', '"postroom"}'), "events.toml")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from postroom.access.rights import own_key
 from postroom.errors import InvalidMail, PostroomError
-from postroom.jobs.callbacks import Callbacks
+from postroom.jobs.callbacks import NO_CALLBACKS, Callbacks
 from postroom.jobs.job import Delivery, Hold, Receipt, Status
 from postroom.jobs.job_filter import JobFilter
 from postroom.mail.address import Address
@@ -164,16 +164,21 @@ class Client:
         return BatchResult(taken=counts["taken"], known=counts["known"], refused=refused)
 
     def send_together(
-        self, mails: Sequence[Mail], keys: Sequence[str | None], batch: str | None = None
+        self,
+        mails: Sequence[Mail],
+        keys: Sequence[str | None],
+        batch: str | None = None,
+        calls: Callbacks = NO_CALLBACKS,
     ) -> list[Receipt | PostroomError]:
         """Takes in some hundreds of mails at once. Returns a receipt or an error for each mail, in the same order.
 
-        `keys` has a key or None for each mail. Raises Unavailable if Redis is down; some mails may then be taken in.
+        `keys` has a key or None for each mail, and `calls` what is called at the end of each. Raises Unavailable if
+        Redis is down; some mails may then be taken in.
         """
         sharing = Sharing()
         each = zip(short_ids(len(mails)), mails, keys, strict=True)
         entries = [sharing.entry(job_id, mail.with_sender(self._sender), key) for job_id, mail, key in each]
-        return self._ledger.take_in_many(entries, batch, sharing.common(entries)) if entries else []
+        return self._ledger.take_in_many(entries, batch, sharing.common(entries), calls=calls) if entries else []
 
     @property
     def _ledger(self) -> Ledger:

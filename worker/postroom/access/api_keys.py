@@ -78,6 +78,7 @@ class ApiKeys:
                 "name": name,
                 "scopes": [scope for scope in _FIRST_SCOPES if scope in wanted],
                 "content": Scope.CONTENT in wanted,
+                "call": Scope.CALL in wanted,
                 "senders": sorted({normal_form(sender) for sender in senders}),
                 "most": rate[0],
                 "per": milliseconds(rate[1]),
@@ -150,4 +151,6 @@ def _scopes(fields: dict[str, Any]) -> tuple[Scope, ...]:
     scopes = {Scope(scope) for scope in fields["scopes"]}
     if fields.get("content", scopes >= set(_FIRST_SCOPES)):
         scopes.add(Scope.CONTENT)
+    if fields.get("call"):
+        scopes.add(Scope.CALL)
     return tuple(scope for scope in Scope if scope in scopes)

@@ -21,6 +21,7 @@ class Scope(StrEnum):
     READ = "read"
     CONTENT = "content"
     OPERATE = "operate"
+    CALL = "call"  # have tasks called at a mail's end, on any queue of the mail room's Redis
 
 
 class Door(StrEnum):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from postroom.cloudevents.parsing import Event
 from postroom.errors import ConfigError, InvalidMail
+from postroom.jobs.callbacks import Callbacks
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.mail.priority import Priority
@@ -95,6 +96,16 @@ class Rule(BaseModel):
     variables: Annotated[Mapping[str, Any], BeforeValidator(_variables)] = {}
     priority: Priority = Priority.NORMAL
     tags: tuple[str, ...] = ()
+    on_accepted: Mapping[str, Any] | None = None
+    on_dead: Mapping[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _can_call(self) -> "Rule":
+        try:
+            Callbacks.of(self.on_accepted, self.on_dead)
+        except InvalidMail as fault:
+            raise ValueError(str(fault)) from None
+        return self
 
     @model_validator(mode="after")
     def _has_recipients(self) -> "Rule":

@@ -10,13 +10,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.access.api_keys import ApiKey
-from postroom.access.rights import DoorKey
-from postroom.api.authorization import MayOperate, MayRead, own
+from postroom.access.rights import DoorKey, Scope
+from postroom.api.authorization import MayOperate, MayRead, must_have, own
 from postroom.api.bringing import answer, brings
 from postroom.api.dependencies import Services, WithServices
 from postroom.api.errors import ASKED, BROUGHT, ErrorBody, Refusal, documented, refusal
 from postroom.api.request_bodies import Time, body_of, takes
 from postroom.errors import InvalidMail, PostroomError
+from postroom.jobs.callbacks import Callbacks
 from postroom.jobs.job import Delivery, Receipt, Status
 from postroom.jobs.job_filter import JobFilter
 from postroom.mail.address import Address
@@ -26,6 +27,22 @@ from postroom.store.queries import CURSOR, Cursor
 
 MOST_IN_BATCH = 500
 REPLAY = "Idempotent-Replay"
+_CALLS = ("on_accepted", "on_dead")
+_CALL_SCHEMAS = {
+    name: {
+        "type": ["object", "null"],
+        "required": ["task"],
+        "properties": {
+            "task": {"type": "string", "minLength": 1},
+            "args": {"type": "array"},
+            "kwargs": {"type": "object"},
+            "options": {"type": "object", "properties": {"queue": {"type": "string"}}},
+            "immutable": {"type": "boolean"},
+        },
+        "description": "A task of your own Celery workers to call when the mail ends so. It needs the scope `call`.",
+    }
+    for name in _CALLS
+}
 # Many printable characters, for programs that make requests from the schema. No pattern covers all.
 _PRINTABLE = "^[ -~\u00a1-\u00ac\u00ae-\u0377\u3041-\u3096\u4e00-\u9fff\uac00-\ud7a3]+$"
 router = APIRouter(prefix="/v1/emails", tags=["emails"])
@@ -102,9 +119,9 @@ async def send(request: Request) -> Response:
 
 
 def _send(services: Services, key: ApiKey, given: dict[str, Any], idempotency_key: str | None) -> Response:
-    batch = _batch_name(given.pop("batch", None))
+    batch, calls = _batch_name(given.pop("batch", None)), _calls(given, key)
     mail = mail_of(given, key, services.sender)
-    receipt = services.client.send(mail, _scoped(key, idempotency_key), batch=batch)
+    receipt = services.client.send(mail, _scoped(key, idempotency_key), batch=batch, **calls)
     headers = {"Location": f"/v1/emails/{receipt.id}"}
     if receipt.known:
         headers[REPLAY] = "true"
@@ -130,14 +147,15 @@ async def send_batch(request: Request) -> Response:
 
 def _send_batch(services: Services, key: ApiKey, given: dict[str, Any], idempotency_key: str | None) -> Response:
     mails, batch = given.get("emails"), _batch_name(given.get("batch"))
-    if unknown := given.keys() - {"emails", "batch"}:
+    if unknown := given.keys() - {"emails", "batch", *_CALLS}:
         raise _wrong(*(f"{name[:100]}: no such field" for name in sorted(unknown)))
     if not isinstance(mails, list) or not 0 < len(mails) <= MOST_IN_BATCH:
         raise _wrong(f"emails: a list of 1 to {MOST_IN_BATCH} mails is needed")
     scoped = _scoped(key, idempotency_key)
     if scoped:
         _same_batch(services, scoped, given)
-    rows = _rows(services, [_mail_or_refusal(one, key, services.sender) for one in mails], scoped, batch)
+    calls = Callbacks.of(**dict.fromkeys(_CALLS) | _calls(given, key))
+    rows = _rows(services, [_mail_or_refusal(one, key, services.sender) for one in mails], scoped, batch, calls)
     known, refused = sum(row.known for row in rows), sum(row.error is not None for row in rows)
     taken = BatchTaken(batch=batch, taken=len(rows) - known - refused, known=known, refused=refused, results=rows)
     return _accepted(taken, {REPLAY: "true"} if known == len(rows) else {})
@@ -215,7 +233,17 @@ def _mail_or_refusal(given: Any, key: ApiKey, default: Address | None) -> Mail |
         return refusal(error)
 
 
-def _rows(services: Services, given: list[Mail | Refusal], scoped: str | None, batch: str | None) -> list[Row]:
+def _calls(given: dict[str, Any], key: ApiKey) -> dict[str, Any]:
+    """Takes the tasks to call at the mail's end out of a request. Refusal if the key may not have tasks called."""
+    calls = {name: call for name in _CALLS if (call := given.pop(name, None)) is not None}
+    if calls:
+        must_have(key, Scope.CALL)
+    return calls
+
+
+def _rows(
+    services: Services, given: list[Mail | Refusal], scoped: str | None, batch: str | None, calls: Callbacks
+) -> list[Row]:
     """Takes the mails in, and gives the result for each row.
 
     Raises Unavailable when Redis is down. The caller then sends the whole batch again, and with an Idempotency-Key no
@@ -227,7 +255,7 @@ def _rows(services: Services, given: list[Mail | Refusal], scoped: str | None, b
     outcomes: dict[int, Receipt | PostroomError | Refusal] = {
         place: one for place, one in enumerate(given) if isinstance(one, Refusal)
     }
-    outcomes |= zip(mails, services.client.send_together(list(mails.values()), keys, batch), strict=True)
+    outcomes |= zip(mails, services.client.send_together(list(mails.values()), keys, batch, calls), strict=True)
     replayed = [one.id for one in outcomes.values() if isinstance(one, Receipt) and one.known]
     known = {delivery.id: delivery for delivery in services.client.read(replayed)} if replayed else {}
 
@@ -293,7 +321,7 @@ def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
         ],
         "description": "A name to find it by, with others.",
     }
-    email["properties"]["batch"] = batch
+    email["properties"] |= {"batch": batch, **_CALL_SCHEMAS}
     email["oneOf"] = [_only("template"), _bodies(), _only("mime")]
     email["anyOf"] = [_somebody("to"), _somebody("cc"), _somebody("bcc")]
     yield "Email", email | {"title": "Email", "description": "A mail: a template with variables, or ready bodies."}
@@ -306,7 +334,7 @@ def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
             "type": "object",
             "required": ["emails"],
             "additionalProperties": False,
-            "properties": {"emails": rows, "batch": batch},
+            "properties": {"emails": rows, "batch": batch, **_CALL_SCHEMAS},
         },
     )
     yield "Why", Why.model_json_schema()

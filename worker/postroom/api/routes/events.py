@@ -17,7 +17,7 @@ from postroom.api.request_bodies import Raw
 from postroom.api.routes.emails import checked
 from postroom.cloudevents import parsing
 from postroom.cloudevents.parsing import Arrived, Event, Validation
-from postroom.cloudevents.rules import UNMATCHED, EventRules, Planned
+from postroom.cloudevents.rules import UNMATCHED, EventRules, Planned, Rule
 from postroom.cloudevents.unmatched import Note
 from postroom.errors import KeyConflict
 
@@ -168,17 +168,22 @@ def _handled(services: Services, key: ApiKey, rules: EventRules, event: Event) -
     planned = rules.plan(event, services.sender)
     if not planned:
         _note(services, key, event, UNMATCHED)
-    mails = [_mailed(services, key, event, one) for one in planned]
+    mails = [_mailed(services, key, event, one, rules.rules[one.rule]) for one in planned]
     return Handled(event_id=event.id, unmatched=not planned, mails=mails)
 
 
-def _mailed(services: Services, key: ApiKey, event: Event, planned: Planned) -> Mailed:
+def _mailed(services: Services, key: ApiKey, event: Event, planned: Planned, rule: Rule) -> Mailed:
     if planned.mail is None:
         _note(services, key, event, planned.reason, planned)
         message = f"rule {planned.rule} makes no mail of this event"
         return _not_mailed(planned, planned.reason, message, {"faults": list(planned.faults)})
     try:
-        receipt = services.client.send(checked(planned.mail, key), event_key(planned.key))
+        receipt = services.client.send(
+            checked(planned.mail, key),
+            event_key(planned.key),
+            on_accepted=rule.on_accepted,
+            on_dead=rule.on_dead,
+        )
     except Refusal as refused:
         _note(services, key, event, refused.code, planned)
         return _not_mailed(planned, refused.code, refused.message, {})
