@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from postroom.api import bringing, connections, create_app, middleware, request_bodies, server
 from postroom.api.connections import Connections
 from postroom.api.server import config
+from postroom.mail.json_text import DEEPEST
 
 from .conftest import Door, a_mail, code, served_by
 
