@@ -57,6 +57,8 @@ def test_a_task_that_is_no_mail_ends_as_a_dead_letter_that_says_why(room: Room) 
         "to.0: not an address": (mail | {"to": ["nobody"]}, None),
         "a mail is an object with fields, not str": ("nonsense", None),
         "key: a string": (mail, 7),
+        "key: api/… are the keys of mail that came in otherwise": (mail, "api/0a1b2c3d4e5f/order-4711"),
+        "key: event/… are the keys of mail that came in otherwise": (mail, "event/ready/0123456789abcdef"),
         "text: half a surrogate pair": (mail | {"text": "half an emoji \ud83d"}, None),
         "unable to parse raw data as a unicode string": (mail | {"\ud83d": 1}, None),
     }

@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from postroom.api import bringing, connections, create_app, middleware, request_bodies, server
 from postroom.api.connections import Connections
 from postroom.api.server import config
-from postroom.mail.json_text import DEEPEST
 
 from .conftest import Door, a_mail, code, served_by
 
@@ -30,7 +29,7 @@ JSON = {"Content-Type": "application/json"}
         (b'{"to": "a", "to": "b"}', "invalid_json"),
         (b'{"variables": {"a": 1, "a": 2}}', "invalid_json"),
         (b'{"variables": {"a": NaN}}', "invalid_json"),
-        (b'{"a": ' + b"[" * DEEPEST + b"]" * DEEPEST + b"}", "invalid_json"),
+        (b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}", "invalid_json"),
         (b"[" * 1_000_000, "invalid_json"),
         (b'{"a":' * 100_000, "invalid_json"),
         (b'{"a": "\xff"}', "invalid_json"),

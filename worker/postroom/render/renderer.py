@@ -320,6 +320,7 @@ class _Pool:
         with self._lock:
             self.hands.remove(hand)
             waiting, self._waiting = (self._waiting, deque()) if not self.hands else (deque(), self._waiting)
+            self._hand_out()
         for ask in waiting:
             ask.tell(Result(error=RendererBusy("the renderer does not start")))
         return False
@@ -394,5 +395,6 @@ class _Pool:
                 error = first.fault_of(why, self._cpu_s) if first.tries >= TRIES else None
             again = [ask for ask in left if ask is not first or not error]
             self._waiting.extendleft(reversed(again))
+            self._hand_out()
         if error and first in left:
             first.tell(Result(error=error))
