@@ -108,7 +108,7 @@ def test_a_reset_is_a_reset(address: SandboxAddress, sandbox: Sandbox) -> None:
     trust = ssl.create_default_context(cafile=address.ca_file)
     plain = socket.create_connection((where.hostname, where.port), timeout=10)
     secure = trust.wrap_socket(plain, server_hostname=where.hostname)
-    secure.sendall(b"POST /v1.0/users/a@b.c/sendMail HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+    secure.sendall(b"POST /v1.0/users/a@b.c/sendMail HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 
     # Below TLS, because Python's ssl reads the end of the stream where the socket says reset.
     with socket.socket(fileno=secure.detach()) as raw:

@@ -214,7 +214,7 @@ def test_indexes_are_complete_after_a_joint_call_even_where_one_move_fails(room:
         room.take()
     first, second = room.sending(), room.sending()
     claim, settle = (f"{functions.LIBRARY}{name}" for name in ("claim", "settle"))
-    done = settle_codec.encode_transition(decide(ACCEPTED, 0, Policy(), lambda: 0.5), ACCEPTED, 7)
+    done = settle_codec.encode_transition(decide(ACCEPTED, 0, Policy(), lambda: 0.5), ACCEPTED, 7, {})
 
     calls = [
         (settle, 0, room.now, SENDER, first.id, first.token, done, "a", 60_000, 0, 0, "main"),
