@@ -44,7 +44,7 @@ COUNTS = {status.value: 1 for status in Status}
 FIGURES = Stats(
     at=NOON, workers=[Worker(name=EVIL, slots=1, silent_s=0.0, settings="a", redirect_all_to=EVIL),
                       Worker(name="b", slots=1, silent_s=0.0, settings="b")],
-    jobs=COUNTS, in_doubt=1, dead_by_reason={EVIL: 1}, holds=[HOLD], waiting_lanes=1,
+    jobs=COUNTS, in_doubt=1, dead_by_reason={EVIL: 1}, holds=[HOLD], journal=[], waiting_lanes=1,
     lanes=[Lane(lane=EVIL, app=EVIL, ready=1, later=1, sending=1, wakes_at=NOON, paused_until=NOON, pause_reason=EVIL,
                 oldest_due_at=NOON, pace=0.5)],
     oldest_due_s=1.0, rounds_queued=1, events={EVIL: 1}, memory=None,

@@ -12,6 +12,7 @@ from postroom.jobs.workers import WorkerFacts
 from postroom.operations import stats
 from postroom.store import functions
 from postroom.store.functions import PREFIX
+from postroom.store.journal import Journal
 from postroom.store.ledger import Ledger
 
 from ..store.room import FREE, OTHER, SENDER, Room, mail
@@ -127,3 +128,14 @@ def test_a_redis_that_hides_its_memory_use_is_no_fault(connection: "redis.Redis[
 
     assert stats.read(Silent(), lanes=1).memory is None
     assert Ledger(connection).records.payload("nobody") is None
+
+
+def test_what_a_consumer_of_the_journal_has_not_read_is_in_the_stats(connection: "redis.Redis[bytes]") -> None:
+    room = real_room(connection)
+    Journal(connection, "reader").subscribe("reports")
+    room.take()
+    room.send()
+
+    (lag,) = stats.read(connection, lanes=0).journal
+
+    assert (lag.consumer, lag.waiting, lag.dropped) == ("reports", 2, 0)

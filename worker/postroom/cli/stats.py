@@ -15,6 +15,7 @@ from postroom.operations import stats
 from postroom.operations.stats import Lane, Memory, Stats
 from postroom.settings.loading import load_settings
 from postroom.store.connection import connect
+from postroom.store.journal import Lag
 
 PROBE_TIMEOUT_S = 2.0
 
@@ -73,6 +74,7 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
         ("may have been sent", f"{figures.in_doubt:,} in doubt" if figures.in_doubt else None),
         ("dead", ", ".join(f"{count:,} {reason}" for reason, count in figures.dead_by_reason.items()) or None),
         ("held", "\n".join(map(_hold, figures.holds)) or None),
+        ("journal", "\n".join(_lag(one) for one in figures.journal if one.waiting or one.dropped) or None),
         ("oldest due", f"since {_span(figures.oldest_due_s)}" if figures.oldest_due_s is not None else None),
         ("rounds queued", f"{figures.rounds_queued:,}"),
         ("events without mail", ", ".join(f"{count:,} {reason}" for reason, count in figures.events.items()) or None),
@@ -111,6 +113,12 @@ def _differences(figures: Stats) -> str | None:
 def _hold(one: Hold) -> str:
     why = f"{one.reason}: {one.detail}" if one.detail else one.reason
     return f"{one.scope} {one.name} ({why}), {one.waiting or 0:,} waiting"
+
+
+def _lag(one: Lag) -> str:
+    late = "" if one.waiting is None else f"{one.waiting:,} entries wait"
+    dropped = f"{one.dropped:,} were dropped" if one.dropped else ""
+    return f"{one.consumer}: " + ", ".join(filter(None, (late, dropped)))
 
 
 def _lanes(lanes: Sequence[Lane], width: int) -> Table:

@@ -15,6 +15,7 @@ from postroom.jobs.queues import HIGH_QUEUE, NORMAL_QUEUE
 from postroom.jobs.ticks import WORKER_LOST_AFTER_S
 from postroom.store import functions
 from postroom.store.functions import PREFIX
+from postroom.store.journal import Journal, Lag
 from postroom.store.queries import Records
 
 LOST_AFTER_S = WORKER_LOST_AFTER_S
@@ -85,6 +86,7 @@ class Stats:
     in_doubt: int
     dead_by_reason: Mapping[str, int]
     holds: list[Hold]
+    journal: list[Lag]
     waiting_lanes: int
     lanes: list[Lane]
     oldest_due_s: float | None
@@ -130,6 +132,7 @@ def read(connection: Any, lanes: int, *, reasons: bool = True) -> Stats:
         in_doubt=in_doubt,
         dead_by_reason=_dead_by_reason(connection) if reasons else {},
         holds=Records(connection).holds(),
+        journal=Journal(connection, "stats").lag(),
         waiting_lanes=waiting_lanes,
         lanes=largest,
         oldest_due_s=None if oldest is None else max((now - oldest).total_seconds(), 0.0),
