@@ -384,3 +384,12 @@ def test_a_transaction_that_does_not_end_holds_up_a_stop_for_a_bounded_time(open
         server.run(server.reception.drain()).result(20)
         assert client.line().startswith(b"421 4.3.2 ")
         assert client.gone()
+
+
+def test_a_message_that_stops_in_its_turn_gives_it_up(open_server: Callable[..., Server]) -> None:
+    server = open_server(receiving=1, pace_s=0.3, turn_s=20.0)
+    with server.client() as slow, server.client(source="127.0.0.2") as other:
+        under_way(slow, server)
+        other.begin()
+        assert other.say(LARGE + b".").startswith(b"250 ")
+        assert slow.line().startswith(b"421 4.4.2 ")

@@ -295,6 +295,7 @@ class SmtpSession(SMTP):
                 asked = True
                 if not await turn.enter_async_context(self._reception.receiving(self.host, login)):
                     data.most, refused = 0, CROWDED
+                paced = -limits.message  # its time begins now
             if data.size - paced >= limits.pace * limits.pace_s:
                 paced = data.size
                 self._reset_timeout(max(0.01, min(limits.pace_s, ends - self.loop.time())))
