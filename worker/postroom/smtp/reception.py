@@ -77,7 +77,7 @@ class Reception:
         self.logins, self.limits, self.emit = logins, limits, emit
         self._take_in, self._default = take_in, default
         self._failures = failures or Failures()
-        self._guests: dict[Guest, None] = {}  # in the order of their coming
+        self._guests: dict[Guest, str] = {}  # with their sites, in the order of their coming
         self._empty = asyncio.Event()
         self._receiving = asyncio.Semaphore(limits.receiving)
         # Whoever is in an allowed network takes no password's place.
@@ -94,7 +94,8 @@ class Reception:
         """
         if self.stopping:
             return GOODBYE
-        if Counter(site(one.host) for one in self._guests)[site(guest.host)] >= self.limits.of_one_address:
+        place = site(guest.host)
+        if Counter(self._guests.values())[place] >= self.limits.of_one_address:
             return FULL
         if len(self._guests) >= self.limits.connections:
             stranger = next((one for one in self._guests if one.login is None), None)
@@ -102,7 +103,7 @@ class Reception:
                 return FULL
             self.leave(stranger)
             stranger.dismiss(FULL)
-        self._guests[guest] = None
+        self._guests[guest] = place
         self._empty.clear()
         return None
 
