@@ -55,8 +55,8 @@ unknown | nobody knows whether it was sent. Postroom looks for it in its mailbox
   nothing. If it is dead: look into Sent Items for its id (header `x-postroom-job`), then requeue or discard it
 
 [refused]
-template | the template is missing, broken, or lacks a variable; the detail names file and line | fix the template, or
-  the producer's variables
+template | the template is missing, broken, lacks a variable, or takes too much time or memory; the detail says which |
+  fix the template, or the producer's variables
 invalid | a Celery task has an invalid mail; the detail names each fault | fix the producer
 key_conflict | a Celery task has the key of another mail | use a different key for each mail
 invalid_recipients | Exchange accepts none of these addresses | correct them
