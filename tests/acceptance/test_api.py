@@ -45,7 +45,7 @@ class Api:
 def start_api(open_room: Callable[..., Room]) -> Callable[..., tuple[Room, Callable[[], Api]]]:
     """Opens a room, and gives what starts an API in it."""
 
-    def opened() -> tuple[Room, Callable[[], Api]]:
+    def opened(*options: str) -> tuple[Room, Callable[[], Api]]:
         room = open_room(settings={"POSTROOM_EVENTS": str(EXAMPLES / "events.toml")})
         made = room.postroom("keys", "create", "test", "--scope", "send", "--scope", "read", "--json")
         assert made.returncode == 0, made.stderr
@@ -53,7 +53,7 @@ def start_api(open_room: Callable[..., Room]) -> Callable[..., tuple[Room, Calla
         def start() -> Api:
             log = room.stack.enter_context((room.folder / "api.log").open("ab"))
             process = subprocess.Popen(
-                [sys.executable, "-m", "postroom", "api", "--port", "0", "--json"],
+                [sys.executable, "-m", "postroom", "api", "--port", "0", "--json", *options],
                 env=room.environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -175,3 +175,21 @@ def listens(address: tuple[str, int]) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_several_processes_share_a_port_and_one_that_dies_is_started_again(
+    start_api: Callable[..., tuple[Room, Callable[[], Api]]],
+) -> None:
+    room, start = start_api("--processes", "2")
+    api = start()
+    until(lambda: len(psutil.Process(api.process.pid).children()) == 2, "both processes")
+    children = psutil.Process(api.process.pid).children()
+
+    children[0].kill()
+    until(lambda: children[0].pid not in [one.pid for one in psutil.Process(api.process.pid).children()], "its end")
+    answers = [api.ask("POST", "/v1/emails", json=MAIL) for _ in range(10)]
+
+    assert {answer.status_code for answer in answers} == {202}
+    until(lambda: len(psutil.Process(api.process.pid).children()) == 2, "another process")
+    assert room.end(api.process) == 0
+    assert not any(child.is_running() for child in children)

@@ -164,3 +164,16 @@ def test_wrong_settings_end_it_at_start_by_name(
 
     assert ran.exit_code == 2
     assert told in ran.output
+
+
+def test_several_processes_share_the_ports(open_room: OpenRoom) -> None:
+    room = open_room()
+    server, (port,) = room.start_smtp("--processes", "2")
+
+    jobs = []
+    for _ in range(6):
+        with smtplib.SMTP("127.0.0.1", port) as client:
+            jobs.append(handed_over(client, a_message().as_bytes(), "ann@contoso.com"))
+
+    assert len(room.client().read(jobs)) == len(set(jobs))
+    assert room.end(server) == 0

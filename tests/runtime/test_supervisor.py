@@ -31,7 +31,9 @@ def test_a_worker_that_cannot_be_started_is_tried_again_later_and_the_others_liv
     children = [supervisor._Child(1), supervisor._Child(2)]
 
     def start_due() -> None:
-        supervisor._start_due(children, 8, "threads", lambda event, **facts: said.append({"event": event, **facts}))
+        supervisor._start_due(
+            children, lambda _: ["worker"], (), lambda event, **facts: said.append({"event": event, **facts})
+        )
 
     start_due()
     assert [child.process is not None for child in children] == [True, False]

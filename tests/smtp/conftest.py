@@ -19,7 +19,7 @@ from postroom.jobs.job import Receipt
 from postroom.mail.address import Address
 from postroom.mail.model import Mail
 from postroom.smtp.reception import Limits, Reception
-from postroom.smtp.server import listen
+from postroom.smtp.server import listen, listeners
 
 SENDER = "noreply@contoso.com"
 PATIENCE_S = 20.0
@@ -162,8 +162,8 @@ def open_server(authority: trustme.CA) -> Iterator[Callable[..., Server]]:
                     failures,
                 )
                 context = tls if certificate else None
-                plain = await listen(server.reception, "127.0.0.1", 0, context, secure=False)
-                secure = await listen(server.reception, "127.0.0.1", 0, tls, secure=True)
+                plain = await listen(server.reception, listeners("127.0.0.1", 0, None)[0], context, secure=False)
+                secure = await listen(server.reception, listeners("127.0.0.1", 0, None)[0], tls, secure=True)
                 server.listening = plain.sockets[0]
                 server.port, server.tls_port = (one.sockets[0].getsockname()[1] for one in (plain, secure))
                 ready.set()

@@ -30,23 +30,32 @@ HEAD_DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiOptions:
-    """Where the API listens. Port 0 takes a free port. `proxies` are believed when they name a client's address."""
+    """Where the API listens. Port 0 takes a free port. `proxies` are believed when they name a client's address.
+
+    `fd` is a socket that listens already, and that other processes may share.
+    """
 
     host: str
     port: int
     proxies: tuple[str, ...] = ()
+    fd: int | None = None
 
 
 def serve(options: ApiOptions, services: Services, on_ready: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT. Calls `on_ready(url)` once it listens. OSError if it cannot listen."""
     raise_file_limit()
-    with _listen(options) as listener:
-        host = "localhost" if options.host in ("0.0.0.0", "::", "") else options.host  # noqa: S104 - compared only
-        port = listener.getsockname()[1]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    with listen(options) as listener:
+        url = url_of(options, listener)
         _Server(
             config(create_app(services), services.emit, options.proxies), listener, lambda: on_ready(url), services
         ).run()
+
+
+def url_of(options: ApiOptions, listener: socket.socket) -> str:
+    """The address for clients of this machine."""
+    host = "localhost" if options.host in ("0.0.0.0", "::", "") else options.host  # noqa: S104 - compared only
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def config(app: ASGIApp, emit: Emit, proxies: Sequence[str] = ()) -> uvicorn.Config:
@@ -73,7 +82,10 @@ def config(app: ASGIApp, emit: Emit, proxies: Sequence[str] = ()) -> uvicorn.Con
     )
 
 
-def _listen(options: ApiOptions) -> socket.socket:
+def listen(options: ApiOptions) -> socket.socket:
+    """The socket at which the API listens. OSError, which says what to do, if it cannot."""
+    if options.fd is not None:
+        return socket.socket(fileno=options.fd)
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
         return socket.create_server((options.host, options.port), family=family)

@@ -2,9 +2,12 @@
 
 import json
 import os
+import socket
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -14,14 +17,22 @@ from postroom.cli.options import JSON, fail, json_option
 from postroom.cli.output import to_json_text
 from postroom.cli.printable import say
 from postroom.errors import ConfigError, Unavailable
-from postroom.runtime.supervisor import MOST_SLOTS, PREFORK_SLOTS, SLOTS, supervise
+from postroom.runtime.supervisor import MOST_SLOTS, PREFORK_SLOTS, SLOTS, supervise, worker_command
 from postroom.settings.loading import load_settings
 from postroom.settings.model import Settings
 from postroom.store.connection import connect
 from postroom.store.server_check import redis_faults
+from postroom.telemetry.events import Emit
 
 # At least two, so that mail continues while one starts or dies. At most four: more than that one Redis cannot handle.
 PROCESSES = min(4, max(2, os.cpu_count() or 1))
+
+
+DOOR_PROCESSES = click.option(
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many share the port."
+)
+# Sockets that a process of a door inherits, see `_share`.
+FDS = click.option("--fd", "fds", type=int, multiple=True, hidden=True)
 
 
 @click.command()
@@ -58,7 +69,8 @@ def worker(processes: int, concurrency: int | None, pool: str) -> None:
     if faults := worker_faults(settings, datetime.now(UTC)) or _redis_faults(settings):
         raise ConfigError(faults)
     emit = logs.start(settings.log_format)
-    sys.exit(supervise(processes, concurrency or (SLOTS if pool == "threads" else PREFORK_SLOTS), pool, emit))
+    slots = concurrency or (SLOTS if pool == "threads" else PREFORK_SLOTS)
+    sys.exit(supervise(processes, lambda number: worker_command(number, slots, pool), emit))
 
 
 def _redis_faults(settings: Settings) -> list[str]:
@@ -121,9 +133,19 @@ def sandbox(
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=2525, show_default=True, help="0 takes a free one.")
 @click.option("--tls-port", type=click.IntRange(0, 65535), help="Another port, with TLS from the first byte.")
+@DOOR_PROCESSES
+@FDS
 @JSON
 @click.pass_context
-def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json: bool) -> None:
+def smtp(
+    ctx: click.Context,
+    host: str,
+    port: int,
+    tls_port: int | None,
+    processes: int,
+    fds: tuple[int, ...],
+    as_json: bool,
+) -> None:
     """Take mail in by SMTP, until SIGTERM or Ctrl-C.
 
     For applications that send by SMTP. Prints its address when it listens. After the signal, running transactions are
@@ -134,7 +156,7 @@ def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json
     from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
 
     try:
-        from postroom.smtp.server import serve  # noqa: PLC0415 - an extra
+        from postroom.smtp.server import listeners, serve  # noqa: PLC0415 - an extra
     except ImportError as error:
         fail(1, f"The SMTP door needs {error.name}: pip install 'postroom[smtp]'")
     settings = load_settings()
@@ -145,7 +167,17 @@ def smtp(ctx: click.Context, host: str, port: int, tls_port: int | None, as_json
         say(json.dumps({"scheme": scheme, "host": at, "port": number}) if as_json else f"{scheme}://{at}:{number}")
         sys.stdout.flush()
 
-    serve(settings, host, port, tls_port, logs.start(settings.log_format), tell)
+    emit = logs.start(settings.log_format)
+    if fds:
+        serve(settings, [socket.socket(fileno=fd) for fd in fds], emit, lambda *_: None)
+        return
+    sockets = listeners(host, port, tls_port)
+    if processes == 1:
+        serve(settings, sockets, emit, tell)
+        return
+    for scheme, sock in zip(("smtp", "smtps"), sockets, strict=False):
+        tell(scheme, *sock.getsockname()[:2])
+    _share("smtp", sockets, processes, emit)
 
 
 @smtp.command()
@@ -173,15 +205,17 @@ def password() -> None:
     metavar="ADDRESS",
     help="A proxy in front, or a network of such, whose X-Forwarded-For names the client; may be given several times.",
 )
+@DOOR_PROCESSES
+@FDS
 @JSON
-def api(host: str, port: int, proxies: tuple[str, ...], as_json: bool) -> None:
+def api(host: str, port: int, proxies: tuple[str, ...], processes: int, fds: tuple[int, ...], as_json: bool) -> None:
     """Serve the HTTP API, until SIGTERM or Ctrl-C.
 
     Prints its address when it listens. After the first signal it finishes the requests that it has begun, within 30 s.
     A second signal stops it at once. `postroom keys create` makes the keys that clients need.
     """
     try:
-        from postroom.api import ApiOptions, open_services, serve  # noqa: PLC0415 - an extra
+        from postroom.api import ApiOptions, listen, open_services, serve, url_of  # noqa: PLC0415 - an extra
     except ImportError as error:
         fail(1, f"The API needs {error.name}: pip install 'postroom[api]'")
     from postroom.telemetry import logs  # noqa: PLC0415 - takes longer than most commands
@@ -189,14 +223,32 @@ def api(host: str, port: int, proxies: tuple[str, ...], as_json: bool) -> None:
     settings = load_settings()
     if faults := _redis_faults(settings):
         raise ConfigError(faults)
-    services = open_services(settings, logs.start(settings.log_format))
+    emit = logs.start(settings.log_format)
+    services = open_services(settings, emit)
+    options = ApiOptions(host=host, port=port, proxies=proxies, fd=next(iter(fds), None))
 
-    def tell(url: str) -> None:
+    def show(url: str) -> None:
         say(to_json_text({"url": url}, indent=None) if as_json else f"The API listens on {url}")
         sys.stdout.flush()
+
+    def tell(url: str) -> None:
+        if not fds:
+            show(url)
         services.emit("api.ready", rules=len(services.rules.rules) if services.rules else 0)
 
     try:
-        serve(ApiOptions(host=host, port=port, proxies=proxies), services, tell)
+        if processes == 1 or fds:
+            serve(options, services, tell)
+            return
+        sock = listen(options)
     except OSError as error:
         fail(1, str(error.strerror or error))
+    show(url_of(options, sock))
+    _share("api", [sock], processes, emit, *(f"--proxy={proxy}" for proxy in proxies), f"--host={host}")
+
+
+def _share(door: str, sockets: Sequence[socket.socket], processes: int, emit: Emit, *options: str) -> NoReturn:
+    """Runs so many processes of a door that share these sockets. Ends this process when they have ended."""
+    fds = [sock.fileno() for sock in sockets]
+    command = [sys.executable, "-m", "postroom", door, *options, *(f"--fd={fd}" for fd in fds)]
+    sys.exit(supervise(processes, lambda _: command, emit, fds))

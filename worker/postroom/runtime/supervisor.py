@@ -1,4 +1,4 @@
-"""`postroom worker`: runs several Celery workers, restarts those that die, and stops all together.
+"""Runs several processes of a command, restarts those that die, and stops all together: workers, or those of a door.
 
 Several, because the threads of a process share one interpreter.
 """
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -24,6 +25,9 @@ LONGEST_RESTART_S = 30.0
 STEADY_S = 10.0  # a worker that lived longer is restarted at once
 
 
+Command = Callable[[int], list[str]]  # the number of a process, from 1
+
+
 @dataclass(slots=True)
 class _Child:
     number: int
@@ -33,12 +37,23 @@ class _Child:
     due: float = field(default=0.0)  # monotonic time of the next start
 
 
-def supervise(processes: int, concurrency: int, pool: str, emit: Emit) -> int:
-    """Runs so many workers until SIGTERM or SIGINT, then returns the exit code of this process.
+def worker_command(number: int, concurrency: int, pool: str) -> list[str]:
+    """What starts a Celery worker with so many slots. `pool` is "threads" or "prefork"."""
+    return [
+        *(sys.executable, "-m", "celery", "--quiet", "-A", "postroom.tasks", "worker"),
+        *("--concurrency", str(concurrency), "--hostname", f"postroom{number}@%h"),
+        # Without this Celery takes the configured pool, and so it would for its own name of this one, "prefork".
+        *(("--pool", "processes") if pool == "prefork" else ()),
+        *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+    ]
 
-    After the first signal each worker finishes the mails that it is sending; after the second they are killed, and
-    mails that were being posted have an unknown outcome, which other workers resolve as the sender's `on_unknown` says.
-    `concurrency` is the slots of each worker, `pool` is "threads" or "prefork". Must be called in the main thread.
+
+def supervise(processes: int, command: Command, emit: Emit, files: Sequence[int] = ()) -> int:
+    """Runs so many processes until SIGTERM or SIGINT, then returns the exit code of this process.
+
+    `command(number)` starts one of them, which inherits `files`. After the first signal each finishes what it has
+    begun; after the second they are killed, and mails that a worker was posting have an unknown outcome, which other
+    workers resolve as the sender's `on_unknown` says. Must be called in the main thread.
     """
     happened: queue.SimpleQueue[int] = queue.SimpleQueue()
 
@@ -51,7 +66,7 @@ def supervise(processes: int, concurrency: int, pool: str, emit: Emit) -> int:
     signals = 0
     while True:
         if signals == 0:
-            _start_due(children, concurrency, pool, emit)
+            _start_due(children, command, files, emit)
         elif not any(child.process for child in children):
             return 0
         with suppress(queue.Empty):
@@ -62,27 +77,22 @@ def supervise(processes: int, concurrency: int, pool: str, emit: Emit) -> int:
         _notice_ends(children, stopping=signals > 0, emit=emit)
 
 
-def _start_due(children: list[_Child], concurrency: int, pool: str, emit: Emit) -> None:
+def _start_due(children: list[_Child], command: Command, files: Sequence[int], emit: Emit) -> None:
     for child in children:
         if child.process is None and child.due <= time.monotonic():
             try:
-                child.process, child.started = _start(child.number, concurrency, pool), time.monotonic()
-            except OSError as error:  # no more processes or memory: the other workers must go on
+                child.process, child.started = _start(command(child.number), files), time.monotonic()
+            except OSError as error:  # no more processes or memory: the others must go on
                 wait = _put_off(child, steady=False)
                 emit("worker.died", number=child.number, error=error.strerror, restart_in_s=wait)
 
 
-def _start(number: int, concurrency: int, pool: str) -> "subprocess.Popen[bytes]":
-    command = [
-        *(sys.executable, "-m", "celery", "--quiet", "-A", "postroom.tasks", "worker"),
-        *("--concurrency", str(concurrency), "--hostname", f"postroom{number}@%h"),
-        # Without this Celery takes the configured pool, and so it would for its own name of this one, "prefork".
-        *(("--pool", "processes") if pool == "prefork" else ()),
-        *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
-    ]
+def _start(command: list[str], files: Sequence[int]) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, PARENT: str(os.getpid())}
-    # In a session of its own: Ctrl-C in a terminal then reaches the supervisor only, which stops the workers in order.
-    return subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603 - our own command
+    # In a session of its own: Ctrl-C in a terminal then reaches the supervisor only, which stops them in order.
+    return subprocess.Popen(  # noqa: S603 - our own command
+        command, env=environment, start_new_session=True, pass_fds=files
+    )
 
 
 def _until_next_start(children: list[_Child]) -> float:

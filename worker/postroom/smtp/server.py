@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -20,13 +20,21 @@ from postroom.store.ledger import Ledger
 from postroom.telemetry.events import Emit
 
 HANDSHAKE_S = 10.0
+BACKLOG = 100
 Tell = Callable[[str, str, int], None]
 
 
-def serve(settings: Settings, host: str, port: int, tls_port: int | None, emit: Emit, tell: Tell) -> None:
-    """Serves until SIGTERM or SIGINT. Calls `tell(scheme, host, port)` for each address once it listens there.
+def listeners(host: str, port: int, tls_port: int | None) -> list[socket.socket]:
+    """Sockets that listen there: at `port`, and at `tls_port` if it is given. OSError if one cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    ports = [port] if tls_port is None else [port, tls_port]
+    return [socket.create_server((host, one), family=family, backlog=BACKLOG) for one in ports]
 
-    `port` speaks SMTP, with STARTTLS if there is a certificate; `tls_port` speaks TLS from the first byte.
+
+def serve(settings: Settings, sockets: Sequence[socket.socket], emit: Emit, tell: Tell) -> None:
+    """Serves at these sockets until SIGTERM or SIGINT. Calls `tell(scheme, host, port)` for each.
+
+    The first speaks SMTP, with STARTTLS if there is a certificate; the second speaks TLS from the first byte.
     """
     redis = connect(settings.redis_url, timeout_s=TIMEOUT_S, name="postroom-smtp")
     client = Client(Ledger(redis, settings.attachments), settings.sender)
@@ -35,9 +43,10 @@ def serve(settings: Settings, host: str, port: int, tls_port: int | None, emit: 
         limits = Limits(message=settings.max_message)
         reception = Reception(settings.logins, client.send, settings.sender, limits, emit)
         tls = tls_context(settings.smtp_certificate, settings.smtp_key) if settings.smtp_certificate else None
-        servers = [("smtp", await listen(reception, host, port, tls, secure=False))]
-        if tls_port is not None:
-            servers.append(("smtps", await listen(reception, host, tls_port, tls, secure=True)))
+        servers = [
+            (scheme, await listen(reception, sock, tls, secure=scheme == "smtps"))
+            for scheme, sock in zip(("smtp", "smtps"), sockets, strict=False)
+        ]
         for scheme, server in servers:
             tell(scheme, *server.sockets[0].getsockname()[:2])
         emit("smtp.ready")
@@ -62,9 +71,9 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 async def listen(
-    reception: Reception, host: str, port: int, tls: ssl.SSLContext | None, *, secure: bool
+    reception: Reception, sock: socket.socket, tls: ssl.SSLContext | None, *, secure: bool
 ) -> asyncio.Server:
-    """A server that listens there, and whose sessions share this reception."""
+    """A server at this socket, whose sessions share this reception."""
     name = socket.getfqdn()
 
     def session() -> SmtpSession:
@@ -73,7 +82,7 @@ async def listen(
     def arrival() -> Arrival:
         return Arrival(reception, tls, session)
 
-    return await asyncio.get_running_loop().create_server(arrival if secure else session, host, port)
+    return await asyncio.get_running_loop().create_server(arrival if secure else session, sock=sock, backlog=BACKLOG)
 
 
 class Arrival(asyncio.Protocol):
