@@ -67,10 +67,11 @@ def test_nothing_is_lost_and_nothing_doubled_but_where_the_outcome_was_unknown(o
 
 
 def let_time_pass(room: Room) -> None:
-    """What waits for a mailbox that failed, or stands back there (for up to an hour), waits no longer."""
+    """What waits for a mailbox that failed, stands back there or was slowed down waits no longer."""
     ledger = Ledger(room.redis)
     ledger.pause("app", "default", 0, "")
     room.redis.hdel(f"{PREFIX}app:default", "spared_until")
     for lane in MAILBOXES:
-        room.redis.hdel(f"{PREFIX}lane:{lane}", "spared_until")
+        room.redis.hdel(f"{PREFIX}lane:{lane}", "spared_until", "slowed", "slowed_at", "full_at")
         ledger.pause("lane", lane, 0, "")
+        room.redis.zadd(f"{PREFIX}lanes", {lane: 0}, xx=True)
