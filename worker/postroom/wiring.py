@@ -10,8 +10,6 @@ from importlib.metadata import version
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from celery import Celery
-
 from postroom.consumers import Context as ConsumerContext
 from postroom.delivery.context import App, DeliveryContext
 from postroom.delivery.round import RoundContext
@@ -228,6 +226,8 @@ def result_backend_faults(settings: Settings) -> list[str]:
     urls, place = celery_place(settings)
     if place == urls.backend:
         return []
+    from celery import Celery  # noqa: PLC0415 - only who has another backend loads it here
+
     if place.startswith("rpc:"):
         why = "rpc:// keeps a result with whoever sent the task, and a mail ends after its task"
     else:
