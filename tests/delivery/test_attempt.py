@@ -65,7 +65,7 @@ def test_a_template_that_is_missing_here_is_left_to_a_worker_that_has_it(world: 
     asked: list[str] = []
     left = deliver(job, replace(world.context(), has_template_elsewhere=lambda name: asked.append(name) or True))
 
-    assert left == Deferred(reason="template_not_here", answer=detail, wait_s=5.0, free=True)
+    assert left == Deferred(reason="template_not_here", answer=detail, wait_s=2.0, free=True)
     assert (asked, world.diary) == (["missing"], [])
     assert deliver(job, world.context()) == Refused(reason="template", answer=detail)
 

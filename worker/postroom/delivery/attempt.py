@@ -134,7 +134,7 @@ def render(mail: Mail, job: Job, context: DeliveryContext) -> Bodies | Refused |
     except TemplateMissing as fault:
         name = mail.template
         if context.run_in_thread(lambda: context.has_template_elsewhere(name)):  # it asks Redis, and waits
-            return Deferred(reason="template_not_here", answer=Answer(detail=str(fault)), wait_s=5.0, free=True)
+            return Deferred(reason="template_not_here", answer=Answer(detail=str(fault)), wait_s=2.0, free=True)
         return Refused(reason="template", answer=Answer(detail=str(fault)))
     except TemplateFault as fault:
         return Refused(reason="template", answer=Answer(detail=str(fault)))

@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -32,7 +33,7 @@ def listeners(host: str, port: int, tls_port: int | None) -> list[socket.socket]
 
 
 def serve(settings: Settings, sockets: Sequence[socket.socket], emit: Emit, tell: Tell) -> None:
-    """Serves at these sockets until SIGTERM or SIGINT. Calls `tell(scheme, host, port)` for each.
+    """Serves at these sockets until SIGTERM or SIGINT, and closes them. Calls `tell(scheme, host, port)` for each.
 
     The first speaks SMTP, with STARTTLS if there is a certificate; the second speaks TLS from the first byte.
     """
@@ -56,7 +57,10 @@ def serve(settings: Settings, sockets: Sequence[socket.socket], emit: Emit, tell
             server.close()
         await reception.drain()
 
-    asyncio.run(run())
+    with ExitStack() as stack:
+        for sock in sockets:
+            stack.enter_context(sock)
+        asyncio.run(run())
 
 
 def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
