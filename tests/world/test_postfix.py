@@ -126,17 +126,17 @@ def a_message(subject: str, *to: str) -> bytes:
     return f"From: noreply@contoso.com\nTo: {FOLDED.join(to)}\nSubject: {subject}\n\nHello\n".encode()
 
 
-def test_a_queue_of_two_hundred_arrives_each_mail_once(server: Server, postfix: Callable[..., Postfix]) -> None:
+def test_a_queue_of_five_hundred_arrives_each_mail_once(server: Server, postfix: Callable[..., Postfix]) -> None:
     relay = postfix(server)
     with ThreadPoolExecutor(4) as pool:
-        sent = [pool.submit(relay.send, a_message(str(number), ANN), ANN) for number in range(200)]
+        sent = [pool.submit(relay.send, a_message(str(number), ANN), ANN) for number in range(500)]
     for one in sent:
         one.result()
     with relay.running():
-        until(lambda: len(server.kept.mails) >= 200 and not relay.waiting(), "the queue to be empty")
+        until(lambda: len(server.kept.mails) >= 500 and not relay.waiting(), "the queue to be empty")
 
     sources = [one for one in server.kept.sources if isinstance(one, bytes)]
-    assert sorted(int(str(mime_source.head_of(one).text("subject"))) for one in sources) == list(range(200))
+    assert sorted(int(str(mime_source.head_of(one).text("subject"))) for one in sources) == list(range(500))
 
 
 @pytest.mark.parametrize(("settings", "mails"), [((), 7), (("smtp_destination_recipient_limit = 500",), 1)])
