@@ -25,8 +25,6 @@ from postroom.store.operator import Actor, HoldResult, ReleaseResult
 from postroom.store.shared_content import Common, Entry, Sharing
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from postroom.store.queries import Page
 
 TIMEOUT_S = 3.0
@@ -153,7 +151,8 @@ class Client:
         calls = Callbacks.of(on_accepted, on_dead)
         own_key(f"{batch}/" if key is None else None)  # it is part of each key
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
-        for portion, answers in self._answered(self._portions(mails, batch, key), batch, calls):
+        for portion in self._portions(mails, batch, key):
+            answers = self._ledger.take_in_many(list(portion.entries.values()), batch, portion.common, calls=calls)
             for row, said in portion.told(answers):
                 if not isinstance(said, Receipt):
                     refused.append((row, said))
@@ -187,24 +186,6 @@ class Client:
     @property
     def _sender(self) -> Address | None:
         return self._own_sender or (self.stand_in[1] if self.stand_in else None)
-
-    def _answered(
-        self, portions: Iterable[Portion], batch: str, calls: Callbacks
-    ) -> Iterator[tuple[Portion, list[Receipt | PostroomError]]]:
-        """Each portion, with its answers. While Redis takes one in, the next is made: 1.7 times as many mails/s."""
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - most producers send one at a time
-
-        with ThreadPoolExecutor(1, "postroom-intake") as thread:
-            under_way: tuple[Portion, Future[list[Receipt | PostroomError]]] | None = None
-            for portion in portions:
-                answered = under_way and (under_way[0], under_way[1].result())
-                entries = list(portion.entries.values())
-                asked = thread.submit(self._ledger.take_in_many, entries, batch, portion.common, calls=calls)
-                under_way = portion, asked
-                if answered:
-                    yield answered
-            if under_way:
-                yield under_way[0], under_way[1].result()
 
     def _portions(
         self, mails: Iterable[Mail | Mapping[str, Any]], batch: str, key: Callable[[Mail], str] | None
