@@ -1,6 +1,7 @@
 """A TCP port before a Redis, whose connections can be cut, held up, slowed down or robbed of their answers."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ class Proxy:
         self._target, self._loop = target, loop
         self._streams: set[asyncio.StreamWriter] = set()
         self._all: list[asyncio.StreamWriter] = []
+        self._serving: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
         self._refusing = self._losing_answers = False
@@ -76,17 +78,28 @@ class Proxy:
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
         """Serves until `stop` is set."""
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await stop.wait()
-        server.close()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            self.port = listener.getsockname()[1]
+            self._loop.add_reader(listener, self._accept, listener)
+            ready.set()
+            await stop.wait()
+            self._loop.remove_reader(listener)
         self._refusing = True
         self._passing.set()
         while left := asyncio.all_tasks() - {asyncio.current_task()}:  # some may have come in just now
             self._abort_all()
             await asyncio.wait(left, timeout=0.1)
         await asyncio.gather(*(stream.wait_closed() for stream in self._all), return_exceptions=True)
+
+    def _accept(self, listener: socket.socket) -> None:
+        # Not asyncio's server: when Python 3.11 closes one, it leaks a connection that comes in at that moment.
+        task = self._loop.create_task(self._serve_one(listener.accept()[0]))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve_one(self, connection: socket.socket) -> None:
+        await self._connected(*await asyncio.open_connection(sock=connection))
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._streams.add(writer)
