@@ -41,7 +41,7 @@ def mails(midway: Callable[[], object] = lambda: None, **fields: Any) -> Iterato
         yield Mail.model_validate(given | {"to": [f"u{n}@contoso.com"]})
 
 
-def test_receipts_of_a_portion_are_given_in_order_before_the_next_is_made(client: Client) -> None:
+def test_receipts_are_given_in_order_one_portion_behind_what_is_made(client: Client) -> None:
     told: list[int] = []
     told_midway: list[int] = []
 
@@ -51,7 +51,7 @@ def test_receipts_of_a_portion_are_given_in_order_before_the_next_is_made(client
 
     assert (result.taken, result.known) == (COUNT, 0)
     assert told == list(range(COUNT))
-    assert told_midway == list(range(2 * PORTION))
+    assert told_midway == list(range(PORTION)), "while the third is made, Redis works on the second"
 
 
 @pytest.mark.parametrize("shared", [{}, {"text": None, "html": SHARED}], ids=["alone", "shared"])
@@ -93,7 +93,12 @@ def test_a_fault_while_the_next_portion_is_made_is_mended(
     ids=["away", "hangs", "full"],
 )
 def test_where_redis_stays_away_it_says_so_and_run_again_it_goes_on(
-    client: Client, connection: "redis.Redis[bytes]", proxy: Proxy, fault: Fault, mend: Fault, said: str
+    client: Client,
+    connection: "redis.Redis[bytes]",
+    proxy: Proxy,
+    fault: Fault,
+    mend: Fault,
+    said: str,
 ) -> None:
     told: list[int] = []
     with pytest.raises(Unavailable, match=said):
@@ -102,19 +107,31 @@ def test_where_redis_stays_away_it_says_so_and_run_again_it_goes_on(
         )
     mend(connection, proxy)
 
-    assert told == list(range(2 * PORTION))
+    assert told == list(range(len(told)))
+    assert len(told) in (PORTION, 2 * PORTION), "the second portion may have come too late"
     again = client.send_many(mails(), "news")
     assert (again.taken + again.known, again.refused) == (COUNT, [])
     assert again.known >= len(told)
     assert client.batch("news").queued == COUNT
 
 
+def test_an_error_of_the_iterator_comes_after_the_receipts_of_what_was_taken_in(client: Client) -> None:
+    def stop() -> None:
+        raise Stopped
+
+    told: list[int] = []
+    with pytest.raises(Stopped):
+        client.send_many(mails(midway=stop), "news", on_receipt=lambda row, _: told.append(row))
+
+    assert told == list(range(2 * PORTION))
+
+
 class Stopped(Exception):
     """Not ours."""
 
 
-@pytest.mark.parametrize("where", ["iterator", "on_receipt"])
-def test_an_error_of_the_caller_s_ends_it_and_leaves_nothing_behind(client: Client, where: str) -> None:
+@pytest.mark.parametrize(("where", "taken_in"), [("iterator", 2), ("on_receipt", 3)])
+def test_an_error_of_the_caller_s_ends_it_and_leaves_nothing_behind(client: Client, where: str, taken_in: int) -> None:
     def stop(*given: Any) -> None:
         if not given or given[0] == PORTION + 5:
             raise Stopped
@@ -127,7 +144,7 @@ def test_an_error_of_the_caller_s_ends_it_and_leaves_nothing_behind(client: Clie
                 client.send_many(mails(), "news", on_receipt=stop)
 
     kept = client.batch("news").queued
-    assert kept == 2 * PORTION
+    assert kept == taken_in * PORTION
     assert client.send_many(mails(), "news").known == kept
 
 
@@ -138,7 +155,7 @@ def test_what_was_shared_is_brought_again_when_all_that_had_it_left_meanwhile(
 
     counts = client.batch("news")
     assert (result.taken, counts.queued + counts.cancelled) == (COUNT, COUNT)
-    assert counts.cancelled == 2 * PORTION
+    assert counts.cancelled in (PORTION, 2 * PORTION), "the second portion may come just after that"
     (part,) = connection.scan_iter("{postroom}:shared:*", count=1000)
     assert connection.hlen(part) == counts.queued + len(["mail", "files", "digest"])
 

@@ -3,8 +3,9 @@
 import base64
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -145,21 +146,29 @@ class Client:
 
         `key` makes the key of each mail; by default it is the batch and a hash of the mail. A refused mail, also an
         invalid dict, is listed with its row, and the others are taken in. Content that the mails share is stored once.
-        When Redis has a portion, `on_receipt` is called with each row and receipt, in order. `on_accepted` and
-        `on_dead` are called for each mail, as for `send`. Raises Unavailable if Redis is down: run it again then.
+        `on_receipt` is called with each row and receipt, in order; with those of a portion when Redis has it and the
+        next one was made. `on_accepted` and `on_dead` are called for each mail, as for `send`. Raises Unavailable if
+        Redis is down: run it again then.
         """
         calls = Callbacks.of(on_accepted, on_dead)
         own_key(f"{batch}/" if key is None else None)  # it is part of each key
         counts, refused = Counter[str](), list[tuple[int, PostroomError]]()
-        for portion in self._portions(mails, batch, key):
-            answers = self._ledger.take_in_many(list(portion.entries.values()), batch, portion.common, calls=calls)
-            for row, said in portion.told(answers):
-                if not isinstance(said, Receipt):
-                    refused.append((row, said))
-                    continue
-                counts["known" if said.known else "taken"] += 1
-                if on_receipt:
-                    on_receipt(row, said)
+        under_way = deque[Portion]()
+
+        def each() -> Iterator[tuple[Sequence[Entry], Common | None]]:
+            for portion in self._portions(mails, batch, key):
+                under_way.append(portion)
+                yield list(portion.entries.values()), portion.common
+
+        with closing(self._ledger.take_in_portions(each(), batch, calls=calls)) as results:
+            for answers in results:
+                for row, said in under_way.popleft().told(answers):
+                    if not isinstance(said, Receipt):
+                        refused.append((row, said))
+                        continue
+                    counts["known" if said.known else "taken"] += 1
+                    if on_receipt:
+                        on_receipt(row, said)
         return BatchResult(taken=counts["taken"], known=counts["known"], refused=refused)
 
     def send_together(

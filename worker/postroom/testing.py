@@ -9,7 +9,7 @@ It checks mails, keys and batches like Postroom; it sends nothing.
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -144,6 +144,16 @@ class _Memory(Ledger):
         calls: Callbacks = NO_CALLBACKS,
     ) -> list[Receipt | PostroomError]:
         return [self._one_of_many(entry, batch, calls) for entry in entries]
+
+    def take_in_portions(
+        self,
+        each: Iterable[tuple[Sequence[Entry], Common | None]],
+        batch: str | None,
+        now: int | None = None,
+        calls: Callbacks = NO_CALLBACKS,
+    ) -> Generator[list[Receipt | PostroomError], None, None]:
+        for entries, common in each:
+            yield self.take_in_many(entries, batch, common, calls=calls)
 
     def _one_of_many(self, entry: Entry, batch: str | None, calls: Callbacks) -> Receipt | PostroomError:
         try:

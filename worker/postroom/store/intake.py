@@ -6,7 +6,7 @@ Redis' clock is the clock.
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -28,6 +28,7 @@ from postroom.store.intake_codec import (
     large_contents,
     split_valid,
 )
+from postroom.store.pipelining import Pipelined
 from postroom.store.shared_content import Common, Entry
 
 # Jobs that one script may be given: it holds up Redis for some milliseconds. As many usual mails fit into a socket's
@@ -113,6 +114,63 @@ class Intake:
             results |= self._take_in_together(together, batch, common, now, calls)
         return [results[entry.job_id] for entry in entries]
 
+    def take_in_portions(
+        self,
+        each: Iterable[tuple[Sequence[Entry], Common | None]],
+        batch: str | None,
+        now: int | None = None,
+        calls: Callbacks = NO_CALLBACKS,
+    ) -> Generator[list[Receipt | PostroomError], None, None]:
+        """`take_in_many` of one portion after the other, of `PORTION` mails at most, without waiting in between.
+
+        The results of a portion come when the next one was made and sent. Where `each` raises an error, the results
+        of the portions before it come first.
+        """
+        waiting: Callable[[], list[Receipt | PostroomError]] | None = None
+        known: Common | None = None
+        faults = list[Exception]()
+        with Pipelined(self._redis) as pipelined:
+            for entries, common in _until_fault(each, faults):
+                # Redis must get new shared content, or a mail's own files, before the mail.
+                ahead = common is known and not entries_with_own_files(entries, common)
+                sent = self._send_ahead(pipelined, entries, batch, common, now, calls) if ahead else None
+                if waiting:
+                    yield waiting()
+                if not sent:
+                    yield self.take_in_many(entries, batch, common, now, calls)
+                waiting, known = sent, common
+            if waiting:
+                yield waiting()
+        for fault in faults:
+            raise fault
+
+    def _send_ahead(
+        self,
+        pipelined: Pipelined,
+        entries: Sequence[Entry],
+        batch: str | None,
+        common: Common | None,
+        now: int | None,
+        calls: Callbacks,
+    ) -> Callable[[], list[Receipt | PostroomError]]:
+        """Sends these to Redis, which should have what they share; returns what gives the results."""
+        together, results = split_valid(entries, batch)
+        if not together:
+            return lambda: [results[entry.job_id] for entry in entries]
+        head = (batch or "", calls.accepted, calls.dead, common.digest if common else "", "", *NOTHING_STAGED)
+        hit(Failpoint.TAKING_IN)
+        reply = pipelined.send("take_in_many", now, *head, *chain.from_iterable(encode_mails(together, common)))
+
+        def read() -> list[Receipt | PostroomError]:
+            answers = reply()
+            if [b"bring"] in answers:  # all jobs that shared it have ended meanwhile
+                return self.take_in_many(entries, batch, common, now, calls)
+            hit(Failpoint.TAKEN_IN)
+            told = results | decode_receipts(together, answers)
+            return [told[entry.job_id] for entry in entries]
+
+        return read
+
     def _take_in_together(
         self, entries: Sequence[Entry], batch: str | None, common: Common | None, now: int | None, calls: Callbacks
     ) -> dict[str, Receipt | PostroomError]:
@@ -163,6 +221,14 @@ class Intake:
         attempt = json.dumps({"outcome": "refused", "reason": reason, "detail": detail})
         given = (job_id, sender, "normal", 0, "", "", "", "", "", "", "", "", 0, payload)
         run(self._redis, "take_in", now, "", "", calls.dead, *NOTHING_STAGED, reason, attempt, *given)
+
+
+def _until_fault(each: Iterable[One], faults: list[Exception]) -> Iterator[One]:
+    """The same, up to where getting the next one raises an error; that goes into `faults`."""
+    try:
+        yield from each
+    except Exception as fault:  # noqa: BLE001 - the caller raises it
+        faults.append(fault)
 
 
 def portions(jobs: Sequence[One], most: int = PORTION) -> Iterator[Sequence[One]]:
