@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 
 from postroom.sandbox.connection import Call, Receive, Scope, Send
 from postroom.sandbox.control.routes import control_routes
+from postroom.sandbox.directory.endpoints import DirectoryEndpoints
 from postroom.sandbox.entra.endpoints import Entra
 from postroom.sandbox.graph.endpoints import Graph
 from postroom.sandbox.graph.uploads import UPLOADS
@@ -26,6 +27,7 @@ class App:
         self.world = world
         self._graph = Graph(world)
         self._entra = Entra(world)
+        self._directory = DirectoryEndpoints(world)
         own = (world.address.url, f"//{world.options.host}", "//localhost")
         self._names = {host for host in map(_host_in, own) if host}
         self._pages = Starlette(routes=[*control_routes(world), *page_routes(world)])
@@ -36,6 +38,8 @@ class App:
         if not self._is_called_by_its_name(scope):
             why = f"this sandbox is {' or '.join(sorted(self._names))}, or an IP address; --public-host gives it a name"
             await PlainTextResponse(why, 421)(scope, receive, send)
+        elif self._directory.serves(path):
+            await self._directory(Call(scope, receive, send))
         elif path.startswith(("/v1.0/", UPLOADS)):
             await self._graph(Call(scope, receive, send))
         elif Entra.serves(path):

@@ -40,6 +40,36 @@ class AppRegistration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A person who can sign in, with directory roles such as `Application Administrator`."""
+
+    address: str
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """A group, or an administrative unit. `members` are addresses; that of another group makes it a nested one."""
+
+    name: str
+    address: str = ""
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialPolicy:
+    """What the tenant's app management policy allows. None: any life."""
+
+    passwords: bool = True
+    password_days: int | None = None
+    certificate_days: int | None = None
+
+
+ADMINISTRATOR = Account(address="admin@contoso.com", roles=("Global Administrator",))
+CLERK = Account(address="clerk@contoso.com")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
     """How a sandbox is set up before it starts. By default its app may send from any mailbox."""
 
@@ -67,6 +97,19 @@ class SandboxOptions:
     """The mailboxes of the tenant; None: any mailbox exists."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """The mailbox of each alias (proxy address)."""
+
+    accounts: tuple[Account, ...] = (ADMINISTRATOR, CLERK)
+    groups: tuple[People, ...] = (
+        People(name="Mail senders", address="mail-senders@contoso.com", members=("noreply@contoso.com",)),
+    )
+    units: tuple[People, ...] = (People(name="Offices", members=("office@contoso.com",)),)
+    directory_delay: float = 0.0
+    """Seconds until a new object of the directory is seen everywhere."""
+    exchange_delay: float = 0.0
+    """Seconds until a role that Exchange assigns counts."""
+    device_interval: int = 5
+    """Seconds that a client has to leave between two questions whether a code was entered."""
+    credential_policy: CredentialPolicy = CredentialPolicy()
 
     latency: float = 0.0
     limits: bool = True

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from postroom.sandbox.control.faults import STAGES, FaultRule, Faults
 from postroom.sandbox.control.request_log import Bell, RequestLog
+from postroom.sandbox.directory.objects import Directory
+from postroom.sandbox.directory.sign_in import SignIn
 from postroom.sandbox.entra.tenant import Tenant
 from postroom.sandbox.entra.tokens import TokenMint
 from postroom.sandbox.exchange.mailboxes import Exchange
@@ -26,6 +28,9 @@ class World:
         self.mint = TokenMint(signing_key, options.tenant_id, address.graph_url)
         self.tenant = Tenant(options, address.graph_url, self.mint)
         self.exchange = Exchange(options)
+        self.directory = Directory(options, self.exchange.has_mailbox)
+        self.tenant.registered = self.directory.registration
+        self.sign_in = SignIn(options, address.graph_url, self.mint, self.directory)
         self.uploads = Uploads(self.exchange, address.graph_url, options.upload_session_lifetime)
         self.bell = Bell()
         self.log = RequestLog(options.keep_requests, self.bell)
@@ -44,6 +49,8 @@ class World:
         self.uploads.reset()
         self.log.reset()
         self.tenant.restore()
+        self.directory.reset()
+        self.sign_in.reset()
         self.faults = self._faults_at_start()
 
     def stats(self) -> dict[str, Any]:

@@ -191,6 +191,19 @@ class Sandbox:
         body = {"mailboxes": None if mailboxes is None else list(mailboxes), "disabled": list(disabled)}
         self._call("POST", "/mailboxes", body=body)
 
+    def sign_ins(self) -> list[str]:
+        """The codes of sign-ins that wait for a person."""
+        return list(self._call("GET", "/sign-ins"))
+
+    def sign_in(self, user_code: str, user: str) -> None:
+        """Enters a code as this account; with an empty `user` the person declines."""
+        self._call("POST", "/sign-ins", body={"user_code": user_code, "user": user})
+
+    def change_directory(self, **changes: Any) -> dict[str, int]:
+        """Changes `directory_delay`, `exchange_delay` or `credential_policy`, or puts the directory's clock forward
+        (`advance`, in seconds). Returns how many objects of each kind administrators have made."""
+        return dict(self._call("POST", "/directory", body=changes))
+
     def _change_app(self, client_id: str | None, **changes: object) -> None:
         self._call("POST", "/app", body={"client_id": client_id, **changes})
 

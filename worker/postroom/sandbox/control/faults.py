@@ -10,8 +10,8 @@ from typing import Any
 
 from postroom.sandbox.exchange.message import Outgoing
 
-STAGES = ("graph", "draft", "attachment", "upload", "delete", "lookup", "token", "discovery")
-_WRITING = ("graph", "draft", "attachment", "upload", "delete")
+STAGES = ("graph", "draft", "attachment", "upload", "delete", "lookup", "token", "discovery", "directory")
+_WRITING = ("graph", "draft", "attachment", "upload", "delete", "directory")
 EFFECTS = {
     "answer": "an error in place of the service",
     "hang": "never answers",
@@ -37,7 +37,8 @@ class FaultRule:
 
     stage: str = "graph"
     """`graph` is whatever sends (sendMail, a draft's send), `draft` its creation, `attachment` what is added to it,
-    `upload` the ranges of an upload session, `delete` the end of a message, `lookup` the search for one."""
+    `upload` the ranges of an upload session, `delete` the end of a message, `lookup` the search for one,
+    `directory` what administrators call."""
     mailbox: str = ""
     """The mailbox's address; empty: any."""
     recipient: str = ""

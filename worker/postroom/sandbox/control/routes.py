@@ -13,6 +13,7 @@ from starlette.routing import Route
 from postroom.sandbox.control.faults import FaultRule
 from postroom.sandbox.control.request_log import Arrival
 from postroom.sandbox.exchange.message import Message
+from postroom.sandbox.options import CredentialPolicy
 from postroom.sandbox.world import World
 
 T = TypeVar("T")
@@ -37,6 +38,9 @@ def control_routes(world: World) -> list[Route]:
         ("POST", "/revoke-tokens", control.revoke_tokens),
         ("POST", "/app", control.change_app),
         ("POST", "/mailboxes", control.set_mailboxes),
+        ("GET", "/sign-ins", control.sign_ins),
+        ("POST", "/sign-ins", control.decide_sign_in),
+        ("POST", "/directory", control.change_directory),
     ]
     return [Route(f"/_sandbox{path}", handler, methods=[method]) for method, path, handler in paths]
 
@@ -113,6 +117,31 @@ class _Control:
         body = await request.json()
         self._world.exchange.set_mailboxes(body.get("mailboxes"), body.get("disabled", ()))
         return Response(status_code=204)
+
+    async def sign_ins(self, _: Request) -> Response:
+        waiting = self._world.sign_in.waiting.values()
+        return JSONResponse([one.user_code for one in waiting if one.user is None])
+
+    async def decide_sign_in(self, request: Request) -> Response:
+        body = await request.json()
+        try:
+            self._world.sign_in.decide(body["user_code"], body["user"])
+        except ValueError as error:
+            return _problem(404, str(error))
+        return Response(status_code=204)
+
+    async def change_directory(self, request: Request) -> Response:
+        changes = await request.json()
+        directory = self._world.directory
+        directory.ahead += changes.pop("advance", 0.0)
+        if "credential_policy" in changes:
+            directory.policy = CredentialPolicy(**changes.pop("credential_policy"))
+        for name in ("directory_delay", "exchange_delay"):
+            if name in changes:
+                setattr(directory, name, float(changes.pop(name)))
+        if changes:
+            return _problem(400, f"the directory has no {', '.join(sorted(changes))}")
+        return JSONResponse(directory.summary())
 
     async def _when_enough(self, request: Request, select: Callable[[], list[T]]) -> list[T]:
         wanted, timeout = request.query_params.get("count"), request.query_params.get("timeout")

@@ -20,6 +20,7 @@ from postroom.sandbox.world import World
 TOKEN = "/oauth2/v2.0/token"  # noqa: S105  a path
 DISCOVERY = "/v2.0/.well-known/openid-configuration"
 KEYS = "/discovery/v2.0/keys"
+DEVICE_CODE = "/oauth2/v2.0/devicecode"
 
 # What Entra usually says with a status, where a fault does not say more.
 _USUAL = {
@@ -54,18 +55,28 @@ class Entra:
     @staticmethod
     def serves(path: str) -> bool:
         """Whether this path is one of Entra's."""
-        return path.endswith((TOKEN, DISCOVERY, KEYS))
+        return path.endswith((TOKEN, DISCOVERY, KEYS, DEVICE_CODE))
 
     async def __call__(self, call: Call) -> None:
         """Answers one call to Entra."""
         tenant, _, _ = call.path[1:].partition("/")
-        if call.path.endswith(TOKEN):
+        if call.path.endswith((TOKEN, DEVICE_CODE)):
             form = _basic(call) | dict(parse_qsl((await call.body() or b"").decode("utf-8", "replace")))
-            await self._play(call, "token", lambda: self._world.tenant.grant(tenant, form, _root(call), time.time()))
+            await self._play(call, "token", lambda: self._answer(call, tenant, form))
         elif call.path.endswith(DISCOVERY):
             await self._play(call, "discovery", lambda: self._discover(tenant, _root(call)))
         else:
             await self._play(call, "discovery", self._world.mint.jwks)
+
+    def _answer(self, call: Call, tenant: str, form: dict[str, str]) -> dict[str, Any]:
+        root, now, sign_in = _root(call), time.time(), self._world.sign_in
+        if tenant not in ("organizations", "common"):
+            self._world.tenant.require(tenant)
+        if call.path.endswith(DEVICE_CODE):
+            return sign_in.begin(form, root, now)
+        if form.get("grant_type") in sign_in.GRANTS:
+            return sign_in.grant(form, root, now)
+        return self._world.tenant.grant(tenant, form, root, now)
 
     async def _play(self, call: Call, stage: str, work: Callable[[], dict[str, Any]]) -> None:
         world = self._world
@@ -80,7 +91,8 @@ class Entra:
         await finish(world, call, arrival, rule, dress(rule, answer) if rule else answer)
 
     def _discover(self, tenant: str, root: str) -> dict[str, Any]:
-        self._world.tenant.require(tenant)
+        if tenant not in ("organizations", "common"):
+            self._world.tenant.require(tenant)
         here = f"{root}/{tenant}"
         return {
             "token_endpoint": f"{here}{TOKEN}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +25,8 @@ class Tenant:
         self._root = root
         self._mint = mint
         self.apps: dict[str, AppRegistration] = {}
+        self.registered: Callable[[str, float], AppRegistration | None] = lambda _client_id, _now: None
+        """Finds an app that an administrator has registered; the directory's."""
         self.restore()
 
     def restore(self) -> None:
@@ -57,7 +59,7 @@ class Tenant:
         """The token endpoint's answer to this form; `root` is the URL that the caller used. Raises EntraError."""
         self.require(tenant)
         _require_client_credentials(form)
-        app = self._app(form["client_id"])
+        app = self._app(form["client_id"], now)
         audience = self._audience(form["scope"], root)
         self._authenticate(app, form, root, now)
         lifetime = self._options.token_lifetime
@@ -88,8 +90,8 @@ class Tenant:
     def _names(self) -> tuple[str, str]:
         return self._options.tenant_id.casefold(), self._options.tenant_domain.casefold()
 
-    def _app(self, client_id: str) -> AppRegistration:
-        app = self.apps.get(client_id.casefold())
+    def _app(self, client_id: str, now: float) -> AppRegistration:
+        app = self.apps.get(client_id.casefold()) or self.registered(client_id, now)
         if app is None:
             text = (
                 f"Application with identifier '{client_id}' was not found in the directory "

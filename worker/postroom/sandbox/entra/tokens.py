@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +29,17 @@ GRAPH_ROOTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a valid token says: the app it was issued to, what that may do, and until when."""
+    """What a valid token says: the app it was issued to, what that may do, and until when.
+
+    In a delegated token `user` is the person who signed in, and `scopes` are what the app may do as that person.
+    """
 
     app_id: str
     roles: frozenset[str]
     not_before: float
     expires_at: float
+    scopes: frozenset[str] = frozenset()
+    user: str = ""
 
 
 class TokenMint:
@@ -67,6 +73,43 @@ class TokenMint:
         if app.roles:  # without a permission there is no empty list: the claim is missing
             payload["roles"] = list(app.roles)
         return jwt.encode(payload, self._signing_key, "RS256", {"kid": self._key_id, "x5t": self._key_id})
+
+    def issue_delegated(
+        self, client_id: str, user: Mapping[str, str], scopes: Iterable[str], audience: str, now: float, lifetime: int
+    ) -> str:
+        """A signed token for this person's use of a client. `user`: `oid` and `upn`."""
+        payload = {
+            "aud": audience,
+            "iss": f"https://sts.windows.net/{self._tenant_id}/",
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now) + lifetime,
+            "appid": client_id,
+            "idtyp": "user",
+            "scp": " ".join(scopes),
+            "tid": self._tenant_id,
+            "uti": secrets.token_urlsafe(16),
+            "ver": "1.0",
+            "generation": self._generation,
+            **user,
+        }
+        return jwt.encode(payload, self._signing_key, "RS256", {"kid": self._key_id, "x5t": self._key_id})
+
+    def issue_id(self, client_id: str, user: Mapping[str, str], issuer: str, now: float, lifetime: int) -> str:
+        """A signed ID token: who has signed in, for the client itself."""
+        payload = {
+            "aud": client_id,
+            "iss": issuer,
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now) + lifetime,
+            "oid": user["oid"],
+            "sub": user["oid"],
+            "preferred_username": user["upn"],
+            "tid": self._tenant_id,
+            "ver": "2.0",
+        }
+        return jwt.encode(payload, self._signing_key, "RS256", {"kid": self._key_id})
 
     def revoke_all(self) -> None:
         """Makes all tokens that were issued until now invalid."""
@@ -118,6 +161,8 @@ class TokenMint:
             roles=frozenset(payload.get("roles", ())),
             not_before=float(payload["nbf"]),
             expires_at=float(payload["exp"]),
+            scopes=frozenset(str(payload.get("scp", "")).split()),
+            user=str(payload.get("upn", "")).casefold(),
         )
 
 

@@ -53,11 +53,14 @@ class Exchange:
         key = user.casefold()
         return self._aliases.get(key, key)
 
+    def has_mailbox(self, address: str) -> bool:
+        """Whether there is such a mailbox in the tenant."""
+        return self._mailboxes is None or self.mailbox(address) in self._mailboxes | self._disabled
+
     def require(self, user: str) -> None:
         """Raises GraphError unless this mailbox exists and Graph can reach it."""
         key = self.mailbox(user)
-        exists = self._mailboxes is None or key in self._mailboxes or key in self._disabled
-        if not exists:
+        if not self.has_mailbox(user):
             raise GraphError(404, "ErrorInvalidUser", f"The requested user '{user}' is invalid.")
         if key in self._disabled:
             message = "The mailbox is either inactive, soft-deleted, or is hosted on-premise."

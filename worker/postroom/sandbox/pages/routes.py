@@ -74,6 +74,8 @@ def page_routes(world: World) -> list[Route]:
         Route("/room/faults/clear", pages.clear_faults, methods=["POST"]),
         Route("/room/faults/{id}/remove", pages.remove_fault, methods=["POST"]),
         Route("/room/reset", pages.reset, methods=["POST"]),
+        Route("/device", pages.device),
+        Route("/device", pages.enter_code, methods=["POST"]),
         Route("/static/{name}", pages.static),
     ]
 
@@ -196,6 +198,23 @@ class _Pages:
             problem=problem,
             form=form or {},
         )
+
+    def device(self, request: Request) -> Response:
+        return self._page("device.html", query="", **self._sign_ins(), problem="", done="")
+
+    async def enter_code(self, request: Request) -> Response:
+        form = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
+        user, problem, done = form.get("user", ""), "", ""
+        try:
+            self._world.sign_in.decide(form.get("code", ""), user)
+            done = f"{user} has signed in. You can close this page." if user else "The sign-in was declined."
+        except ValueError as error:
+            problem = str(error)
+        return self._page("device.html", query="", **self._sign_ins(), problem=problem, done=done)
+
+    def _sign_ins(self) -> dict[str, Any]:
+        waiting = [one.user_code for one in self._world.sign_in.waiting.values() if one.user is None]
+        return {"waiting": waiting, "accounts": list(self._world.directory.accounts.values())}
 
     def _page(self, template: str, status: int = 200, **values: Any) -> Response:
         html = self._templates.get_template(template).render(values)
