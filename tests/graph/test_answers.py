@@ -323,6 +323,7 @@ def test_a_request_without_an_answer_is_unknown_unless_its_status_was_seen() -> 
         ("invalid_client", 700024, 401, "held app clock_skew"),
         ("invalid_client", 700021, 401, "held app federation_mismatch"),
         ("invalid_client", 700023, 401, "held app federation_mismatch"),
+        ("invalid_client", 700213, 401, "held app federation_mismatch"),
         ("unauthorized_client", 700016, 400, "held app app_not_found"),
         ("unauthorized_client", 700011, 400, "held app app_not_found"),
         ("unauthorized_client", 70001, 400, "held app app_not_found"),

@@ -91,3 +91,20 @@ def test_an_attempt_names_its_worker_and_where_it_went_instead(room: Room) -> No
     (attempt,) = room.read(job).attempts
 
     assert (attempt.worker, attempt.redirected_to) == ("host:7", "test@contoso.com")
+
+
+def test_a_credential_that_ends_soon_is_told_once_a_day_by_whichever_worker(room: Room) -> None:
+    day = 86_400_000
+    ends = {"default": room.now + 12 * day + 1}
+    introduce(room, "host:1", expiring=ends)
+    introduce(room, "host:2", expiring=ends)
+    (event,) = room.ledger.tick("host:1", 8, 60, now=room.now).events
+    assert dict(event) == {"event": "credential.expiring", "app": "default", "days": 12}
+
+    room.now += day - 1
+    introduce(room, "host:1", expiring=ends)
+    assert room.ledger.tick("host:1", 8, 60, now=room.now).events == ()
+    room.now += 1
+    introduce(room, "host:2", expiring=ends)
+    (event,) = room.ledger.tick("host:1", 8, 60, now=room.now).events
+    assert event["days"] == 11

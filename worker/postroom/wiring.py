@@ -5,7 +5,8 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from datetime import time as time_of_day
 from importlib.metadata import version
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -16,16 +17,18 @@ from postroom.delivery.round import RoundContext
 from postroom.errors import ConfigError
 from postroom.graph.client import Graph
 from postroom.graph.credentials import (
+    EXPIRES_SOON,
     Certificate,
     FederatedToken,
     Identity,
     ManagedIdentity,
     Secret,
     check_credential,
+    ends_at,
 )
 from postroom.graph.seal import Seal
 from postroom.graph.tokens import Tokens
-from postroom.jobs.job import Job
+from postroom.jobs.job import Job, milliseconds
 from postroom.jobs.workers import WorkerFacts
 from postroom.render import Renderer, Templates
 from postroom.runtime.batching_redis import BatchingRedis
@@ -77,6 +80,7 @@ def worker_facts(settings: Settings) -> WorkerFacts:
         templates=fingerprint.of_folder(folder),
         names=tuple(Templates(folder).names()) if folder.is_dir() else (),
         redirect_all_to=settings.redirect_all_to.address if settings.redirect_all_to else None,
+        expiring={name: milliseconds(end.timestamp()) for name, end in expiring(settings, datetime.now(UTC)).items()},
     )
 
 
@@ -181,7 +185,7 @@ def identity(app: AppSettings) -> Identity:
         case Credential.MANAGED_IDENTITY:
             credential = ManagedIdentity(app.client_id)
         case _:
-            credential = Secret(app.client_secret.get_secret_value() if app.client_secret else "")
+            credential = Secret(app.client_secret.get_secret_value() if app.client_secret else "", _end_of(app))
     return Identity(
         tenant_id=app.tenant_id or "",
         client_id=app.client_id or "",
@@ -189,6 +193,18 @@ def identity(app: AppSettings) -> Identity:
         graph_url=app.graph_url or app.cloud.graph_url,
         credential=credential,
     )
+
+
+def _end_of(app: AppSettings) -> datetime | None:
+    day = app.client_secret_expires
+    return datetime.combine(day, time_of_day(), UTC) if day else None
+
+
+def expiring(settings: Settings, now: datetime) -> dict[str, datetime]:
+    """When the credentials end that do so within a month, by the names of their apps; broken ones are left out."""
+    unusable = unusable_apps(settings, now)
+    ends = {name: ends_at(identity(app)) for name, app in apps(settings).items() if name not in unusable}
+    return {name: end for name, end in ends.items() if end is not None and end - now < EXPIRES_SOON}
 
 
 def celery_place(settings: Settings) -> tuple[CeleryUrls, str]:

@@ -56,6 +56,10 @@ def _lines(stats: Stats) -> Iterator[str]:
         "postroom_worker_forms", "gauge", "How many settings, templates and versions workers have.", forms
     )
     yield from _metric("postroom_workers_redirecting", "gauge", "Workers that redirect all mail.", {"": redirecting})
+    ends: dict[str, float] = {f'{{app="{app}"}}': end.timestamp() for app, end in stats.expiring.items()}
+    yield from _metric(
+        "postroom_credential_expires_timestamp_seconds", "gauge", "When credentials end that do so in 30 days.", ends
+    )
     yield from _metric("postroom_slots", "gauge", "Mails that these send at once.", {"": stats.slots})
     yield from _metric("postroom_rounds_queued", "gauge", "Rounds that wait for a worker.", {"": stats.rounds_queued})
     yield from _metric("postroom_events_without_mail_total", "counter", "Events that made no mail.", events)

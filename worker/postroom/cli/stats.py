@@ -66,6 +66,7 @@ def stats_overview(figures: Stats, width: int) -> RenderableType:
     for name, value in (
         ("workers", f"{len(living)} alive, {figures.slots} slots" if living else "none"),
         ("redirected", _redirected(living)),
+        ("credentials", _expiring(figures)),
         ("workers differ", _differences(figures)),
         (
             "jobs",
@@ -98,6 +99,14 @@ def _redirected(living: Sequence[stats.Worker]) -> str | None:
     count = sum(worker.redirect_all_to is not None for worker in living)
     whose = "all workers" if count == len(living) else f"{count} of {len(living)} workers"
     return f"ALL MAIL of {whose} goes to {', '.join(to)} (POSTROOM_REDIRECT_ALL_TO)" if to else None
+
+
+def _expiring(figures: Stats) -> str | None:
+    lines = [
+        f"the one of app {app} EXPIRES in {(end - figures.at).days} days, on {end:%Y-%m-%d}"
+        for app, end in sorted(figures.expiring.items())
+    ]
+    return "\n".join(lines) or None
 
 
 def _differences(figures: Stats) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import pkcs12
 
@@ -16,7 +16,10 @@ EXPIRES_SOON = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Secret:
+    """`expires`: when it does, as far as the settings say so."""
+
     value: str = field(repr=False)
+    expires: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,44 @@ def check_credential(identity: Identity, now: datetime) -> list[str]:
     return []
 
 
+def ends_at(identity: Identity) -> datetime | None:
+    """When the identity's certificate ends, or its secret, if that is known. None: it does not end, or nobody knows.
+
+    Its files must be in order (`check_credential`).
+    """
+    match identity.credential:
+        case Certificate():
+            return _key_and_certificate(identity.credential)[1].not_valid_after_utc
+        case Secret(expires=expires):
+            return expires
+    return None
+
+
 def ends_soon(identity: Identity, now: datetime) -> str | None:
-    """A warning if the identity's certificate ends within a month. Its files must be in order (`check_credential`)."""
+    """A warning if the identity's credential ends within a month. Its files must be in order (`check_credential`)."""
+    ends = ends_at(identity)
+    if ends is None or ends - now >= EXPIRES_SOON:
+        return None
+    credential = identity.credential
+    what = f"{credential.path}: the certificate" if isinstance(credential, Certificate) else "the client secret"
+    return f"{what} expires on {ends:%Y-%m-%d}, in {(ends - now).days} days"
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbprints:
+    """The thumbprints of a certificate in hexadecimal: `sha1` is what the Entra portal shows."""
+
+    sha1: str
+    sha256: str
+
+
+def thumbprints(identity: Identity) -> Thumbprints | None:
+    """Those of the identity's certificate, if it has one. Its files must be in order (`check_credential`)."""
     if not isinstance(identity.credential, Certificate):
         return None
-    ends = _key_and_certificate(identity.credential)[1].not_valid_after_utc
-    if ends - now >= EXPIRES_SOON:
-        return None
-    return f"{identity.credential.path}: the certificate expires on {ends:%Y-%m-%d}, in {(ends - now).days} days"
+    certificate = _key_and_certificate(identity.credential)[1]
+    digests = (certificate.fingerprint(kind).hex().upper() for kind in (hashes.SHA1(), hashes.SHA256()))  # noqa: S303
+    return Thumbprints(*digests)
 
 
 class _CredentialFault(Exception):

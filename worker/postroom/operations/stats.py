@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ class Worker:
     """A worker process: `slots` is how many mails it sends at once, `silent_s` how long ago it ticked.
 
     `version`, the fingerprints of its `settings` and `templates`, and `redirect_all_to` are None where it does not say:
-    in versions that do not, or if that is not set.
+    in versions that do not, or if that is not set. `expiring` are the apps whose credential ends soon, and when.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Worker:
     settings: str | None = None
     templates: str | None = None
     redirect_all_to: str | None = None
+    expiring: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
@@ -97,6 +98,15 @@ class Stats:
     @property
     def slots(self) -> int:
         return sum(worker.slots for worker in self.workers if worker.alive)
+
+    @property
+    def expiring(self) -> dict[str, datetime]:
+        """The apps whose credential ends within 30 days for a living worker, with when the first of them ends."""
+        ends: dict[str, datetime] = {}
+        for worker in self.workers:
+            for app, end in worker.expiring.items() if worker.alive else ():
+                ends[app] = min(end, ends.get(app, end))
+        return ends
 
     @property
     def forms(self) -> dict[str, dict[str, list[str]]]:
@@ -168,7 +178,8 @@ def _workers(connection: Any) -> tuple[datetime, list[Worker]]:
         worker = Worker(name=name.decode(), slots=int(slots), silent_s=round(silent, 1))
         if facts:
             told = {fact: getattr(facts, fact) for fact in ("version", "settings", "templates", "redirect_all_to")}
-            worker = replace(worker, **told)
+            ends = {app: moment(end) for app, end in facts.expiring.items()}
+            worker = replace(worker, **told, expiring=ends)
         workers.append(worker)
     return moment(round(now * 1000)), workers
 

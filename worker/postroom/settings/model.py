@@ -4,6 +4,7 @@ Wrong or unknown settings fail at start: ConfigError lists all faults, each with
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,6 +86,7 @@ class AppSettings(_Strict):
     tenant_id: Annotated[str, AfterValidator(directory_id)] | None = None
     client_id: str | None = None
     client_secret: SecretStr | None = None
+    client_secret_expires: date | None = None
     client_certificate: Path | None = None
     client_certificate_password: SecretStr | None = None
     federated_token_file: Path | None = None

@@ -142,10 +142,10 @@ def _cause(error: Exception) -> str:
 MODULES = (
     "constants", "keys", "call", "values", "events", "record", "indexes", "config", "states", "dates", "celery_result",
     "status", "person_holds", "pauses", "fault_holds", "failures", "pace", "rate_limits", "recipient_limits",
-    "upload_limits", "slots", "scheduling", "celery_message", "dispatch", "content", "callbacks", "journal", "attempts",
-    "transitions", "drafts", "ending", "damaged_records", "settlement", "claiming", "rounds", "admission", "intake",
-    "mail_arguments", "audit", "releasing", "overdue", "lane_changes", "timed_sets", "leases", "sweeping", "workers",
-    "functions",
+    "upload_limits", "verdicts", "slots", "scheduling", "celery_message", "dispatch", "content", "callbacks", "journal",
+    "attempts", "transitions", "drafts", "ending", "damaged_records", "settlement", "claiming", "rounds", "admission",
+    "intake", "mail_arguments", "audit", "releasing", "overdue", "lane_changes", "timed_sets", "leases", "sweeping",
+    "workers", "functions",
 )  # fmt: skip
 # Only these are refused when Redis is full; the rest makes room.
 _TAKES_ROOM = {"stage", "take_in", "take_in_many", "replace"}

@@ -31,6 +31,7 @@ WRONG = {
     "hold.started",
     "app.unreachable",
     "app.unusable",
+    "credential.expiring",
     "hold.overdue",
     "probe.failed",
     "send.waiting",

@@ -10,6 +10,7 @@ local M = {
   doubts = P .. 'doubts',
   events = P .. 'events',
   expiring = P .. 'expiring',
+  expiring_told = P .. 'credentials:told',
   faults = P .. 'faults',
   files_to_remove = P .. 'files',
   held_alone = P .. 'held:alone',

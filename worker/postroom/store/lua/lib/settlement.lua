@@ -40,6 +40,8 @@ local function end_trouble(lane, app, id, job, transition, is_failure)
   if transition.look_ups then return end  -- that a mailbox can be read does not say that one can send from it
   if transition.status == 'accepted' then
     failures.forget(lane, app)
+    verdicts.allowed('lane', lane)
+    verdicts.allowed('app', app)
     note_success(lane, id, job)
   elseif transition.status == 'dead' and transition.answered and not is_failure then
     -- a mailbox that refuses a mail for its own sake can be reached
@@ -54,6 +56,7 @@ local function begin_trouble(lane, app, id, job, transition, is_failure)
   local scope = transition.pause_scope or transition.hold_scope
   local name = scope == 'app' and app or lane
   if transition.hold_scope then
+    verdicts.refused(transition.hold_scope, name, transition.hold_reason)
     fault_holds.hold_on_news(transition.hold_scope, name, id, job, transition.hold_reason, transition.hold_for_token)
     fault_holds.watch_patience(lane, states.read(transition.hold_scope, name))
   elseif transition.own_wait then

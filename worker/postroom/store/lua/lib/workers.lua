@@ -3,6 +3,7 @@
 local M = {}
 
 local COMMON = {'settings', 'templates'}
+local DAY = constants.DAY
 
 -- Logs which facts differ, once for each difference.
 local function note_differences()
@@ -35,9 +36,21 @@ local function forget_facts_but_of(living)
   if has_gone then note_differences() end
 end
 
+-- Logs once a day that a credential ends soon. (`expiring`: by app, when.)
+local function note_expiring(facts)
+  for app, ends in pairs(cjson.decode(facts).expiring or {}) do
+    local told = redis.call('HGET', keys.expiring_told, app)
+    if not told or call.now - tonumber(told) >= DAY then
+      redis.call('HSET', keys.expiring_told, app, call.stamp)
+      events.log('credential.expiring', {app = app, days = math.floor((ends - call.now) / DAY)})
+    end
+  end
+end
+
 -- What this worker goes by, as JSON; it may say so before its first tick.
 function M.introduce(worker, slots_of_it, facts)
   redis.call('HSETNX', keys.workers, worker, call.stamp .. ' ' .. slots_of_it)
+  note_expiring(facts)
   if redis.call('HGET', keys.workers_facts, worker) == facts then return end
   redis.call('HSET', keys.workers_facts, worker, facts)
   note_differences()

@@ -7,8 +7,10 @@ return function(arguments)
   local state = states.read('app', app)
   if redis.call('ZSCORE', keys.probes, app) ~= lease or not pauses.waits_for_token(state) then return {'void'} end
   if outcome == 'token' then
+    verdicts.allowed('app', app)
     fault_holds.end_trouble('app', app)
   elseif outcome == 'held' then
+    verdicts.refused('app', app, reason)
     fault_holds.hold('app', app, state.held_first, reason, true)
   else
     local longest = math.max(tonumber(wait), tonumber(state.held_wait or 0), fault_holds.first_wait(true))
