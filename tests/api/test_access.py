@@ -21,7 +21,13 @@ from postroom.store.ledger import Ledger
 from .conftest import OTHER, SENDER, Door, a_mail, code, served_by
 
 ROUTES = {
-    Scope.SEND: [("POST", "/v1/emails"), ("POST", "/v1/emails/batch"), ("POST", "/v1/events")],
+    Scope.SEND: [
+        ("POST", "/v1/emails"),
+        ("POST", "/v1/emails/batch"),
+        ("POST", "/v1/events"),
+        ("POST", f"/v1/compat/outlook/users/{SENDER}/sendmail"),
+        ("POST", "/v1/compat/outlook/me/sendmail"),
+    ],
     Scope.READ: [
         ("GET", "/v1/emails"),
         ("GET", "/v1/emails/1"),

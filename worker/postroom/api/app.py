@@ -10,7 +10,7 @@ from fastapi import FastAPI, Response
 from postroom.api import errors
 from postroom.api.dependencies import Services
 from postroom.api.middleware import Middleware
-from postroom.api.routes import batches, dead_letters, emails, events, health, lanes
+from postroom.api.routes import batches, dead_letters, emails, events, health, lanes, outlook
 
 ABOUT = "Takes mail and events in, and tells what became of them. Each request needs a key: Authorization: Bearer pr_…"
 
@@ -28,7 +28,7 @@ def create_app(services: Services) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.services = services
-    for module in (emails, batches, dead_letters, lanes, events, health):
+    for module in (emails, batches, dead_letters, lanes, events, outlook, health):
         app.include_router(module.router)
     errors.install(app)
     app.add_middleware(Middleware, emit=services.emit)
@@ -51,7 +51,12 @@ class _App(FastAPI):
             if self._schema is None:
                 schema = super().openapi()
                 schemas = schema["components"]["schemas"]
-                schemas |= {**dict(emails.schemas()), **batches.schemas(), **dead_letters.schemas()}
+                schemas |= {
+                    **dict(emails.schemas()),
+                    **batches.schemas(),
+                    **dead_letters.schemas(),
+                    **outlook.schemas(),
+                }
                 inner = errors.Error.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas |= {**inner.pop("$defs"), "Error": inner}
                 self._text, self._schema = json.dumps(schema, separators=(",", ":")).encode(), schema

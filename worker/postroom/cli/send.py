@@ -36,6 +36,12 @@ from postroom.mail.priority import Priority
     help="A file to attach; may be given several times.",
 )
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the mail.")
+@click.option(
+    "--outlook-rest",
+    type=click.File("rb"),
+    help="A JSON file with a sendMail request of the Outlook REST API v2.0 or of Graph, instead of the options above; "
+    "- reads stdin. --from is the mailbox that its path had.",
+)
 @click.option("--key", help="Idempotency key: the same key is the same mail.")
 @click.option("--batch", help="A name to find this mail by, together with others.")
 @click.option("--priority", type=click.Choice([p.value for p in Priority]), help="normal if not given.")
@@ -49,6 +55,7 @@ def send(
     variables_file: Any,
     headers: tuple[str, ...],
     attach: tuple[Path, ...],
+    outlook_rest: Any,
     key: str | None,
     batch: str | None,
     wait: bool,
@@ -74,7 +81,7 @@ def send(
         values["headers"] = pairs("--header", headers)
     if attach:
         values["attachments"] = [Attachment(path.name, path) for path in attach]
-    mail = Mail.model_validate(values)
+    mail = _of_request(outlook_rest, values) if outlook_rest else Mail.model_validate(values)
     patience_s = duration_option("--timeout", timeout)
     client = Client.from_env()
     receipt = client.send(mail, key, batch=batch)
@@ -82,6 +89,14 @@ def send(
         _wait(client, receipt, patience_s, as_json=as_json)
     else:
         say(to_json_text(receipt) if as_json else f"{receipt.id}{' (known already)' if receipt.known else ''}")
+
+
+def _of_request(outlook_rest: Any, values: dict[str, Any]) -> Mail:
+    """The mail of a sendMail request, with when and how it is to be sent."""
+    if given := sorted(values.keys() - {"sender", "priority", "scheduled_at", "expires_at"}):
+        raise click.UsageError(f"--outlook-rest says itself what the mail says; leave out {', '.join(given)}")
+    mail = Mail.from_outlook_rest(json_option("--outlook-rest", outlook_rest.read()), values.pop("sender", None))
+    return Mail.model_validate(mail.to_fields() | values) if values else mail
 
 
 def _wait(client: Client, receipt: Receipt, patience_s: float, *, as_json: bool) -> NoReturn:

@@ -284,6 +284,17 @@ class Mail(BaseModel):
         return cls.model_validate({name: value for name, value in values.items() if name in known})
 
     @classmethod
+    def from_outlook_rest(cls, request: Mapping[str, Any], mailbox: str | None = None) -> "Mail":
+        """The mail of a `sendMail` request's body: of the Outlook REST API v2.0 (`Message`), or of Graph (`message`).
+
+        `mailbox` is the one in the request's path; without it the mail has the default sender. Raises InvalidMail,
+        whose faults name the members of the request that are wrong, or that Postroom cannot send.
+        """
+        from postroom.mail.outlook_rest import mail_fields  # noqa: PLC0415 - few producers need it
+
+        return cls.model_validate(mail_fields(request, mailbox))
+
+    @classmethod
     def of_job(cls, text: str | bytes, source: Source | None = None) -> "Mail":
         """The same for a mail that was taken in. If it has usual fields only, they are not checked again."""
         usual = _usual(from_json(text))  # pydantic's: it takes half the time of json

@@ -121,7 +121,7 @@ async def send(request: Request) -> Response:
 def _send(services: Services, key: ApiKey, given: dict[str, Any], idempotency_key: str | None) -> Response:
     batch, calls = _batch_name(given.pop("batch", None)), _calls(given, key)
     mail = mail_of(given, key, services.sender)
-    receipt = services.client.send(mail, _scoped(key, idempotency_key), batch=batch, **calls)
+    receipt = services.client.send(mail, scoped_key(key, idempotency_key), batch=batch, **calls)
     headers = {"Location": f"/v1/emails/{receipt.id}"}
     if receipt.known:
         headers[REPLAY] = "true"
@@ -151,7 +151,7 @@ def _send_batch(services: Services, key: ApiKey, given: dict[str, Any], idempote
         raise _wrong(*(f"{name[:100]}: no such field" for name in sorted(unknown)))
     if not isinstance(mails, list) or not 0 < len(mails) <= MOST_IN_BATCH:
         raise _wrong(f"emails: a list of 1 to {MOST_IN_BATCH} mails is needed")
-    scoped = _scoped(key, idempotency_key)
+    scoped = scoped_key(key, idempotency_key)
     if scoped:
         _same_batch(services, scoped, given)
     calls = Callbacks.of(**dict.fromkeys(_CALLS) | _calls(given, key))
@@ -212,9 +212,12 @@ def _first_status(mail: Mail, known: Delivery | None) -> Status:
 
 def mail_of(given: Any, key: ApiKey, default: Address | None) -> Mail:
     """The mail of a request. Refusal or InvalidMail if it is invalid, or if the key may not send it."""
-    if len(key.caller.only) == 1:
-        default = Address.parse(key.caller.only[0])
-    return checked(Mail.model_validate(given).with_sender(default), key)
+    return checked(Mail.model_validate(given).with_sender(default_sender(key, default)), key)
+
+
+def default_sender(key: ApiKey, default: Address | None) -> Address | None:
+    """The sender of a mail that names none: the key's only one, or the `default` of the settings."""
+    return Address.parse(key.caller.only[0]) if len(key.caller.only) == 1 else default
 
 
 def checked(mail: Mail, key: ApiKey) -> Mail:
@@ -275,7 +278,7 @@ def _same_batch(services: Services, scoped: str, given: Any) -> None:
         raise Refusal(409, "key_conflict", "this Idempotency-Key already belongs to another batch; use a new one")
 
 
-def _scoped(key: ApiKey, idempotency_key: str | None) -> DoorKey | None:
+def scoped_key(key: ApiKey, idempotency_key: str | None) -> DoorKey | None:
     """The idempotency key of a mail, for this API key only: two API keys may use the same Idempotency-Key."""
     return key.caller.key(idempotency_key) if idempotency_key else None
 
