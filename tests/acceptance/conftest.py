@@ -27,7 +27,7 @@ from postroom.store import embedded
 from postroom.store.ledger import Ledger
 from tests.docs.pages import ROOT
 
-from .worker_process import WorkerProcess
+from .forks import WorkerProcess, run_command
 
 Worker = subprocess.Popen[bytes] | WorkerProcess
 AnyWorker = TypeVar("AnyWorker", subprocess.Popen[bytes], WorkerProcess)
@@ -92,11 +92,20 @@ class Room:
         return self.folder / f"worker{len(self.workers)}.log"
 
     def _hired(self, worker: AnyWorker, before: set[bytes] | None) -> AnyWorker:
-        self.stack.callback(self.end, worker)
+        if not self.workers:
+            self.stack.callback(self._end_all)
         self.workers.append(worker)
         if before is not None:
             until(lambda: self._ticking() - before, "the worker's first tick")
         return worker
+
+    def _end_all(self) -> None:
+        """Side by side: each takes its time to stop."""
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGTERM)
+        for worker in self.workers:
+            self.end(worker, 0)
 
     def _ticking(self) -> set[bytes]:
         return set(self.redis.hkeys("{postroom}:workers"))
@@ -136,15 +145,7 @@ class Room:
 
     def postroom(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         """Runs a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "postroom", *arguments],
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        return run_command(arguments, self.environment, stdin, PATIENCE_S)
 
     def log(self) -> list[dict[str, Any]]:
         """The events that the workers have written so far."""

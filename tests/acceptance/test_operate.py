@@ -7,8 +7,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from postroom import Mail, Status
 
 from .conftest import SENDER, Room, a_mail, until
@@ -70,23 +68,23 @@ def test_dead_letters_are_let_go_by_filter_and_only_with_a_reason(room: Room) ->
     assert data(room, "dead", "list") == {"total": 0, "reasons": [], "letters": []}
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("dead", "requeue"),
-        ("dead", "requeue", "--all", "--to", "x@contoso.com"),
-        ("dead", "requeue", "a", "b", "--subject", "x"),
-        ("dead", "requeue", "a", "--edit", "[]"),
-        ("dead", "requeue", "a", "--expires", "soon"),
-        ("dead", "list", "--since", "soon"),
-        ("cancel",),
-        ("cancel", "a", "--batch", "b"),
-        ("stats", "--here"),
-        ("hold", "newsletter-2026"),
-    ],
+WRONG_USES = (
+    ("dead", "requeue"),
+    ("dead", "requeue", "--all", "--to", "x@contoso.com"),
+    ("dead", "requeue", "a", "b", "--subject", "x"),
+    ("dead", "requeue", "a", "--edit", "[]"),
+    ("dead", "requeue", "a", "--expires", "soon"),
+    ("dead", "list", "--since", "soon"),
+    ("cancel",),
+    ("cancel", "a", "--batch", "b"),
+    ("stats", "--here"),
+    ("hold", "newsletter-2026"),
 )
-def test_a_wrong_use_is_exit_code_2(room: Room, arguments: tuple[str, ...]) -> None:
-    assert room.postroom(*arguments).returncode == 2
+
+
+def test_a_wrong_use_is_exit_code_2(room: Room) -> None:
+    codes = {" ".join(words): room.postroom(*words).returncode for words in WRONG_USES}
+    assert codes == dict.fromkeys(codes, 2)
 
 
 def test_a_batch_is_counted_and_cancelled(room: Room) -> None:

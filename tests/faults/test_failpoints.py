@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import psutil
@@ -18,7 +18,7 @@ from postroom import Status
 from postroom.runtime.failpoints import Failpoint
 
 from ..acceptance.conftest import PATIENCE_S, Room, a_mail, until
-from ..acceptance.worker_process import WorkerProcess
+from ..acceptance.forks import WorkerProcess
 
 OpenRoom = Callable[..., Room]
 
@@ -45,6 +45,13 @@ TWO_REQUESTS = (
     ),
     *((Failpoint.MARKED, 0), (Failpoint.WRITING, 1), (Failpoint.ANSWERED, 0), (Failpoint.SETTLED, 0)),
 )
+# Two of these beside the halts of each mode: all four are tried.
+TICKS = {
+    "plain": (("KILL", Failpoint.TICKING), ("STOP", Failpoint.TICKED)),
+    "at once": (("KILL", Failpoint.TICKED), ("STOP", Failpoint.TICKING)),
+    "look-up": (("KILL", Failpoint.TICKING), ("STOP", Failpoint.TICKED)),
+    "draft": (("KILL", Failpoint.TICKED), ("STOP", Failpoint.TICKING)),
+}
 ROLES = {
     "plain": ("Mail.Send",),
     "at once": ("Mail.Send",),  # marked with its claim
@@ -66,7 +73,7 @@ def test_a_mail_whose_worker_dies_or_freezes_is_sent_once_or_twice_where_nobody_
         | ({"TOKEN_FIRST": "1"} if mode == "at once" else {}),
         roles=ROLES[mode],
     )
-    found = halted(room, tuple(Halt(how, *where) for how in ("KILL", "STOP") for where in failpoints_of(mode)))
+    found = halted(room, mode)
     finisher(room)
     thaw_each_whose_lease_is_over(room, found)
 
@@ -99,13 +106,10 @@ def as_promised(mode: str, halt: Halt) -> Story:
     return Status.ACCEPTED, 2 if doubled else 1, may_have_left
 
 
-def halted(room: Room, halts: Sequence[Halt]) -> dict[Halt, tuple[str, WorkerProcess]]:
+def halted(room: Room, mode: str) -> dict[Halt, tuple[str, WorkerProcess]]:
     """For each halt a job, and the worker that was halted there while it worked on that job. They start together."""
-    ticking = [
-        victim(room, Halt(how, failpoint))
-        for how in ("KILL", "STOP")
-        for failpoint in (Failpoint.TICKING, Failpoint.TICKED)
-    ]
+    ticking = [victim(room, Halt(*where)) for where in TICKS[mode]]
+    halts = [Halt(how, *where) for how in ("KILL", "STOP") for where in failpoints_of(mode)]
     victims = {halt: victim(room, halt) for halt in halts}
     until(lambda: all(map(has_halted, ticking)), "the workers to halt at their tick")
     until(lambda: all(has_ticked(room, worker) for worker in victims.values()), "the workers to be ready")

@@ -41,7 +41,6 @@ def test_mail_whose_rendering_never_ends_or_overflows_is_dead_and_high_mail_of_o
 
     harmful = [send("loops", BAD) for _ in range(2)]
     harmful += [send("padded", BAD), send("raw", BAD, html="<div>" * 20_000)]
-    harmful += [send("raw", BAD, html="<div><object></div></object>" * 60_000)]
     high = [send("hello", SENDER, "high", name="Ann") for _ in range(10)]
 
     assert {room.settled(job).status for job in high} == {Status.ACCEPTED}

@@ -61,16 +61,22 @@ def forwarded(port: Callable[[], int]) -> Iterator[int]:
         def accept() -> None:
             with suppress(OSError):
                 while True:
-                    here, there = listener.accept()[0], socket.create_connection(("127.0.0.1", port()))
-                    sockets.extend((here, there))
+                    sockets.append(here := listener.accept()[0])
+                    try:
+                        sockets.append(there := socket.create_connection(("127.0.0.1", port())))
+                    except OSError:  # nobody is there just now
+                        here.close()
+                        continue
                     threads.submit(pass_on, here, there)
                     threads.submit(pass_on, there, here)
 
-        threads.submit(accept)
+        accepting = threads.submit(accept)
         try:
             yield int(listener.getsockname()[1])
         finally:
-            for sock in (listener, *sockets):
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.result()  # which may just have taken one more
+            for sock in sockets:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
             for sock in sockets:

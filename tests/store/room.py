@@ -89,14 +89,14 @@ class Room:
         assert self.settle(job, outcome)
         return job.id
 
-    def tick(self, seconds: float = 0) -> None:
-        """Lets the clock run, with a tick each second as workers make them."""
+    def tick(self, seconds: float = 0, every_s: float = 1.0) -> None:
+        """Lets the clock run, with a tick each second as workers make them, or more rarely."""
         end = self.now + round(seconds * 1000)
         while True:
             self.ledger.tick("worker", 8, 60, now=self.now)
             if self.now >= end:
                 return
-            self.now = min(self.now + 1000, end)
+            self.now = min(self.now + round(every_s * 1000), end)
 
     def jump(self, seconds: float) -> None:
         self.now += round(seconds * 1000)

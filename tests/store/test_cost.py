@@ -34,12 +34,12 @@ def cost_of_a_mail(room: Room) -> int:
     return (calls(room.redis) - before) // 10
 
 
-def test_a_claim_costs_the_same_with_20_000_jobs_waiting_as_with_20(room: Room) -> None:
+def test_a_claim_costs_the_same_with_5_000_jobs_waiting_as_with_20(room: Room) -> None:
     room.publish(lanes={SENDER: replace(FREE, daily_recipients=10**6, rates=((1000, 60),))})
     for _ in range(20):
         room.take()
     few = cost_of_a_mail(room)
-    fill(room, 20_000)
+    fill(room, 5_000)
 
     assert cost_of_a_mail(room) <= few + 2
 

@@ -1,6 +1,6 @@
 """Random calls in random order: the ledger is compared with a plain model of what must hold, on a real server.
 
-`HYPOTHESIS_PROFILE=long pytest tests/store/test_lanes_model.py` looks much longer.
+`make test-world` looks longer, and `HYPOTHESIS_PROFILE=long pytest tests/store/test_lanes_model.py` much longer.
 """
 
 import json
@@ -103,11 +103,12 @@ LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 
 
 @pytest.mark.timeout(0 if LONG else 600)  # many calls, and other tests may run beside it
-def test_whatever_happens_the_lanes_keep_their_promises(server: str) -> None:
+@pytest.mark.parametrize("examples", [8, pytest.param(3000 if LONG else 60, marks=pytest.mark.world)])
+def test_whatever_happens_the_lanes_keep_their_promises(server: str, examples: int) -> None:
     run_state_machine_as_test(
         type("LanesHere", (Lanes,), {"url": server}),
         settings=settings(
-            max_examples=3000 if LONG else 30,
+            max_examples=examples,
             stateful_step_count=120 if LONG else 50,
             deadline=None,
             print_blob=True,

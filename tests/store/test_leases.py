@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from postroom.jobs.job import Job
+from postroom.jobs.job import Claimant, Job
 from postroom.jobs.outcome import NotPermitted, Refused
 from postroom.store.functions import PREFIX
+from postroom.store.ledger import Ledger
 
 from .room import ACCEPTED, BUSY, FREE, NO_ANSWER, SENDER, Room, looked, mail
 
@@ -44,6 +45,36 @@ def test_a_claim_lost_after_the_mark_is_in_doubt(room: Room) -> None:
     assert (found.attempts[-1].outcome, found.attempts[-1].reason) == ("unknown", "worker_lost")
     room.tick(10)
     assert room.held().in_doubt
+
+
+@pytest.mark.parametrize("apps", [(), (FREE.app,)], ids=["marked later", "marked with its claim"])
+def test_an_attempt_names_its_worker_while_it_is_open_and_after_its_lease_is_lost(
+    room: Room, apps: tuple[str, ...]
+) -> None:
+    ledger = Ledger(room.redis, signature={"worker": "host:7"})
+    room.take()
+    job = ledger.claim(SENDER, Claimant("token", 60, apps), now=room.now)
+    assert job is not None
+    if not apps:
+        assert ledger.mark(job, "request", 1000, 60, now=room.now) == 0
+    assert [(one.outcome, one.worker) for one in room.read(job.id).attempts] == [("open", "host:7")]
+
+    room.tick(62)
+
+    assert [(one.reason, one.worker) for one in room.read(job.id).attempts] == [("worker_lost", "host:7")]
+    assert b"marked_by" not in room.record(job.id)
+
+
+def test_an_attempt_that_an_older_version_marked_names_no_worker_and_not_the_one_before(room: Room) -> None:
+    room.ledger = Ledger(room.redis, signature={"worker": "host:7"})
+    room.take()
+    job = room.sending()
+    room.redis.hset(f"{PREFIX}job:{job.id}", "tries", "2")  # an older library counts, and leaves `marked_by`
+    assert [(one.number, one.worker) for one in room.read(job.id).attempts] == [(2, None)]
+
+    room.tick(62)
+
+    assert [(one.number, one.worker) for one in room.read(job.id).attempts] == [(2, None)]
 
 
 def test_a_mail_whose_worker_may_only_be_cut_off_is_sent_again_two_leases_later(room: Room) -> None:

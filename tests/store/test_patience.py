@@ -26,7 +26,7 @@ def test_a_held_job_is_dead_after_patience_counted_from_the_hold_or_its_due_time
     assert states[expiring] == "expired", "expiry wins"
     assert states[late] == "queued"
 
-    room.tick(1200)
+    room.tick(1200, every_s=10)
     assert (room.read(late).status, room.read(late).reason) == ("dead", "access_policy")
     assert room.read(late).attempts[-1].outcome == "held"
     assert room.read(scheduled).status == "deferred"
@@ -117,7 +117,7 @@ def test_the_patience_of_an_app_s_hold_ends_the_mail_of_all_its_lanes(room: Room
     jobs = [room.take(), room.take(mail(OTHER))]
     room.settle(room.held(), NO_TOKEN)
 
-    room.tick(HOUR + 10)
+    room.tick(HOUR + 10, every_s=10)
 
     assert [(room.read(job_id).status, room.read(job_id).reason) for job_id in jobs] == [
         ("dead", "invalid_client_secret")
@@ -142,12 +142,12 @@ def test_a_mail_that_a_person_requeues_during_the_hold_is_given_the_whole_patien
     room.publish(hold_patience_s=HOUR)
     job_id, early = room.take(), room.take()
     room.send(NOT_ALLOWED)
-    room.tick(HOUR + 1)
+    room.tick(HOUR + 1, every_s=10)
     assert room.read(job_id).status == room.read(early).status == "dead"
 
     room.ledger.requeue([job_id], Actor("order", "ops@mailhost"), now=room.now)
 
-    room.tick(HOUR - 10)
+    room.tick(HOUR - 10, every_s=10)
     assert room.read(job_id).status == "queued"
     room.tick(20)
     assert room.read(job_id).status == "dead"
@@ -161,7 +161,7 @@ def test_mail_that_a_repair_has_released_is_not_ended_by_patience(room: Room) ->
     room.jump(60)
     room.send()
 
-    room.tick(2 * HOUR)
+    room.tick(2 * HOUR, every_s=10)
 
     assert room.redis.zcard(PREFIX + "status:dead") == 0
 

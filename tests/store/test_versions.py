@@ -103,6 +103,8 @@ def test_what_an_older_version_took_in_is_finished(old: Old) -> None:
 
     ended = {name: status for name, status in old.states().items() if name not in {"late", "refused", "expired"}}
     assert ended == dict.fromkeys(ended, "accepted") | {"cancelled": "cancelled"}
+    lost = [one for one in old.ledger.records.read(old.jobs["sending"]).attempts if one.reason == "worker_lost"]
+    assert [one.worker for one in lost] == [None]  # that version did not say it
     for name, job_id in old.jobs.items():
         delivery = old.ledger.records.read(job_id)
         assert len(delivery.attempts) >= before[name]

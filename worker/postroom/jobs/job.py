@@ -86,8 +86,8 @@ class Attempt:
     """One try to hand the mail to Graph. `outcome` is the word of `jobs.outcome`, or open while it runs.
 
     `number` is 0 for what was no try: a fault found before any request, or a look-up of an earlier try's outcome.
-    `worker` is who made it (None for what no worker records, such as a lost lease), `redirected_to` where this worker
-    sends all mail instead of to its recipients.
+    `worker` is who made it (None for what no worker does, such as the end of a hold, and for attempts that an older
+    version has marked and lost), `redirected_to` where this worker sends all mail instead of to its recipients.
     """
 
     number: int

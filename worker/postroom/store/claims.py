@@ -29,6 +29,10 @@ class Claims:
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
 
+    @property
+    def _worker(self) -> str:
+        return self._signature.get("worker", "")
+
     def claim(
         self, lane: str, claimant: Claimant, *, may_switch_lane: bool = False, now: int | None = None
     ) -> Job | None:
@@ -37,9 +41,8 @@ class Claims:
         With `may_switch_lane`: where this lane has none, or `lane` is empty, the job of the next round in the queue.
         """
         token, lease_s, apps, _ = claimant
-        return decode_claim(
-            run(self._redis, "claim", now, lane, token, milliseconds(lease_s), int(may_switch_lane), *apps), claimant
-        )
+        args = (lane, token, milliseconds(lease_s), self._worker, int(may_switch_lane), *apps)
+        return decode_claim(run(self._redis, "claim", now, *args), claimant)
 
     def mark(self, job: Job, client_request_id: str, size: int, lease_s: float, now: int | None = None) -> float | None:
         """Directly before a request of `size` bytes that sends: 0 if it may be made, or in how many seconds.
@@ -47,9 +50,8 @@ class Claims:
         None if the claim is lost: post nothing. Renews the lease. A further request of the same attempt is marked again
         with its own id.
         """
-        return decode_wait(
-            run(self._redis, "mark", now, job.id, job.token, milliseconds(lease_s), client_request_id, size)
-        )
+        args = (job.id, job.token, milliseconds(lease_s), self._worker, client_request_id, size)
+        return decode_wait(run(self._redis, "mark", now, *args))
 
     def note(
         self, job: Job, fields: Mapping[str, str], size: int, lease_s: float, now: int | None = None
@@ -87,6 +89,7 @@ class Claims:
             encoded,
             token,
             milliseconds(lease_s),
+            self._worker,
             int(slice_expired),
             int(may_switch_lane),
             *apps,

@@ -219,7 +219,14 @@ def _under_way(record: Mapping[str, str]) -> Iterator[Attempt]:
             request_id=None,
             client_request_id=record.get("client_request_id"),
             duration_ms=None,
+            worker=_marked_by(record),
         )
+
+
+def _marked_by(record: Mapping[str, str]) -> str | None:
+    """The worker of the attempt under way; None where an older version marked it, which does not say."""
+    number, _, worker = record.get("marked_by", "").partition(" ")
+    return worker if worker and number == record["tries"] else None
 
 
 def _hold(fields: Mapping[str, Any]) -> Hold:

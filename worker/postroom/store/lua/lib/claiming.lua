@@ -1,4 +1,5 @@
--- Leases the best job of a lane to a claimant: {token, lease (ms), apps = those for which it has a token of Entra's}.
+-- Leases the best job of a lane to a claimant: {token, lease (ms), worker = its name, apps = those for which it has a
+-- token of Entra's}.
 --
 -- A job that only needs to be posted is marked in the same step, and the token of the claim is its client-request-id:
 -- if the worker dies before it posts, nobody knows whether it has.
@@ -10,10 +11,10 @@ local PLAIN_MOST = 16384     -- bytes: a larger mail is counted exactly, at its 
 local ENVELOPE, PER_RECIPIENT = 2000, 64  -- bytes of a request besides the mail
 
 -- The claimant that a call's arguments describe; those from `first` on are its apps.
-function M.claimant(token, lease, arguments, first)
+function M.claimant(token, lease, worker, arguments, first)
   local apps = {}
   for n = first, #arguments do apps[arguments[n]] = true end
-  return {token = token, lease = tonumber(lease), apps = apps}
+  return {token = token, lease = tonumber(lease), worker = worker, apps = apps}
 end
 
 -- The first claim of a job: it was queued before, and perhaps it is marked by now.
@@ -57,7 +58,7 @@ end
 
 local function mark(id, job, lane, limits, lane_state, claimant)
   rate_limits.spend(lane, pace.paced(limits, lane_state), claimant.token)
-  attempts.begin(id, job, claimant.token)
+  attempts.begin(id, job, claimant.token, claimant.worker)
 end
 
 local function write_claim(id, job, claimant, lane, limits, lane_state, is_marked)

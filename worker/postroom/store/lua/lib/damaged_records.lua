@@ -18,7 +18,7 @@ function record.bury_damaged(id, job, field)
   for _, name in ipairs(STATUSES) do indexes.leave_status(id, name) end
   record.update(id, job, fields)
   if not job.lane then record.update(id, job, {lane = job.sender or 'nobody'}) end
-  if job.phase == 'sending' then attempts.finish(id, job, '{"outcome":"unknown","reason":"damaged"}') end
+  if job.phase == 'sending' then attempts.finish_lost(id, job, 'damaged') end
   transitions.leave_claim(id, job)
   attempts.push_unnumbered(id, job, cjson.encode({
     outcome = 'refused', reason = 'damaged', detail = 'its record has no usable ' .. field,

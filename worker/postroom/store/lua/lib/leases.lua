@@ -19,7 +19,7 @@ end
 -- After the mark nobody knows whether it was sent. Perhaps the worker is only cut off from Redis and will report a 202
 -- when it is back: so the mail is not sent again for some time.
 local function put_in_doubt(id, job, token, lease)
-  attempts.finish(id, job, '{"outcome":"unknown","reason":"worker_lost"}')
+  attempts.finish_lost(id, job, 'worker_lost')
   transitions.put_in_doubt(id, job, token)
   rate_limits.touch(job.lane, job.client_request_id)
   record.update(id, job, {

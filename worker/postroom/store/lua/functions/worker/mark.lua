@@ -1,21 +1,21 @@
 -- The point of no return, directly before a request: {'marked', now}, {'wait', ms} (paused since the claim, or no rate
 -- or upload left), {'void'} (the claim is lost). A further request of the same attempt renews the lease and spends
 -- again.
--- Arguments: now, id, token, lease (ms), client-request-id, bytes of the request
+-- Arguments: now, id, token, lease (ms), the worker's name or '', client-request-id, bytes of the request
 
 local WAIT = 1000
 
-local function mark(id, job, lane, app, client_request_id)
+local function mark(id, job, lane, app, client_request_id, worker)
   if job.phase == 'sending' then
     return record.update(id, job, {client_request_id = client_request_id, since = call.now})
   end
   if states.read('app', app).trouble_with == 'token' then fault_holds.end_on_success('app', app, job) end
   redis.call('SREM', keys.unmarked(lane), id)
-  attempts.begin(id, job, client_request_id)
+  attempts.begin(id, job, client_request_id, worker)
 end
 
 return function(arguments)
-  local _, id, token, lease, client_request_id, bytes = unpack(arguments, 1, 6)
+  local _, id, token, lease, worker, client_request_id, bytes = unpack(arguments, 1, 7)
   local job = record.read(id)
   if not job or job.place ~= 'claim' or job.token ~= token then return {'void'} end
   local lane, is_sending = job.lane, job.phase == 'sending'
@@ -32,6 +32,6 @@ return function(arguments)
   if is_sending or call.now - tonumber(job.since) >= constants.FRESH_LEASE then
     transitions.renew_lease(id, job, tonumber(lease))
   end
-  record.write_once(id, mark, job, lane, limits.app, client_request_id)
+  record.write_once(id, mark, job, lane, limits.app, client_request_id, worker)
   return {'marked', call.stamp}
 end
