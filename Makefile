@@ -51,11 +51,11 @@ tables: setup ## Write the tables of docs/ that come from the code
 
 lock: setup ## Lock newer versions of everything
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
-	  --extra api --extra smtp --extra curl --extra sandbox pyproject.toml -o requirements/run.lock
+	  --extra api --extra smtp --extra curl --extra keyvault --extra sandbox pyproject.toml -o requirements/run.lock
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
 	  --group build -c requirements/run.lock -o requirements/build.lock
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
-	  --extra api --extra smtp --extra curl --extra sandbox --group dev pyproject.toml -o requirements/dev.lock
+	  --extra api --extra smtp --extra curl --extra keyvault --extra sandbox --group dev pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \
 	  requirements/peers.in -c requirements/dev.lock -o requirements/peers.lock
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --quiet \

@@ -15,7 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from postroom.graph.credentials import Certificate, FederatedToken, ManagedIdentity, Secret, check_credential, ends_soon
+from postroom.graph.credentials import (
+    Certificate,
+    FederatedToken,
+    ManagedIdentity,
+    Secret,
+    StoredSecret,
+    check_credential,
+    ends_soon,
+)
 from postroom.graph.tokens import Token
 from postroom.jobs.outcome import Held, Scope
 
@@ -240,3 +248,30 @@ def test_a_machine_without_an_identity_is_held_by_name(monkeypatch: pytest.Monke
     assert isinstance(outcome, Held)
     assert outcome.scope is Scope.APP
     assert outcome.answer.detail == "Identity not found"
+
+
+def test_a_secret_s_file_is_read_for_each_token(tmp_path: Path) -> None:
+    file, entra = tmp_path / "secret", Entra()
+    file.write_text("first\n")
+    kept = tokens_from(entra, identity=replace(IDENTITY, credential=StoredSecret(file)))
+
+    kept.probe()
+    assert entra.form()["client_secret"] == "first"
+    file.write_text("second\n")
+    kept.probe()
+    assert entra.form()["client_secret"] == "second"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "secret: No such file or directory"),
+        (" \n", "secret: the client secret is empty"),
+        ("5a4db0c5-0000-4000-8000-a995a4db0c52\n", "secret: the client secret looks like a secret's ID"),
+    ],
+)
+def test_a_secret_s_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None, fault: str) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_text(content)
+    (found,) = check_credential(replace(IDENTITY, credential=StoredSecret(tmp_path / "secret")), NOW)
+    assert fault in found

@@ -118,5 +118,7 @@ class KeyPair:
         return self.certificate.fingerprint(hashes.SHA1()).hex()
 
     def pfx(self, password: str) -> bytes:
-        encryption = serialization.BestAvailableEncryption(password.encode())
+        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if password:
+            encryption = serialization.BestAvailableEncryption(password.encode())
         return pkcs12.serialize_key_and_certificates(b"worker", self.key, self.certificate, None, encryption)

@@ -100,10 +100,10 @@ def test_a_setting_that_is_empty_is_not_set() -> None:
 def test_a_secret_may_stand_in_a_file_and_shows_in_no_repr(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("sesame\n")
 
-    found = load_settings(REDIS | {"POSTROOM_CLIENT_SECRET_FILE": str(tmp_path / "secret")}, HERE)
+    found = load_settings(REDIS | {"POSTROOM_CLIENT_CERTIFICATE_PASSWORD_FILE": str(tmp_path / "secret")}, HERE)
 
-    assert found.client_secret is not None
-    assert found.client_secret.get_secret_value() == "sesame"
+    assert found.client_certificate_password is not None
+    assert found.client_certificate_password.get_secret_value() == "sesame"
     assert "sesame" not in repr(found)
 
 
@@ -154,9 +154,15 @@ def test_a_password_that_breaks_its_url_is_reported_without_being_shown(password
 
 
 def test_a_missing_secret_file_is_named() -> None:
-    assert faults(REDIS | {"POSTROOM_CLIENT_SECRET_FILE": "/nowhere"}) == [
-        "POSTROOM_CLIENT_SECRET_FILE: cannot read /nowhere (No such file or directory)"
+    assert faults(REDIS | {"POSTROOM_CLIENT_CERTIFICATE_PASSWORD_FILE": "/nowhere"}) == [
+        "POSTROOM_CLIENT_CERTIFICATE_PASSWORD_FILE: cannot read /nowhere (No such file or directory)"
     ]
+
+
+@pytest.mark.parametrize("name", ["POSTROOM_CLIENT_SECRET", "POSTROOM_CLIENT_CERTIFICATE"])
+def test_a_place_in_a_key_vault_that_is_none_is_named(name: str) -> None:
+    (fault,) = faults(REDIS | {name: "keyvault:https://shop.vault.azure.net/keys/mail"})
+    assert fault.startswith(f"{name}: keyvault:https://VAULT.vault.azure.net/secrets/NAME")
 
 
 def test_a_dotenv_file_fills_in_what_the_environment_leaves_open(tmp_path: Path) -> None:

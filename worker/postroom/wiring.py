@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from datetime import time as time_of_day
 from importlib.metadata import version
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from postroom.consumers import Context as ConsumerContext
@@ -19,13 +20,17 @@ from postroom.graph.client import Graph
 from postroom.graph.credentials import (
     EXPIRES_SOON,
     Certificate,
+    FederatedIdentity,
     FederatedToken,
     Identity,
     ManagedIdentity,
     Secret,
+    StoredSecret,
     check_credential,
     ends_at,
 )
+from postroom.graph.credentials import Credential as AppCredential
+from postroom.graph.key_vault import SCHEME, VaultItem
 from postroom.graph.seal import Seal
 from postroom.graph.tokens import Tokens
 from postroom.jobs.job import Job, milliseconds
@@ -119,7 +124,9 @@ def round_context(settings: Settings, book: Ledger, stopping: Callable[[], bool]
     context = DeliveryContext(
         apps={
             name: App(
-                tokens=Tokens(identity(app), http, deadline_s=min(settings.lease / 4, LONGEST_TOKEN_S)),
+                tokens=Tokens(
+                    identity(app, settings.ca_bundle), http, deadline_s=min(settings.lease / 4, LONGEST_TOKEN_S)
+                ),
                 graph=Graph(app.graph_url or app.cloud.graph_url, http),
                 seal=seal(app),
             )
@@ -165,27 +172,36 @@ _AWAKE_OR_ASLEEP: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 def seal(app: AppSettings) -> Seal | None:
     """A seal from what this app keeps secret; an identity without a secret of its own has none."""
     match app.kind:
-        case Credential.SECRET if app.client_secret:
-            return Seal(app.client_secret.get_secret_value().encode())
-        case Credential.CERTIFICATE if app.client_certificate and app.client_certificate.is_file():
+        case Credential.SECRET if isinstance(secret := _secret(app, None), Secret):
+            return Seal(secret.value.encode())
+        case Credential.SECRET if app.client_secret_file and app.client_secret_file.is_file():
+            return Seal(app.client_secret_file.read_bytes())
+        case Credential.CERTIFICATE if isinstance(app.client_certificate, Path) and app.client_certificate.is_file():
             return Seal(app.client_certificate.read_bytes())
         case _:
             return None
 
 
-def identity(app: AppSettings) -> Identity:
-    """Who this app is for Entra. Its settings must be complete (`App.faults`)."""
-    credential: Secret | Certificate | ManagedIdentity | FederatedToken
+def identity(app: AppSettings, ca_bundle: Path | None = None) -> Identity:
+    """Who this app is for Entra. Its settings must be complete (`App.faults`).
+
+    `ca_bundle` has the certificates by which a vault is known.
+    """
+    credential: AppCredential
     match app.kind:
         case Credential.CERTIFICATE if app.client_certificate:
             password = app.client_certificate_password
-            credential = Certificate(app.client_certificate, password.get_secret_value() if password else None)
+            credential = Certificate(
+                app.client_certificate, password.get_secret_value() if password else None, ca_bundle
+            )
         case Credential.FEDERATED if app.federated_token_file:
             credential = FederatedToken(app.federated_token_file)
         case Credential.MANAGED_IDENTITY:
             credential = ManagedIdentity(app.client_id)
+        case Credential.FEDERATED_IDENTITY:
+            credential = FederatedIdentity(app.managed_identity_client_id)
         case _:
-            credential = Secret(app.client_secret.get_secret_value() if app.client_secret else "", _end_of(app))
+            credential = _secret(app, ca_bundle)
     return Identity(
         tenant_id=app.tenant_id or "",
         client_id=app.client_id or "",
@@ -193,6 +209,15 @@ def identity(app: AppSettings) -> Identity:
         graph_url=app.graph_url or app.cloud.graph_url,
         credential=credential,
     )
+
+
+def _secret(app: AppSettings, ca_bundle: Path | None) -> Secret | StoredSecret:
+    value, expires = app.client_secret.get_secret_value() if app.client_secret else "", _end_of(app)
+    if value.startswith(SCHEME):
+        return StoredSecret(VaultItem.parse(value), expires, ca_bundle)
+    if not value and app.client_secret_file:
+        return StoredSecret(app.client_secret_file, expires)
+    return Secret(value, expires)
 
 
 def _end_of(app: AppSettings) -> datetime | None:

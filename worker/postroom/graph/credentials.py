@@ -1,4 +1,4 @@
-"""An app's credentials for Entra (secret, certificate, managed identity, federated token), and their faults."""
+"""An app's credentials for Entra, and their faults. Files and vaults are read again for each token."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,7 +11,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from postroom.graph.key_vault import VaultFault, VaultItem, certificate_bytes
+from postroom.graph.key_vault import read as vault_value
+
 EXPIRES_SOON = timedelta(days=30)
+_SECRET_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +27,21 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
-    """`path`: a PFX file, or PEM with the certificate and its key."""
+class StoredSecret:
+    """A secret in a file, or in a vault."""
 
-    path: Path | str
+    place: Path | VaultItem
+    expires: datetime | None = None
+    ca_bundle: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """`path`: a PFX file, or PEM with the certificate and its key; or a vault's."""
+
+    path: Path | str | VaultItem
     password: str | None = field(default=None, repr=False)
+    ca_bundle: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +58,14 @@ class FederatedToken:
     path: Path | str
 
 
-Credential = Secret | Certificate | ManagedIdentity | FederatedToken
+@dataclass(frozen=True, slots=True)
+class FederatedIdentity:
+    """The Azure machine's identity, which the app trusts: the app may be in another tenant."""
+
+    client_id: str | None = None
+
+
+Credential = Secret | StoredSecret | Certificate | ManagedIdentity | FederatedToken | FederatedIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +80,14 @@ class Identity:
 
 
 def check_credential(identity: Identity, now: datetime) -> list[str]:
-    """What is wrong with the identity's credential, as far as its files show."""
+    """What is wrong with the identity's credential, as far as its files show. No vault is asked."""
     match identity.credential:
-        case Secret(value) if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
-            return ["the client secret looks like a secret's ID; Entra needs its value"]
-        case Secret(value) if not value.strip():
-            return ["the client secret is empty"]
+        case Certificate(path=VaultItem()) | StoredSecret(place=VaultItem()):
+            return []
+        case StoredSecret() as stored:
+            return _faults_in_secret_file(stored)
+        case Secret(value):
+            return _faults_in_secret(value)
         case Certificate() | FederatedToken():
             return _faults_in_files(identity.credential, now)
     return []
@@ -76,9 +99,11 @@ def ends_at(identity: Identity) -> datetime | None:
     Its files must be in order (`check_credential`).
     """
     match identity.credential:
+        case Certificate(path=VaultItem()):
+            return None
         case Certificate():
             return _key_and_certificate(identity.credential)[1].not_valid_after_utc
-        case Secret(expires=expires):
+        case Secret(expires=expires) | StoredSecret(expires=expires):
             return expires
     return None
 
@@ -114,6 +139,32 @@ class _CredentialFault(Exception):
     """A credential's file that cannot be used; the text names the file and what is wrong with it."""
 
 
+def _faults_in_secret_file(credential: StoredSecret) -> list[str]:
+    try:
+        secret = secret_value(credential)
+    except _CredentialFault as fault:
+        return [str(fault)]
+    return _faults_in_secret(secret, f"{credential.place}: ")
+
+
+def _faults_in_secret(value: str, where: str = "") -> list[str]:
+    if _SECRET_ID.fullmatch(value):
+        return [f"{where}the client secret looks like a secret's ID; Entra needs its value"]
+    return [] if value.strip() else [f"{where}the client secret is empty"]
+
+
+def secret_value(credential: Secret | StoredSecret) -> str:
+    """The secret as it is now. Raises _CredentialFault."""
+    if isinstance(credential, Secret):
+        return credential.value
+    if isinstance(credential.place, Path):
+        return _read(credential.place).decode(errors="replace").strip()
+    try:
+        return vault_value(credential.place, credential.ca_bundle)
+    except VaultFault as fault:
+        raise _CredentialFault(str(fault)) from None
+
+
 def _faults_in_files(credential: Certificate | FederatedToken, now: datetime) -> list[str]:
     try:
         if isinstance(credential, FederatedToken):
@@ -137,6 +188,15 @@ def _federated_token(credential: FederatedToken) -> str:
     return token
 
 
+def _certificate_bytes(credential: Certificate) -> bytes:
+    if not isinstance(credential.path, VaultItem):
+        return _read(credential.path)
+    try:
+        return certificate_bytes(credential.path, credential.ca_bundle)
+    except VaultFault as fault:
+        raise _CredentialFault(str(fault)) from None
+
+
 def _read(path: Path | str) -> bytes:
     try:
         return Path(path).read_bytes()
@@ -145,7 +205,7 @@ def _read(path: Path | str) -> bytes:
 
 
 def _key_and_certificate(credential: Certificate) -> tuple[RSAPrivateKey, x509.Certificate]:
-    data = _read(credential.path)
+    data = _certificate_bytes(credential)
     password = credential.password.encode() if credential.password else None
     try:
         key, certificates = _from_pem(data, password) if b"-----BEGIN" in data else _from_pfx(data, password)

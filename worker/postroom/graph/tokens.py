@@ -22,13 +22,16 @@ from cryptography.hazmat.primitives import serialization
 from postroom.graph.answers import not_sent, retry_after
 from postroom.graph.credentials import (
     Certificate,
+    FederatedIdentity,
     FederatedToken,
     Identity,
     ManagedIdentity,
     Secret,
+    StoredSecret,
     _CredentialFault,
     _federated_token,
     _key_and_certificate,
+    secret_value,
 )
 from postroom.graph.entra_answers import judge_token_error
 from postroom.jobs.outcome import Answer, Deferred, Held, Scope, Throttled
@@ -38,6 +41,10 @@ from postroom.transport.http import Http, Lost, NotSent, Response
 
 # How long to leave Entra alone while there is a token that is still good.
 RENEW_AGAIN_S = 60.0
+
+# A token of the machine for this audience proves who an app is:
+# https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity
+_FOR_AN_APP = "api://AzureADTokenExchange"
 
 NoToken = Held | Deferred | Throttled
 
@@ -153,9 +160,16 @@ def _acquire(identity: Identity, entra: "_Entra", now: float) -> Token | NoToken
 def _ask_msal(identity: Identity, entra: "_Entra") -> dict[str, Any]:
     if isinstance(identity.credential, ManagedIdentity):
         return _ask_the_machine(identity.credential, identity.graph_url, entra)
+    if isinstance(identity.credential, FederatedIdentity):
+        proof = _ask_the_machine(identity.credential, _FOR_AN_APP, entra)
+        if not isinstance(proof.get("access_token"), str):
+            return proof
+        for_msal: Any = {"client_assertion": lambda: proof["access_token"]}
+    else:
+        for_msal = _for_msal(identity.credential)
     app = msal.ConfidentialClientApplication(
         identity.client_id,
-        client_credential=_for_msal(identity.credential),
+        client_credential=for_msal,
         authority=f"{identity.authority_url.rstrip('/')}/{identity.tenant_id}",
         # It only asks login.microsoftonline.com whether another host is Microsoft's, which ours need not be.
         instance_discovery=False,
@@ -166,7 +180,7 @@ def _ask_msal(identity: Identity, entra: "_Entra") -> dict[str, Any]:
     return result
 
 
-def _ask_the_machine(credential: ManagedIdentity, graph_url: str, entra: "_Entra") -> dict[str, Any]:
+def _ask_the_machine(credential: ManagedIdentity | FederatedIdentity, resource: str, entra: "_Entra") -> dict[str, Any]:
     """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
     who = (
         msal.UserAssignedManagedIdentity(client_id=credential.client_id)
@@ -174,14 +188,14 @@ def _ask_the_machine(credential: ManagedIdentity, graph_url: str, entra: "_Entra
         else msal.SystemAssignedManagedIdentity()
     )
     client = msal.ManagedIdentityClient(who, http_client=entra)
-    result: dict[str, Any] = client.acquire_token_for_client(resource=graph_url.rstrip("/"))
+    result: dict[str, Any] = client.acquire_token_for_client(resource=resource.rstrip("/"))
     return result
 
 
-def _for_msal(credential: Secret | Certificate | FederatedToken) -> Any:
+def _for_msal(credential: Secret | StoredSecret | Certificate | FederatedToken) -> Any:
     match credential:
-        case Secret(value):
-            return value
+        case Secret() | StoredSecret():
+            return secret_value(credential)
         case FederatedToken():
             token = _federated_token(credential)
             return {"client_assertion": lambda: token}

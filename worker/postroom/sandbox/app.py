@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
+from postroom.sandbox.azure.endpoints import AzureEndpoints
 from postroom.sandbox.connection import Call, Receive, Scope, Send
 from postroom.sandbox.control.routes import control_routes
 from postroom.sandbox.directory.endpoints import DirectoryEndpoints
@@ -28,7 +29,13 @@ class App:
         self._graph = Graph(world)
         self._entra = Entra(world)
         self._directory = DirectoryEndpoints(world)
-        own = (world.address.url, f"//{world.options.host}", "//localhost")
+        self._azure = AzureEndpoints(world)
+        own = (
+            world.address.url,
+            f"//{world.options.host}",
+            "//localhost",
+            f"//vault.{urlsplit(world.address.url).hostname}",
+        )
         self._names = {host for host in map(_host_in, own) if host}
         self._pages = Starlette(routes=[*control_routes(world), *page_routes(world)])
 
@@ -40,6 +47,8 @@ class App:
             await PlainTextResponse(why, 421)(scope, receive, send)
         elif self._directory.serves(path):
             await self._directory(Call(scope, receive, send))
+        elif self._azure.serves(path):
+            await self._azure(Call(scope, receive, send))
         elif path.startswith(("/v1.0/", UPLOADS)):
             await self._graph(Call(scope, receive, send))
         elif Entra.serves(path):

@@ -10,6 +10,9 @@ from typing import Any
 # Fixed, so that the settings written down for one sandbox fit the next one too.
 TENANT_ID = "5a4db0c5-0000-4000-8000-7e5a4db0c501"
 CLIENT_ID = "5a4db0c5-0000-4000-8000-a995a4db0c52"
+MACHINE_ID = "5a4db0c5-0000-4000-8000-0acb19e0c503"
+MACHINE_HEADER = "sandbox-machine"
+"""What a machine shows its identity's endpoint: IDENTITY_HEADER."""
 CLIENT_SECRET = "sandbox-secret"  # noqa: S105  known to everybody: it opens nothing but the sandbox
 
 
@@ -89,6 +92,12 @@ class SandboxOptions:
     certificates: tuple[str, ...] = ()
     federated: tuple[FederatedCredential, ...] = ()
     roles: tuple[str, ...] = ("Mail.Send",)
+    machine_id: str = MACHINE_ID
+    """The client id of the machine's own identity. It is an app too: `more_apps` may have it with other roles."""
+    vault: Mapping[str, str] = field(default_factory=dict)
+    """The secrets of the key vault, by their names; a certificate is one, in PEM or as PFX in base64."""
+    vault_readers: tuple[str, ...] | None = None
+    """The client ids of the apps that may read the vault; None: all may."""
     more_apps: tuple[AppRegistration, ...] = ()
     token_lifetime: int = 3599
     refresh_in: int | None = None

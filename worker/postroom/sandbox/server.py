@@ -57,7 +57,9 @@ def _opened(options: SandboxOptions, on_ready: Callable[[SandboxAddress], None])
     with contextlib.ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postroom-")))
         host = options.public_host or _callable_name(options.host)
-        names = tuple(dict.fromkeys((host, "localhost", "127.0.0.1", "::1")))
+        names = tuple(
+            dict.fromkeys((host, f"vault.{options.public_host or 'localhost'}", "localhost", "127.0.0.1", "::1"))
+        )
         keys = open_keys(folder, names)
         listener = stack.enter_context(_listen(options.host, options.port))
         address = _address(options, keys, host, listener.getsockname()[1])

@@ -32,6 +32,7 @@ class World:
         self.tenant.registered = self.directory.registration
         self.sign_in = SignIn(options, address.graph_url, self.mint, self.directory)
         self.uploads = Uploads(self.exchange, address.graph_url, options.upload_session_lifetime)
+        self.vault = dict(options.vault)
         self.bell = Bell()
         self.log = RequestLog(options.keep_requests, self.bell)
         self.closing = asyncio.Event()
@@ -50,6 +51,7 @@ class World:
         self.log.reset()
         self.tenant.restore()
         self.directory.reset()
+        self.vault = dict(self.options.vault)
         self.sign_in.reset()
         self.faults = self._faults_at_start()
 

@@ -3,15 +3,18 @@
 import os
 import re
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    SecretStr,
 )
 
 from postroom.access.smtp_logins import Network
+from postroom.graph.key_vault import SCHEME, VaultItem
 from postroom.mail.address import Address
 from postroom.mail.validation import LARGEST_MESSAGE, MB
 from postroom.settings.values import duration, look_ups, rates, size
@@ -25,6 +28,20 @@ def _root(value: object) -> object:
     if parts.scheme != "https" or not parts.netloc or parts.path.strip("/") or parts.query:
         raise ValueError("give the root only, as in https://graph.microsoft.com (no version, no tenant)")
     return f"https://{parts.netloc}"
+
+
+def _vault_item(value: object) -> object:
+    return VaultItem.parse(value) if isinstance(value, str) and value.startswith(SCHEME) else value
+
+
+def _secret_place(value: object) -> object:
+    """Checks the place where it is one; it stays a text."""
+    _vault_item(value)
+    return value
+
+
+PathOrVault = Annotated[Path | VaultItem, BeforeValidator(_vault_item)]
+ASecret = Annotated[SecretStr, BeforeValidator(_secret_place)]
 
 
 def checked_redis_url(value: object) -> object:

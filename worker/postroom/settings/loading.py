@@ -17,7 +17,8 @@ from postroom.errors import ConfigError
 from postroom.mail.validation import plainly
 from postroom.settings.model import PREFIX, TABLES, Settings
 
-SECRETS = {"client_secret", "client_certificate_password", "redis_url", "result_backend"}
+# Of these a `…_FILE` may be given instead. (The client secret's is a setting: it is read for each token.)
+SECRETS = {"client_certificate_password", "redis_url", "result_backend"}
 
 
 # Azure's own names, which its SDKs read too: https://learn.microsoft.com/python/api/azure-identity

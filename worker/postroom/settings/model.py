@@ -26,6 +26,7 @@ from postroom.jobs.retry import OnUnknown
 from postroom.mail.message import DeliveryMode
 from postroom.mail.validation import MAX_MESSAGE
 from postroom.settings.fields import (
+    ASecret,
     DailyRecipients,
     Lease,
     LookUps,
@@ -33,6 +34,7 @@ from postroom.settings.fields import (
     Networks,
     OneAddress,
     Parallel,
+    PathOrVault,
     Rates,
     RootUrl,
     Seconds,
@@ -50,6 +52,7 @@ class Credential(StrEnum):
     CERTIFICATE = "certificate"
     MANAGED_IDENTITY = "managed-identity"
     FEDERATED = "federated"
+    FEDERATED_IDENTITY = "federated-identity"
 
 
 class Cloud(StrEnum):
@@ -85,11 +88,13 @@ class AppSettings(_Strict):
 
     tenant_id: Annotated[str, AfterValidator(directory_id)] | None = None
     client_id: str | None = None
-    client_secret: SecretStr | None = None
+    client_secret: ASecret | None = None
+    client_secret_file: Path | None = None
     client_secret_expires: date | None = None
-    client_certificate: Path | None = None
+    client_certificate: PathOrVault | None = None
     client_certificate_password: SecretStr | None = None
     federated_token_file: Path | None = None
+    managed_identity_client_id: str | None = None
     credential: Credential | None = None
     cloud: Cloud = Cloud.GLOBAL
     graph_url: RootUrl | None = None
@@ -100,7 +105,7 @@ class AppSettings(_Strict):
         """The kind of credential: the one that is set, or the one whose settings are there; None if none are."""
         if self.credential:
             return self.credential
-        if self.client_secret:
+        if self.client_secret or self.client_secret_file:
             return Credential.SECRET
         if self.client_certificate:
             return Credential.CERTIFICATE
@@ -109,7 +114,7 @@ class AppSettings(_Strict):
     def faults(self, where: str) -> Iterator[str]:
         """What is missing for this app to get a token. `where` is a format string for the name of a setting."""
         needs = {
-            Credential.SECRET: "client_secret",
+            **({} if self.client_secret_file else {Credential.SECRET: "client_secret"}),
             Credential.CERTIFICATE: "client_certificate",
             Credential.FEDERATED: "federated_token_file",
         }

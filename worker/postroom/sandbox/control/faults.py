@@ -10,7 +10,19 @@ from typing import Any
 
 from postroom.sandbox.exchange.message import Outgoing
 
-STAGES = ("graph", "draft", "attachment", "upload", "delete", "lookup", "token", "discovery", "directory")
+STAGES = (
+    "graph",
+    "draft",
+    "attachment",
+    "upload",
+    "delete",
+    "lookup",
+    "token",
+    "discovery",
+    "directory",
+    "machine",
+    "vault",
+)
 _WRITING = ("graph", "draft", "attachment", "upload", "delete", "directory")
 EFFECTS = {
     "answer": "an error in place of the service",

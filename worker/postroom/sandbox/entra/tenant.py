@@ -31,7 +31,8 @@ class Tenant:
 
     def restore(self) -> None:
         """Sets the registrations back to how they were at the start."""
-        apps = (self._options.app(), *self._options.more_apps)
+        machine = AppRegistration(client_id=self._options.machine_id)
+        apps = (self._options.app(), machine, *self._options.more_apps)
         self.apps = {app.client_id.casefold(): app for app in apps}
 
     def change(self, client_id: str | None = None, **changes: Any) -> None:
@@ -111,10 +112,8 @@ class Tenant:
             )
             raise EntraError(1002012, "invalid_scope", text)
         resource = resource.rstrip("/")
-        if resource == root:
-            return self._root
-        if resource in GRAPH_ROOTS or resource in (self._root, GRAPH_APP_ID):
-            return resource
+        if audience := self.audience_of(resource, root):
+            return audience
         text = (
             f"The resource principal named {resource} was not found in the tenant named "
             f"{self._options.tenant_domain}. This can happen if the application has not been installed by the "
@@ -122,6 +121,12 @@ class Tenant:
             "authentication request to the wrong tenant."
         )
         raise EntraError(500011, "invalid_resource", text)
+
+    def audience_of(self, resource: str, root: str) -> str | None:
+        """For whom a token of this resource is; None: there is no such resource. `root` is how the caller names us."""
+        if resource == root:
+            return self._root
+        return resource if resource in GRAPH_ROOTS or resource in (self._root, GRAPH_APP_ID) else None
 
     def _authenticate(self, app: AppRegistration, form: Mapping[str, str], root: str, now: float) -> None:
         if secret := form.get("client_secret"):

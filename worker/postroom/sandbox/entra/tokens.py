@@ -27,6 +27,9 @@ GRAPH_ROOTS = frozenset(
 )
 
 
+FOR_AN_APP = "api://AzureADTokenExchange"
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a valid token says: the app it was issued to, what that may do, and until when.
@@ -73,6 +76,18 @@ class TokenMint:
         if app.roles:  # without a permission there is no empty list: the claim is missing
             payload["roles"] = list(app.roles)
         return jwt.encode(payload, self._signing_key, "RS256", {"kid": self._key_id, "x5t": self._key_id})
+
+    def issue_proof(self, identity: str, issuer: str, now: float) -> str:
+        """A signed token of a machine's identity, which an app that trusts it shows Entra in place of a secret."""
+        payload = {
+            "aud": FOR_AN_APP,
+            "iss": issuer,
+            "sub": identity,
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now) + 3600,
+        }
+        return jwt.encode(payload, self._signing_key, "RS256", {"kid": self._key_id})
 
     def issue_delegated(
         self, client_id: str, user: Mapping[str, str], scopes: Iterable[str], audience: str, now: float, lifetime: int

@@ -1,0 +1,1 @@
+"""What Azure has beside Entra and Graph: the identity of a machine, and a key vault."""
