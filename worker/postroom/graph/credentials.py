@@ -165,6 +165,8 @@ def _from_pfx(data: bytes, password: bytes | None) -> tuple[object, list[x509.Ce
 
 
 def _from_pem(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    if b"PRIVATE KEY-----" not in data:
+        raise ValueError("a certificate without its private key")
     encrypted = b"ENCRYPTED" in data  # a password for a key without one is an error to cryptography, not to us
     key = serialization.load_pem_private_key(data, password if encrypted else None)
-    return key, x509.load_pem_x509_certificates(data)
+    return key, x509.load_pem_x509_certificates(data) if b"BEGIN CERTIFICATE" in data else []
