@@ -26,7 +26,7 @@ def check(*arguments: str, **settings: str) -> Result:
     return CliRunner().invoke(main, ["check", *arguments], env={"POSTROOM_REDIS_URL": "redis://127.0.0.1:1"} | settings)
 
 
-WORLD = "Entra and Graph, and whether the mailboxes exist and the apps may use them"
+WORLD = "Entra, Graph, mailboxes and the apps' rights (postroom doctor)"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from postroom.runtime import file_limit
 from postroom.smtp import session
 from postroom.smtp.reception import COMMANDS, Limits
 from postroom.store import constants, intake, intake_codec
-from postroom.transport import http
+from postroom.transport import http, way_out
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs/security.md"
@@ -306,6 +306,12 @@ def _graph() -> list[Bound]:
             f"{http.MAX_ANSWER:,} bytes",
             "transport/http.py",
             "transport/test_lost.py test_an_answer_beyond_all_measure_is_lost",
+        ),
+        Bound(
+            "a proxy's answer to the doctor",
+            size(way_out.MOST_OF_A_PROXY),
+            "transport/way_out.py",
+            "transport/test_way_out.py test_a_proxy_that_talks_without_end_is_given_up",
         ),
         Bound(
             "a request with its answer",

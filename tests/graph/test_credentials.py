@@ -108,8 +108,8 @@ def unpadded(text: str) -> bytes:
         (pfx(b"pass"), None, "wrong password, or no PFX or PEM file"),
         (key_pem(password=b"pass") + certificate().public_bytes(PEM), None, "wrong password"),
         (key_pem(password=b"pass") + certificate().public_bytes(PEM), "wrong", "wrong password"),
-        (key_pem(), None, "wrong password, or no PFX or PEM file"),
-        (certificate().public_bytes(PEM), None, "wrong password, or no PFX or PEM file"),
+        (key_pem(), None, "no certificate in it that belongs to its key"),
+        (certificate().public_bytes(PEM), None, "a certificate without its private key"),
         (
             key_pem(rsa.generate_private_key(65537, 2048)) + certificate().public_bytes(PEM),
             None,

@@ -42,7 +42,7 @@ def check(with_redis: bool, producer: bool) -> None:
 def _not_asked(*, with_redis: bool, producer: bool) -> str:
     """What may still be wrong though the settings are right."""
     redis = [] if with_redis else ["Redis (--redis)"]
-    world = [] if producer else ["Entra and Graph, and whether the mailboxes exist and the apps may use them"]
+    world = [] if producer else ["Entra, Graph, mailboxes and the apps' rights (postroom doctor)"]
     return "; ".join([*redis, *world]) or "whether workers run (postroom stats --ready)"
 
 

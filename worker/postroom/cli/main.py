@@ -30,6 +30,7 @@ COMMANDS = {
     "dead": Entry("postroom.cli.dead:dead", "List dead letters, send them again, change one, or discard them."),
     "demo": Entry("postroom.cli.demo:demo", "Send a few mails through Postroom and show their way."),
     "dev": Entry("postroom.cli.demo:dev", "Run all of Postroom on this machine, until Ctrl-C."),
+    "doctor": Entry("postroom.cli.doctor:doctor", "Find out why mail is not sent, from the settings to each mailbox."),
     "events": Entry("postroom.cli.events:events", "Try the rules that make mails from events."),
     "hold": Entry("postroom.cli.holds:hold", "Hold the mail of a sender, or of a batch."),
     "holds": Entry("postroom.cli.holds:holds", "List all holds: by a fault until it is repaired, or by a person."),

@@ -127,8 +127,8 @@ class Thumbprints:
 
 
 def thumbprints(identity: Identity) -> Thumbprints | None:
-    """Those of the identity's certificate, if it has one. Its files must be in order (`check_credential`)."""
-    if not isinstance(identity.credential, Certificate):
+    """Those of the identity's certificate, if it has one in a file. It must be in order (`check_credential`)."""
+    if not isinstance(identity.credential, Certificate) or isinstance(identity.credential.path, VaultItem):
         return None
     certificate = _key_and_certificate(identity.credential)[1]
     digests = (certificate.fingerprint(kind).hex().upper() for kind in (hashes.SHA1(), hashes.SHA256()))  # noqa: S303
@@ -225,6 +225,8 @@ def _from_pfx(data: bytes, password: bytes | None) -> tuple[object, list[x509.Ce
 
 
 def _from_pem(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:
+    if b"PRIVATE KEY-----" not in data:
+        raise ValueError("a certificate without its private key")
     encrypted = b"ENCRYPTED" in data  # a password for a key without one is an error to cryptography, not to us
     key = serialization.load_pem_private_key(data, password if encrypted else None)
-    return key, x509.load_pem_x509_certificates(data)
+    return key, x509.load_pem_x509_certificates(data) if b"BEGIN CERTIFICATE" in data else []

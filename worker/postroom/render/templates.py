@@ -121,14 +121,18 @@ class Templates:
             sample = self.sample(name)
         except TemplateFault as fault:
             return [str(fault)]
-        matches = (_LOCALE_FILE.fullmatch(file) for file in self._files(name))
         faults: dict[str, None] = {}
-        for locale in sorted({"", *(match[1] for match in matches if match)}):
+        for locale in self.locales(name):
             try:
                 self.render(name, sample, locale)
             except TemplateFault as fault:
                 faults[str(fault)] = None
         return list(faults)
+
+    def locales(self, name: str) -> list[str]:
+        """The locales that the template has files for, and "" for none. Raises TemplateMissing."""
+        matches = (_LOCALE_FILE.fullmatch(file) for file in self._files(name))
+        return sorted({"", *(match[1] for match in matches if match)})
 
     def _files(self, name: str) -> dict[str, str]:
         """The paths of the template's files, by their names in lower case and with `-` instead of `_`."""

@@ -64,7 +64,8 @@ class Answer:
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._fields().items()]
 
     def _fields(self) -> dict[str, str]:
-        return {**self.headers, "content-length": str(len(self.body))}
+        # The date is here, and not uvicorn's, so that a fault can put another one in its place.
+        return {"date": formatdate(usegmt=True), **self.headers, "content-length": str(len(self.body))}
 
 
 class Call:

@@ -107,6 +107,7 @@ def _config(app: App, keys: Keys) -> uvicorn.Config:
         log_level="error",
         access_log=False,
         server_header=False,
+        date_header=False,
         proxy_headers=False,
         timeout_keep_alive=120,
         ssl_context_factory=lambda _config, _default: keys.tls,

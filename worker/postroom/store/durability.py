@@ -1,5 +1,6 @@
 """Whether a Redis server's own settings keep what it has confirmed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import redis
@@ -26,7 +27,11 @@ def weaknesses(client: redis.Redis) -> list[str]:
         except redis.exceptions.ResponseError:
             wanted = ", ".join(f"{name} {value}" for name, value in _SAFE.items())
             return [f"Redis does not tell its settings; whoever runs it should see to {wanted}"]
-    current = {_text(name): _text(value) for name, value in reply.items()}
+    return weaknesses_of({_text(name): _text(value) for name, value in reply.items()})
+
+
+def weaknesses_of(current: Mapping[str, str]) -> list[str]:
+    """The same of settings that are known; those that are missing count as safe."""
     return [
         f"Redis has {name} {current[name]}, so {_LOSES[name]}: set {name} {safe}"
         for name, safe in _SAFE.items()

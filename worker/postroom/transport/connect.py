@@ -18,7 +18,7 @@ def connect(host: str, port: int, left: Callable[[], float], kind: type[Socket])
 
     `left` returns the seconds until the deadline, and raises TimeoutError after it.
     """
-    addresses = _look_up(host, port, left)
+    addresses = look_up(host, port, left)
     fault: OSError = OSError("no address found")
     for untried, (family, type_, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         sock = kind(family, type_, protocol)
@@ -36,7 +36,7 @@ def connect(host: str, port: int, left: Callable[[], float], kind: type[Socket])
     raise fault
 
 
-def _look_up(host: str, port: int, left: Callable[[], float]) -> list[Any]:
+def look_up(host: str, port: int, left: Callable[[], float]) -> list[Any]:
     """The addresses of `host`. getaddrinfo has no time-out, so it runs in a thread that nobody has to wait for."""
     answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
 

@@ -1,0 +1,1 @@
+"""`postroom doctor`: one check a file, in the order of `examination.py`."""
