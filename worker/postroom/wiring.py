@@ -25,6 +25,7 @@ from postroom.graph.credentials import (
     Identity,
     ManagedIdentity,
     Secret,
+    SignedInUser,
     StoredSecret,
     check_credential,
     ends_at,
@@ -32,6 +33,7 @@ from postroom.graph.credentials import (
 from postroom.graph.credentials import Credential as AppCredential
 from postroom.graph.key_vault import SCHEME, VaultItem
 from postroom.graph.seal import Seal
+from postroom.graph.sign_in import SignIns
 from postroom.graph.tokens import Tokens
 from postroom.jobs.job import Job, milliseconds
 from postroom.jobs.workers import WorkerFacts
@@ -46,6 +48,7 @@ from postroom.store.celery_urls import CeleryUrls, celery_urls, result_backend
 from postroom.store.connection import connect
 from postroom.store.journal import CallbackStream, Journal
 from postroom.store.ledger import Ledger
+from postroom.store.sign_ins import SignInText
 from postroom.telemetry import logs
 from postroom.telemetry.events import Emit
 from postroom.transport.requests_http import RequestsHttp
@@ -113,6 +116,7 @@ def round_context(settings: Settings, book: Ledger, stopping: Callable[[], bool]
     """All that rounds work with."""
     lanes = Lanes(settings=settings)
     chance = random.Random(os.urandom(32))  # noqa: S311 - seeded as well as uuid4, which asks the system each time
+    redis = worker_redis(settings)
     http = transport(settings)(str(settings.ca_bundle) if settings.ca_bundle else None)
 
     def mark(job: Job, client_request_id: str, size: int) -> float | None:
@@ -125,7 +129,9 @@ def round_context(settings: Settings, book: Ledger, stopping: Callable[[], bool]
         apps={
             name: App(
                 tokens=Tokens(
-                    identity(app, settings.ca_bundle), http, deadline_s=min(settings.lease / 4, LONGEST_TOKEN_S)
+                    identity(app, settings.ca_bundle, sign_ins(settings, name, redis)),
+                    http,
+                    deadline_s=min(settings.lease / 4, LONGEST_TOKEN_S),
                 ),
                 graph=Graph(app.graph_url or app.cloud.graph_url, http),
                 seal=seal(app),
@@ -182,10 +188,18 @@ def seal(app: AppSettings) -> Seal | None:
             return None
 
 
-def identity(app: AppSettings, ca_bundle: Path | None = None) -> Identity:
+def sign_ins(settings: Settings, name: str, redis: "redis.Redis") -> SignIns | None:
+    """Where the sign-in for this app is kept; None if no person signs in for it."""
+    app, key = apps(settings)[name], settings.sign_in_key
+    if app.kind is not Credential.USER or key is None:
+        return None
+    return SignIns(SignInText(redis, name), key.get_secret_value())
+
+
+def identity(app: AppSettings, ca_bundle: Path | None = None, kept: SignIns | None = None) -> Identity:
     """Who this app is for Entra. Its settings must be complete (`App.faults`).
 
-    `ca_bundle` has the certificates by which a vault is known.
+    `ca_bundle` has the certificates by which a vault is known; `kept` is where a person's sign-in is.
     """
     credential: AppCredential
     match app.kind:
@@ -198,6 +212,8 @@ def identity(app: AppSettings, ca_bundle: Path | None = None) -> Identity:
             credential = FederatedToken(app.federated_token_file)
         case Credential.MANAGED_IDENTITY:
             credential = ManagedIdentity(app.client_id)
+        case Credential.USER:
+            credential = SignedInUser(kept)
         case Credential.FEDERATED_IDENTITY:
             credential = FederatedIdentity(app.managed_identity_client_id)
         case _:

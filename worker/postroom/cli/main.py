@@ -39,6 +39,9 @@ COMMANDS = {
     "release": Entry("postroom.cli.holds:release", "Release held mail."),
     "sandbox": Entry("postroom.cli.serve:sandbox", "Serve the stand-in for Entra and Graph, until Ctrl-C."),
     "send": Entry("postroom.cli.send:send", "Send one mail."),
+    "sign-in": Entry(
+        "postroom.cli.sign_in:sign_in_", "Sign in as the person as whom an app sends (POSTROOM_CREDENTIAL=user)."
+    ),
     "smtp": Entry("postroom.cli.serve:smtp", "Take mail in by SMTP, until SIGTERM or Ctrl-C."),
     "stats": Entry("postroom.cli.stats:stats_", "Show workers, waiting mail in each lane, and counts of jobs."),
     "status": Entry("postroom.cli.jobs:status", "Show the status of a job, with every attempt."),

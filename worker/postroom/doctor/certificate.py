@@ -8,7 +8,15 @@ from typing import Any
 from postroom.doctor.finding import Finding, Group, Reporter
 from postroom.doctor.rights import roles_of
 from postroom.doctor.surroundings import GraphAccess, Surroundings, Unreachable
-from postroom.graph.credentials import EXPIRES_SOON, Secret, Thumbprints, ends_at, thumbprints
+from postroom.graph.credentials import (
+    EXPIRES_SOON,
+    Secret,
+    StoredSecret,
+    Thumbprints,
+    ends_at,
+    secret_value,
+    thumbprints,
+)
 from postroom.graph.tokens import Token
 from postroom.transport.http import Lost, NotSent
 
@@ -26,11 +34,12 @@ def check_of_app(around: Surroundings, app: str) -> Iterator[Finding]:
     if prints:
         yield of_registration(name, prints, came=isinstance(token, Token))
     ends = ends_at(who)
-    if ends is None and isinstance(who.credential, Secret):
-        ends = _end_by_graph(around, app, who.client_id, who.credential.value)
+    is_secret = isinstance(who.credential, Secret | StoredSecret)
+    if ends is None and isinstance(who.credential, Secret | StoredSecret) and isinstance(token, Token):
+        ends = _end_by_graph(around, app, who.client_id, secret_value(who.credential))
     if ends is not None:
-        yield of_end(name, ends, now, is_secret=prints is None)
-    elif isinstance(who.credential, Secret):
+        yield of_end(name, ends, now, is_secret=is_secret)
+    elif is_secret:
         yield _SAY.skipped(
             name, _DAYS, f"nobody says: set POSTROOM_CLIENT_SECRET_EXPIRES to the day that Entra shows ({READS_APPS}, "
             "which would tell it, is not needed)"

@@ -40,6 +40,13 @@ def of_claims(name: str, claims: Mapping[str, Any] | None, lanes: list[Lane]) ->
     if claims is None:
         yield _SAY.green(name, _SENDS, "the token cannot be read", "the mailboxes below are the proof")
         return
+    if isinstance(scopes := claims.get("scp"), str):
+        who = claims.get("upn") or claims.get("preferred_username") or "who has signed in"
+        yield _SAY.green(
+            name, _SENDS, f"delegated permissions in the token: {scopes}",
+            f"it may do what {who} may do, and sends as {who}; other mailboxes need Mail.Send.Shared and Send As",
+        )  # fmt: skip
+        return
     roles = _roles(claims)
     told = f"roles in the token: {listed(sorted(roles), 10) or 'none'}"
     if "Mail.Send" in roles:

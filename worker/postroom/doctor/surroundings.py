@@ -15,12 +15,12 @@ from postroom.graph.credentials import Identity, check_credential
 from postroom.graph.requests import Call
 from postroom.graph.tokens import NoToken, Token, Tokens
 from postroom.mail.address import Address
-from postroom.settings.model import AppSettings, Settings
+from postroom.settings.model import AppSettings, Credential, Settings
 from postroom.store.connection import connect
 from postroom.store.functions import or_unavailable
 from postroom.transport.http import Http, Lost, NotSent, Response
 from postroom.transport.way_out import Step, Way, way_to
-from postroom.wiring import apps, identity, transport
+from postroom.wiring import apps, identity, sign_ins, transport
 
 ASK_S = 10.0  # how long one question to Redis' or Microsoft's side may take
 
@@ -94,7 +94,12 @@ class Surroundings:
         return connection
 
     def identity(self, app: str) -> Identity:
-        return identity(self.apps[app])
+        """Who this app is. A person's sign-in is with it if Redis answers."""
+        given = self.apps[app]
+        kept = None
+        if given.kind is Credential.USER and not isinstance(self.redis, Unreachable):
+            kept = sign_ins(self.settings, app, self.redis)
+        return identity(given, self.settings.ca_bundle, kept)
 
     def reach(self, url: str) -> Reached:
         """How far a request to this URL comes. It carries no token, and asks for nothing that is not public."""

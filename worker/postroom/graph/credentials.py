@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from postroom.graph.key_vault import VaultFault, VaultItem, certificate_bytes
 from postroom.graph.key_vault import read as vault_value
+from postroom.graph.sign_in import SignIns
 
 EXPIRES_SOON = timedelta(days=30)
 _SECRET_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -65,7 +66,14 @@ class FederatedIdentity:
     client_id: str | None = None
 
 
-Credential = Secret | StoredSecret | Certificate | ManagedIdentity | FederatedToken | FederatedIdentity
+@dataclass(frozen=True, slots=True)
+class SignedInUser:
+    """A person who has signed in for the app. `kept`: where that is; None where nobody asks for a token."""
+
+    kept: SignIns | None = None
+
+
+Credential = Secret | StoredSecret | Certificate | ManagedIdentity | FederatedToken | FederatedIdentity | SignedInUser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

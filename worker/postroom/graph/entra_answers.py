@@ -52,6 +52,31 @@ _ENTRA: dict[int, TokenVerdict] = {
     900382: _no_token("wrong_cloud"),
     900432: _no_token("wrong_cloud"),
     53003: _no_token("blocked_by_conditional_access"),
+    # A person's sign-in has ended, or may not do what is asked.
+    **dict.fromkeys(
+        (
+            50034,
+            50053,
+            50055,
+            50057,
+            50076,
+            50078,
+            50079,
+            50132,
+            50133,
+            50158,
+            50173,
+            53000,
+            65001,
+            70000,
+            70008,
+            70043,
+            700082,
+            700084,
+            9002313,
+        ),
+        _no_token("sign_in_needed"),
+    ),
     50196: throttled(60, Scope.APP),  # a loop was detected: asking on makes it worse
     90055: throttled(scope=Scope.APP),
 }

@@ -8,10 +8,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 
 class Seal:
-    """Made from the app's own secret, so there is no key to hand out; a rotated secret opens nothing of before."""
+    """Made from the app's own secret, so there is no key to hand out; a rotated secret opens nothing of before.
 
-    def __init__(self, secret: bytes) -> None:
-        key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"postroom upload session").derive(secret)
+    Seals of the same secret and different purposes do not open each other's.
+    """
+
+    def __init__(self, secret: bytes, purpose: bytes = b"postroom upload session") -> None:
+        key = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(secret)
         self._fernet = Fernet(urlsafe_b64encode(key))
 
     def close(self, text: str) -> str:

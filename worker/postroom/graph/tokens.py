@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import msal
 from cryptography.hazmat.primitives import serialization
 
+from postroom.errors import Unavailable
 from postroom.graph.answers import not_sent, retry_after
 from postroom.graph.credentials import (
     Certificate,
@@ -27,6 +28,7 @@ from postroom.graph.credentials import (
     Identity,
     ManagedIdentity,
     Secret,
+    SignedInUser,
     StoredSecret,
     _CredentialFault,
     _federated_token,
@@ -34,6 +36,7 @@ from postroom.graph.credentials import (
     secret_value,
 )
 from postroom.graph.entra_answers import judge_token_error
+from postroom.graph.sign_in import NotSignedIn, token_of
 from postroom.jobs.outcome import Answer, Deferred, Held, Scope, Throttled
 from postroom.runtime.fibers import run_in_thread
 from postroom.telemetry.redaction import redact
@@ -132,7 +135,7 @@ class Tokens:
 
     def _request(self) -> None:
         now = self._clock()
-        self._last = result = _acquire(self._identity, _Entra(self._http, self._deadline_s), now)
+        self._last = result = _acquire(self._identity, EntraHttp(self._http, self._deadline_s), now)
         wait_s = result.wait_s or 0.0 if isinstance(result, Deferred | Throttled) else 0.0
         self._not_again_before = self._clock() + max(RENEW_AGAIN_S, wait_s)
         if isinstance(result, Token):
@@ -142,13 +145,17 @@ class Tokens:
         self._times_asked += 1
 
 
-def _acquire(identity: Identity, entra: "_Entra", now: float) -> Token | NoToken:
+def _acquire(identity: Identity, entra: "EntraHttp", now: float) -> Token | NoToken:
     try:
         result = _ask_msal(identity, entra)
     except _CredentialFault as fault:
         return Held(reason="invalid_credential", scope=Scope.APP, answer=Answer(detail=str(fault)), no_token=True)
+    except NotSignedIn as fault:
+        return Held(reason="sign_in_needed", scope=Scope.APP, answer=Answer(detail=str(fault)), no_token=True)
     except (NotSent, Lost) as fault:
         return not_sent(str(fault))
+    except Unavailable as fault:
+        return not_sent(f"the sign-in cannot be read: {fault}")
     except Exception as error:  # noqa: BLE001 - MSAL meets strange answers with many exceptions; each is a refusal
         return _refusal(entra, {}, error, now)
     value, lifetime = result.get("access_token"), result.get("expires_in")
@@ -157,9 +164,14 @@ def _acquire(identity: Identity, entra: "_Entra", now: float) -> Token | NoToken
     return _refusal(entra, result, None, now)
 
 
-def _ask_msal(identity: Identity, entra: "_Entra") -> dict[str, Any]:
+def _ask_msal(identity: Identity, entra: "EntraHttp") -> dict[str, Any]:
     if isinstance(identity.credential, ManagedIdentity):
         return _ask_the_machine(identity.credential, identity.graph_url, entra)
+    authority = f"{identity.authority_url.rstrip('/')}/{identity.tenant_id}"
+    if isinstance(identity.credential, SignedInUser):
+        if identity.credential.kept is None:
+            raise NotSignedIn("the sign-in is not at hand here")
+        return token_of(identity.client_id, authority, identity.graph_url, identity.credential.kept, entra)
     if isinstance(identity.credential, FederatedIdentity):
         proof = _ask_the_machine(identity.credential, _FOR_AN_APP, entra)
         if not isinstance(proof.get("access_token"), str):
@@ -170,7 +182,7 @@ def _ask_msal(identity: Identity, entra: "_Entra") -> dict[str, Any]:
     app = msal.ConfidentialClientApplication(
         identity.client_id,
         client_credential=for_msal,
-        authority=f"{identity.authority_url.rstrip('/')}/{identity.tenant_id}",
+        authority=authority,
         # It only asks login.microsoftonline.com whether another host is Microsoft's, which ours need not be.
         instance_discovery=False,
         http_client=entra,
@@ -180,7 +192,9 @@ def _ask_msal(identity: Identity, entra: "_Entra") -> dict[str, Any]:
     return result
 
 
-def _ask_the_machine(credential: ManagedIdentity | FederatedIdentity, resource: str, entra: "_Entra") -> dict[str, Any]:
+def _ask_the_machine(
+    credential: ManagedIdentity | FederatedIdentity, resource: str, entra: "EntraHttp"
+) -> dict[str, Any]:
     """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
     who = (
         msal.UserAssignedManagedIdentity(client_id=credential.client_id)
@@ -213,7 +227,7 @@ def _for_msal(credential: Secret | StoredSecret | Certificate | FederatedToken) 
             }
 
 
-def _refusal(entra: "_Entra", result: Mapping[str, Any], error: Exception | None, now: float) -> NoToken:
+def _refusal(entra: "EntraHttp", result: Mapping[str, Any], error: Exception | None, now: float) -> NoToken:
     """What stands behind a refusal: in MSAL's result, or else in the last answer, whose body MSAL has dropped."""
     answer = entra.last
     if answer is None:
@@ -249,7 +263,7 @@ def _as_object(body: bytes) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _EntraAnswer:
+class EntraAnswer:
     """An answer in the form that MSAL reads."""
 
     status_code: int
@@ -257,7 +271,7 @@ class _EntraAnswer:
     headers: Mapping[str, str]
 
 
-class _Entra:
+class EntraHttp:
     """MSAL's `http_client`, for one token: all its requests together have `deadline_s` seconds."""
 
     def __init__(self, http: Http, deadline_s: float) -> None:
@@ -265,10 +279,10 @@ class _Entra:
         self._deadline = time.monotonic() + deadline_s
         self.last: Response | None = None
 
-    def get(self, url: str, **given: Any) -> _EntraAnswer:
+    def get(self, url: str, **given: Any) -> EntraAnswer:
         return self._exchange("GET", url, **given)
 
-    def post(self, url: str, **given: Any) -> _EntraAnswer:
+    def post(self, url: str, **given: Any) -> EntraAnswer:
         return self._exchange("POST", url, **given)
 
     def close(self) -> None:
@@ -283,7 +297,7 @@ class _Entra:
         data: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         **_: Any,
-    ) -> _EntraAnswer:
+    ) -> EntraAnswer:
         form = {"Content-Type": "application/x-www-form-urlencoded"} if data else {}
         self.last = self._http.exchange(
             method,
@@ -293,4 +307,4 @@ class _Entra:
             deadline_s=self._deadline - time.monotonic(),
         )
         text = self.last.body.decode(errors="replace")
-        return _EntraAnswer(self.last.status, text, self.last.headers)
+        return EntraAnswer(self.last.status, text, self.last.headers)

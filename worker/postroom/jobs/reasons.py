@@ -92,6 +92,8 @@ invalid_credential | a credential's file cannot be used; the detail says why | c
 missing_credential | Entra got no credential | check `POSTROOM_CREDENTIAL` and the settings for it
 federation_mismatch | issuer, subject or audience of the federated token are not the registered ones | check the
   federated credential in Entra
+sign_in_needed | nobody has signed in for the app, or the sign-in has ended: the password was changed, the sign-in was
+  revoked or not used for 90 days, or Entra wants more of the person; the detail says why | run `postroom sign-in`
 clock_skew | the worker's clock is wrong, or the federated token is out of date | check the time synchronisation
 app_not_found | no such app in this tenant | check `POSTROOM_CLIENT_ID`, `POSTROOM_TENANT_ID`
 tenant_not_found | no such tenant in this cloud | check `POSTROOM_TENANT_ID`, `POSTROOM_CLOUD`

@@ -38,6 +38,8 @@ class AppRegistration:
     roles: tuple[str, ...] = ("Mail.Send",)
     rbac_mailboxes: tuple[str, ...] = ()
     """Mailboxes that Exchange's RBAC for Applications lets the app send from, whatever its token says."""
+    is_public: bool = False
+    """Whether people can sign in with it by a code ("Allow public client flows")."""
     policy_mailboxes: tuple[str, ...] | None = None
     """The only mailboxes that a legacy Application Access Policy leaves to the app; None: there is no policy."""
 
@@ -98,6 +100,10 @@ class SandboxOptions:
     """The secrets of the key vault, by their names; a certificate is one, in PEM or as PFX in base64."""
     vault_readers: tuple[str, ...] | None = None
     """The client ids of the apps that may read the vault; None: all may."""
+    is_public: bool = False
+    """Whether people can sign in with the app `client_id` by a code."""
+    shared_mailboxes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Who may send from each shared mailbox (Full Access and Send As)."""
     more_apps: tuple[AppRegistration, ...] = ()
     token_lifetime: int = 3599
     refresh_in: int | None = None
@@ -153,6 +159,7 @@ class SandboxOptions:
             expired_secrets=self.expired_secrets,
             certificates=self.certificates,
             federated=self.federated,
+            is_public=self.is_public,
             roles=self.roles,
         )
 

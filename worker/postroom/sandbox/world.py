@@ -31,6 +31,7 @@ class World:
         self.directory = Directory(options, self.exchange.has_mailbox)
         self.tenant.registered = self.directory.registration
         self.sign_in = SignIn(options, address.graph_url, self.mint, self.directory)
+        self.sign_in.is_public = self.tenant.is_public
         self.uploads = Uploads(self.exchange, address.graph_url, options.upload_session_lifetime)
         self.vault = dict(options.vault)
         self.bell = Bell()

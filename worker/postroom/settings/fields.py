@@ -20,6 +20,8 @@ from postroom.mail.validation import LARGEST_MESSAGE, MB
 from postroom.settings.values import duration, look_ups, rates, size
 from postroom.store import url
 
+SHORTEST_KEY = 32
+
 
 def _root(value: object) -> object:
     if not isinstance(value, str):
@@ -40,6 +42,13 @@ def _secret_place(value: object) -> object:
     return value
 
 
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < SHORTEST_KEY:
+        raise ValueError(f"at least {SHORTEST_KEY} characters are needed: openssl rand -base64 32")
+    return key
+
+
+SignInKey = Annotated[SecretStr, AfterValidator(_long_enough)]
 PathOrVault = Annotated[Path | VaultItem, BeforeValidator(_vault_item)]
 ASecret = Annotated[SecretStr, BeforeValidator(_secret_place)]
 

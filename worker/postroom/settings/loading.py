@@ -18,7 +18,7 @@ from postroom.mail.validation import plainly
 from postroom.settings.model import PREFIX, TABLES, Settings
 
 # Of these a `…_FILE` may be given instead. (The client secret's is a setting: it is read for each token.)
-SECRETS = {"client_certificate_password", "redis_url", "result_backend"}
+SECRETS = {"sign_in_key", "client_certificate_password", "redis_url", "result_backend"}
 
 
 # Azure's own names, which its SDKs read too: https://learn.microsoft.com/python/api/azure-identity

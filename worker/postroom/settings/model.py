@@ -38,6 +38,7 @@ from postroom.settings.fields import (
     Rates,
     RootUrl,
     Seconds,
+    SignInKey,
     checked_redis_url,
     directory_id,
     sender_pattern,
@@ -53,6 +54,7 @@ class Credential(StrEnum):
     MANAGED_IDENTITY = "managed-identity"
     FEDERATED = "federated"
     FEDERATED_IDENTITY = "federated-identity"
+    USER = "user"
 
 
 class Cloud(StrEnum):
@@ -183,6 +185,7 @@ class Settings(AppSettings, Limits):
     # left out of the repr: they may contain passwords
     redis_url: Annotated[str, BeforeValidator(checked_redis_url), Field(repr=False)]
     result_backend: Annotated[str | None, Field(repr=False)] = None
+    sign_in_key: SignInKey | None = None
     ca_bundle: Path | None = None
     transport: Transport | None = None
     sender: OneAddress | None = None
@@ -267,6 +270,8 @@ class Settings(AppSettings, Limits):
         for name, app in self.all_apps.items():
             if name in used or (name == "default" and app.client_id):
                 faults += app.faults(PREFIX + "{}" if name == "default" else f"[apps.{name}] {{}}")
+        if not self.sign_in_key and any(app.kind is Credential.USER for app in self.all_apps.values()):
+            faults.append(f"{PREFIX}SIGN_IN_KEY is missing: credential user needs it (openssl rand -base64 32)")
         if self.ca_bundle and not self.ca_bundle.exists():
             faults.append(f"{PREFIX}CA_BUNDLE: no file or folder {self.ca_bundle}")
         if self.transport is Transport.CURL and not find_spec("pycurl"):

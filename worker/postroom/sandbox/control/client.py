@@ -199,6 +199,10 @@ class Sandbox:
         """Enters a code as this account; with an empty `user` the person declines."""
         self._call("POST", "/sign-ins", body={"user_code": user_code, "user": user})
 
+    def revoke_sign_ins(self, user: str) -> None:
+        """Ends all sign-ins of this account, as a new password does."""
+        self._call("DELETE", "/sign-ins", user=user)
+
     def change_directory(self, **changes: Any) -> dict[str, int]:
         """Changes `directory_delay`, `exchange_delay` or `credential_policy`, or puts the directory's clock forward
         (`advance`, in seconds). Returns how many objects of each kind administrators have made."""

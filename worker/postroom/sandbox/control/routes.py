@@ -40,6 +40,7 @@ def control_routes(world: World) -> list[Route]:
         ("POST", "/mailboxes", control.set_mailboxes),
         ("GET", "/sign-ins", control.sign_ins),
         ("POST", "/sign-ins", control.decide_sign_in),
+        ("DELETE", "/sign-ins", control.revoke_sign_ins),
         ("POST", "/directory", control.change_directory),
     ]
     return [Route(f"/_sandbox{path}", handler, methods=[method]) for method, path, handler in paths]
@@ -121,6 +122,11 @@ class _Control:
     async def sign_ins(self, _: Request) -> Response:
         waiting = self._world.sign_in.waiting.values()
         return JSONResponse([one.user_code for one in waiting if one.user is None])
+
+    async def revoke_sign_ins(self, request: Request) -> Response:
+        """Ends the sign-ins of a person, as a new password does."""
+        self._world.sign_in.revoke(request.query_params["user"])
+        return JSONResponse({})
 
     async def decide_sign_in(self, request: Request) -> Response:
         body = await request.json()

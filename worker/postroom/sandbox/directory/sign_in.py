@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,8 @@ class SignIn:
         self._graph_root = graph_root
         self._mint = mint
         self._directory = directory
+        self.is_public: Callable[[str], bool] = lambda _client_id: False
+        """Whether an app of the tenant is a public client."""
         self.reset()
 
     def reset(self) -> None:
@@ -80,6 +82,10 @@ class SignIn:
             "interval": self._options.device_interval,
             "message": f"To sign in, open the page {page} and enter the code {user_code} to authenticate.",
         }
+
+    def revoke(self, user: str) -> None:
+        """Ends all sign-ins of a person, as a new password does."""
+        self._refresh = {token: one for token, one in self._refresh.items() if one.user != user.casefold()}
 
     def decide(self, user_code: str, user: str) -> None:
         """A person enters a code and signs in as `user`, or declines (empty). Raises ValueError."""
@@ -116,6 +122,9 @@ class SignIn:
 
     def _refreshed(self, form: Mapping[str, str], root: str, now: float) -> dict[str, Any]:
         kept = self._refresh.get(form.get("refresh_token", ""))
+        if kept is None and len(form.get("refresh_token", "")) > 40:
+            text = "The provided grant has expired due to it being revoked, a fresh auth token is needed."
+            raise EntraError(50173, "invalid_grant", text)
         if kept is None or kept.client_id != form["client_id"].casefold():
             raise EntraError(9002313, "invalid_grant", "The refresh token is malformed or not valid.")
         if now > kept.expires:
@@ -147,7 +156,7 @@ class SignIn:
         if not client_id:
             text = "The request body must contain the following parameter: 'client_id'."
             raise EntraError(900144, "invalid_request", text)
-        if client_id.casefold() not in PUBLIC_CLIENTS:
+        if client_id.casefold() not in PUBLIC_CLIENTS and not self.is_public(client_id):
             text = (
                 f"Application with identifier '{client_id}' was not found in the directory, or is no public client "
                 "that people can sign in with by a code."

@@ -74,6 +74,26 @@ class Tenant:
             answer["refresh_in"] = self._options.refresh_in
         return answer
 
+    def is_public(self, client_id: str) -> bool:
+        """Whether people can sign in with this app by a code."""
+        app = self.apps.get(client_id.casefold())
+        return app is not None and app.is_public
+
+    def in_mailbox(self, claims: Claims, mailbox: str) -> Claims:
+        """The claims, with roles for what the person of a delegated token may do in this mailbox.
+
+        That is all in their own, and what a permission `….Shared` allows in those that were shared with them.
+        """
+        return replace(claims, roles=self._permissions(claims, mailbox)) if claims.user else claims
+
+    def _permissions(self, claims: Claims, mailbox: str) -> frozenset[str]:
+        if claims.user == mailbox:
+            return claims.scopes
+        shared = (people for box, people in self._options.shared_mailboxes.items() if box.casefold() == mailbox)
+        if claims.user in (person.casefold() for people in shared for person in people):
+            return frozenset(one.removesuffix(".Shared") for one in claims.scopes if one.endswith(".Shared"))
+        return frozenset()
+
     def require_mail_send(self, claims: Claims, mailbox: str) -> None:
         """Raises GraphError unless the token's app may send from this mailbox: by its roles, or by Exchange's RBAC."""
         app = self.apps.get(claims.app_id)
@@ -81,7 +101,7 @@ class Tenant:
             return
         if "Mail.Send" not in claims.roles:
             raise GraphError(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
-        policy = None if app is None else app.policy_mailboxes
+        policy = None if app is None or claims.user else app.policy_mailboxes
         if policy is not None and mailbox not in (box.casefold() for box in policy):
             message = (
                 "Access to OData is disabled: [RAOP] : Blocked by tenant configured AppOnly AccessPolicy settings."

@@ -128,6 +128,7 @@ class Graph:
         claims = self._claims(visit.call)
         if isinstance(claims, GraphError):
             raise claims
+        claims = self._world.tenant.in_mailbox(claims, visit.arrival.mailbox)
         claims = self._world.directory.with_exchange_roles(claims, visit.arrival.mailbox)
         operation.allow(claims, visit)
         if visit.call.method != operation.method:

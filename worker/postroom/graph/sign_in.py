@@ -1,0 +1,150 @@
+"""Sign-in of a person, as whom an app sends: by a code on another device, once; then by refresh tokens.
+
+For tenants that allow no application permissions.
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import msal
+
+from postroom.errors import PostroomError
+from postroom.graph.seal import Seal
+
+# Which delegated permissions a feature needs beside Mail.Send: https://learn.microsoft.com/graph/permissions-reference
+FEATURES = {
+    "draft": ("Mail.ReadWrite",),
+    "look-up": ("Mail.Read",),
+    "shared": ("Mail.Send.Shared",),
+}
+_OF_SHARED = {"draft": "Mail.ReadWrite.Shared", "look-up": "Mail.Read.Shared"}
+
+
+class SignInFailed(PostroomError):
+    """Nobody has signed in; the text says why."""
+
+
+class NotSignedIn(Exception):
+    """There is no sign-in from which a token could come."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSignIn:
+    """Who has signed in, for which permissions (`Mail.Send` …), and MSAL's tokens as it writes them."""
+
+    user: str
+    scopes: tuple[str, ...]
+    cache: str
+
+    def to_json(self) -> str:
+        return json.dumps({"user": self.user, "scopes": self.scopes, "cache": self.cache})
+
+    @classmethod
+    def from_json(cls, text: str) -> "KeptSignIn":
+        """What `to_json` wrote."""
+        values = json.loads(text)
+        return cls(values["user"], tuple(values["scopes"]), values["cache"])
+
+
+class TextStore(Protocol):
+    """Where a text is kept."""
+
+    def load(self) -> str | None:
+        """The text, if there is one."""
+
+    def save(self, text: str) -> None:
+        """Keeps it in place of the one before."""
+
+
+class SignIns:
+    """The sign-in of one app, encrypted with a key that the store does not have."""
+
+    def __init__(self, store: TextStore, key: str) -> None:
+        self._store, self._seal = store, Seal(key.encode(), b"postroom sign-in")
+
+    def load(self) -> KeptSignIn | None:
+        """The sign-in. None if there is none; NotSignedIn if it was encrypted with another key."""
+        closed = self._store.load()
+        if closed is None:
+            return None
+        text = self._seal.open(closed)
+        if text is None:
+            raise NotSignedIn("the sign-in was encrypted with another POSTROOM_SIGN_IN_KEY")
+        return KeptSignIn.from_json(text)
+
+    def save(self, sign_in: KeptSignIn) -> None:
+        """Keeps it in place of the one before."""
+        self._store.save(self._seal.close(sign_in.to_json()))
+
+
+def scopes_for(features: Sequence[str]) -> tuple[str, ...]:
+    """The permissions that are asked for, `Mail.Send` first."""
+    scopes = ["Mail.Send", *(scope for feature in features for scope in FEATURES[feature])]
+    if "shared" in features:
+        scopes += [_OF_SHARED[feature] for feature in features if feature in _OF_SHARED]
+    return tuple(dict.fromkeys(scopes))
+
+
+def sign_in(
+    client_id: str,
+    authority: str,
+    graph_url: str,
+    scopes: Sequence[str],
+    http_client: Any,
+    show: Callable[[str], None],
+) -> KeptSignIn:
+    """Has a person sign in. `show` is given the words that tell them where to enter which code.
+
+    Waits until they have, for a quarter of an hour at most. Raises SignInFailed.
+    """
+    cache = msal.SerializableTokenCache()
+    app = _app(client_id, authority, http_client, cache)
+    wanted = _full(graph_url, scopes)
+    flow = app.initiate_device_flow(scopes=wanted)
+    if "user_code" not in flow:
+        raise SignInFailed(f"Entra gives no code: {_words(flow)}")
+    show(str(flow["message"]))
+    result = app.acquire_token_by_device_flow(flow)
+    if "access_token" not in result:
+        raise SignInFailed(f"nobody has signed in: {_words(result)}")
+    claims = result.get("id_token_claims") or {}
+    return KeptSignIn(str(claims.get("preferred_username", "")), tuple(scopes), cache.serialize())
+
+
+def token_of(client_id: str, authority: str, graph_url: str, kept: SignIns, http_client: Any) -> dict[str, Any]:
+    """MSAL's result with a fresh token of the person who has signed in. Its new refresh token is kept.
+
+    Raises NotSignedIn.
+    """
+    before = kept.load()
+    if before is None:
+        raise NotSignedIn("nobody has signed in for this app")
+    cache = msal.SerializableTokenCache()
+    cache.deserialize(before.cache)
+    app = _app(client_id, authority, http_client, cache)
+    accounts = app.get_accounts()
+    wanted = _full(graph_url, before.scopes)
+    result = app.acquire_token_silent_with_error(wanted, accounts[0], force_refresh=True) if accounts else None
+    if result is None:
+        raise NotSignedIn(f"the sign-in of {before.user or 'somebody'} has no refresh token any more")
+    if cache.has_state_changed and "access_token" in result:
+        kept.save(replace(before, cache=cache.serialize()))
+    answer: dict[str, Any] = result
+    return answer
+
+
+def _app(client_id: str, authority: str, http_client: Any, cache: Any) -> Any:
+    return msal.PublicClientApplication(
+        client_id, authority=authority, instance_discovery=False, http_client=http_client, token_cache=cache
+    )
+
+
+def _full(graph_url: str, scopes: Sequence[str]) -> list[str]:
+    return [f"{graph_url.rstrip('/')}/{scope}" for scope in scopes]
+
+
+def _words(result: dict[str, Any]) -> str:
+    return str(result.get("error_description") or result.get("error") or "no reason given").partition("\n")[0]
