@@ -68,6 +68,14 @@ def test_watching_waits_ever_longer_and_prints_a_line_for_each_change(capsys: py
     ]
 
 
+def test_ctrl_c_ends_watching_with_what_was_found_last() -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    found = [finding()]
+    assert watch_until_green(found, list, interrupted, as_json=False) is found
+
+
 def test_changes_are_json_lines_where_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     watch_until_green([finding()], lambda: [finding(Level.GREEN, "yes")], lambda _: None, as_json=True)
     assert json.loads(capsys.readouterr().out)["level"] == "green"

@@ -31,7 +31,7 @@ def test_what_is_asked_has_no_recipient_of_any_kind() -> None:
     ("outcome", "level", "words"),
     [
         (answer(400, "ErrorInvalidRecipients"), Level.GREEN, ""),
-        (answer(400, "ErrorSomethingNew"), Level.GREEN, ""),
+        (answer(400, "RequestBodyRead"), Level.YELLOW, "no clear answer"),
         (answer(403, "ErrorAccessDenied"), Level.RED, "no RBAC scope"),
         (answer(404, "ErrorInvalidUser"), Level.RED, "no such mailbox"),
         (answer(404, "MailboxNotEnabledForRESTAPI"), Level.RED, "no licence"),

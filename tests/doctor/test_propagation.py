@@ -69,6 +69,13 @@ def test_without_redis_a_refusal_is_red_and_says_what_nobody_knows() -> None:
     assert "nobody knows since when" in found.meaning
 
 
+def test_a_person_s_sign_in_is_refused_for_the_person_s_rights() -> None:
+    found = of_refusal(LANE, "403", RBAC, Witnessed(refused(500), frozenset(), "app-1", NOW, "ann@contoso.com"))
+
+    assert "the sign-in of ann@contoso.com" in found.meaning
+    assert "give ann@contoso.com Send As on hr@contoso.com" in found.next
+
+
 def test_a_refusal_in_spite_of_mail_send_is_not_said_to_want_it() -> None:
     found = of_refusal(LANE, "403", RBAC, Witnessed(refused(500), frozenset({"Mail.Send"}), "app-1", NOW))
 

@@ -65,10 +65,10 @@ def test_each_value_is_told_with_its_origin(tmp_path: Path) -> None:
         "POSTROOM_SENDER": f"{tmp_path}/.env",
         "POSTROOM_RATE": "environment",
         "POSTROOM_TENANT_ID": f"{tmp_path}/.env (AZURE_TENANT_ID)",
-        "POSTROOM_CLIENT_SECRET": "environment (POSTROOM_CLIENT_SECRET_FILE)",
+        "POSTROOM_CLIENT_SECRET_FILE": "environment",
     }
     told = told_origins(found, None)
-    assert "CLIENT_SECRET, RATE from the environment" in told
+    assert "CLIENT_SECRET_FILE, RATE from the environment" in told
     (fault,) = of_faults(["POSTROOM_RATE: a rate is a count"], found)
     assert "(from environment)" in fault.seen
 

@@ -14,6 +14,7 @@ from redis.sentinel import Sentinel
 from postroom import Client, Mail, Unavailable
 from postroom.store.connection import connect
 from postroom.store.ledger import Ledger
+from postroom.store.server_facts import server_facts
 
 from .redis_servers import forwarded, free_port, running
 
@@ -130,3 +131,13 @@ def test_a_server_that_has_become_a_replica_is_left(folder: Path) -> None:
 
         assert client.send_many([MAIL], "after").taken == 1
         client.send(MAIL)
+
+
+def test_the_facts_of_a_server_say_how_many_sentinels_answer_and_that_a_replica_is_one(watched: Watched) -> None:
+    with connect(watched.url, timeout_s=5, name="test") as client:
+        assert server_facts(client, watched.url).sentinels == (1, 1)
+    one_is_away = watched.url.replace("/post", f",127.0.0.1:{free_port()}/post")
+    with connect(one_is_away, timeout_s=5, name="test") as client:
+        assert server_facts(client, one_is_away).sentinels == (2, 1)
+    with redis.Redis(port=watched.replica) as replica:
+        assert server_facts(replica, f"redis://127.0.0.1:{watched.replica}").role == "slave"

@@ -97,12 +97,15 @@ def test_a_mailbox_that_sends_all_the_time_costs_a_write_in_a_minute(room: Room)
     assert written() == str(room.now).encode()
 
 
-def test_a_refusal_is_told_by_its_last_reason(room: Room) -> None:
+def test_a_refusal_is_told_by_its_last_reason_and_since_when_it_has_that(room: Room) -> None:
     verdicts.refused(room.redis, Scope.APP, "main", "invalid_client_secret", now=room.now)
+    first = datetime.fromtimestamp(room.now / 1000, UTC)
+    room.jump(3600)
     later = verdicts.refused(room.redis, Scope.APP, "main", "expired_client_secret", now=room.now)
 
     assert later.refused_reason == "expired_client_secret"
-    assert later.refused_at == datetime.fromtimestamp(room.now / 1000, UTC)
+    assert later.refused_at == later.refused_since == datetime.fromtimestamp(room.now / 1000, UTC)
+    assert later.refused_first == first
 
 
 def test_a_hold_of_one_mail_says_nothing_of_its_mailbox(room: Room) -> None:

@@ -87,14 +87,18 @@ def doctor(
 def watch_until_green(
     found: list[Finding], look: Callable[[], list[Finding]], pause: Callable[[float], None], *, as_json: bool
 ) -> list[Finding]:
-    """Looks again until all is green, and prints a line for each change. Returns what was found last."""
+    """Looks again until all is green or Ctrl-C, and prints a line for each change. Returns what was found last."""
     wait = FIRST_LOOK_S
     if not as_json:
         say(f"\nWatching: the next look is in {wait:.0f} s, later ones more seldom (Ctrl-C ends it).")
     while worst(found) is not Level.GREEN:
-        pause(wait)
+        before = found
+        try:
+            pause(wait)
+            found = look()
+        except KeyboardInterrupt:  # what was found last decides the exit code
+            return before
         wait = min(wait * 2, LONGEST_LOOK_S)
-        before, found = found, look()
         for finding in changes(before, found):
             say(_change(finding, as_json=as_json))
     return found

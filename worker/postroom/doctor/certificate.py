@@ -10,6 +10,7 @@ from postroom.doctor.rights import roles_of
 from postroom.doctor.surroundings import GraphAccess, Surroundings, Unreachable
 from postroom.graph.credentials import (
     EXPIRES_SOON,
+    Certificate,
     Secret,
     StoredSecret,
     Thumbprints,
@@ -35,10 +36,12 @@ def check_of_app(around: Surroundings, app: str) -> Iterator[Finding]:
         yield of_registration(name, prints, came=isinstance(token, Token))
     ends = ends_at(who)
     is_secret = isinstance(who.credential, Secret | StoredSecret)
-    if ends is None and isinstance(who.credential, Secret | StoredSecret) and isinstance(token, Token):
-        ends = _end_by_graph(around, app, who.client_id, secret_value(who.credential))
+    if ends is None and isinstance(who.credential, Secret | StoredSecret):
+        ends = _end_by_graph(around, app, who.client_id, who.credential)
     if ends is not None:
         yield of_end(name, ends, now, is_secret=is_secret)
+    elif isinstance(who.credential, Certificate):
+        yield _SAY.skipped(name, _DAYS, f"it is in a vault, which knows: {who.credential.path}")
     elif is_secret:
         yield _SAY.skipped(
             name, _DAYS, f"nobody says: set POSTROOM_CLIENT_SECRET_EXPIRES to the day that Entra shows ({READS_APPS}, "
@@ -69,7 +72,7 @@ def of_end(name: str, ends: datetime, now: datetime, *, is_secret: bool) -> Find
     return _SAY.green(name, _DAYS, seen)
 
 
-def _end_by_graph(around: Surroundings, app: str, client_id: str, secret: str) -> datetime | None:
+def _end_by_graph(around: Surroundings, app: str, client_id: str, credential: Secret | StoredSecret) -> datetime | None:
     """When the secret ends, where the app may read app registrations: that right is used if it is there, not asked for.
 
     https://learn.microsoft.com/graph/api/application-get
@@ -78,7 +81,7 @@ def _end_by_graph(around: Surroundings, app: str, client_id: str, secret: str) -
     if isinstance(access, Unreachable) or READS_APPS not in roles_of(access.token.value):
         return None
     registered = _registration(access, client_id)
-    return end_of_secret(registered.get("passwordCredentials"), secret)
+    return end_of_secret(registered.get("passwordCredentials"), secret_value(credential))
 
 
 def _registration(access: GraphAccess, client_id: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from postroom.doctor.finding import Finding, Group, Reporter
 from postroom.doctor.propagation import Witnessed, of_refusal
-from postroom.doctor.rights import roles_of
+from postroom.doctor.rights import claims_of, person_of, roles_of
 from postroom.doctor.senders import MOST, Lane, lane_of, lanes_of
 from postroom.doctor.surroundings import GraphAccess, Surroundings, Unreachable
 from postroom.doctor.trial import trial_mail
@@ -31,8 +31,6 @@ CANNOT_BE_SENT = GraphRequest(
     body=b'{"message":{"subject":"postroom doctor","toRecipients":[]},"saveToSentItems":false}',
 )
 NO_SUCH_DRAFT = "AAMkpostroom-doctor-no-such-message"
-# The answers that are about the mail: whoever gets one was let in.
-_OF_THE_MAIL = {"invalid_recipients", "bad_request"}
 
 
 def check(around: Surroundings) -> Iterator[Finding]:
@@ -55,8 +53,7 @@ def _of_lane(around: Surroundings, lane: Lane) -> Iterator[Finding]:
         return
     outcome = access.graph.send_mail(lane.mailbox, CANNOT_BE_SENT, access.call())
     known = _note(around, lane, outcome)
-    witnessed = Witnessed(known, roles_of(access.token.value), around.identity(lane.app).client_id, around.clock())
-    yield of_outcome(lane, outcome, witnessed)
+    yield of_outcome(lane, outcome, _witnessed(around, lane, access, known))
     if not is_let_in(outcome):
         return
     if lane.delivery is not DeliveryMode.SEND and (finding := of_drafts(lane, _asked_for_drafts(access, lane))):
@@ -67,17 +64,26 @@ def _of_lane(around: Surroundings, lane: Lane) -> Iterator[Finding]:
         )
 
 
+def _witnessed(around: Surroundings, lane: Lane, access: GraphAccess, known: Verdicts | None) -> Witnessed:
+    token = access.token.value
+    person = person_of(claims_of(token) or {})
+    return Witnessed(known, roles_of(token), around.identity(lane.app).client_id, around.clock(), person)
+
+
 def is_let_in(outcome: Outcome) -> bool:
-    """Whether the app was let into the mailbox, and only the mail refused."""
-    return isinstance(outcome, Refused) and (outcome.reason in _OF_THE_MAIL or outcome.answer.http_status == 400)
+    """Whether the app was let into the mailbox, and only the mail refused: Exchange itself missed the recipients.
+
+    Another 400 may come from a gateway that has not asked for rights yet.
+    """
+    return isinstance(outcome, Refused) and outcome.reason == "invalid_recipients"
 
 
 def of_outcome(lane: Lane, outcome: Outcome, witnessed: Witnessed) -> Finding:
     """What Graph's answer to a mail that cannot be sent means."""
     seen = told(outcome)
     if is_let_in(outcome):
-        code = f"{outcome.answer.http_status} {outcome.answer.graph_code}"
-        return _SAY.green(lane.mailbox, MAY_SEND, f"yes: let in, and refused only for want of recipients ({code})")
+        let_in = f"yes: let in, and refused only for want of recipients ({_short(outcome)})"
+        return _SAY.green(lane.mailbox, MAY_SEND, let_in)
     match outcome:
         case Held(reason="access_denied"):
             return of_refusal(lane, seen, outcome, witnessed)
@@ -99,7 +105,7 @@ def of_outcome(lane: Lane, outcome: Outcome, witnessed: Witnessed) -> Finding:
             return _SAY.yellow(lane.mailbox, MAY_SEND, seen, meaning, "look again in some minutes")
     return _SAY.yellow(
         lane.mailbox, MAY_SEND, seen, "Graph gave no clear answer, so this says nothing of its rights",
-        "look again in a minute: `postroom doctor --only mailboxes`",
+        "look again in a minute: `postroom doctor --only mailboxes`; --send-to ME@… sends one mail as proof",
     )  # fmt: skip
 
 
@@ -120,7 +126,7 @@ def of_outsider(lane: Lane, outcome: Outcome, roles: frozenset[str]) -> Finding:
     """What the answer means for a mailbox that must be refused."""
     seen, name = told(outcome), f"not {lane.mailbox}"
     if isinstance(outcome, Held) and outcome.reason == "access_denied":
-        return _SAY.green(name, _MAY_NOT, f"yes, it was refused ({seen})")
+        return _SAY.green(name, _MAY_NOT, f"yes, it was refused ({_short(outcome)})")
     if is_let_in(outcome):
         cause = (
             "Mail.Send in the token opens every mailbox, whatever scope there is in Exchange"
@@ -132,7 +138,7 @@ def of_outsider(lane: Lane, outcome: Outcome, roles: frozenset[str]) -> Finding:
             if "Mail.Send" in roles
             else "Get-ManagementRoleAssignment -RoleAssignee APP and its scope; after a change, wait up to 2 hours"
         )
-        return _SAY.red(name, _MAY_NOT, f"the app was let in ({seen})", cause, cure)
+        return _SAY.red(name, _MAY_NOT, f"the app was let in ({_short(outcome)})", cause, cure)
     return _SAY.yellow(
         name, _MAY_NOT, seen, "this proves nothing: only an existing mailbox can be refused", "name one that exists"
     )
@@ -192,6 +198,10 @@ def told(outcome: Outcome) -> str:
     parts = [str(answer.http_status or "no answer"), answer.graph_code or "", answer.detail or ""]
     request = f" (request-id {answer.request_id})" if answer.request_id else ""
     return " ".join(filter(None, parts)) + request
+
+
+def _short(outcome: Outcome) -> str:
+    return f"{outcome.answer.http_status} {outcome.answer.graph_code or ''}".strip()
 
 
 def _note(around: Surroundings, lane: Lane, outcome: Outcome) -> Verdicts | None:

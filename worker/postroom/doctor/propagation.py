@@ -27,6 +27,7 @@ class Witnessed:
     roles: frozenset[str]
     client_id: str
     now: datetime
+    person: str | None = None  # for whom a delegated token stands
 
 
 def of_refusal(lane: Lane, seen: str, refusal: Held, witnessed: Witnessed) -> Finding:
@@ -41,17 +42,22 @@ def of_refusal(lane: Lane, seen: str, refusal: Held, witnessed: Witnessed) -> Fi
     if known.allowed_at is not None:
         worked = f"worked until {_time(known.allowed_at, now)}, refused since {_time(known.refused_since, now)}"
         return _SAY.red(lane.mailbox, _ASKED, f"{seen}; {worked}", f"somebody changed it: {cause}", cure)
-    first = known.refused_first or known.refused_since
+    first = known.refused_since
     never = f"{seen}; never worked, first refused {_ago(now - first)} ago"
     if now - first < takes:
         meaning = f"no verdict yet: {cause}; or the right was given just now, and Exchange may take up to {what}"
         again = f"look again at {_time(first + takes, now)}, or `postroom doctor --only mailboxes --watch`"
         return _SAY.yellow(lane.mailbox, _ASKED, never, meaning, f"{again}; if it is refused then: {cure}")
-    meaning = f"{cause}. This is no delay any longer: a change takes up to {what}"
+    meaning = f"{cause}. It is no delay, unless the right was given in the last {what}"
     return _SAY.red(lane.mailbox, _ASKED, never, meaning, cure)
 
 
 def _cause_and_cure(mailbox: str, witnessed: Witnessed, *, by_policy: bool) -> tuple[str, str]:
+    if witnessed.person:
+        return (
+            f"the sign-in of {witnessed.person} has no right to send as this mailbox, or lacks Mail.Send.Shared",
+            f"give {witnessed.person} Send As on {mailbox} in Exchange, or sign in again with `postroom sign-in`",
+        )
     client = witnessed.client_id
     authorised = f"Test-ServicePrincipalAuthorization -Identity {client} -Resource {mailbox}"
     if by_policy:

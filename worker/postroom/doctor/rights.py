@@ -40,8 +40,8 @@ def of_claims(name: str, claims: Mapping[str, Any] | None, lanes: list[Lane]) ->
     if claims is None:
         yield _SAY.green(name, _SENDS, "the token cannot be read", "the mailboxes below are the proof")
         return
-    if isinstance(scopes := claims.get("scp"), str):
-        who = claims.get("upn") or claims.get("preferred_username") or "who has signed in"
+    if who := person_of(claims):
+        scopes = claims["scp"]
         yield _SAY.green(
             name, _SENDS, f"delegated permissions in the token: {scopes}",
             f"it may do what {who} may do, and sends as {who}; other mailboxes need Mail.Send.Shared and Send As",
@@ -90,6 +90,13 @@ def claims_of(token: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def person_of(claims: Mapping[str, Any]) -> str | None:
+    """The person that a delegated token stands for; None if it is an app's own."""
+    if not isinstance(claims.get("scp"), str):
+        return None
+    return str(claims.get("upn") or claims.get("preferred_username") or "who has signed in")
 
 
 def roles_of(token: str) -> frozenset[str]:

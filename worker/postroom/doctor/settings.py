@@ -14,7 +14,7 @@ from postroom.wiring import apps, result_backend_faults, transport
 
 _SAY = Reporter(Group.SETTINGS)
 _ASKED = "are they complete and right?"
-_FIX = "correct it, then `postroom doctor --only settings`; docs/settings.md has each setting"
+_THEN = "then `postroom doctor --only settings`; docs/settings.md has each setting"
 
 
 def of_faults(faults: Iterable[str], places: Mapping[str, str]) -> Iterator[Finding]:
@@ -23,7 +23,8 @@ def of_faults(faults: Iterable[str], places: Mapping[str, str]) -> Iterator[Find
         name = fault.split(" ")[0].rstrip(":")
         place = next((where for setting, where in places.items() if setting == name), None)
         seen = f"{fault} (from {place})" if place else fault
-        yield _SAY.red(name, _ASKED, seen, "no worker starts with these settings", _FIX)
+        do = "set it (environment, .env or postroom.toml)" if " is missing" in fault else "correct it"
+        yield _SAY.red(name, _ASKED, seen, "no worker starts with these settings", f"{do}, {_THEN}")
 
 
 def check(around: Surroundings) -> Iterator[Finding]:

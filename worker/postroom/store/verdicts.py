@@ -17,7 +17,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdicts:
-    """What was seen so far. `refused_since` is the first of the refusals since `allowed_at`.
+    """What was seen so far. `refused_since` is the first of the refusals since `allowed_at` that have this reason.
 
     `allowed_at` and `refused_at` may be up to a minute old. None: never, as far as anybody remembers.
     """

@@ -20,6 +20,7 @@ APP_ROLES = {
     "Mail.Send": "b633e1c5-b582-4048-a93e-9f11b44c7e96",
     "Mail.ReadWrite": "e2a3a72e-5f79-4c64-b1b1-878b674786c9",
     "Mail.Read": "810c84a8-4a9e-49e6-bf7d-12d183f40d01",
+    "Application.Read.All": "9a5d68dd-52b0-4cc2-bd40-abcf44ac3a30",
     "ExchangeMessageTrace.Read.All": "89b20d8a-76e2-4057-867b-9961f800b9a4",
 }
 # What each role of Exchange stands for: https://learn.microsoft.com/exchange/permissions-exo/application-rbac

@@ -24,8 +24,8 @@ end
 
 function M.refused(scope, name, reason)
   local state = states.read(scope, name)
-  local goes_on = is_refused(state)
-  if goes_on and state.refused_reason == reason and not is_due(state.refused_at) then return end
+  local goes_on = is_refused(state) and state.refused_reason == reason
+  if goes_on and not is_due(state.refused_at) then return end
   if not state.refused_first then states.write('HSET', scope, name, 'refused_first', call.stamp) end
   if not goes_on then states.write('HSET', scope, name, 'refused_since', call.stamp) end
   states.write('HSET', scope, name, 'refused_at', call.stamp, 'refused_reason', reason)
