@@ -84,11 +84,12 @@ account_disabled | the mailbox's account is blocked | enable it, or use another 
 mailbox_logon_failed | the mailbox's account is blocked | enable it, or use another sender
 mailbox_full | no space for the copy in Sent Items | delete something in the mailbox
 invalid_client_secret | the secret is wrong; often its ID was copied instead of its value | correct
-  `POSTROOM_CLIENT_SECRET`, then restart the workers
-expired_client_secret | the secret has expired | set a new secret, then restart the workers
+  `POSTROOM_CLIENT_SECRET`, then restart the workers (a secret in a file or a vault is read again by itself)
+expired_client_secret | the secret has expired | set a new secret, then restart the workers (a secret in a file or a
+  vault is read again by itself)
 invalid_certificate | the certificate is not registered for the app, or has expired | register it; a replaced file is
   read automatically
-invalid_credential | a credential's file cannot be used; the detail says why | check this file
+invalid_credential | the credential's file or key vault cannot be used; the detail says why | check this file or vault
 missing_credential | Entra got no credential | check `POSTROOM_CREDENTIAL` and the settings for it
 federation_mismatch | issuer, subject or audience of the federated token are not the registered ones | check the
   federated credential in Entra
