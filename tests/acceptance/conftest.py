@@ -182,11 +182,11 @@ class Room:
 
 def until(found: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
     """What `found()` gives once it gives something; fails after a while, naming `what` did not come."""
-    end = time.monotonic() + patience_s
-    while time.monotonic() < end:
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < patience_s:
         if got := found():
             return got
-        time.sleep(0.02)
+        time.sleep(min(0.02 + waited / 100, 0.1))  # to ask costs CPU, which what is awaited may need
     pytest.fail(f"waited {patience_s:.0f} s in vain for {what}")
 
 

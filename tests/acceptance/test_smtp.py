@@ -14,6 +14,7 @@ import trustme
 
 from postroom.access.smtp_logins import hashed
 from postroom.jobs.job import Status
+from tests.mail.corpus import multi, part, whole
 
 from .conftest import SENDER, Room
 
@@ -28,6 +29,14 @@ def a_message(to: str = "Ann Lee <ann@contoso.com>", **headers: str) -> EmailMes
         message[name.replace("_", "-")] = value
     message.set_content("Grüße\n.\n..\nFrom here on\n")
     return message
+
+
+def a_report(size: int) -> bytes:
+    """A bounce with the message that came back, of this size."""
+    status = part("message/delivery-status", "Reporting-MTA: dns; mx.example\r\n")
+    returned = part("message/rfc822; name=order.eml", "Subject: Order\r\n\r\n" + ("x" * 70 + "\r\n") * (size // 72))
+    text = part("text/plain", "It did not arrive.")
+    return whole(multi("report; report-type=delivery-status", text, status, returned)).replace(b"shop@", b"noreply@")
 
 
 def job_of(answer: bytes) -> str:
@@ -53,6 +62,7 @@ def test_what_is_handed_over_arrives_as_it_was_sent(open_room: OpenRoom) -> None
     small.add_attachment(os.urandom(100_000), maintype="application", subtype="pdf", filename="plän.pdf")
     large = a_message("dan@contoso.com", Message_ID="<2@shop.contoso.com>")
     large.add_attachment(content := os.urandom(5 * MB), maintype="application", subtype="zip", filename="plän.zip")
+    report = a_report(MB * 2)
     by_template = a_message("eva@contoso.com", X_Postroom_Template="welcome", X_Postroom_Variables='{"name": "Eva"}')
     del by_template["Subject"]
 
@@ -60,9 +70,10 @@ def test_what_is_handed_over_arrives_as_it_was_sent(open_room: OpenRoom) -> None
         job = handed_over(client, small.as_bytes(), "ann@contoso.com", "bob@contoso.com")
         assert handed_over(client, small.as_bytes(), "ann@contoso.com", "bob@contoso.com") == job
         in_parts = handed_over(client, large.as_bytes(), "dan@contoso.com")
+        reported = handed_over(client, report, "fay@contoso.com")
         rendered = handed_over(client, by_template.as_bytes(), "eva@contoso.com")
 
-    assert {room.settled(one).status for one in (job, in_parts, rendered)} == {Status.ACCEPTED}
+    assert {room.settled(one).status for one in (job, in_parts, reported, rendered)} == {Status.ACCEPTED}
     (arrived,) = room.sandbox.messages(job=job)
     head, _, source = room.sandbox.source(arrived).encode().partition(b"bob@contoso.com\r\n")
     assert head == f"x-postroom-job: {job}\r\nBcc: ".encode()
@@ -71,6 +82,11 @@ def test_what_is_handed_over_arrives_as_it_was_sent(open_room: OpenRoom) -> None
     assert (arrived.subject, arrived.text and arrived.text.strip()) == ("Grüße aus dem Haus", large_text())
     assert [one.filename for one in arrived.attachments] == ["plän.zip"]
     assert room.sandbox.attachment(arrived) == content
+    (arrived,) = room.sandbox.messages(job=reported)
+    assert (arrived.text or "").strip() == "It did not arrive."
+    assert [one.filename for one in arrived.attachments] == ["delivery-status.txt", "order.eml"]
+    assert room.sandbox.attachment(arrived) == b"Reporting-MTA: dns; mx.example\r\n"
+    assert room.client().status(reported).tags == ("report:as-files",)
     (arrived,) = room.sandbox.messages(job=rendered)
     assert arrived.subject == "Welcome to Contoso, Eva"
     assert room.redis.keys("{postroom}:files:*") == []

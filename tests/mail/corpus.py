@@ -5,6 +5,7 @@ import binascii
 import quopri
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 TO = "To: Ann <ann@contoso.com>\r\n"
 PNG = base64.b64decode(
@@ -26,11 +27,11 @@ class Letter:
     text: str | None = "Hello"
     html: str | None = None
     files: tuple[tuple[str, bytes], ...] = ()
-    large: dict[str, str | None] = field(default_factory=dict)
+    large: dict[str, Any] = field(default_factory=dict)
     refused: str = ""
 
     def as_large(self) -> "Letter":
-        return replace(self, large={}, **self.large)  # type: ignore[arg-type]
+        return replace(self, large={}, **self.large)
 
 
 def a_head(*lines: str, subject: str = "Subject: Hello", author: str = "From: Shop <shop@contoso.com>") -> bytes:
@@ -62,6 +63,7 @@ def letters() -> Iterator[Letter]:
     yield from of_encodings()
     yield from of_fields()
     yield from of_structures()
+    yield from of_reports()
     yield from of_files()
     yield from of_oddities()
 
@@ -224,21 +226,73 @@ def of_structures() -> Iterator[Letter]:
         text,
         part("application/pgp-signature", "x", "Content-Disposition: attachment; filename=s.asc"),
     )
-    yield Letter(name="signed", source=whole(signed), files=(("s.asc", b"x"),), refused="multipart/signed stays whole")
-    report = multi(
-        "report; report-type=delivery-status", text, part("message/delivery-status", "Reporting-MTA: dns; x\r\n")
-    )
-    yield Letter(name="a report", source=whole(report), refused="multipart/report stays whole")
-    amp = multi("alternative", text, part("text/x-amp-html", "<html amp4email>"), page)
     yield Letter(
-        name="another alternative", source=whole(amp), html="<p>Page</p>", refused="alternative in text/x-amp-html"
+        name="signed",
+        source=whole(signed),
+        files=(("s.asc", b"x"),),
+        refused="it is signed or encrypted (multipart/signed), which must stay byte for byte",
+    )
+    amp = part("text/x-amp-html", "<html amp4email>")
+    yield Letter(name="AMP", source=whole(multi("alternative", text, amp, page)), html="<p>Page</p>")
+    yield Letter(
+        name="AMP alone",
+        source=whole(multi("mixed", text, multi("alternative", amp))),
+        large={"files": (("part-1.bin", b"<html amp4email>"),)},
+    )
+    enriched = part("text/enriched", "<bold>Hello</bold>")
+    yield Letter(name="enriched text", source=whole(multi("alternative", text, enriched)))
+    picture = part("image/png", base64.encodebytes(PNG).replace(b"\n", b"\r\n"), "Content-Transfer-Encoding: base64")
+    yield Letter(
+        name="an alternative that is a picture",
+        source=whole(multi("alternative", text, picture)),
+        large={"files": (("part-1.png", PNG),)},
     )
     smime = part(
         "application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m", "x", "Content-Disposition: attachment"
     )
     yield Letter(
-        name="encrypted", source=whole(smime), text=None, files=(("smime.p7m", b"x"),), refused="signed or encrypted"
+        name="encrypted",
+        source=whole(smime),
+        text=None,
+        files=(("smime.p7m", b"x"),),
+        refused="it is signed or encrypted (S/MIME)",
     )
+
+
+def of_reports() -> Iterator[Letter]:
+    text = part("text/plain", "Hello")
+    status = b"Reporting-MTA: dns; mx.example\r\n\r\nFinal-Recipient: rfc822; bob@example.org\r\nAction: failed\r\n"
+    bounced = a_head("MIME-Version: 1.0", subject="Subject: Your order") + multi("mixed", text)
+    report = multi(
+        "report; report-type=delivery-status",
+        text,
+        part("message/delivery-status", status),
+        part("message/rfc822; name=order.eml", bounced),
+    )
+    returned = (("order.eml", bounced),)
+    yield Letter(
+        name="a delivery report",
+        source=whole(report),
+        files=returned,
+        large={"files": (("delivery-status.txt", status), *returned)},
+    )
+    read = b"Final-Recipient: rfc822; bob@example.org\r\nDisposition: manual-action; displayed\r\n"
+    receipt = multi(
+        "report; report-type=disposition-notification",
+        text,
+        part("message/disposition-notification", read),
+        part("text/rfc822-headers", b"Subject: Your order\r\n"),
+    )
+    yield Letter(
+        name="a read receipt",
+        source=whole(receipt),
+        large={
+            "files": (("disposition-notification.txt", read), ("rfc822-headers.txt", b"Subject: Your order\r\n")),
+        },
+    )
+    complaint = b"Feedback-Type: abuse\r\nVersion: 1\r\n"
+    abuse = multi("report; report-type=feedback-report", text, part("message/feedback-report", complaint))
+    yield Letter(name="a complaint", source=whole(abuse), large={"files": (("feedback-report.txt", complaint),)})
 
 
 def of_files() -> Iterator[Letter]:

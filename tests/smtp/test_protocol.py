@@ -62,7 +62,7 @@ def test_a_line_of_any_length_arrives_in_lines_that_others_take(server: Server) 
         assert client.say(MESSAGE + line + b"\r\n.").startswith(b"250 ")
         client.begin()
         assert client.say(b"From: noreply@contoso.com\r\nX-A: " + line + b"\r\n\r\n.").startswith(
-            b"550 5.6.0 a line of"
+            b"550 5.6.0 its header field X-A has"
         )
     (source,) = server.kept.sources
     assert isinstance(source, bytes)

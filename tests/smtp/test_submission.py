@@ -266,16 +266,12 @@ def signed(message: EmailMessage) -> None:
     message.set_type("multipart/signed")
 
 
-def invitation(message: EmailMessage) -> None:
-    message.get_payload()[0].add_alternative("BEGIN:VCALENDAR", subtype="calendar")
-
-
 def endless(message: EmailMessage) -> None:
     for _ in range(1001):
         message.add_attachment(b"", maintype="application", subtype="zip")
 
 
-@pytest.mark.parametrize("change", [signed, invitation, endless])
+@pytest.mark.parametrize("change", [signed, endless])
 def test_a_message_that_parts_would_change_is_refused_with_what_to_do(change: Any) -> None:
     message = large()
     change(message)
@@ -327,6 +323,21 @@ def test_only_alternatives_become_alternatives_and_what_follows_a_body_stays_beh
 ) -> None:
     found = mail(f"From: a@contoso.com\r\n{message}".encode())
     assert (found.text, found.html, [one.filename for one in found.attachments]) == (text, html, files)
+
+
+AMP = "Content-Type: text/x-amp-html\r\n\r\n<html amp4email>"
+
+
+@pytest.mark.parametrize(
+    ("message", "tags"),
+    [
+        (multipart("report", TEXT, FILE), ("report:as-files",)),
+        (multipart("mixed", multipart("alternative", TEXT, AMP, PAGE), FILE), ("left-out:text/x-amp-html",)),
+        (multipart("mixed", TEXT, FILE), ()),
+    ],
+)
+def test_a_tag_says_what_of_a_large_message_is_not_as_it_came(message: str, tags: tuple[str, ...]) -> None:
+    assert mail(f"From: a@contoso.com\r\n{message}".encode()).tags == tags
 
 
 def test_what_header_fields_ask_for_is_kept_of_a_large_message() -> None:

@@ -18,6 +18,14 @@ def unpacked(package: str, program: str) -> Path:
     pytest.skip(f"no {package} on this machine (apt-get download {package}, dpkg-deb -x, UNPACKED_PROGRAMS)")
 
 
+def unpacked_library(package: str, library: str) -> Path:
+    """This library of the package, in a folder whose name has the machine's kind in it; skips as `unpacked` does."""
+    for root in (UNPACKED / package, Path("/")):
+        for found in root.glob(f"usr/lib/*/{library}"):
+            return found
+    pytest.skip(f"no {package} on this machine (apt-get download {package}, dpkg-deb -x, UNPACKED_PROGRAMS)")
+
+
 def program(name: str, package: str) -> str:
     """The path of this program; skips the test where there is none."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")

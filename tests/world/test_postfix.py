@@ -15,9 +15,9 @@ import trustme
 from postroom.access.smtp_logins import Login
 from postroom.mail import mime_source
 from tests.acceptance.conftest import until
-from tests.smtp.conftest import LOCAL, Server
+from tests.smtp.conftest import LOCAL, PASSWORD, SHOP, Server
 
-from .programs import unpacked
+from .programs import unpacked, unpacked_library
 
 pytestmark = pytest.mark.world
 
@@ -39,8 +39,8 @@ mail_owner = daemon
 setgid_group = mail
 maillog_file = {folder}/log
 maillog_file_prefixes = {folder}
-import_environment = MAIL_CONFIG LD_LIBRARY_PATH PATH
-export_environment = MAIL_CONFIG LD_LIBRARY_PATH PATH
+import_environment = MAIL_CONFIG LD_LIBRARY_PATH PATH SASL_PATH
+export_environment = MAIL_CONFIG LD_LIBRARY_PATH PATH SASL_PATH
 alias_maps =
 alias_database =
 relayhost = [127.0.0.1]:{port}
@@ -96,9 +96,13 @@ class Postfix:
         ran = subprocess.run(command, input=message, env=self.environment, capture_output=True, timeout=60, check=False)
         assert ran.returncode == 0, ran.stderr.decode()
 
+    def know_password(self, port: int, name: str, password: str) -> None:
+        (self.folder / "passwords").write_text(f"[127.0.0.1]:{port} {name}:{password}\n")
+
     def waiting(self) -> int:
         """How many mails are still in its queue."""
-        return sum(len(list((self.folder / "spool" / name).rglob("[0-9A-F]*"))) for name in (*QUEUES[:3], "maildrop"))
+        found = [one for name in (*QUEUES[:3], "maildrop") for one in (self.folder / "spool" / name).rglob("[0-9A-F]*")]
+        return sum(one.is_file() for one in found)  # a folder of deferred mail stays
 
 
 @pytest.fixture
@@ -155,16 +159,60 @@ def test_each_of_many_recipients_gets_a_mail_once_and_all_in_one_mail_with_the_l
     assert sorted(one for mail in server.kept.mails for one in mail.bcc) == sorted(hidden)
 
 
-def test_a_mail_goes_by_tls(server: Server, postfix: Callable[..., Postfix], authority: trustme.CA) -> None:
-    relay = postfix(server, "smtp_tls_security_level = verify", "smtp_tls_verify_cert_match = localhost")
+def over_tls(relay: Postfix, authority: trustme.CA, *settings: str) -> None:
+    """From its next start on it trusts the server by its certificate only."""
     authority.cert_pem.write_to_path(relay.folder / "ca.pem")
-    with (relay.folder / "main.cf").open("a") as settings:
-        settings.write(f"smtp_tls_CAfile = {relay.folder}/ca.pem\n")
+    trust = ("smtp_tls_security_level = verify", "smtp_tls_verify_cert_match = localhost")
+    with (relay.folder / "main.cf").open("a") as file:
+        file.write("\n".join([*trust, f"smtp_tls_CAfile = {relay.folder}/ca.pem", *settings, ""]))
+
+
+def test_a_mail_goes_by_tls(server: Server, postfix: Callable[..., Postfix], authority: trustme.CA) -> None:
+    relay = postfix(server)
+    over_tls(relay, authority)
     relay.send(a_message("Hello", ANN), ANN)
     with relay.running():
         until(lambda: bool(server.kept.mails) and not relay.waiting(), "the queue to be empty")
 
     assert server.kept.mails[0].to == (ANN,)
+
+
+# Cyrus SASL's plug-ins, by which Postfix logs in: https://www.postfix.org/SASL_README.html
+LOGS_IN = ("smtp_sasl_auth_enable = yes", "smtp_sasl_security_options = noanonymous")
+
+
+@pytest.mark.parametrize(("wrapped", "mechanism"), [(False, "plain"), (True, "login")])
+def test_a_mail_goes_with_a_login_and_waits_while_the_password_is_wrong(
+    open_server: Callable[..., Server],
+    postfix: Callable[..., Postfix],
+    authority: trustme.CA,
+    wrapped: bool,
+    mechanism: str,
+) -> None:
+    server = open_server(SHOP)
+    relay = postfix(server)
+    relay.environment["SASL_PATH"] = str(unpacked_library("libsasl2-modules", "sasl2/libplain.so").parent)
+    port = server.tls_port if wrapped else server.port
+    of_its_own = (
+        f"relayhost = [127.0.0.1]:{port}",
+        f"smtp_tls_wrappermode = {'yes' if wrapped else 'no'}",
+        f"smtp_sasl_mechanism_filter = {mechanism}",
+        f"smtp_sasl_password_maps = texthash:{relay.folder}/passwords",
+        "maximal_backoff_time = 1s",
+        "max_use = 1",  # each process reads the password anew
+    )
+    over_tls(relay, authority, *LOGS_IN, *of_its_own)
+    message = a_message("Hello", ANN).replace(b"noreply@", b"shop@")
+    relay.know_password(port, "shop", "wrong")
+    relay.send(message, ANN, sender="shop@contoso.com")
+    with relay.running():
+        until(lambda: any(one["event"] == "smtp.rejected" for one in server.events), "the login to be refused")
+        assert server.kept.mails == []
+        assert relay.waiting()
+        relay.know_password(port, "shop", PASSWORD)
+        until(lambda: bool(server.kept.mails) and not relay.waiting(), "the queue to be empty")
+
+    assert [str(mail.sender) for mail in server.kept.mails] == ["shop@contoso.com"]
 
 
 def test_what_is_refused_comes_back_to_its_sender_and_not_again_and_again(

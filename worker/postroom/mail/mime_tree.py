@@ -23,7 +23,11 @@ DEEPEST = 10
 LONGEST_LINE = 64 * 1024
 _AT_ONCE = 57 * 1024  # bytes, which make whole lines of base64
 _LONGEST_HEADER = 256 * 1024
-_TOO_LONG = f"a line of a header, or of what is signed, is longer than {LONGEST_LINE // 1024} kB"
+_SIGNED_LINE = (
+    f"a line of what is signed or encrypted is longer than {LONGEST_LINE // 1024} kB, and to wrap it would void the"
+    " signature: let the program wrap its lines before it signs (base64 or quoted-printable)"
+)
+_FOLDED_AT = 990  # bytes; RFC 5322 allows lines of 998
 _UUENCODED = {"x-uuencode", "uuencode", "uue", "x-uue"}
 
 
@@ -154,40 +158,71 @@ def has_long_line(source: bytes, begin: int = 0, end: int | None = None) -> bool
 
 
 def with_short_lines(source: bytes, depth: int = 0) -> bytes:
-    """The same message, in which a part with a line that is too long is in base64. Unreadable where that cannot be."""
+    """The same message without lines that are too long: such a header field is folded, such a part is in base64.
+
+    Unreadable where that cannot be, with the reason and what to do.
+    """
     if not has_long_line(source):
         return source
     if depth > DEEPEST:
         raise Unreadable(f"its messages are more than {DEEPEST} deep")
-    written, at = [], 0
-    for part in _with_long_lines(tree(source)):
-        written += [source[at : part.begin], *_in_short_lines(part, depth)]
-        at = part.end
-    return b"".join([*written, source[at:]])
+    return b"".join(_wrapped(tree(source), depth))
 
 
-def _with_long_lines(part: Part) -> Iterator[Part]:
-    """The parts without parts that have such a line, in their order."""
-    if not has_long_line(part.source, part.begin, part.end):
+def _wrapped(part: Part, depth: int) -> Iterator[bytes]:
+    """The part from its header to its end, as pieces."""
+    source = part.source
+    if not has_long_line(source, part.begin, part.end):
+        yield source[part.begin : part.end]
         return
-    if part.kind in {"multipart/signed", "multipart/encrypted"}:
-        raise Unreadable(_TOO_LONG)
-    if not part.kind.startswith("multipart/"):
-        yield part
-    for inner in part.parts:
-        yield from _with_long_lines(inner)
-
-
-def _in_short_lines(part: Part, depth: int) -> Iterator[bytes]:
-    head = part.source[part.begin : part.body]
-    if has_long_line(head):
-        raise Unreadable(_TOO_LONG)
-    if part.kind.startswith("message/"):  # MIME forbids base64 for it
+    head = _folded_head(source[part.begin : part.body])
+    if not has_long_line(source, part.body, part.end):
+        yield head + source[part.body : part.end]
+    elif part.kind in {"multipart/signed", "multipart/encrypted"}:
+        raise Unreadable(_SIGNED_LINE)
+    elif part.kind.startswith("multipart/"):
+        at = part.body
+        yield head
+        for inner in part.parts:
+            yield source[at : inner.begin]
+            yield from _wrapped(inner, depth)
+            at = inner.end
+        yield source[at : part.end]
+    elif part.kind.startswith("message/"):  # MIME forbids base64 for it
         yield head + with_short_lines(part.content(), depth + 1)
-        return
+    else:
+        yield from _in_base64(head, part.content())
+
+
+def _in_base64(head: bytes, content: bytes) -> Iterator[bytes]:
     yield from (one.raw for one in mime_source.head_of(head).fields if one.name != "content-transfer-encoding")
     yield b"Content-Transfer-Encoding: base64\r\n"
-    content = part.content()
     for begin in range(0, len(content), _AT_ONCE):  # the library makes an object of each line
         lines = base64.encodebytes(content[begin : begin + _AT_ONCE]).rstrip()
         yield b"\r\n" + lines.replace(b"\n", b"\r\n")
+
+
+def _folded_head(head: bytes) -> bytes:
+    """The header with its long lines folded at blanks, which changes no value (RFC 5322, 2.2.3)."""
+    if not has_long_line(head):
+        return head
+    fields = mime_source.head_of(head).fields
+    left = head[sum(len(one.raw) for one in fields) :]
+    if has_long_line(left):
+        raise Unreadable(f"a line of {len(left) // 1024} kB in the header of a part is no header field")
+    lines = ((one.name, line) for one in fields for line in one.raw.splitlines(keepends=True))
+    return b"".join([*(_folded(name, line) if len(line) > LONGEST_LINE else line for name, line in lines), left])
+
+
+def _folded(name: str, line: bytes) -> bytes:
+    lines = [b""]
+    for word in re.findall(rb"[ \t]*[^ \t]+|[ \t]+", line):
+        if len(word) > LONGEST_LINE:
+            size = len(word) // 1024
+            raise Unreadable(
+                f"its header field {name.title()} has {size} kB without a blank: shorten it, or leave it out"
+            )
+        if len(lines[-1]) + len(word) > _FOLDED_AT and lines[-1].strip() and word.strip():
+            lines.append(b"")
+        lines[-1] += word
+    return b"\r\n".join(lines)

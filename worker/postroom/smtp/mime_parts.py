@@ -1,6 +1,6 @@
 """Splits a MIME message into bodies and files, for mail that is too large to be sent unchanged.
 
-This is done only if nothing is lost. A signed or encrypted message would not be the same.
+This is done only if nothing is lost that a reader needs. A signed or encrypted message would not be the same.
 """
 
 import html
@@ -17,10 +17,18 @@ from postroom.mail.model import Attachment, file_name
 from postroom.mail.priority import Importance
 from postroom.mail.validation import MAX_REQUEST
 
+# What reports have beside the text: RFC 3464, RFC 8098, RFC 5965, RFC 6533.
+_REPORT = re.compile(
+    "message/((?:global-)?(?:delivery-status|disposition-notification)|feedback-report|global-headers)"
+    "|text/(rfc822-headers)"
+)
 _CONTENT_ID = re.compile(r"[!-;=?-~]{1,200}")
 _BODY_ENDS = re.compile(r"</body\s*>", re.IGNORECASE)
 _LONGEST_NAME = 76
 _LARGE_BODY = f"its bodies have more than {MAX_REQUEST} bytes"
+_SIGNED = "it is signed or encrypted ({}), which must stay byte for byte: send its files apart, or a link to them"
+# Other forms of the text or the page beside them, which programs show that do not know these (RFC 2046, 5.1.4).
+_OTHER_FORMS = {"text/x-amp-html", "text/watch-html", "text/enriched", "text/richtext"}
 
 
 class Whole(Exception):
@@ -37,21 +45,25 @@ class Shown:
 
 @dataclass(slots=True)
 class Parts:
+    """`tags` say what is not as it came: `left-out:TYPE` of another form of the body, `report:as-files`."""
+
     text: str | None = None
     html: str | None = None
     files: list[Attachment] = field(default_factory=list)
+    tags: dict[str, None] = field(default_factory=dict)
 
 
 def parts_of(source: bytes) -> Parts:
     """The bodies and files of the message. Raises Whole if it cannot be taken apart."""
-    files: list[Attachment] = []
+    found = Parts()
     try:
-        shown = _shown(tree(source), (), files)
+        shown = _shown(tree(source), (), found)
     except Unreadable as error:
         raise Whole(str(error)) from None
     if len(shown.text or "") + len(shown.html or "") > MAX_REQUEST:
         raise Whole(_LARGE_BODY)
-    return Parts(shown.text, shown.html, files)
+    found.text, found.html = shown.text, shown.html
+    return found
 
 
 def fields_of(message: Source) -> dict[str, Any]:
@@ -71,36 +83,50 @@ def fields_of(message: Source) -> dict[str, Any]:
     }
 
 
-def _shown(part: Part, inside: tuple[str, ...], files: list[Attachment]) -> Shown:
-    """What a reader sees of this part; files go into `files`. `inside` are the kinds of multipart around it."""
+def _shown(part: Part, inside: tuple[str, ...], into: Parts) -> Shown:
+    """What a reader sees of this part; files go `into` it. `inside` are the kinds of multipart around it."""
     if not part.kind.startswith("multipart/"):
-        return _leaf(part, inside, files)
+        return _leaf(part, inside, into)
     kind = part.kind.removeprefix("multipart/")
-    if kind in {"signed", "encrypted", "report"}:
-        raise Whole(f"multipart/{kind} stays whole")
-    found = [_shown(inner, (*inside, kind), files) for inner in part.parts]
-    return _of_alternatives(found) if kind == "alternative" else _one_after_another(found)
+    if kind in {"signed", "encrypted"}:
+        raise Whole(_SIGNED.format(part.kind))
+    if kind == "report":
+        into.tags["report:as-files"] = None
+    if kind == "alternative":
+        return _alternative(part, (*inside, kind), into)
+    return _one_after_another([_shown(inner, (*inside, kind), into) for inner in part.parts])
 
 
-def _leaf(part: Part, inside: tuple[str, ...], files: list[Attachment]) -> Shown:
+def _alternative(part: Part, inside: tuple[str, ...], into: Parts) -> Shown:
+    """The last of each form is the best: https://www.rfc-editor.org/rfc/rfc2046#section-5.1.4"""
+    other_forms = [one for one in part.parts if one.kind in _OTHER_FORMS and _is_body(one)]
+    found = [_shown(inner, inside, into) for inner in part.parts if inner not in other_forms]
+    if all(one == Shown() for one in found):  # nothing else shows what they say
+        into.files += [_file(one, inside, len(into.files) + 1) for one in other_forms]
+    else:
+        into.tags |= {f"left-out:{one.kind}": None for one in other_forms}
+    return _of_alternatives(found)
+
+
+def _leaf(part: Part, inside: tuple[str, ...], into: Parts) -> Shown:
     if part.kind.startswith("application/") and "pkcs7" in part.kind:
-        raise Whole("it is signed or encrypted (S/MIME)")
-    is_body = part.header.get_content_disposition() != "attachment" and not part.filename
+        raise Whole(_SIGNED.format("S/MIME"))
+    is_body = _is_body(part)
     if is_body and part.kind in {"text/plain", "text/html"} and part.end - part.body > 2 * MAX_REQUEST:
         raise Whole(_LARGE_BODY)
     if is_body and part.kind == "text/plain":
         return Shown(text=part.text())
     if is_body and part.kind == "text/html":
         return Shown(html=part.text())
-    is_invitation = part.kind == "text/calendar" and part.parameter("method") != ""
-    if inside[-1:] == ("alternative",) and is_body and not is_invitation:
-        raise Whole(f"it has an alternative in {part.kind}")
-    files.append(_file(part, inside, len(files) + 1))
+    into.files.append(_file(part, inside, len(into.files) + 1))
     return Shown()
 
 
+def _is_body(part: Part) -> bool:
+    return part.header.get_content_disposition() != "attachment" and not part.filename
+
+
 def _of_alternatives(found: Sequence[Shown]) -> Shown:
-    """The last of each form is the best: https://www.rfc-editor.org/rfc/rfc2046#section-5.1.4"""
     texts = [one.text for one in found if one.text is not None]
     plain = [one.text for one in found if one.text is not None and one.html is None]
     pages = [one.html for one in found if one.html is not None]
@@ -126,10 +152,10 @@ def _as_html(text: str) -> str:
 
 def _file(part: Part, inside: tuple[str, ...], number: int) -> Attachment:
     otherwise = f"part-{number}{mimetypes.guess_extension(part.kind) or '.bin'}"
-    fields: dict[str, Any] = {
-        "filename": file_name(part.filename or "", otherwise),
-        "content_type": part.kind + "".join(_parameters(part)) if "/" in part.kind else None,
-    }
+    content_type = part.kind + "".join(_parameters(part)) if "/" in part.kind else None
+    if report := _REPORT.fullmatch(part.kind):  # fields and values, for people and programs
+        otherwise, content_type = f"{report[1] or report[2]}.txt", "text/plain"
+    fields: dict[str, Any] = {"filename": file_name(part.filename or "", otherwise), "content_type": content_type}
     content_id = str(part.header.get("content-id", "")).strip().removeprefix("<").removesuffix(">")
     inline = "related" in inside or part.header.get_content_disposition() == "inline"
     if _CONTENT_ID.fullmatch(content_id) and inline:

@@ -214,6 +214,7 @@ def _content(message: Source, *, template: bool) -> dict[str, Any] | Reply:
         "subject": " ".join((message.text("subject") or "").split()),
         "reply_to": [Address(_name(name), one.address) for name, one in answers if one],
         "attachments": parts.files,
+        "tags": tuple(parts.tags),
     }
     if not template:
         bodies = {"html": parts.html, "text": parts.text or (None if parts.html else " ")}
