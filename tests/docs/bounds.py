@@ -12,6 +12,7 @@ from postroom.delivery.round import LAST_TRIES_S
 from postroom.mail import address, fields, mime_source, mime_tree, validation
 from postroom.render import renderer, templates
 from postroom.runtime import file_limit
+from postroom.setup import directory
 from postroom.smtp import session
 from postroom.smtp.reception import COMMANDS, Limits
 from postroom.store import constants, intake, intake_codec
@@ -318,6 +319,18 @@ def _graph() -> list[Bound]:
             f"half of `POSTROOM_LEASE`, at most {seconds(context.LONGEST_POST_S)}",
             "delivery/context.py",
             "transport/test_lost.py test_an_answer_that_drips_is_lost_at_the_deadline",
+        ),
+        Bound(
+            "a list that `postroom setup` reads",
+            f"{directory.MOST_PAGES} pages, of this Graph only",
+            "setup/directory.py",
+            "setup/test_directory.py test_a_list_without_an_end_is_not_read_for_ever",
+        ),
+        Bound(
+            "what Graph asks `postroom setup` to wait",
+            f"{seconds(directory.LONGEST_WAIT_S)}, {directory.TRIES} times",
+            "setup/directory.py",
+            "setup/test_directory.py test_a_wait_that_graph_asks_for_is_bounded",
         ),
     ]
 

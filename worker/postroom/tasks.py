@@ -43,6 +43,7 @@ from postroom.runtime.parent_watch import end_with_parent
 from postroom.runtime.supervisor import SLOTS
 from postroom.settings.lanes import Lanes
 from postroom.settings.loading import load_settings
+from postroom.setup.renewing import renew_for_ever
 from postroom.store.ledger import Ledger
 from postroom.store.server_check import redis_faults
 from postroom.telemetry.redaction import mask_address
@@ -270,6 +271,8 @@ def _start_ticking(sender: Any, **_: object) -> None:
         _start(consumers.consume_for_ever, consumer, context, _ticking)
     if settings.attachments:
         _start(remove_files_for_ever, book.attachments.remove_due, _ticking, round_context.emit)
+    if renewals := wiring.renewals(settings):
+        _start(renew_for_ever, renewals, _ticking, round_context.emit)
     redirected = {"redirect_all_to": mask_address(settings.redirect_all_to.address)} if settings.redirect_all_to else {}
     round_context.emit("worker.ready", worker=name, slots=slots, **redirected)
 

@@ -5,7 +5,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from importlib.metadata import version
 from itertools import chain
@@ -34,7 +34,7 @@ from postroom.graph.credentials import Credential as AppCredential
 from postroom.graph.key_vault import SCHEME, VaultItem
 from postroom.graph.seal import Seal
 from postroom.graph.sign_in import SignIns
-from postroom.graph.tokens import Tokens
+from postroom.graph.tokens import Token, Tokens
 from postroom.jobs.job import Job, milliseconds
 from postroom.jobs.workers import WorkerFacts
 from postroom.render import Renderer, Templates
@@ -43,6 +43,10 @@ from postroom.runtime.fibers import current_loop, invite, run_in_thread, sleep
 from postroom.settings import fingerprint
 from postroom.settings.lanes import Lanes, policy
 from postroom.settings.model import PREFIX, AppSettings, Credential, Settings, Transport
+from postroom.setup.directory import Directory
+from postroom.setup.errors import SetupError
+from postroom.setup.renewing import renewal
+from postroom.setup.rotation import OwnKeeper, Rotated, Rotation
 from postroom.store import functions
 from postroom.store.celery_urls import CeleryUrls, celery_urls, result_backend
 from postroom.store.connection import connect
@@ -51,6 +55,7 @@ from postroom.store.ledger import Ledger
 from postroom.store.sign_ins import SignInText
 from postroom.telemetry import logs
 from postroom.telemetry.events import Emit
+from postroom.transport.http import Http
 from postroom.transport.requests_http import RequestsHttp
 
 if TYPE_CHECKING:
@@ -246,6 +251,28 @@ def expiring(settings: Settings, now: datetime) -> dict[str, datetime]:
     unusable = unusable_apps(settings, now)
     ends = {name: ends_at(identity(app)) for name, app in apps(settings).items() if name not in unusable}
     return {name: end for name, end in ends.items() if end is not None and end - now < EXPIRES_SOON}
+
+
+def renewals(settings: Settings) -> dict[str, Callable[[], Rotated]]:
+    """What replaces the certificates of the apps whose settings ask for that, by the apps' names."""
+    http = transport(settings)(str(settings.ca_bundle) if settings.ca_bundle else None)
+    return {
+        name: renewal(_rotation(identity(app), app.client_certificate, http), timedelta(seconds=app.rotate))
+        for name, app in apps(settings).items()
+        if app.rotate and isinstance(app.client_certificate, Path)
+    }
+
+
+def _rotation(who: Identity, path: Path, http: Http) -> Rotation:
+    tokens = Tokens(who, http, deadline_s=LONGEST_TOKEN_S)
+
+    def token() -> str:
+        found = tokens.get()
+        if not isinstance(found, Token):
+            raise SetupError(f"Entra gives no token for the certificate that is used: {found.answer.detail or found}")
+        return found.value
+
+    return Rotation(who, http, OwnKeeper(Directory(who.graph_url, http, token)), path)
 
 
 def celery_place(settings: Settings) -> tuple[CeleryUrls, str]:

@@ -153,6 +153,8 @@ def _tell(console: Console, folder: Path, templates: Path, place: LocalStack) ->
     console.print("In another terminal:\n")
     for command in commands:
         console.print(printed(f"  {command}"), soft_wrap=True)
+    console.print("\nTo try there how Microsoft 365 is set up (the sandbox's page /device takes the code):\n")
+    console.print("  postroom setup app --senders mail-senders@contoso.com --settings setup.env", soft_wrap=True)
     console.print("\nCtrl-C stops all of it. [dim]What follows are the logs of the worker and the doors.[/]")
     sys.stdout.flush()
 

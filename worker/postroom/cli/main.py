@@ -39,6 +39,7 @@ COMMANDS = {
     "release": Entry("postroom.cli.holds:release", "Release held mail."),
     "sandbox": Entry("postroom.cli.serve:sandbox", "Serve the stand-in for Entra and Graph, until Ctrl-C."),
     "send": Entry("postroom.cli.send:send", "Send one mail."),
+    "setup": Entry("postroom.cli.setup:setup", "Set up Microsoft 365: an app that may send from chosen mailboxes."),
     "sign-in": Entry(
         "postroom.cli.sign_in:sign_in_", "Sign in as the person as whom an app sends (POSTROOM_CREDENTIAL=user)."
     ),

@@ -110,7 +110,7 @@ def ends_at(identity: Identity) -> datetime | None:
         case Certificate(path=VaultItem()):
             return None
         case Certificate():
-            return _key_and_certificate(identity.credential)[1].not_valid_after_utc
+            return key_and_certificate(identity.credential)[1].not_valid_after_utc
         case Secret(expires=expires) | StoredSecret(expires=expires):
             return expires
     return None
@@ -138,19 +138,19 @@ def thumbprints(identity: Identity) -> Thumbprints | None:
     """Those of the identity's certificate, if it has one in a file. It must be in order (`check_credential`)."""
     if not isinstance(identity.credential, Certificate) or isinstance(identity.credential.path, VaultItem):
         return None
-    certificate = _key_and_certificate(identity.credential)[1]
+    certificate = key_and_certificate(identity.credential)[1]
     digests = (certificate.fingerprint(kind).hex().upper() for kind in (hashes.SHA1(), hashes.SHA256()))  # noqa: S303
     return Thumbprints(*digests)
 
 
-class _CredentialFault(Exception):
+class CredentialFault(Exception):
     """A credential's file that cannot be used; the text names the file and what is wrong with it."""
 
 
 def _faults_in_secret_file(credential: StoredSecret) -> list[str]:
     try:
         secret = secret_value(credential)
-    except _CredentialFault as fault:
+    except CredentialFault as fault:
         return [str(fault)]
     return _faults_in_secret(secret, f"{credential.place}: ")
 
@@ -162,7 +162,7 @@ def _faults_in_secret(value: str, where: str = "") -> list[str]:
 
 
 def secret_value(credential: Secret | StoredSecret) -> str:
-    """The secret as it is now. Raises _CredentialFault."""
+    """The secret as it is now. Raises CredentialFault."""
     if isinstance(credential, Secret):
         return credential.value
     if isinstance(credential.place, Path):
@@ -170,7 +170,7 @@ def secret_value(credential: Secret | StoredSecret) -> str:
     try:
         return vault_value(credential.place, credential.ca_bundle)
     except VaultFault as fault:
-        raise _CredentialFault(str(fault)) from None
+        raise CredentialFault(str(fault)) from None
 
 
 def _faults_in_files(credential: Certificate | FederatedToken, now: datetime) -> list[str]:
@@ -178,8 +178,8 @@ def _faults_in_files(credential: Certificate | FederatedToken, now: datetime) ->
         if isinstance(credential, FederatedToken):
             _federated_token(credential)
             return []
-        _, certificate = _key_and_certificate(credential)
-    except _CredentialFault as fault:
+        _, certificate = key_and_certificate(credential)
+    except CredentialFault as fault:
         return [str(fault)]
     starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < starts:
@@ -192,7 +192,7 @@ def _faults_in_files(credential: Certificate | FederatedToken, now: datetime) ->
 def _federated_token(credential: FederatedToken) -> str:
     token = _read(credential.path).decode(errors="replace").strip()
     if not token:
-        raise _CredentialFault(f"{credential.path}: the file with the federated token is empty")
+        raise CredentialFault(f"{credential.path}: the file with the federated token is empty")
     return token
 
 
@@ -202,29 +202,30 @@ def _certificate_bytes(credential: Certificate) -> bytes:
     try:
         return certificate_bytes(credential.path, credential.ca_bundle)
     except VaultFault as fault:
-        raise _CredentialFault(str(fault)) from None
+        raise CredentialFault(str(fault)) from None
 
 
 def _read(path: Path | str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise _CredentialFault(f"{path}: {error.strerror}") from None
+        raise CredentialFault(f"{path}: {error.strerror}") from None
 
 
-def _key_and_certificate(credential: Certificate) -> tuple[RSAPrivateKey, x509.Certificate]:
+def key_and_certificate(credential: Certificate) -> tuple[RSAPrivateKey, x509.Certificate]:
+    """The key of this credential, and the certificate that belongs to it. Raises CredentialFault."""
     data = _certificate_bytes(credential)
     password = credential.password.encode() if credential.password else None
     try:
         key, certificates = _from_pem(data, password) if b"-----BEGIN" in data else _from_pfx(data, password)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _CredentialFault(f"{credential.path}: wrong password, or no PFX or PEM file: {error}") from None
+        raise CredentialFault(f"{credential.path}: wrong password, or no PFX or PEM file: {error}") from None
     if not isinstance(key, RSAPrivateKey):
-        raise _CredentialFault(f"{credential.path}: no RSA key in it, which is the kind that Entra takes")
+        raise CredentialFault(f"{credential.path}: no RSA key in it, which is the kind that Entra takes")
     for certificate in certificates:
         if certificate.public_key() == key.public_key():
             return key, certificate
-    raise _CredentialFault(f"{credential.path}: no certificate in it that belongs to its key")
+    raise CredentialFault(f"{credential.path}: no certificate in it that belongs to its key")
 
 
 def _from_pfx(data: bytes, password: bytes | None) -> tuple[object, list[x509.Certificate]]:

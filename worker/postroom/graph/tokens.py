@@ -23,6 +23,7 @@ from postroom.errors import Unavailable
 from postroom.graph.answers import not_sent, retry_after
 from postroom.graph.credentials import (
     Certificate,
+    CredentialFault,
     FederatedIdentity,
     FederatedToken,
     Identity,
@@ -30,9 +31,8 @@ from postroom.graph.credentials import (
     Secret,
     SignedInUser,
     StoredSecret,
-    _CredentialFault,
     _federated_token,
-    _key_and_certificate,
+    key_and_certificate,
     secret_value,
 )
 from postroom.graph.entra_answers import judge_token_error
@@ -148,7 +148,7 @@ class Tokens:
 def _acquire(identity: Identity, entra: "EntraHttp", now: float) -> Token | NoToken:
     try:
         result = _ask_msal(identity, entra)
-    except _CredentialFault as fault:
+    except CredentialFault as fault:
         return Held(reason="invalid_credential", scope=Scope.APP, answer=Answer(detail=str(fault)), no_token=True)
     except NotSignedIn as fault:
         return Held(reason="sign_in_needed", scope=Scope.APP, answer=Answer(detail=str(fault)), no_token=True)
@@ -214,7 +214,7 @@ def _for_msal(credential: Secret | StoredSecret | Certificate | FederatedToken) 
             token = _federated_token(credential)
             return {"client_assertion": lambda: token}
         case Certificate():
-            key, certificate = _key_and_certificate(credential)
+            key, certificate = key_and_certificate(credential)
             # This form, without a thumbprint, signs as Entra asks now: PS256 and x5t#S256.
             # https://learn.microsoft.com/entra/identity-platform/certificate-credentials
             return {

@@ -95,6 +95,7 @@ class AppSettings(_Strict):
     client_secret_expires: date | None = None
     client_certificate: PathOrVault | None = None
     client_certificate_password: SecretStr | None = None
+    rotate: Seconds | None = None
     federated_token_file: Path | None = None
     managed_identity_client_id: str | None = None
     credential: Credential | None = None
@@ -113,6 +114,11 @@ class AppSettings(_Strict):
             return Credential.CERTIFICATE
         return Credential.FEDERATED if self.federated_token_file else None
 
+    @property
+    def _is_pem(self) -> bool:
+        file = self.client_certificate
+        return isinstance(file, Path) and file.suffix.casefold() not in (".pfx", ".p12")
+
     def faults(self, where: str) -> Iterator[str]:
         """What is missing for this app to get a token. `where` is a format string for the name of a setting."""
         needs = {
@@ -124,6 +130,8 @@ class AppSettings(_Strict):
             yield f"{where.format('CLIENT_SECRET')} is missing (or CLIENT_CERTIFICATE, or CREDENTIAL=managed-identity)"
         elif self.kind in needs and not getattr(self, needs[self.kind]):
             yield f"{where.format(needs[self.kind].upper())} is missing: credential {self.kind} needs it"
+        if self.rotate and not (self.kind is Credential.CERTIFICATE and self._is_pem):
+            yield f"{where.format('ROTATE')}: only a certificate in a PEM file can be replaced by the worker itself"
         if self.kind is not Credential.MANAGED_IDENTITY:
             for name in ("tenant_id", "client_id"):
                 if not getattr(self, name):

@@ -19,6 +19,7 @@ WRONG = {
     "mail.dead",
     "mail.left",
     "call.failed",
+    "certificate.failed",
     "consumer.failed",
     "journal.dropped",
     "round.failed",

@@ -23,7 +23,7 @@ PORTS = {"http": 80, "https": 443}
 # Azure's metadata service answers only without a proxy:
 # https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#proxies
 _NEVER_BY_PROXY = {"169.254.169.254"}
-_METHODS = {"DELETE", "GET", "POST", "PUT"}
+_METHODS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~]")  # how a header begins: RFC 9110, 5.1 and 5.5
 _URL = re.compile(r"https?://(?![/?#])[!#-;=?-Z\[\]_a-z~]+")  # a URL in which nothing has to be quoted
 

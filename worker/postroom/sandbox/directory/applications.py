@@ -118,6 +118,7 @@ def add_key(asked: Asked) -> Said:
     app = _rolled(asked, {"keyCredential": dict, "passwordCredential": dict, "proof": str})
     required(asked.body, "keyCredential")
     key = new_key(asked, asked.body["keyCredential"])
+    key.id = new_id()  # nobody says that the caller may choose it here
     if any(one.thumbprint == key.thumbprint for one in app.keys):
         raise bad("Duplicate key credential.", "KeyCredentialsDuplicateKeyId")
     app.keys.append(key)

@@ -133,7 +133,7 @@ class Directory:
         self.exchange_delay = self._options.exchange_delay
         self.policy = self._options.credential_policy
         self.accounts: dict[str, Account] = {one.address.casefold(): one for one in self._options.accounts}
-        self.groups = {fixed_id(f"group/{one.name}"): one for one in self._options.groups}
+        self.groups = {fixed_id(f"group/{one.address or one.name}"): one for one in self._options.groups}
         self.units = {fixed_id(f"unit/{one.name}"): one for one in self._options.units}
         self.applications: dict[str, Application] = {}
         self.deleted: dict[str, Application] = {}
