@@ -44,7 +44,7 @@ def test_the_language_leaves_room(tmp_path: Path) -> None:
     sizes = list(sizes_in(listing))
 
     assert len(sizes) > 200
-    assert sizes[0][1] <= 55
+    assert sizes[0][1] <= 50
     assert max(upvalues for upvalues, _ in sizes) <= 30
 
 

@@ -140,7 +140,7 @@ def _cause(error: Exception) -> str:
 # The modules in lua/lib/, in an order in which each needs only those before it. (One call goes the other way: what
 # record.lua calls as `bury_damaged` is set by damaged_records.lua, which needs nearly all others.)
 MODULES = (
-    "constants", "keys", "call", "values", "events", "record", "indexes", "config", "states", "dates", "celery_result",
+    "constants", "keys", "call", "values", "events", "record", "indexes", "config", "states", "celery_result",
     "status", "person_holds", "pauses", "fault_holds", "failures", "pace", "rate_limits", "recipient_limits",
     "upload_limits", "verdicts", "slots", "scheduling", "celery_message", "dispatch", "content", "callbacks", "journal",
     "attempts", "transitions", "drafts", "ending", "damaged_records", "settlement", "claiming", "rounds", "admission",

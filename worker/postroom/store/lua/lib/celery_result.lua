@@ -23,7 +23,7 @@ function M.of(id, job)
       ',"http_status":' .. (job.http_status or 'null') ..
       ',"request_id":' .. text_or_null(job.request_id) ..
       ',"client_request_id":' .. text_or_null(job.client_request_id) ..
-      ',"attempts":' .. (job.tries or '0') .. ',"accepted_at":"' .. dates.iso(tonumber(job.ended)) ..
+      ',"attempts":' .. (job.tries or '0') .. ',"accepted_at":"' .. values.iso(tonumber(job.ended)) ..
       '","sender":' .. text_or_null(job.sender) .. '}'
   elseif job.status == 'dead' then return 'FAILURE', exception('MailDead', cause(job), 'postroom.errors')
   elseif job.status == 'expired' then return 'FAILURE', exception('MailExpired', cause(job), 'postroom.errors')
@@ -37,7 +37,7 @@ local function write(task_id, state, result)
   local key = keys.celery_result(task_id)
   if not state then return redis.call('DEL', key) end
   local meta = string.format('{"status":"%s","result":%s,"traceback":null,"children":[],"date_done":"%s","task_id":%s}',
-    state, result, dates.iso(call.now), cjson.encode(task_id))
+    state, result, values.iso(call.now), cjson.encode(task_id))
   redis.call('SET', key, meta)
   redis.pcall('PUBLISH', key, meta)  -- a user without this channel only makes those wait longer who listen
 end

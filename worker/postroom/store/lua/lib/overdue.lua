@@ -21,7 +21,7 @@ end
 local function end_held(id, job, hold)
   attempts.push_unnumbered(id, job, cjson.encode({
     outcome = 'held', reason = hold.held_reason,
-    detail = 'held since ' .. dates.iso(tonumber(hold.held_since)) .. ', longer than POSTROOM_HOLD_PATIENCE',
+    detail = 'held since ' .. values.iso(tonumber(hold.held_since)) .. ', longer than POSTROOM_HOLD_PATIENCE',
   }))
   transitions.leave(id, job)
   ending.finish(id, job, 'dead', job.in_doubt and 'unknown' or hold.held_reason)
