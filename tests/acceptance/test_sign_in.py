@@ -68,4 +68,4 @@ def test_who_cannot_sign_in_is_told_why(open_room: OpenRoom) -> None:
 
     room.environment |= {"POSTROOM_SIGN_IN_KEY": "k" * 32}
     refused = room.postroom("sign-in")  # the sandbox's app is no public client
-    assert (refused.returncode, "Entra gives no code" in refused.stderr) == (1, True)
+    assert (refused.returncode, "sign-in by a code is not possible" in refused.stderr) == (1, True)

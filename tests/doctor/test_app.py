@@ -10,10 +10,11 @@ import pytest
 from postroom.doctor.certificate import end_of_secret, of_end, of_registration
 from postroom.doctor.entra import of_tenant, of_token
 from postroom.doctor.finding import Level, worst
-from postroom.doctor.rights import claims_of, of_claims, roles_of
+from postroom.doctor.rights import of_claims, roles_of
 from postroom.doctor.surroundings import Reached, Unreachable
 from postroom.graph.credentials import Thumbprints
 from postroom.graph.entra_answers import judge_token_error
+from postroom.graph.token_claims import claims_of
 from postroom.jobs.reasons import reason_of
 from postroom.transport.http import Response
 

@@ -9,7 +9,7 @@ import pytest
 
 from postroom.graph.credentials import Identity, SignedInUser
 from postroom.graph.sign_in import KeptSignIn, SignInFailed, SignIns, scopes_for, sign_in
-from postroom.graph.tokens import EntraHttp, Token, Tokens
+from postroom.graph.tokens import Token, Tokens
 from postroom.jobs.outcome import Held
 from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
@@ -51,7 +51,7 @@ def signed_in(address: SandboxAddress, control: Sandbox, user: str = CLERK) -> K
         control.sign_in(code, user)
 
     authority = f"{address.authority_url}/{address.tenant_id}"
-    http = EntraHttp(RequestsHttp(Path(address.ca_file)), 60)
+    http = RequestsHttp(Path(address.ca_file))
     return sign_in(address.client_id, authority, address.graph_url, scopes_for(["shared"]), http, show)
 
 

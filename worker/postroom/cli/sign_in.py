@@ -6,14 +6,11 @@ from postroom.cli.options import fail
 from postroom.cli.printable import say
 from postroom.errors import ConfigError
 from postroom.graph.sign_in import FEATURES, NotSignedIn, SignIns, scopes_for, sign_in
-from postroom.graph.tokens import EntraHttp
 from postroom.settings.loading import load_settings
 from postroom.settings.model import Credential, Settings
 from postroom.store.connection import connect
 from postroom.store.sign_ins import SignInText
 from postroom.wiring import identity, sign_ins, transport
-
-CODE_LIFE_S = 900.0  # https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code
 
 
 @click.command("sign-in")
@@ -54,7 +51,7 @@ def sign_in_(app: str, features: tuple[str, ...], show: bool, forget: bool) -> N
         f"{who.authority_url.rstrip('/')}/{who.tenant_id}",
         who.graph_url,
         scopes_for(features),
-        EntraHttp(http, CODE_LIFE_S),
+        http,
         say,
     )
     kept.save(signed_in)

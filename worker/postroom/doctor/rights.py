@@ -1,13 +1,12 @@
 """The rights of an app: what its token permits, and what is missing for what is configured."""
 
-import base64
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from postroom.doctor.finding import Finding, Group, Reporter
 from postroom.doctor.senders import Lane, lanes_of
 from postroom.doctor.surroundings import Surroundings, Unreachable, listed
+from postroom.graph.token_claims import claims_of
 from postroom.graph.tokens import Token
 from postroom.jobs.retry import OnUnknown
 from postroom.mail.message import DeliveryMode
@@ -75,28 +74,6 @@ def of_claims(name: str, claims: Mapping[str, Any] | None, lanes: list[Lane]) ->
             name, "may it look for mail in Sent Items?", "neither Mail.Read nor Mail.ReadWrite is in the token",
             f"after an outcome that nobody knows, Postroom cannot look whether the mail was sent{whose}",
         )  # fmt: skip
-
-
-def claims_of(token: str) -> dict[str, Any] | None:
-    """What a token says of itself, unverified: only Graph can verify it. None if it cannot be read.
-
-    Tokens for Graph are opaque by contract: https://learn.microsoft.com/entra/identity-platform/access-tokens
-    """
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        value = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def person_of(claims: Mapping[str, Any]) -> str | None:
-    """The person that a delegated token stands for; None if it is an app's own."""
-    if not isinstance(claims.get("scp"), str):
-        return None
-    return str(claims.get("upn") or claims.get("preferred_username") or "who has signed in")
 
 
 def roles_of(token: str) -> frozenset[str]:

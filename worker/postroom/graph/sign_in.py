@@ -12,7 +12,11 @@ from typing import Any, Protocol
 import msal
 
 from postroom.errors import PostroomError
+from postroom.graph.entra_http import EntraHttp
 from postroom.graph.seal import Seal
+from postroom.transport.http import Http, Lost, NotSent
+
+REQUEST_S = 30.0
 
 # Which delegated permissions a feature needs beside Mail.Send: https://learn.microsoft.com/graph/permissions-reference
 FEATURES = {
@@ -89,29 +93,40 @@ def scopes_for(features: Sequence[str]) -> tuple[str, ...]:
 
 
 def sign_in(
-    client_id: str,
-    authority: str,
-    graph_url: str,
-    scopes: Sequence[str],
-    http_client: Any,
-    show: Callable[[str], None],
+    client_id: str, authority: str, graph_url: str, scopes: Sequence[str], http: Http, show: Callable[[str], None]
 ) -> KeptSignIn:
-    """Has a person sign in. `show` is given the words that tell them where to enter which code.
-
-    Waits until they have, for a quarter of an hour at most. Raises SignInFailed.
-    """
+    """Has a person sign in for these permissions, as `by_code` does. Raises SignInFailed."""
     cache = msal.SerializableTokenCache()
-    app = _app(client_id, authority, http_client, cache)
-    wanted = _full(graph_url, scopes)
-    flow = app.initiate_device_flow(scopes=wanted)
-    if "user_code" not in flow:
-        raise SignInFailed(f"Entra gives no code: {_words(flow)}")
-    show(str(flow["message"]))
-    result = app.acquire_token_by_device_flow(flow)
-    if "access_token" not in result:
-        raise SignInFailed(f"nobody has signed in: {_words(result)}")
+    _, result = by_code(client_id, authority, _full(graph_url, scopes), http, show, cache)
     claims = result.get("id_token_claims") or {}
     return KeptSignIn(str(claims.get("preferred_username", "")), tuple(scopes), cache.serialize())
+
+
+def by_code(
+    client_id: str,
+    authority: str,
+    scopes: Sequence[str],
+    http: Http,
+    show: Callable[[str], None],
+    cache: Any = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Has a person sign in by a code on any device. Returns MSAL's application, and its result with a token.
+
+    `show` is given the words that tell the person where to enter which code. Waits until they have, for a quarter of
+    an hour at most. Raises SignInFailed.
+    """
+    try:
+        app = _app(client_id, authority, EntraHttp(http, each_s=REQUEST_S), cache)
+        flow = app.initiate_device_flow(scopes=list(scopes))
+        if "user_code" not in flow:
+            raise SignInFailed(f"sign-in by a code is not possible: {_words(flow)}")
+        show(str(flow["message"]))
+        result: dict[str, Any] = app.acquire_token_by_device_flow(flow)
+    except (ValueError, OSError, msal.exceptions.MsalError, NotSent, Lost) as error:
+        raise SignInFailed(f"{authority}: sign-in failed: {error}") from None
+    if "access_token" not in result:
+        raise SignInFailed(f"the sign-in was not completed: {_words(result)}")
+    return app, result
 
 
 def token_of(client_id: str, authority: str, graph_url: str, kept: SignIns, http_client: Any) -> dict[str, Any]:
@@ -147,4 +162,5 @@ def _full(graph_url: str, scopes: Sequence[str]) -> list[str]:
 
 
 def _words(result: dict[str, Any]) -> str:
-    return str(result.get("error_description") or result.get("error") or "no reason given").partition("\n")[0]
+    text = str(result.get("error_description") or result.get("error") or "no reason given")
+    return text.partition(" Trace ID:")[0].partition("\n")[0]

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 
 import msal
 from cryptography.hazmat.primitives import serialization
@@ -36,11 +35,12 @@ from postroom.graph.credentials import (
     secret_value,
 )
 from postroom.graph.entra_answers import judge_token_error
+from postroom.graph.entra_http import EntraHttp
 from postroom.graph.sign_in import NotSignedIn, token_of
 from postroom.jobs.outcome import Answer, Deferred, Held, Scope, Throttled
 from postroom.runtime.fibers import run_in_thread
 from postroom.telemetry.redaction import redact
-from postroom.transport.http import Http, Lost, NotSent, Response
+from postroom.transport.http import Http, Lost, NotSent
 
 # How long to leave Entra alone while there is a token that is still good.
 RENEW_AGAIN_S = 60.0
@@ -135,7 +135,7 @@ class Tokens:
 
     def _request(self) -> None:
         now = self._clock()
-        self._last = result = _acquire(self._identity, EntraHttp(self._http, self._deadline_s), now)
+        self._last = result = _acquire(self._identity, EntraHttp(self._http, total_s=self._deadline_s), now)
         wait_s = result.wait_s or 0.0 if isinstance(result, Deferred | Throttled) else 0.0
         self._not_again_before = self._clock() + max(RENEW_AGAIN_S, wait_s)
         if isinstance(result, Token):
@@ -145,7 +145,7 @@ class Tokens:
         self._times_asked += 1
 
 
-def _acquire(identity: Identity, entra: "EntraHttp", now: float) -> Token | NoToken:
+def _acquire(identity: Identity, entra: EntraHttp, now: float) -> Token | NoToken:
     try:
         result = _ask_msal(identity, entra)
     except CredentialFault as fault:
@@ -164,7 +164,7 @@ def _acquire(identity: Identity, entra: "EntraHttp", now: float) -> Token | NoTo
     return _refusal(entra, result, None, now)
 
 
-def _ask_msal(identity: Identity, entra: "EntraHttp") -> dict[str, Any]:
+def _ask_msal(identity: Identity, entra: EntraHttp) -> dict[str, Any]:
     if isinstance(identity.credential, ManagedIdentity):
         return _ask_the_machine(identity.credential, identity.graph_url, entra)
     authority = f"{identity.authority_url.rstrip('/')}/{identity.tenant_id}"
@@ -193,7 +193,7 @@ def _ask_msal(identity: Identity, entra: "EntraHttp") -> dict[str, Any]:
 
 
 def _ask_the_machine(
-    credential: ManagedIdentity | FederatedIdentity, resource: str, entra: "EntraHttp"
+    credential: ManagedIdentity | FederatedIdentity, resource: str, entra: EntraHttp
 ) -> dict[str, Any]:
     """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
     who = (
@@ -227,7 +227,7 @@ def _for_msal(credential: Secret | StoredSecret | Certificate | FederatedToken) 
             }
 
 
-def _refusal(entra: "EntraHttp", result: Mapping[str, Any], error: Exception | None, now: float) -> NoToken:
+def _refusal(entra: EntraHttp, result: Mapping[str, Any], error: Exception | None, now: float) -> NoToken:
     """What stands behind a refusal: in MSAL's result, or else in the last answer, whose body MSAL has dropped."""
     answer = entra.last
     if answer is None:
@@ -260,51 +260,3 @@ def _as_object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-@dataclass(frozen=True, slots=True)
-class EntraAnswer:
-    """An answer in the form that MSAL reads."""
-
-    status_code: int
-    text: str
-    headers: Mapping[str, str]
-
-
-class EntraHttp:
-    """MSAL's `http_client`, for one token: all its requests together have `deadline_s` seconds."""
-
-    def __init__(self, http: Http, deadline_s: float) -> None:
-        self._http = http
-        self._deadline = time.monotonic() + deadline_s
-        self.last: Response | None = None
-
-    def get(self, url: str, **given: Any) -> EntraAnswer:
-        return self._exchange("GET", url, **given)
-
-    def post(self, url: str, **given: Any) -> EntraAnswer:
-        return self._exchange("POST", url, **given)
-
-    def close(self) -> None:
-        """The connections are not this object's."""
-
-    def _exchange(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        data: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        **_: Any,
-    ) -> EntraAnswer:
-        form = {"Content-Type": "application/x-www-form-urlencoded"} if data else {}
-        self.last = self._http.exchange(
-            method,
-            f"{url}?{urlencode(params)}" if params else url,
-            headers={**(headers or {}), **form},
-            body=urlencode(data).encode() if data else None,
-            deadline_s=self._deadline - time.monotonic(),
-        )
-        text = self.last.body.decode(errors="replace")
-        return EntraAnswer(self.last.status, text, self.last.headers)
