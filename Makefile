@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := tests/mail tests/jobs tests/settings tests/graph tests/delivery tests/store tests/access tests/cloudevents \
-  tests/telemetry tests/cli tests/test_client.py tests/test_django.py tests/test_render.py tests/test_renderer.py tests/test_templates.py
+  tests/telemetry tests/cli tests/doctor tests/test_client.py tests/test_django.py tests/test_render.py tests/test_renderer.py tests/test_templates.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 help: ## This list

@@ -12,12 +12,14 @@ from click.testing import CliRunner, Result
 
 from postroom.cli.doctor import watch_until_green
 from postroom.cli.main import main
-from postroom.doctor.examination import examine
-from postroom.doctor.finding import Group, Level, worst
-from postroom.doctor.surroundings import Wanted
+from postroom.doctor.examination import _guarded, examine
+from postroom.doctor.finding import Finding, Group, Level, worst
+from postroom.doctor.surroundings import Surroundings, Wanted
+from postroom.settings.loading import load_settings
 
 from ..scripted_servers import Servers, all_servers, serve
-from .conftest import SENDER, Room
+from .certificates import self_signed
+from .conftest import SENDER, Room, until
 from .doctor_cases import CASES, Case, Scene
 
 __all__ = ["all_servers", "serve"]
@@ -163,6 +165,43 @@ def test_watching_ends_when_a_scope_has_reached_exchange(scene: Scene) -> None:
     last = watch_until_green(first, look, pause, as_json=False)
 
     assert (worst(first), worst(last), waits) == (Level.YELLOW, Level.GREEN, [10, 20, 40])
+
+
+def test_a_graph_that_is_silent_is_not_asked_for_every_mailbox(scene: Scene) -> None:
+    senders = "".join(f'[senders."s{number}@contoso.com"]\n' for number in range(9))
+    scene.file("postroom.toml", senders)
+    scene.room.sandbox.add_fault(effect="reset")
+    exit_code, findings = found_by(scene, "--only", "mailboxes")
+
+    assert exit_code == 3
+    assert [one["level"] for one in findings] == ["yellow"] * 3 + ["skipped"]
+    assert findings[-1]["seen"] == "7 more mailboxes: Graph does not answer"
+
+
+def test_a_fault_of_a_check_itself_is_told_without_its_text(scene: Scene) -> None:
+    def broken(_: object) -> Iterator[Finding]:
+        raise RuntimeError("secret")
+        yield
+
+    around = Surroundings(load_settings(scene.room.environment, scene.folder), Wanted(), {}, scene.folder)
+    (found,) = _guarded(Group.REDIS, broken, around)
+    assert (found.level, "RuntimeError at" in found.seen, "secret" in found.seen) == (Level.RED, True, False)
+
+
+def test_a_worker_logs_that_its_certificate_ends_soon_and_stats_shows_it(scene: Scene) -> None:
+    public, both = self_signed(10)
+    room = scene.room
+    room.sandbox.set_certificates(public)
+    settings = {"POSTROOM_CLIENT_SECRET": "", "POSTROOM_CLIENT_CERTIFICATE": scene.file("app.pem", both)}
+    worker = room.start_worker_process(**settings)
+    event = until(
+        lambda: next((one for one in room.log() if one["event"] == "credential.expiring"), None), "the warning"
+    )
+    told = room.postroom("stats").stdout
+    room.end(worker)
+
+    assert (event["app"], event["days"], event["level"]) == ("default", 10, "warning")
+    assert "the one of app default EXPIRES in 10 days" in told
 
 
 def test_the_workers_own_refusals_and_successes_are_what_the_doctor_goes_by(scene: Scene) -> None:

@@ -6,6 +6,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from postroom.api.metrics import Metrics
+from postroom.jobs.job import moment
 from postroom.jobs.lane_limits import LaneLimits
 from postroom.jobs.outcome import Answer, Refused, Throttled, Unknown
 from postroom.jobs.workers import WorkerFacts
@@ -74,6 +75,23 @@ def test_workers_that_differ_or_redirect_are_counted_by_form(connection: "redis.
     lines = Metrics(connection).text().splitlines()
     assert {'postroom_worker_forms{of="settings"} 2', 'postroom_worker_forms{of="templates"} 1'} <= set(lines)
     assert "postroom_workers_redirecting 1" in lines
+
+
+def test_a_credential_that_ends_soon_is_told_as_the_first_worker_that_has_it_sees_it(
+    connection: "redis.Redis[bytes]",
+) -> None:
+    ledger = real_room(connection).ledger
+    soon, later = 1_790_000_000_000, 1_790_086_400_000
+    same = WorkerFacts(version="1", settings="aa", templates="bb", expiring={"default": later})
+    for name, facts in (("a", same), ("b", replace(same, expiring={"default": soon, "hr": later}))):
+        ledger.tick(name, 8, 60)
+        ledger.introduce(name, 8, facts)
+
+    told = stats.read(connection, lanes=0)
+
+    assert told.expiring == {"default": moment(soon), "hr": moment(later)}
+    line = f'postroom_credential_expires_timestamp_seconds{{app="default"}} {soon / 1000}'
+    assert line in Metrics(connection).text().splitlines()
 
 
 def test_the_oldest_due_job_counts_from_when_it_was_due(connection: "redis.Redis[bytes]") -> None:

@@ -42,7 +42,7 @@ def check_of_app(around: Surroundings, app: str) -> Iterator[Finding]:
         yield of_end(name, ends, now, is_secret=is_secret)
     elif isinstance(who.credential, Certificate):
         yield _SAY.skipped(name, _DAYS, f"it is in a vault, which knows: {who.credential.path}")
-    elif is_secret:
+    elif is_secret and isinstance(token, Token):
         yield _SAY.skipped(
             name, _DAYS, f"nobody says: set POSTROOM_CLIENT_SECRET_EXPIRES to the day that Entra shows ({READS_APPS}, "
             "which would tell it, is not needed)"

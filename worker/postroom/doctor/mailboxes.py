@@ -5,7 +5,7 @@ A sendMail without any recipient can never be sent. It is answered with 400 wher
 documented. So what was seen is shown, and `--send-to` is the proof.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from postroom.doctor.finding import Finding, Group, Reporter
 from postroom.doctor.propagation import Witnessed, of_refusal
@@ -31,20 +31,31 @@ CANNOT_BE_SENT = GraphRequest(
     content_type="application/json",
     body=b'{"message":{"subject":"postroom doctor","toRecipients":[]},"saveToSentItems":false}',
 )
+NO_ANSWER, PATIENCE = "no answer", 3
 NO_SUCH_DRAFT = "AAMkpostroom-doctor-no-such-message"
 
 
 def check(around: Surroundings) -> Iterator[Finding]:
     """Each mailbox that mail is sent from, and each that must be refused."""
     lanes = lanes_of(around.settings, around.wanted)
-    for lane in lanes[:MOST]:
-        yield from _of_lane(around, lane)
-    if len(lanes) > MOST:
-        yield _SAY.skipped("others", MAY_SEND, f"{len(lanes) - MOST} more mailboxes; name them with --sender")
+    yield from _of_lanes(around, lanes)
     if not lanes:
         yield _SAY.skipped("mailboxes", MAY_SEND, "no sender is configured; name one with --sender")
     for address in around.wanted.not_senders:
         yield _of_outsider(around, lane_of(around.settings, address.address))
+
+
+def _of_lanes(around: Surroundings, lanes: Sequence[Lane]) -> Iterator[Finding]:
+    """Each of these, until Graph has been silent so often that the rest would only take time."""
+    silent = 0
+    for number, lane in enumerate(lanes):
+        if number == MOST or silent == PATIENCE:
+            why = "Graph does not answer" if silent == PATIENCE else "name them with --sender"
+            yield _SAY.skipped("others", MAY_SEND, f"{len(lanes) - number} more mailboxes: {why}")
+            return
+        findings = list(_of_lane(around, lane))
+        yield from findings
+        silent = silent + 1 if findings[0].seen.startswith(NO_ANSWER) else 0
 
 
 def _of_lane(around: Surroundings, lane: Lane) -> Iterator[Finding]:
@@ -196,7 +207,7 @@ def of_trial(lane: Lane, outcome: Outcome, to: str) -> Finding:
 def told(outcome: Outcome) -> str:
     """An answer in words: status, Graph's code, its text, and the request-id that Microsoft's support asks for."""
     answer = outcome.answer
-    parts = [str(answer.http_status or "no answer"), answer.graph_code or "", answer.detail or ""]
+    parts = [str(answer.http_status or NO_ANSWER), answer.graph_code or "", answer.detail or ""]
     request = f" (request-id {answer.request_id})" if answer.request_id else ""
     return " ".join(filter(None, parts)) + request
 
