@@ -148,6 +148,16 @@ def test_lost_answers_and_slow_directories_only_cost_time(room: Room, status: in
     assert room.made() == {**NOTHING, "applications": 1, "principals": 1, "assignments": 2}
 
 
+def test_what_was_undone_can_be_set_up_again_though_its_key_is_taken(room: Room) -> None:
+    wanted = room.wanted()
+    for _ in range(3):
+        found = apply(room.site(), wanted)
+        assert apply(room.site(), wanted).app_id == found.app_id
+        assert room.made() == {**NOTHING, "applications": 1, "principals": 1, "assignments": 1}
+        list(undo(room.site(), NAME))
+        assert room.made() == NOTHING
+
+
 def test_throttling_is_waited_out(room: Room) -> None:
     wanted = room.wanted()
     room.sandbox.add_fault(stage="directory", status=429, retry_after=7, times=3)
