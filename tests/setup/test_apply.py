@@ -198,6 +198,14 @@ def test_the_life_of_a_certificate_is_what_the_policy_allows(room: Room) -> None
     assert (pair.ends - pair.starts).days == 30
 
 
+def test_a_policy_that_nobody_may_read_is_heard_of_when_the_certificate_is_refused(room: Room) -> None:
+    room.sandbox.change_directory(credential_policy={"certificate_days": 30})
+    wanted = room.wanted()
+    room.sandbox.add_fault(stage="directory", status=403, code="Authorization_RequestDenied", times=1)
+    with pytest.raises(SetupError, match="app management policy forbids it"):
+        apply(room.site(), wanted)
+
+
 def test_a_person_without_the_role_is_told_which_it_takes(room: Room) -> None:
     wanted = room.wanted()
     room.sign_in("clerk@contoso.com")

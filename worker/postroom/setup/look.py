@@ -9,7 +9,7 @@ from urllib.parse import quote
 from postroom.graph.credentials import CredentialFault
 from postroom.setup import certificates
 from postroom.setup.directory import Directory, quoted
-from postroom.setup.errors import SetupError
+from postroom.setup.errors import Refusal, SetupError
 from postroom.setup.files import Files
 from postroom.setup.plan import Assigned, Found, OwnCertificate
 from postroom.setup.wanted import APP_ROLES, GRAPH_APP_ID, TRACE_APP_ID, is_ours, unique_name
@@ -109,7 +109,12 @@ class Looker:
 
     def _policy_days(self) -> int | None:
         if not self._policy:
-            policy = self._directory.find("/v1.0/policies/defaultAppManagementPolicy")
+            try:
+                policy = self._directory.find("/v1.0/policies/defaultAppManagementPolicy")
+            except Refusal as refusal:
+                if refusal.status != 403:  # who may not read it hears of it when the certificate is refused
+                    raise
+                policy = None
             self._policy.append(longest_days(policy) if policy else None)
         return self._policy[0]
 
