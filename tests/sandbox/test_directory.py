@@ -103,7 +103,7 @@ def test_an_application_is_made_once_by_its_unique_name(admin: Administrator) ->
     by_app_id = admin.ask("GET", f"/v1.0/applications?$filter=appId eq '{made.json()['appId']}'").json()["value"]
     assert [one["uniqueName"] for one in by_app_id] == ["mail"]
     refused = admin.ask("POST", "/v1.0/applications", {"displayName": "Other", "uniqueName": "mail"})
-    assert code_of(refused) == (409, "Request_MultipleObjectsWithSameKeyValue")
+    assert code_of(refused) == (400, "Request_MultipleObjectsWithSameKeyValue")
 
 
 @pytest.mark.parametrize(
@@ -272,6 +272,9 @@ def test_a_deleted_application_leaves_nothing(admin: Administrator, sandbox: San
         "grants": 0,
         "assignments": 0,
     }
+    assert admin.ask("POST", "/v1.0/applications", {"displayName": "x", "uniqueName": "mail-worker"}).status_code == 400
+    assert admin.ask("POST", f"/v1.0/directory/deletedItems/{app['id']}/restore").status_code == 200
+    assert admin.ask("DELETE", f"/v1.0/applications/{app['id']}").status_code == 204
     assert admin.ask("DELETE", f"/v1.0/directory/deletedItems/{app['id']}").status_code == 204
     assert sandbox.change_directory()["deleted"] == 0
 

@@ -148,6 +148,16 @@ def test_lost_answers_and_slow_directories_only_cost_time(room: Room, status: in
     assert room.made() == {**NOTHING, "applications": 1, "principals": 1, "assignments": 2}
 
 
+def test_what_was_undone_can_be_set_up_again_though_its_key_is_taken(room: Room) -> None:
+    wanted = room.wanted()
+    for _ in range(3):
+        found = apply(room.site(), wanted)
+        assert apply(room.site(), wanted).app_id == found.app_id
+        assert room.made() == {**NOTHING, "applications": 1, "principals": 1, "assignments": 1}
+        list(undo(room.site(), NAME))
+        assert room.made() == NOTHING
+
+
 def test_throttling_is_waited_out(room: Room) -> None:
     wanted = room.wanted()
     room.sandbox.add_fault(stage="directory", status=429, retry_after=7, times=3)
@@ -186,6 +196,14 @@ def test_the_life_of_a_certificate_is_what_the_policy_allows(room: Room) -> None
     apply(site, room.wanted())
     pair = certificates.read(site.files.certificate)
     assert (pair.ends - pair.starts).days == 30
+
+
+def test_a_policy_that_nobody_may_read_is_heard_of_when_the_certificate_is_refused(room: Room) -> None:
+    room.sandbox.change_directory(credential_policy={"certificate_days": 30})
+    wanted = room.wanted()
+    room.sandbox.add_fault(stage="directory", status=403, code="Authorization_RequestDenied", times=1)
+    with pytest.raises(SetupError, match="app management policy forbids it"):
+        apply(room.site(), wanted)
 
 
 def test_a_person_without_the_role_is_told_which_it_takes(room: Room) -> None:

@@ -16,7 +16,7 @@ from postroom.setup.errors import Refusal, SetupError, Unsure
 from postroom.setup.files import Files
 from postroom.setup.look import EXCHANGE, Looker
 from postroom.setup.plan import Do, Found, Step, life, steps
-from postroom.setup.wanted import APP_ROLES, TRACE_APP_ID, Wanted, unique_name
+from postroom.setup.wanted import APP_ROLES, MOST_NAMES, TRACE_APP_ID, Wanted, is_ours, unique_name
 
 PATIENCE_S = 300.0
 # Answers to a change that mean: something that was just made is not seen there yet.
@@ -148,8 +148,21 @@ def _register(directory: Directory, wanted: Wanted) -> None:
         "notes": "Sends mail. Made by `postroom setup app`; `postroom setup undo` removes it.",
         "tags": ["postroom"],
     }
-    path = f"/v1.0/applications(uniqueName={quoted(wanted.unique_name)})"
-    directory.write("PATCH", path, body, prefer="create-if-missing")
+    for number in range(1, MOST_NAMES + 1):
+        key = unique_name(wanted.name, number)
+        try:
+            directory.write("PATCH", f"/v1.0/applications(uniqueName={quoted(key)})", body, prefer="create-if-missing")
+        except Refusal as refusal:
+            if not _is_taken(refusal):
+                raise
+        else:
+            return
+    raise SetupError(f"{MOST_NAMES} deleted apps have kept the keys for the name {wanted.name!r}; choose another name")
+
+
+def _is_taken(refusal: Refusal) -> bool:
+    """Whether a deleted application has kept this key."""
+    return refusal.status in (400, 409) and ("uniqueName" in str(refusal) or "SameKeyValue" in refusal.code)
 
 
 def _upsert_principal(directory: Directory, app_id: str, name: str) -> None:
@@ -203,7 +216,7 @@ def _deleted(site: Site, name: str) -> list[str]:
     return [
         str(row["id"])
         for row in rows
-        if row.get("uniqueName") == unique_name(name)
+        if is_ours(row.get("uniqueName"), name)
         or (row.get("uniqueName") is None and row.get("displayName") == name and "postroom" in (row.get("tags") or []))
     ]
 

@@ -3,14 +3,16 @@
 import base64
 import re
 from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
 
 from postroom.graph.credentials import CredentialFault
 from postroom.setup import certificates
 from postroom.setup.directory import Directory, quoted
-from postroom.setup.errors import SetupError
+from postroom.setup.errors import Refusal, SetupError
 from postroom.setup.files import Files
 from postroom.setup.plan import Assigned, Found, OwnCertificate
-from postroom.setup.wanted import APP_ROLES, GRAPH_APP_ID, TRACE_APP_ID, unique_name
+from postroom.setup.wanted import APP_ROLES, GRAPH_APP_ID, TRACE_APP_ID, is_ours, unique_name
 
 EXCHANGE = "/beta/roleManagement/exchange"
 
@@ -34,9 +36,7 @@ class Looker:
     def look(self, name: str, files: Files) -> Found:
         """What is there of the app with this name."""
         found = Found(certificate=self._own_certificate(files), policy_days=self._policy_days())
-        app = self._directory.find(
-            f"/v1.0/applications(uniqueName={quoted(unique_name(name))})?$select=id,appId,keyCredentials"
-        )
+        app = self._application(name)
         if app is None:
             return found
         keys = app.get("keyCredentials") or []
@@ -51,6 +51,16 @@ class Looker:
         if principal is None:
             return found
         return self._rights(replace(found, principal_id=str(principal["id"])))
+
+    def _application(self, name: str) -> dict[str, Any] | None:
+        fields = "$select=id,appId,uniqueName,keyCredentials"
+        app = self._directory.find(f"/v1.0/applications(uniqueName={quoted(unique_name(name))})?{fields}")
+        if app is not None:
+            return app
+        named = self._directory.read_all(
+            f"/v1.0/applications?$filter={quote(f'displayName eq {quoted(name)}')}&{fields}"
+        )
+        return next((one for one in named if is_ours(one.get("uniqueName"), name)), None)
 
     def _rights(self, found: Found) -> Found:
         grants = self._directory.read_all(f"/v1.0/servicePrincipals/{found.principal_id}/appRoleAssignments")
@@ -99,7 +109,12 @@ class Looker:
 
     def _policy_days(self) -> int | None:
         if not self._policy:
-            policy = self._directory.find("/v1.0/policies/defaultAppManagementPolicy")
+            try:
+                policy = self._directory.find("/v1.0/policies/defaultAppManagementPolicy")
+            except Refusal as refusal:
+                if refusal.status != 403:  # who may not read it hears of it when the certificate is refused
+                    raise
+                policy = None
             self._policy.append(longest_days(policy) if policy else None)
         return self._policy[0]
 

@@ -85,6 +85,17 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-") or "app"
 
 
-def unique_name(name: str) -> str:
-    """The application's key in the tenant for this name."""
-    return f"postroom-{slug(name)}"
+MOST_NAMES = 50
+
+
+def unique_name(name: str, number: int = 1) -> str:
+    """The application's key in the tenant for this name.
+
+    A deleted application keeps its key, by a report even when it was deleted for good. Then the next `number` is taken.
+    """
+    return f"postroom-{slug(name)}{f'-{number}' if number > 1 else ''}"
+
+
+def is_ours(key: str | None, name: str) -> bool:
+    """Whether this is a key that the app with this name may have got."""
+    return key is not None and re.fullmatch(rf"{re.escape(unique_name(name))}(-\d{{1,2}})?", key) is not None

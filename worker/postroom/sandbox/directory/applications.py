@@ -27,7 +27,6 @@ from postroom.sandbox.directory.keys import (
     replaced_keys,
 )
 from postroom.sandbox.directory.objects import Application, new_id
-from postroom.sandbox.exchange.errors import GraphError
 
 READ = ("Application.Read.All", "Application.ReadWrite.All", "Directory.Read.All")
 WRITE = ("Application.ReadWrite.All",)
@@ -81,6 +80,8 @@ def delete_application(asked: Asked) -> Said:
     app = _application(asked)
     directory = asked.directory
     directory.deleted[app.id] = directory.applications.pop(app.id)
+    if app.unique_name:
+        directory.names_taken.add(app.unique_name.casefold())
     principal = directory.find_principal(app_id=app.app_id)
     if principal is not None:
         remove_principal(asked, principal.id)
@@ -103,6 +104,18 @@ def list_deleted(asked: Asked) -> Said:
     require(asked, READ)
     rows = [_json(one, with_keys=False) for one in asked.directory.deleted.values()]
     return listed(asked, "directory/deletedItems", [selected(asked, row) for row in rows])
+
+
+def restore(asked: Asked) -> Said:
+    """Takes an application out of the bin again. Its service principal comes back as well in the real directory."""
+    require(asked, WRITE, ADMINISTRATORS)
+    app = asked.directory.deleted.pop(asked.parts[0].casefold(), None)
+    if app is None:
+        raise not_found(asked.parts[0])
+    asked.directory.names_taken.discard(str(app.unique_name).casefold())
+    app.seen_from = asked.now + asked.directory.directory_delay
+    asked.directory.applications[app.id] = app
+    return Said(200, _json(app, with_keys=False))
 
 
 def delete_for_good(asked: Asked) -> Said:
@@ -170,9 +183,10 @@ def _rolled(asked: Asked, properties: dict[str, type]) -> Application:
 
 def _created(asked: Asked, unique_name: str | None) -> Said:
     directory = asked.directory
-    if unique_name and directory.find_application(unique_name=unique_name):
+    is_taken = unique_name and unique_name.casefold() in directory.names_taken
+    if is_taken or (unique_name and directory.find_application(unique_name=unique_name)):
         message = "Another object with the same value for property uniqueName already exists."
-        raise GraphError(409, "Request_MultipleObjectsWithSameKeyValue", message)
+        raise bad(message, "Request_MultipleObjectsWithSameKeyValue")
     app = Application(
         id=new_id(),
         app_id=new_id(),

@@ -33,6 +33,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", rf"{_APPLICATION}/addPassword", applications.add_password),
     ("POST", rf"{_APPLICATION}/removePassword", applications.remove_password),
     ("GET", r"/v1\.0/directory/deletedItems/microsoft\.graph\.application", applications.list_deleted),
+    ("POST", r"/v1\.0/directory/deletedItems/([0-9a-fA-F-]+)/restore", applications.restore),
     ("DELETE", r"/v1\.0/directory/deletedItems/([0-9a-fA-F-]+)", applications.delete_for_good),
     ("GET", r"/v1\.0/servicePrincipals", principals.list_principals),
     ("POST", r"/v1\.0/servicePrincipals", principals.create_principal),

@@ -137,6 +137,8 @@ class Directory:
         self.units = {fixed_id(f"unit/{one.name}"): one for one in self._options.units}
         self.applications: dict[str, Application] = {}
         self.deleted: dict[str, Application] = {}
+        # A deleted application keeps its unique name; by one report also after it was deleted for good.
+        self.names_taken: set[str] = set()
         graph = Principal(id=fixed_id("Microsoft Graph"), app_id=GRAPH_APP_ID, name="Microsoft Graph")
         self.principals: dict[str, Principal] = {graph.id: graph}
         self.grants: dict[str, Grant] = {}
