@@ -145,7 +145,7 @@ class Room:
 
     def postroom(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         """Runs a command to its end."""
-        return run_command(arguments, self.environment, stdin, PATIENCE_S)
+        return run_command("postroom", arguments, self.environment, stdin, PATIENCE_S)
 
     def log(self) -> list[dict[str, Any]]:
         """The events that the workers have written so far."""

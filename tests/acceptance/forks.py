@@ -53,21 +53,21 @@ class WorkerProcess:
 
 
 def run_command(
-    arguments: Sequence[str], environment: Mapping[str, str], stdin: str, timeout_s: float
+    program: Program, arguments: Sequence[str], environment: Mapping[str, str], stdin: str, timeout_s: float
 ) -> "subprocess.CompletedProcess[str]":
-    """`postroom` with these arguments, run to its end."""
+    """The program with these arguments, run to its end."""
     with TemporaryDirectory(prefix="pr-") as folder:
         given, out, errors = (Path(folder) / name for name in ("in", "out", "err"))
         given.write_text(stdin, encoding="utf-8")
-        process = started("postroom", arguments, environment, given, out, errors)
+        process = started(program, arguments, environment, given, out, errors)
         process.join(timeout_s)
         if process.exitcode is None:
             process.kill()
-            raise subprocess.TimeoutExpired(["postroom", *arguments], timeout_s)
+            raise subprocess.TimeoutExpired([program, *arguments], timeout_s)
         said = [path.read_text(encoding="utf-8") if path.exists() else "" for path in (out, errors)]
         code = process.exitcode
         process.close()
-        return subprocess.CompletedProcess(["postroom", *arguments], code, *said)
+        return subprocess.CompletedProcess([program, *arguments], code, *said)
 
 
 def started(

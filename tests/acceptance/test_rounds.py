@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +13,8 @@ from celery import Celery
 from postroom import Client, Status
 from postroom.store import embedded
 
-from .conftest import Room, a_mail, start_redis, until
+from .conftest import PATIENCE_S, Room, a_mail, start_redis, until
+from .forks import run_command
 
 OpenRoom = Callable[..., Room]
 
@@ -251,8 +250,8 @@ def test_celery_s_own_commands_see_the_workers(room: Room) -> None:
     room.start_worker("--processes", "2", "--concurrency", "4")
 
     def ask(*command: str) -> dict[str, Any]:
-        asked = [sys.executable, "-m", "celery", "-A", "postroom.tasks", *command, "--json"]
-        done = subprocess.run(asked, env=room.environment, capture_output=True, text=True, check=False)
+        asked = ("-A", "postroom.tasks", *command, "--json")
+        done = run_command("celery", asked, room.environment, "", PATIENCE_S)
         assert done.returncode == 0, done.stderr
         return {name.partition("@")[0]: reply for name, reply in json.loads(done.stdout.splitlines()[0]).items()}
 

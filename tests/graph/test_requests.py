@@ -253,7 +253,7 @@ MESSAGE = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @example(PLAIN._replace(headers={"List-Id": "x"}, subject="=?utf-8?q?not_encoded?= " + "long " * 40))
 @example(PLAIN._replace(headers={"List-Id": "x" * 2000}, subject="y" * 2000))
 @example(PLAIN._replace(headers={"List-Id": "a  b\tc "}, subject=" two  spaces "))
@@ -299,7 +299,7 @@ def lines(text: str) -> list[str]:
     return re.split(r"\r\n|\r|\n", text.rstrip("\r\n"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(MESSAGE)
 def test_no_value_adds_a_header_and_no_line_is_too_long(message: Message) -> None:
     head = base64.b64decode(request(message).body).split(b"\r\n\r\n")[0]
@@ -315,7 +315,7 @@ def test_no_value_adds_a_header_and_no_line_is_too_long(message: Message) -> Non
     assert b"\r" not in head.replace(b"\r\n", b"")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(MESSAGE)
 def test_json_keeps_graphs_rules_whatever_the_mail(message: Message) -> None:
     found = in_json(message._replace(html=None, headers={}))["message"]

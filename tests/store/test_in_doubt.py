@@ -284,7 +284,7 @@ def test_a_mail_that_only_a_draft_can_carry_is_held_alone_and_not_for_ever(room:
         assert room.read(job_id).reason == "held"
         room.take()
         room.send()
-        room.tick(600)
+        room.tick(600, every_s=10)
 
     room.settle(room.held(), NO_DRAFTS)
     assert (room.read(job_id).status, room.read(job_id).reason) == ("dead", "needs_mail_readwrite")

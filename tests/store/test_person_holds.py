@@ -53,7 +53,7 @@ def test_what_is_being_sent_when_a_hold_begins_is_not_touched(room: Room) -> Non
 def test_a_hold_for_a_time_ends_by_itself(room: Room, what: Any) -> None:
     job_id = room.take(batch="news")
     hold(room, length_s=7200, **what)
-    room.tick(7199)
+    room.tick(7199, every_s=10)
     assert room.claim() is None
     room.rounds()
 
