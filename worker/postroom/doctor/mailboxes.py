@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from postroom.doctor.finding import Finding, Group, Reporter
 from postroom.doctor.propagation import Witnessed, of_refusal
-from postroom.doctor.rights import person_of, roles_of
+from postroom.doctor.rights import roles_of
 from postroom.doctor.senders import MOST, Lane, lane_of, lanes_of
 from postroom.doctor.surroundings import GraphAccess, Surroundings, Unreachable
 from postroom.doctor.trial import trial_mail
 from postroom.errors import PostroomError
 from postroom.graph.requests import GraphRequest
-from postroom.graph.token_claims import claims_of
+from postroom.graph.token_claims import claims_of, person_of
 from postroom.jobs.outcome import Accepted, Held, Outcome, Refused, Throttled
 from postroom.jobs.reasons import plain_text, reason_of
 from postroom.mail.message import DeliveryMode

@@ -6,7 +6,7 @@ from typing import Any
 from postroom.doctor.finding import Finding, Group, Reporter
 from postroom.doctor.senders import Lane, lanes_of
 from postroom.doctor.surroundings import Surroundings, Unreachable, listed
-from postroom.graph.token_claims import claims_of
+from postroom.graph.token_claims import claims_of, person_of
 from postroom.graph.tokens import Token
 from postroom.jobs.retry import OnUnknown
 from postroom.mail.message import DeliveryMode
