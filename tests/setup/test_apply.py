@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -204,6 +205,9 @@ def test_a_policy_that_nobody_may_read_is_heard_of_when_the_certificate_is_refus
     room.sandbox.add_fault(stage="directory", status=403, code="Authorization_RequestDenied", times=1)
     with pytest.raises(SetupError, match="app management policy forbids it"):
         apply(room.site(), wanted)
+    room.sandbox.add_fault(stage="directory", status=403, code="Authorization_RequestDenied", times=1)
+    apply(room.site(), replace(wanted, certificate_days=30))
+    assert room.made()["assignments"] == 1
 
 
 def test_a_person_without_the_role_is_told_which_it_takes(room: Room) -> None:

@@ -98,7 +98,10 @@ def _try(site: Site, wanted: Wanted, found: Found, step: Step) -> None:
             who = f"the person who signed in needs the role {_NEEDS[step.do]} (or Global Administrator)"
             raise SetupError(f"{step.what}: refused ({refusal.code}); {who}") from None
         if refusal.code.endswith("AsPerAppPolicy"):
-            raise SetupError(f"{step.what}: the tenant's app management policy forbids it ({refusal})") from None
+            if found.certificate and found.certificate.object_id == found.object_id:
+                site.files.certificate.unlink()  # made for this app, and of no use: the next run makes another
+            hint = "a certificate with a shorter life may be allowed (--days)"
+            raise SetupError(f"{step.what}: the tenant's app management policy forbids it; {hint}: {refusal}") from None
         raise
 
 
