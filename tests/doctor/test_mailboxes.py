@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 import pytest
 
 from postroom.doctor.finding import Level
-from postroom.doctor.mailboxes import CANNOT_BE_SENT, of_drafts, of_outcome, of_outsider, of_trial
+from postroom.doctor.mailboxes import of_drafts, of_outcome, of_outsider, of_trial
 from postroom.doctor.propagation import Witnessed
 from postroom.graph.answers import judge, lost, not_sent
+from postroom.graph.proof import TO_NOBODY
 from postroom.jobs.outcome import Outcome
 from postroom.mail.message import DeliveryMode
 
@@ -23,8 +24,11 @@ def answer(status: int, code: str, **headers: str) -> Outcome:
 
 
 def test_what_is_asked_has_no_recipient_of_any_kind() -> None:
-    asked = json.loads(CANNOT_BE_SENT.body)
-    assert asked == {"message": {"subject": "postroom doctor", "toRecipients": []}, "saveToSentItems": False}
+    asked = json.loads(TO_NOBODY.body)
+    assert asked == {
+        "message": {"subject": "postroom asks whether it may send", "toRecipients": []},
+        "saveToSentItems": False,
+    }
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from postroom.doctor.senders import MOST, Lane, lane_of, lanes_of
 from postroom.doctor.surroundings import GraphAccess, Surroundings, Unreachable
 from postroom.doctor.trial import trial_mail
 from postroom.errors import PostroomError
-from postroom.graph.requests import GraphRequest
+from postroom.graph.proof import TO_NOBODY, is_let_in
 from postroom.graph.token_claims import claims_of, person_of
-from postroom.jobs.outcome import Accepted, Held, Outcome, Refused, Throttled
+from postroom.jobs.outcome import Accepted, Held, Outcome, Throttled
 from postroom.jobs.reasons import plain_text, reason_of
 from postroom.mail.message import DeliveryMode
 from postroom.store import verdicts
@@ -26,11 +26,6 @@ _SAY = Reporter(Group.MAILBOXES)
 MAY_SEND = "may its app send from it?"
 _MAY_NOT = "is it closed to the app?"
 _DRAFTS = "may its app make drafts in it?"
-CANNOT_BE_SENT = GraphRequest(
-    mode="json",
-    content_type="application/json",
-    body=b'{"message":{"subject":"postroom doctor","toRecipients":[]},"saveToSentItems":false}',
-)
 NO_ANSWER, PATIENCE = "no answer", 3
 NO_SUCH_DRAFT = "AAMkpostroom-doctor-no-such-message"
 
@@ -63,7 +58,7 @@ def _of_lane(around: Surroundings, lane: Lane) -> Iterator[Finding]:
     if isinstance(access, Unreachable):
         yield _SAY.skipped(lane.mailbox, MAY_SEND, f"app {lane.app}: {access.why}")
         return
-    outcome = access.graph.send_mail(lane.mailbox, CANNOT_BE_SENT, access.call())
+    outcome = access.graph.send_mail(lane.mailbox, TO_NOBODY, access.call())
     known = _note(around, lane, outcome)
     yield of_outcome(lane, outcome, _witnessed(around, lane, access, known))
     if not is_let_in(outcome):
@@ -80,14 +75,6 @@ def _witnessed(around: Surroundings, lane: Lane, access: GraphAccess, known: Ver
     token = access.token.value
     person = person_of(claims_of(token) or {})
     return Witnessed(known, roles_of(token), around.identity(lane.app).client_id, around.clock(), person)
-
-
-def is_let_in(outcome: Outcome) -> bool:
-    """Whether the app was let into the mailbox, and only the mail refused: Exchange itself missed the recipients.
-
-    Another 400 may come from a gateway that has not asked for rights yet.
-    """
-    return isinstance(outcome, Refused) and outcome.reason == "invalid_recipients"
 
 
 def of_outcome(lane: Lane, outcome: Outcome, witnessed: Witnessed) -> Finding:
@@ -160,7 +147,7 @@ def _of_outsider(around: Surroundings, lane: Lane) -> Finding:
     access = around.graph_of(lane.app)
     if isinstance(access, Unreachable):
         return _SAY.skipped(f"not {lane.mailbox}", _MAY_NOT, f"app {lane.app}: {access.why}")
-    outcome = access.graph.send_mail(lane.mailbox, CANNOT_BE_SENT, access.call())
+    outcome = access.graph.send_mail(lane.mailbox, TO_NOBODY, access.call())
     return of_outsider(lane, outcome, roles_of(access.token.value))
 
 

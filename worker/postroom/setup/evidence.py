@@ -1,8 +1,7 @@
 """Shows that an app may send from where it should, and from nowhere else, without sending anything.
 
-A sendMail without recipients is refused in any case. Where the app may send, Exchange misses the recipients (400), else
-it refuses the app (403). Microsoft does not document that it asks for rights first, so the answers are shown as they
-are, and `postroom setup test` or `postroom doctor --send-to` sends a mail.
+The answers are shown as they are (see graph/proof.py), and `postroom setup test` or `postroom doctor --send-to` sends a
+mail.
 """
 
 import uuid
@@ -11,17 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from postroom.graph.client import Graph
-from postroom.graph.requests import Call, GraphRequest
+from postroom.graph.proof import TO_NOBODY, is_let_in
+from postroom.graph.requests import Call
 from postroom.graph.tokens import Token, Tokens
-from postroom.jobs.outcome import Held, Outcome, Refused, Throttled
+from postroom.jobs.outcome import Held, Outcome, Throttled
 from postroom.transport.http import Http
 
 _DEADLINE_S = 30.0
-_TO_NOBODY = GraphRequest(
-    mode="json",
-    content_type="application/json",
-    body=b'{"message":{"subject":"postroom setup","toRecipients":[]},"saveToSentItems":false}',
-)
 
 
 class May(StrEnum):
@@ -64,18 +59,18 @@ def gather(
 
 def _ask(graph: Graph, token: Token, mailbox: str, *, should: bool) -> Shown:
     call = Call(token=token.value, client_request_id=str(uuid.uuid4()), deadline_s=_DEADLINE_S)
-    outcome = graph.send_mail(mailbox, _TO_NOBODY, call)
+    outcome = graph.send_mail(mailbox, TO_NOBODY, call)
     answer = outcome.answer
     seen = f"{answer.http_status or 'nothing'} {answer.graph_code or answer.detail or ''}".strip()
     return Shown(mailbox, should, _shows(outcome), seen)
 
 
 def _shows(outcome: Outcome) -> May:
+    if is_let_in(outcome):
+        return May.YES
     match outcome:
-        case Refused(reason="invalid_recipients"):
-            return May.YES
         case Held(reason="access_denied"):
             return May.NO
         case Held(reason="mailbox_not_found"):
             return May.NOBODY
-    return May.UNCLEAR  # another 400 may come from a gateway that has not asked for rights
+    return May.UNCLEAR
