@@ -1,5 +1,6 @@
 """A message with lines of more than 64 kB leaves with shorter ones, and says the same."""
 
+import base64
 from email import message_from_bytes, policy
 
 import pytest
@@ -65,3 +66,15 @@ def test_a_long_line_of_a_part_is_in_base64_and_the_parts_beside_it_stay() -> No
     assert longest(found) <= 998
     first, second = message_from_bytes(found, policy=policy.SMTP).iter_parts()  # type: ignore[attr-defined]
     assert (first.get_payload(decode=True), second.get_content()) == (LONG, "b{}")
+
+
+def test_a_message_within_that_is_one_long_line_of_base64_can_be_read_after_it_was_wrapped() -> None:
+    within = b"From: bob@contoso.com\r\nSubject: Hello\r\n\r\n" + b"a line\r\n" * 10_000
+    parts = b"--a\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    source = HEAD + b"Content-Type: multipart/mixed; boundary=a\r\n\r\n" + parts + base64.b64encode(within)
+
+    found = with_short_lines(source + b"\r\n--a--\r\n")
+
+    (part,) = message_from_bytes(found, policy=policy.SMTP).iter_parts()  # type: ignore[attr-defined]
+    assert "content-transfer-encoding" not in part
+    assert part.get_content().as_bytes() == within

@@ -340,6 +340,13 @@ def test_a_tag_says_what_of_a_large_message_is_not_as_it_came(message: str, tags
     assert mail(f"From: a@contoso.com\r\n{message}".encode()).tags == tags
 
 
+@pytest.mark.parametrize("beside", ["Content-Type: text/plain\r\n\r\n", "Content-Type: text/html\r\n\r\n \r\n"])
+def test_an_amp_page_beside_which_nothing_is_to_be_read_goes_as_a_file(beside: str) -> None:
+    message = multipart("mixed", multipart("alternative", beside, AMP), FILE)
+    found = mail(f"From: a@contoso.com\r\n{message}".encode())
+    assert ([one.read() for one in found.attachments][:1], found.tags) == ([b"<html amp4email>"], ())
+
+
 def test_what_header_fields_ask_for_is_kept_of_a_large_message() -> None:
     head = [
         "From: a@contoso.com", "Importance: High", "Disposition-Notification-To: a@contoso.com",

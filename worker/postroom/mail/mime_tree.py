@@ -188,18 +188,24 @@ def _wrapped(part: Part, depth: int) -> Iterator[bytes]:
             yield from _wrapped(inner, depth)
             at = inner.end
         yield source[at : part.end]
-    elif part.kind.startswith("message/"):  # MIME forbids base64 for it
-        yield head + with_short_lines(part.content(), depth + 1)
+    elif part.kind.startswith("message/"):  # MIME forbids base64 for it, which some programs do not know
+        yield from _not_encoded(head)
+        yield b"\r\n" + with_short_lines(part.content(), depth + 1)
     else:
         yield from _in_base64(head, part.content())
 
 
 def _in_base64(head: bytes, content: bytes) -> Iterator[bytes]:
-    yield from (one.raw for one in mime_source.head_of(head).fields if one.name != "content-transfer-encoding")
+    yield from _not_encoded(head)
     yield b"Content-Transfer-Encoding: base64\r\n"
     for begin in range(0, len(content), _AT_ONCE):  # the library makes an object of each line
         lines = base64.encodebytes(content[begin : begin + _AT_ONCE]).rstrip()
         yield b"\r\n" + lines.replace(b"\n", b"\r\n")
+
+
+def _not_encoded(head: bytes) -> Iterator[bytes]:
+    """The fields of a header but for the one that says how the content is encoded."""
+    return (one.raw for one in mime_source.head_of(head).fields if one.name != "content-transfer-encoding")
 
 
 def _folded_head(head: bytes) -> bytes:

@@ -42,6 +42,11 @@ class Shown:
     text: str | None = None
     html: str | None = None
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing to read."""
+        return not (self.text or "").strip() and not (self.html or "").strip()
+
 
 @dataclass(slots=True)
 class Parts:
@@ -101,7 +106,7 @@ def _alternative(part: Part, inside: tuple[str, ...], into: Parts) -> Shown:
     """The last of each form is the best: https://www.rfc-editor.org/rfc/rfc2046#section-5.1.4"""
     other_forms = [one for one in part.parts if one.kind in _OTHER_FORMS and _is_body(one)]
     found = [_shown(inner, inside, into) for inner in part.parts if inner not in other_forms]
-    if all(one == Shown() for one in found):  # nothing else shows what they say
+    if all(one.is_blank for one in found):  # nothing else shows what they say
         into.files += [_file(one, inside, len(into.files) + 1) for one in other_forms]
     else:
         into.tags |= {f"left-out:{one.kind}": None for one in other_forms}
