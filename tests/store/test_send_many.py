@@ -148,6 +148,23 @@ def test_an_error_of_the_caller_s_ends_it_and_leaves_nothing_behind(client: Clie
     assert client.send_many(mails(), "news").known == kept
 
 
+def test_each_receipt_is_of_its_row_though_somebody_closes_the_connections_meanwhile(
+    client: Client, connection: "redis.Redis[bytes]"
+) -> None:
+    close = client._ledger._redis.connection_pool.disconnect  # type: ignore[attr-defined]
+    told: list[Receipt] = []
+
+    client.send_many(mails(midway=close), "news", on_receipt=lambda _, receipt: told.append(receipt))
+
+    assert_each_of_its_row(told, connection)
+
+
+def assert_each_of_its_row(told: list[Receipt], connection: "redis.Redis[bytes]") -> None:
+    assert len(told) == COUNT
+    for row, receipt in enumerate(told):
+        assert f'"u{row}@contoso.com"'.encode() in (connection.get(f"{{postroom}}:mail:{receipt.id}") or b"")
+
+
 def test_what_was_shared_is_brought_again_when_all_that_had_it_left_meanwhile(
     client: Client, connection: "redis.Redis[bytes]"
 ) -> None:

@@ -1,5 +1,6 @@
 """One call ahead: the next call is sent before the reply to the one before it is read."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,12 +23,14 @@ class Pipelined:
     def __init__(self, client: Connection) -> None:
         self._client = client
         self._connection: Any = None
+        self._process = os.getpid()
         self._unread = deque[_Call]()  # calls whose replies will come over this connection
 
     def __enter__(self) -> "Pipelined":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._drop_what_is_dead()
         if self._connection is None:
             return
         try:
@@ -44,6 +47,7 @@ class Pipelined:
         Unavailable if there is no connection to be had.
         """
         call: _Call = (script, now, arguments)
+        self._drop_what_is_dead()
         if self._connection is None:
             with or_unavailable():
                 self._connection = self._client.connection_pool.get_connection()
@@ -51,12 +55,25 @@ class Pipelined:
             self._write(call)
 
         def reply() -> Any:
+            self._drop_what_is_dead()
             if self._unread and self._unread[0] is call:
                 with suppress(redis.exceptions.RedisError, OSError):
                     return self._read()
             return run(self._client, script, now, *arguments)
 
         return reply
+
+    def _drop_what_is_dead(self) -> None:
+        """Replies to what was sent come neither over a connection that somebody else closed, nor in a forked child.
+
+        redis-py would connect again by itself, and the next reply would be taken for the one that never came. A child
+        that read from its parent's connection would take a reply away from it.
+        """
+        if os.getpid() != self._process:
+            self._connection, self._process = None, os.getpid()
+            self._unread.clear()
+        elif self._connection is not None and not self._connection.is_connected:
+            self._unread.clear()
 
     def _write(self, call: _Call) -> None:
         script, now, arguments = call
