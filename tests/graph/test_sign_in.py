@@ -1,7 +1,7 @@
 """A person signs in by a code in the sandbox over TLS; tokens come by refresh tokens from then on."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from postroom.graph.tokens import Token, Tokens
 from postroom.jobs.outcome import Held
 from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
+from postroom.transport.http import Http, Response
 from postroom.transport.requests_http import RequestsHttp
 
-CLERK = "clerk@contoso.com"
+CLERK, ADMIN = "clerk@contoso.com", "admin@contoso.com"
 KEY = "a key of thirty-two characters!!"
 
 
@@ -30,6 +31,10 @@ class Text:
 
     def save(self, text: str) -> None:
         self.text = text
+
+    def replace(self, before: str, text: str) -> None:
+        if self.text == before:
+            self.text = text
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,7 @@ def signed_in(address: SandboxAddress, control: Sandbox, user: str = CLERK) -> K
     return sign_in(address.client_id, authority, address.graph_url, scopes_for(["shared"]), http, show)
 
 
-def tokens(address: SandboxAddress, kept: Any) -> Tokens:
+def tokens(address: SandboxAddress, kept: Any, http: Http | None = None) -> Tokens:
     identity = Identity(
         tenant_id=address.tenant_id,
         client_id=address.client_id,
@@ -63,7 +68,7 @@ def tokens(address: SandboxAddress, kept: Any) -> Tokens:
         graph_url=address.graph_url,
         credential=SignedInUser(kept),
     )
-    return Tokens(identity, RequestsHttp(Path(address.ca_file)))
+    return Tokens(identity, http or RequestsHttp(Path(address.ca_file)))
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,52 @@ def test_a_sign_in_that_was_revoked_holds_the_app_until_the_next_one(address: Sa
 
     kept.save(signed_in(address, control))
     assert isinstance(asked.probe(), Token)
+
+
+class Meanwhile(RequestsHttp):
+    """Lets something happen while Entra is asked."""
+
+    def __init__(self, ca_file: Path, happens: Callable[[], object]) -> None:
+        super().__init__(ca_file)
+        self.happens = happens
+
+    def exchange(self, *given: Any, **named: Any) -> Response:
+        answer = super().exchange(*given, **named)
+        self.happens()
+        return answer
+
+
+def test_who_signs_in_while_a_token_is_renewed_is_not_put_back_by_the_one_before(
+    address: SandboxAddress, control: Sandbox
+) -> None:
+    kept = SignIns(Text(), KEY)
+    kept.save(signed_in(address, control))
+    other = signed_in(address, control, ADMIN)
+
+    assert isinstance(tokens(address, kept, Meanwhile(Path(address.ca_file), lambda: kept.save(other))).probe(), Token)
+
+    assert kept.load() == other
+
+
+def test_a_sign_in_that_is_forgotten_while_a_token_is_renewed_does_not_come_back(
+    address: SandboxAddress, control: Sandbox
+) -> None:
+    text = Text()
+    kept = SignIns(text, KEY)
+    kept.save(signed_in(address, control))
+
+    def forget() -> None:
+        text.text = None
+
+    assert isinstance(tokens(address, kept, Meanwhile(Path(address.ca_file), forget)).probe(), Token)
+
+    assert kept.load() is None
+
+
+def test_a_sign_in_shows_no_token(address: SandboxAddress, control: Sandbox) -> None:
+    there = signed_in(address, control)
+    assert "secret" in there.cache
+    assert "secret" not in repr(there)
 
 
 def test_where_nobody_has_signed_in_the_app_is_held(address: SandboxAddress) -> None:

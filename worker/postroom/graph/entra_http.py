@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +15,7 @@ class EntraAnswer:
     """An answer in the form that MSAL reads."""
 
     status_code: int
-    text: str
+    text: str = field(repr=False)
     headers: Mapping[str, str]
 
 

@@ -6,7 +6,7 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import msal
@@ -41,7 +41,7 @@ class KeptSignIn:
 
     user: str
     scopes: tuple[str, ...]
-    cache: str
+    cache: str = field(repr=False)
 
     def to_json(self) -> str:
         return json.dumps({"user": self.user, "scopes": self.scopes, "cache": self.cache})
@@ -61,6 +61,9 @@ class TextStore(Protocol):
 
     def save(self, text: str) -> None:
         """Keeps it in place of the one before."""
+
+    def replace(self, before: str, text: str) -> None:
+        """Keeps it in place of `before`. If another text is there, or none, that stays so."""
 
 
 class SignIns:
@@ -82,6 +85,15 @@ class SignIns:
     def save(self, sign_in: KeptSignIn) -> None:
         """Keeps it in place of the one before."""
         self._store.save(self._seal.close(sign_in.to_json()))
+
+    def renew(self, before: KeptSignIn, after: KeptSignIn) -> None:
+        """Keeps `after` in place of `before`.
+
+        What else is there stays: somebody has signed in meanwhile, another worker was faster, or nobody may send now.
+        """
+        closed = self._store.load()
+        if closed is not None and self._seal.open(closed) == before.to_json():
+            self._store.replace(closed, self._seal.close(after.to_json()))
 
 
 def scopes_for(features: Sequence[str]) -> tuple[str, ...]:
@@ -146,7 +158,7 @@ def token_of(client_id: str, authority: str, graph_url: str, kept: SignIns, http
     if result is None:
         raise NotSignedIn(f"the sign-in of {before.user or 'somebody'} has no refresh token any more")
     if cache.has_state_changed and "access_token" in result:
-        kept.save(replace(before, cache=cache.serialize()))
+        kept.renew(before, replace(before, cache=cache.serialize()))
     answer: dict[str, Any] = result
     return answer
 
