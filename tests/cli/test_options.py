@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from postroom.cli.options import duration_option, since_option, time_option
+from postroom.cli.options import duration_option, json_option, since_option, time_option
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ def test_other_times_are_read() -> None:
     assert time_option("--at", "2026-12-24T18:00Z") == datetime(2026, 12, 24, 18, tzinfo=UTC)
     assert time_option("--at", "10min") > datetime.now(UTC)
     assert since_option("--since", None) is None
+
+
+def test_a_json_text_with_a_name_twice_is_refused_because_one_of_the_two_would_be_lost() -> None:
+    with pytest.raises(click.BadParameter, match="'ToRecipients' twice in one object"):
+        json_option("--outlook-rest", b'{"Message": {"ToRecipients": [1], "ToRecipients": [2]}}')
+    assert json_option("--vars", b'\xef\xbb\xbf{"name": "Ann"}') == json_option("--vars", '{"name": "Ann"}')

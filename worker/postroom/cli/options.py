@@ -1,14 +1,15 @@
 """Shared by commands: common options, types that read option values, and `fail`."""
 
 import sys
+from codecs import BOM_UTF8
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import click
 
 from postroom.cli.printable import say
+from postroom.cloudevents import strict_json
 from postroom.mail.fields import in_reach
-from postroom.mail.json_text import json_value
 from postroom.settings.values import duration
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -32,9 +33,9 @@ def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
 
 
 def json_option(option: str, text: str | bytes) -> dict[str, Any]:
-    """A JSON object."""
+    """A JSON object. A name that is in it twice is a fault: of two lists of recipients, one would get nothing."""
     try:
-        value = json_value(text)
+        value = strict_json.read((text.encode() if isinstance(text, str) else text).removeprefix(BOM_UTF8))
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint=option) from None
     if not isinstance(value, dict):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import click
 
 from postroom.cli.options import fail
-from postroom.cli.printable import say
+from postroom.cli.printable import printable, say
 from postroom.cli.setup_certificates import certificate, rotate
 from postroom.cli.setup_place import Place, files_options, place_options, sign_in
 from postroom.cli.setup_script import script, test
@@ -126,7 +126,7 @@ def _features(text: str) -> frozenset[Feature]:
 
 def _agreement(yes: bool) -> Callable[[Step], bool]:
     def agree(step: Step) -> bool:
-        return yes or click.confirm(f"Also {step.what}?", default=True)
+        return yes or click.confirm(printable(f"Also {step.what}?"), default=True)
 
     return agree
 
