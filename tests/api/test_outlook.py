@@ -1,5 +1,6 @@
 """Programs of the Outlook REST API v2.0 send through Postroom by another host name and an API key."""
 
+import json
 from typing import Any
 
 import pytest
@@ -59,3 +60,18 @@ def test_what_cannot_be_sent_names_the_member(door: Door) -> None:
 
     assert code(answer) == (422, "invalid_mail")
     assert answer.json()["error"]["details"]["faults"][0].startswith("Message.Categories")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v2.0/me/sendmail", {"\ud800": 1}),
+        ("/api/v2.0/me/sendmail", {"Message": {"\ud800": 1}}),
+        ("/api/v2.0/me/sendmail", {"Message": {"Attachments": [{"@odata.type": "\ud800"}]}}),
+        ("/api/v2.0/me/sendmail", {"Message": {"InternetMessageHeaders": [{"Name": "\ud800"}, {"Name": "\ud800"}]}}),
+        ("/v1/emails", {"\ud800": 1}),
+        ("/v1/emails/batch", {"\ud800": 1, "emails": []}),
+    ],
+)
+def test_half_a_surrogate_pair_in_a_name_is_the_client_s_fault(door: Door, path: str, body: Any) -> None:
+    assert code(door.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"}))[0] == 422

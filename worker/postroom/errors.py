@@ -25,7 +25,9 @@ class InvalidMail(PostroomError):
     """A mail that Graph would certainly refuse. `faults` lists each fault as "field: what is wrong"."""
 
     def __init__(self, faults: Sequence[str] | str) -> None:
-        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
+        given = (faults,) if isinstance(faults, str) else faults
+        # JSON may have half a surrogate pair even in a name. No answer, log or terminal can.
+        self.faults = tuple(fault.encode(errors="replace").decode() for fault in given)
         super().__init__("; ".join(self.faults))
 
 
@@ -81,5 +83,7 @@ class ConfigError(Exception):
     """Wrong settings. `faults` lists all of them by name."""
 
     def __init__(self, faults: Sequence[str] | str) -> None:
-        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
+        given = (faults,) if isinstance(faults, str) else faults
+        # JSON may have half a surrogate pair even in a name. No answer, log or terminal can.
+        self.faults = tuple(fault.encode(errors="replace").decode() for fault in given)
         super().__init__("\n".join(self.faults))

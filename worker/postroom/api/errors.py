@@ -1,6 +1,7 @@
 """The form of all errors, `{"error": {"code", "message", "details"}}`, and the status of each error."""
 
 import http
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -37,6 +38,13 @@ class Error(BaseModel):
     error: ErrorBody
 
 
+class _Text(JSONResponse):
+    """An answer that may quote the request: JSON has half a surrogate pair there, which UTF-8 has not."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
 class Refusal(Exception):
     """Raised for a request that is refused. It has the answer."""
 
@@ -58,7 +66,7 @@ class Refusal(Exception):
 
     def response(self) -> JSONResponse:
         """The whole answer."""
-        return JSONResponse({"error": self.body()}, self.status, self.headers)
+        return _Text({"error": self.body()}, self.status, self.headers)
 
 
 class Unauthorized(Refusal):

@@ -107,9 +107,7 @@ def plainly(message: str) -> str:
 def field_faults(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
     """pydantic's faults of fields, in words. For an unknown field, the most similar one of `known` is suggested."""
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        # JSON may have half a surrogate pair even in a name, and no answer can.
-        where = ".".join(str(part) for part in fault["loc"]).encode(errors="replace").decode()
-        where = where or "a field's name"
+        where = ".".join(str(part) for part in fault["loc"]) or "a field's name"
         if fault["type"] == "extra_forbidden":
             import difflib  # noqa: PLC0415 - few producers ever need it
 
