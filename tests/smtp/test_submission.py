@@ -280,6 +280,15 @@ def test_a_message_that_parts_would_change_is_refused_with_what_to_do(change: An
     )
 
 
+def test_a_part_that_no_boundary_shows_is_refused_and_not_lost() -> None:
+    parts = f"--a\r\n{TEXT}\r\n--a--\r\n--a\r\n{FILE}\r\n--a--\r\n"
+    for boundary, why in (("a", "behind the last boundary"), ("b", "none of the boundaries")):
+        head = f"From: a@contoso.com\r\nContent-Type: multipart/mixed; boundary={boundary}\r\n\r\n"
+        assert why in refused((head + parts).encode())
+    twice_ended = f"{head}--b\r\n{FILE}\r\n--b--\r\n--b--\r\n"
+    assert mail(twice_ended.encode()).attachments[0].filename == "a.zip"
+
+
 def test_a_calendar_s_request_goes_along_with_its_method() -> None:
     message = large()
     message.get_payload()[0].add_alternative("BEGIN:VCALENDAR", subtype="calendar", params={"method": "REQUEST"})
@@ -299,6 +308,7 @@ def multipart(kind: str, *parts: str) -> str:
 TEXT, FOOTER = "Content-Type: text/plain\r\n\r\ntext", "Content-Type: text/plain\r\n\r\n-- <all>"
 PAGE = "Content-Type: text/html\r\n\r\n<html><body><p>page</p></body></html>"
 FILE = "Content-Type: application/zip; name=a.zip\r\n\r\n" + "z" * AS_IT_CAME
+BLANK, BLANK_PAGE = "Content-Type: text/plain\r\n\r\n", "Content-Type: text/html\r\n\r\n\r\n"
 SMALL_FILE = "Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nx"
 BELOW = '<html><body><p>page</p><div style="white-space: pre-wrap">-- &lt;all&gt;</div></body></html>'
 ONLY_PAGE = "<html><body><p>page</p></body></html>"
@@ -315,6 +325,7 @@ ONLY_PAGE = "<html><body><p>page</p></body></html>"
         (multipart("mixed", TEXT, FILE, FOOTER, SMALL_FILE), "text\r\n-- <all>", None, ["a.zip", "a.txt"]),
         (multipart("x-unknown", TEXT, FILE), "text", None, ["a.zip"]),
         (multipart("alternative", TEXT, PAGE, FILE), "text", ONLY_PAGE, ["a.zip"]),
+        (multipart("alternative", TEXT, BLANK, BLANK_PAGE, FILE), "text", None, ["a.zip"]),
         (multipart("mixed", FILE), " ", None, ["a.zip"]),
     ],
 )

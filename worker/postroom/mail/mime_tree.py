@@ -28,6 +28,7 @@ _SIGNED_LINE = (
     " signature: let the program wrap its lines before it signs (base64 or quoted-printable)"
 )
 _FOLDED_AT = 990  # bytes; RFC 5322 allows lines of 998
+_BLANK = re.compile(rb"\s*")
 _UUENCODED = {"x-uuencode", "uuencode", "uue", "x-uue"}
 
 
@@ -118,17 +119,31 @@ def _body(source: bytes, begin: int, end: int) -> int:
 
 
 def _between(source: bytes, begin: int, end: int, boundary: bytes) -> Iterator[tuple[int, int]]:
-    """Where each part between these boundaries begins and ends. The last boundary may be missing."""
+    """Where each part between these boundaries begins and ends. The last boundary may be missing.
+
+    Unreadable where parts would be lost: without any boundary, or behind the last one.
+    """
     line = re.compile(rb"\r\n--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r\n|\Z)")
     starts, at = None, max(begin - 2, 0)  # the end of the header's empty line is the first boundary's
     while found := line.search(source, at, end):
         if starts is not None:
             yield starts, max(starts, found.start())
         if found[1]:
+            _check_epilogue(line, source, found.end(), end)
             return
         starts, at = min(found.end() + 2, end), found.end()  # a line end may be the next boundary's too
     if starts is not None:
         yield starts, end
+    elif not _BLANK.fullmatch(source, begin, end):
+        raise Unreadable("a multipart has none of the boundaries that its header names, so nobody could read its parts")
+
+
+def _check_epilogue(line: re.Pattern[bytes], source: bytes, at: int, end: int) -> None:
+    """What follows the last boundary is for nobody. A further part there would be lost, with all that it says."""
+    while found := line.search(source, at, end):
+        if not found[1]:
+            raise Unreadable("a part follows behind the last boundary of its multipart, where nobody reads it")
+        at = found.end()
 
 
 def _from_base64(data: memoryview) -> bytes:

@@ -131,7 +131,8 @@ def _is_body(part: Part) -> bool:
     return part.header.get_content_disposition() != "attachment" and not part.filename
 
 
-def _of_alternatives(found: Sequence[Shown]) -> Shown:
+def _of_alternatives(shown: Sequence[Shown]) -> Shown:
+    found = [one for one in shown if not one.is_blank] or shown
     texts = [one.text for one in found if one.text is not None]
     plain = [one.text for one in found if one.text is not None and one.html is None]
     pages = [one.html for one in found if one.html is not None]
