@@ -48,6 +48,7 @@ def run(page: Path, language: str, folder: Path, environment: dict[str, str]) ->
     return f"{page.name}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}" if done.returncode else ""
 
 
+@pytest.mark.world
 @pytest.mark.timeout(300)  # more than a hundred commands, of which each starts Python
 @pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("curl")), reason="the pages need openssl and curl")
 def test_every_block_runs_and_the_mails_of_the_tour_arrive(folder: Path) -> None:

@@ -140,6 +140,12 @@ def test_what_cannot_be_sent_says_which_member_is_at_fault(request_body: Any, fa
     assert fault in str(raised.value)
 
 
+@pytest.mark.parametrize("mailbox", ["Boss <boss@contoso.com>", "\ufffd@contoso.com", "nobody"])
+def test_a_mailbox_is_an_address_alone(mailbox: str) -> None:
+    with pytest.raises(InvalidMail):
+        Mail.from_outlook_rest(OUTLOOK, mailbox)
+
+
 def test_a_request_full_of_faults_lists_some_of_them() -> None:
     with pytest.raises(InvalidMail) as raised:
         Mail.from_outlook_rest(message(ToRecipients=[{}] * 900))

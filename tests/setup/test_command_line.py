@@ -73,6 +73,7 @@ def test_who_says_no_changes_nothing(terminal: Terminal) -> None:
     assert terminal.sandbox.change_directory() == NOTHING
 
 
+@pytest.mark.world
 def test_killed_in_the_middle_run_again_and_undone(terminal: Terminal) -> None:
     with terminal.start(*APP, "--yes") as process:
         while terminal.sandbox.change_directory()["principals"] == 0:

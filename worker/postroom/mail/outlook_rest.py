@@ -79,6 +79,9 @@ class _Reader:
         return {name: value for name, value in fields.items() if value not in ([], {})}
 
     def _sender(self, author: Address | None, mailbox: str | None) -> dict[str, Any]:
+        if mailbox and ("<" in mailbox or "\ufffd" in mailbox):
+            self._fault("the mailbox of the request: an address alone is needed, as in /users/ann@contoso.com/sendmail")
+            return {}
         if author and mailbox and normal_form(author.address) != normal_form(mailbox):
             self._fault(
                 f"Message.From: {author.address} is not the mailbox of the request, {mailbox}; ask for the mailbox "
