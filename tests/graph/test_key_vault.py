@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from postroom.graph.credentials import Certificate, Identity, StoredSecret, check_credential
-from postroom.graph.key_vault import VaultFault, VaultItem, read
+from postroom.graph.key_vault import VaultFault, VaultItem, VaultUnavailable, read
 from postroom.graph.tokens import Token, Tokens
-from postroom.jobs.outcome import Held
+from postroom.jobs.outcome import Deferred, Held
 from postroom.sandbox import SandboxAddress, SandboxOptions, running
 from postroom.sandbox.control import Sandbox
 from postroom.sandbox.options import AppRegistration
@@ -147,6 +147,21 @@ def test_who_may_not_read_the_vault_is_told_the_role(
         read(VaultItem(vault, "secrets", "app-secret"), Path(address.ca_file))
 
 
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429, "code": "Throttled"}, {"effect": "reset"}])
+def test_a_vault_that_is_away_costs_a_mail_nothing(address: SandboxAddress, vault: str, fault: dict[str, Any]) -> None:
+    kept = tokens(address, StoredSecret(VaultItem(vault, "secrets", "app-secret"), ca_bundle=Path(address.ca_file)))
+    with Sandbox.at(address) as control:
+        control.add_fault(stage="vault", **fault)
+        try:
+            waits = kept.get()
+        finally:
+            control.clear_faults()
+
+    assert isinstance(waits, Deferred)
+    assert (waits.reason, waits.free) == ("no_connection", True)
+    assert f"{vault}/secrets/app-secret" in str(waits.answer.detail)
+
+
 def test_a_vault_that_cannot_be_reached_is_named(address: SandboxAddress, vault: str) -> None:
-    with pytest.raises(VaultFault, match=r"keyvault:https://vault\.localhost:1/secrets/x: "):
+    with pytest.raises(VaultUnavailable, match=r"keyvault:https://vault\.localhost:1/secrets/x: "):
         read(VaultItem("https://vault.localhost:1", "secrets", "x"), Path(address.ca_file))

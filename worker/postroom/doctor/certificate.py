@@ -11,6 +11,7 @@ from postroom.doctor.surroundings import GraphAccess, Surroundings, Unreachable
 from postroom.graph.credentials import (
     EXPIRES_SOON,
     Certificate,
+    CredentialFault,
     Secret,
     StoredSecret,
     Thumbprints,
@@ -18,6 +19,7 @@ from postroom.graph.credentials import (
     secret_value,
     thumbprints,
 )
+from postroom.graph.key_vault import VaultUnavailable
 from postroom.graph.tokens import Token
 from postroom.transport.http import Lost, NotSent
 
@@ -81,7 +83,10 @@ def _end_by_graph(around: Surroundings, app: str, client_id: str, credential: Se
     if isinstance(access, Unreachable) or READS_APPS not in roles_of(access.token.value):
         return None
     registered = _registration(access, client_id)
-    return end_of_secret(registered.get("passwordCredentials"), secret_value(credential))
+    try:
+        return end_of_secret(registered.get("passwordCredentials"), secret_value(credential))
+    except (CredentialFault, VaultUnavailable):  # it has gone since the token came
+        return None
 
 
 def _registration(access: GraphAccess, client_id: str) -> Mapping[str, Any]:

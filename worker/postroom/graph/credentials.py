@@ -162,7 +162,7 @@ def _faults_in_secret(value: str, where: str = "") -> list[str]:
 
 
 def secret_value(credential: Secret | StoredSecret) -> str:
-    """The secret as it is now. Raises CredentialFault."""
+    """The secret as it is now. Raises CredentialFault, and VaultUnavailable for one in a vault."""
     if isinstance(credential, Secret):
         return credential.value
     if isinstance(credential.place, Path):

@@ -17,6 +17,10 @@ WAIT_S = 5
 _PLACE = re.compile(r"keyvault:(https://[^/?#@\s]+)/(secrets|certificates)/([A-Za-z0-9-]{1,127})(?:/([0-9a-f]{32}))?/?")
 
 
+class VaultUnavailable(Exception):
+    """A vault that cannot be reached, or asks to wait: it may pass. The text names the place."""
+
+
 class VaultFault(Exception):
     """A vault that gave nothing that can be used. The text names the place, what was wrong and the next step."""
 
@@ -46,19 +50,25 @@ class VaultItem:
 
 
 def read(item: VaultItem, ca_bundle: Path | None = None) -> str:
-    """The value of a secret. Raises VaultFault.
+    """The value of a secret. Raises VaultFault and VaultUnavailable.
 
     The vault is asked as the machine's managed identity, a workload identity, the variables AZURE_CLIENT_ID and
     AZURE_CLIENT_SECRET, or as who has signed in with `az`: the first of these that there is.
     """
     try:
-        from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError  # noqa: PLC0415
+        from azure.core.exceptions import (  # noqa: PLC0415
+            AzureError,
+            ClientAuthenticationError,
+            HttpResponseError,
+            ServiceRequestError,
+            ServiceResponseError,
+        )
         from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415
         from azure.identity import DefaultAzureCredential  # noqa: PLC0415
         from azure.keyvault.secrets import SecretClient  # noqa: PLC0415
     except ImportError:
         raise VaultFault(f"{item}: needs the extra keyvault: pip install 'postroom[keyvault]'") from None
-    bounds: dict[str, Any] = {"connection_timeout": WAIT_S, "read_timeout": WAIT_S, "retry_total": 1}
+    bounds: dict[str, Any] = {"connection_timeout": WAIT_S, "read_timeout": WAIT_S, "retry_total": 0}
     if ca_bundle:
         bounds["connection_verify"] = str(ca_bundle)
     try:
@@ -80,7 +90,11 @@ def read(item: VaultItem, ca_bundle: Path | None = None) -> str:
         raise VaultFault(
             f"{item}: nobody to ask the vault as ({_first_line(error)}); give the machine an identity"
         ) from None
+    except (ServiceRequestError, ServiceResponseError) as error:
+        raise VaultUnavailable(f"{item}: {_first_line(error)}") from None
     except HttpResponseError as error:
+        if error.status_code is None or error.status_code in (408, 429) or error.status_code >= 500:
+            raise VaultUnavailable(f"{item}: {error.status_code or ''} {_first_line(error)}") from None
         raise VaultFault(f"{item}: {_refusal(error)}") from None
     except (AzureError, ValueError) as error:
         raise VaultFault(f"{item}: {_first_line(error)}") from None
@@ -90,7 +104,7 @@ def read(item: VaultItem, ca_bundle: Path | None = None) -> str:
 
 
 def certificate_bytes(item: VaultItem, ca_bundle: Path | None = None) -> bytes:
-    """A certificate with its key, as PFX or PEM. Raises VaultFault."""
+    """A certificate with its key, as PFX or PEM. Raises VaultFault and VaultUnavailable."""
     value = read(item, ca_bundle)
     if "-----BEGIN" in value:
         return value.encode()

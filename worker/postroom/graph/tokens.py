@@ -36,6 +36,7 @@ from postroom.graph.credentials import (
 )
 from postroom.graph.entra_answers import judge_token_error
 from postroom.graph.entra_http import EntraHttp
+from postroom.graph.key_vault import VaultUnavailable
 from postroom.graph.sign_in import NotSignedIn, token_of
 from postroom.jobs.outcome import Answer, Deferred, Held, Scope, Throttled
 from postroom.runtime.fibers import run_in_thread
@@ -152,7 +153,7 @@ def _acquire(identity: Identity, entra: EntraHttp, now: float) -> Token | NoToke
         return Held(reason="invalid_credential", scope=Scope.APP, answer=Answer(detail=str(fault)), no_token=True)
     except NotSignedIn as fault:
         return Held(reason="sign_in_needed", scope=Scope.APP, answer=Answer(detail=str(fault)), no_token=True)
-    except (NotSent, Lost) as fault:
+    except (NotSent, Lost, VaultUnavailable) as fault:
         return not_sent(str(fault))
     except Unavailable as fault:
         return not_sent(f"the sign-in cannot be read: {fault}")
