@@ -74,6 +74,8 @@ app.conf.update(
         "client_name": "postroom-worker",
     },
     broker_connection_retry_on_startup=True,
+    # What Redis answers when a failover makes it a replica (UNBLOCKED, READONLY) must not end the worker process.
+    broker_channel_error_retry=True,
     broker_connection_max_retries=None,
     broker_use_ssl=dict(_urls.tls) or None,
     redis_backend_use_ssl=dict(_urls.tls) or None,
