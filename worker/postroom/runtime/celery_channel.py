@@ -7,7 +7,7 @@ from typing import Any
 
 from kombu.transport import redis, virtual
 from kombu.utils.scheduling import sorted_cycle
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from postroom.telemetry.redaction import place_of
 
@@ -35,6 +35,16 @@ class QoS(redis.QoS):
             super().ack(delivery_tag)
         except ResponseError:
             virtual.QoS.ack(self, delivery_tag)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """See kombu. What cannot be given back is delivered again when its visibility timeout is over.
+
+        A channel calls this when it closes, often because Redis is away. An error here would end the worker process.
+        """
+        try:
+            super().restore_unacked_once(stderr)
+        except (RedisError, OSError, AttributeError):  # the last one: kombu has no connection any more
+            return
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """See kombu."""
