@@ -26,9 +26,9 @@ from tests.acceptance.conftest import SENDER, Room, a_mail, open_room, until
 from tests.acceptance.test_smtp import a_message, job_of
 
 from .load import PAUSE_S, Producer, Refused, Replicated, at_work
-from .sentinels import Cluster, cluster, start_api
+from .sentinels import LEAVES_SOCKETS, Cluster, cluster, start_api
 
-pytestmark = [pytest.mark.world, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.world, pytest.mark.timeout(300), LEAVES_SOCKETS]
 __all__ = ["cluster", "open_room"]
 
 # A request that was marked in the master's last moment has arrived by then.

@@ -15,9 +15,9 @@ from postroom.store.ledger import Ledger
 from tests.acceptance.conftest import Room, a_mail, open_room, until
 from tests.acceptance.test_smtp import a_message
 
-from .sentinels import Cluster, cluster, start_api
+from .sentinels import LEAVES_SOCKETS, Cluster, cluster, start_api
 
-pytestmark = pytest.mark.world
+pytestmark = [pytest.mark.world, LEAVES_SOCKETS]
 __all__ = ["cluster", "open_room"]
 
 # Of the Sentinels: a second until they call the master down, and some until a replica is the master.
