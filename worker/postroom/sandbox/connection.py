@@ -130,8 +130,9 @@ class Call:
     async def reset(self) -> None:
         """Resets the connection (RST), as when a machine on the way dies."""
         transport = self._transport()
-        with contextlib.suppress(OSError):
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if sock := transport.get_extra_info("socket"):  # none where the client has closed it already
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()
         await self.hang()
 
